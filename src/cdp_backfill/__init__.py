@@ -1,0 +1,56 @@
+"""Send years of mobile-app records to the Customer.io Pipelines API, and account for every row.
+
+Importing this package registers ``df.cdp`` on pandas DataFrames.
+"""
+
+from cdp_backfill.accessors import FrameAccessor as _FrameAccessor  # noqa: F401  # registers df.cdp
+from cdp_backfill.backfill import plan, send
+from cdp_backfill.destination import Destination, configure
+from cdp_backfill.errors import (
+    AccountingError,
+    AuthenticationError,
+    BackfillError,
+    BadInputError,
+    DestinationError,
+    MappingError,
+    MissingExtraError,
+    RecentRowsError,
+    SourceError,
+    StoppedError,
+    UndeliveredError,
+    UnexpectedAnswerError,
+    UnreachableError,
+)
+from cdp_backfill.mapping import Mapping, lit
+from cdp_backfill.outcomes import Outcome
+from cdp_backfill.plan import Plan
+from cdp_backfill.rehearsal import sandbox
+from cdp_backfill.report import Report
+from cdp_backfill.spec import Event
+
+__all__ = [
+    "AccountingError",
+    "AuthenticationError",
+    "BackfillError",
+    "BadInputError",
+    "Destination",
+    "DestinationError",
+    "Event",
+    "Mapping",
+    "MappingError",
+    "MissingExtraError",
+    "Outcome",
+    "Plan",
+    "RecentRowsError",
+    "Report",
+    "SourceError",
+    "StoppedError",
+    "UndeliveredError",
+    "UnexpectedAnswerError",
+    "UnreachableError",
+    "configure",
+    "lit",
+    "plan",
+    "sandbox",
+    "send",
+]

@@ -1,0 +1,253 @@
+"""The verbs: a table in, a plan or a report out."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import fields, replace
+from typing import TYPE_CHECKING, Any, Final
+
+import pandas as pd
+
+from cdp_backfill.census import Census
+from cdp_backfill.destination import Destination, resolve
+from cdp_backfill.errors import BadInputError
+from cdp_backfill.mapping import Field, Mapping, OtherEvents, Rest, TimestampUnit, Tree
+from cdp_backfill.outcomes import Outcome
+from cdp_backfill.packing import Packer
+from cdp_backfill.plan import Plan, as_moment
+from cdp_backfill.progress import Progress, make_progress
+from cdp_backfill.report import MAPPING_ATTRIBUTE, Report
+from cdp_backfill.road import SKIPPED, Recent, Road, in_words, notes
+from cdp_backfill.running import Run
+from cdp_backfill.sources import open_source
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from cdp_backfill.encoding import ContextScope
+
+_MAPPING_FIELDS: Final = frozenset(item.name for item in fields(Mapping))
+
+
+def plan(
+    source: Any,
+    mapping: Mapping | None = None,
+    *,
+    user_id: Field | None = None,
+    anonymous_id: Field | None = None,
+    event: Field | None = None,
+    timestamp: Field | None = None,
+    timestamp_unit: TimestampUnit | None = None,
+    timezone: str | None = None,
+    message_id: Field | None = None,
+    properties: Tree | None = None,
+    context: Tree | None = None,
+    integrations: Tree | None = None,
+    events: dict[Any, str] | None = None,
+    other_events: OtherEvents | None = None,
+    rest: Rest | None = None,
+    destination: Destination | None = None,
+    recent: Recent = "raise",
+    context_scope: ContextScope = "message",
+    now: datetime | None = None,
+) -> Plan:
+    """Say what :func:`send` would do with every row of a table, without sending anything.
+
+    Reads the whole table once, with bounded memory, and needs no API key.
+
+    Args:
+        source: See :func:`send`, as for all arguments here. It must be a table that can be read
+            more than once.
+
+    Raises:
+        BadInputError: The mapping does not fit the table, or the table cannot be read.
+    """
+    chosen = _mapping(source, mapping, locals())
+    table = open_source(source)
+    road = Road(table, chosen, recent=recent, context_scope=context_scope, now=now)
+    if not table.replayable:
+        raise BadInputError(
+            f"{table.name.capitalize()} can be read only once, and a plan would spend it. "
+            "Send it, or read it into a table first (reader.read_all())."
+        )
+    given = destination or Destination()
+
+    def send_it(progress: bool | Progress) -> Report:
+        return send(
+            source,
+            chosen,
+            destination=destination,
+            progress=progress,
+            recent=recent,
+            context_scope=context_scope,
+            now=now,
+        )
+
+    census = Census(Packer(max_messages=given.max_messages))
+    for chunk in table.chunks(road.binding.columns):
+        census.add(road.prepared(chunk), chunk.batch.num_rows)
+    census.finish()
+    schema = {item.name: str(item.type) for item in table.schema}
+    return Plan(
+        source=table.name,
+        mapping=chosen,
+        rows=census.rows,
+        to_send=census.to_send,
+        invalid=census.invalid,
+        held=census.held,
+        skipped=census.skipped,
+        events=census.events,
+        problems=census.problems,
+        fields=[
+            (".".join(path), source, schema[source] if isinstance(source, str) else "constant")
+            for path, source in road.binding.leaves()
+        ],
+        first=as_moment(census.first),
+        last=as_moment(census.last),
+        recent=census.recent,
+        recent_people=census.recent_people.count,
+        people=census.people.count,
+        people_exact=census.people.exact,
+        largest=census.largest,
+        body_bytes=census.body_bytes,
+        requests=census.requests,
+        fill=census.fill,
+        seconds=None if given.rate_limit is None else census.requests / given.rate_limit,
+        notes=notes(chosen, census.naive),
+        url=given.url,
+        _send=send_it,
+    )
+
+
+def send(
+    source: Any,
+    mapping: Mapping | None = None,
+    *,
+    user_id: Field | None = None,
+    anonymous_id: Field | None = None,
+    event: Field | None = None,
+    timestamp: Field | None = None,
+    timestamp_unit: TimestampUnit | None = None,
+    timezone: str | None = None,
+    message_id: Field | None = None,
+    properties: Tree | None = None,
+    context: Tree | None = None,
+    integrations: Tree | None = None,
+    events: dict[Any, str] | None = None,
+    other_events: OtherEvents | None = None,
+    rest: Rest | None = None,
+    destination: Destination | None = None,
+    progress: bool | Progress = True,
+    recent: Recent = "raise",
+    context_scope: ContextScope = "message",
+    now: datetime | None = None,
+) -> Report:
+    """Send every row of a table to the Pipelines API as a track event.
+
+    Args:
+        source: A pandas DataFrame; anything with ``__arrow_c_stream__`` (pyarrow, polars,
+            DuckDB); or a path, a glob or a list of paths to parquet files.
+        mapping: What goes where. The fields of :class:`Mapping` given as keywords replace its
+            own; None for all of them, on a frame of failures, uses the mapping that it had.
+        user_id: See :class:`Mapping`, as for all up to ``rest``.
+        anonymous_id: See :class:`Mapping`.
+        event: See :class:`Mapping`.
+        timestamp: See :class:`Mapping`.
+        timestamp_unit: See :class:`Mapping`.
+        timezone: See :class:`Mapping`.
+        message_id: See :class:`Mapping`.
+        properties: See :class:`Mapping`.
+        context: See :class:`Mapping`.
+        integrations: See :class:`Mapping`.
+        events: See :class:`Mapping`.
+        other_events: See :class:`Mapping`.
+        rest: See :class:`Mapping`.
+        destination: Where to; None for what ``configure()`` set, or else the US region.
+        progress: Show how it is doing: True, False, or a display of one's own.
+        recent: What becomes of rows younger than 72 hours, which can trigger campaigns:
+            ``"raise"`` sends nothing if there are any (in a stream that can be read only once,
+            nothing from the first of them on), ``"hold"`` leaves them out, ``"send"`` sends them.
+        context_scope: ``"message"`` writes context and integrations into each message;
+            ``"batch"`` writes them once a request, for rows that share them.
+        now: The time that "recent" is counted from; None for the current time.
+
+    Returns:
+        What became of every row. An interrupt (Ctrl-C, or the stop button of a notebook) also
+        returns it, with the rest ``unsent``; a second one waits no longer for what is under way.
+
+    Raises:
+        BadInputError: Before anything is sent: the mapping does not fit, the table cannot be
+            read, or there is no usable key.
+        RecentRowsError: There are recent rows, and ``recent`` is ``"raise"``.
+        StoppedError: The run ended early, such as for a wrong key; ``.report`` has the rest.
+
+    >>> send(frame, user_id="uid", event="name", timestamp="ts")  # doctest: +SKIP
+    """
+    chosen = _mapping(source, mapping, locals())
+    table = open_source(source)
+    road = Road(table, chosen, recent=recent, context_scope=context_scope, now=now)
+    target = resolve(destination)
+    if recent == "raise" and table.replayable:
+        road.refuse_recent()
+    return Run(road, target, make_progress(progress, table.rows)).report()
+
+
+def messages(
+    source: Any,
+    n: int = 3,
+    mapping: Mapping | None = None,
+    *,
+    user_id: Field | None = None,
+    anonymous_id: Field | None = None,
+    event: Field | None = None,
+    timestamp: Field | None = None,
+    timestamp_unit: TimestampUnit | None = None,
+    timezone: str | None = None,
+    message_id: Field | None = None,
+    properties: Tree | None = None,
+    context: Tree | None = None,
+    integrations: Tree | None = None,
+    events: dict[Any, str] | None = None,
+    other_events: OtherEvents | None = None,
+    rest: Rest | None = None,
+    context_scope: ContextScope = "message",
+) -> list[dict[str, Any]]:
+    """The payloads of the first ``n`` rows; see ``df.cdp.messages``."""
+    chosen = _mapping(source, mapping, locals())
+    table = open_source(source)
+    road = Road(table, chosen, recent="send", context_scope=context_scope, now=None)
+    result: list[dict[str, Any]] = []
+    for chunk in table.chunks(road.binding.columns):
+        part = replace(chunk, batch=chunk.batch.slice(0, n - len(result)))
+        prepared = road.prepared(part)
+        rows: dict[int, dict[str, Any]] = {}
+        for row in prepared.skipped:
+            rows[row] = _told(Outcome.SKIPPED, "skipped", SKIPPED)
+        for bad, problems in prepared.messages.problems.groups():
+            told = _told(Outcome.INVALID, problems[0].code, in_words(problems))
+            rows.update(dict.fromkeys(prepared.messages.rows[bad], told))
+        for encoded, numbers in prepared.encoded:
+            top = json.loads(b"{" + encoded.head.rstrip(b",") + b"}")
+            for number, row in enumerate(numbers):
+                rows[row] = top | json.loads(encoded.message(number))
+        result.extend(rows[row] for row in sorted(rows))
+        if len(result) >= n:
+            break
+    return result
+
+
+def _told(outcome: Outcome, code: str, reason: str) -> dict[str, Any]:
+    return {"cdp_outcome": str(outcome), "cdp_code": code, "cdp_reason": reason}
+
+
+def _mapping(source: Any, mapping: Mapping | None, arguments: dict[str, Any]) -> Mapping:
+    """The mapping of a call: as given, with what is given as keywords in place of its own."""
+    given = {
+        name: value
+        for name, value in arguments.items()
+        if name in _MAPPING_FIELDS and value is not None
+    }
+    if mapping is None and not given and isinstance(source, pd.DataFrame):
+        text = source.attrs.get(MAPPING_ATTRIBUTE)
+        mapping = Mapping.from_toml(text) if isinstance(text, str) else None
+    return replace(mapping or Mapping(), **given)

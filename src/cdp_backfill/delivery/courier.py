@@ -1,0 +1,394 @@
+"""The workers that carry requests to the server."""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from collections import deque
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, Self
+
+from cdp_backfill.delivery import retry
+from cdp_backfill.delivery.governor import Governor
+from cdp_backfill.delivery.retry import Verdict
+from cdp_backfill.delivery.transport import (
+    Answer,
+    HttpTransport,
+    NoAnswerError,
+    NotSentError,
+    Transport,
+    compress,
+    tls_context,
+)
+from cdp_backfill.errors import (
+    AuthenticationError,
+    StoppedError,
+    UnexpectedAnswerError,
+    UnreachableError,
+)
+from cdp_backfill.outcomes import Outcome
+
+if TYPE_CHECKING:
+    import ssl
+    from collections.abc import Callable
+
+    from cdp_backfill.destination import Destination
+    from cdp_backfill.packing import Request
+
+_FIRST_ATTEMPTS: Final = 3
+_BARREN_LIMIT: Final = 8
+_WAITING: Final = 16
+_TICK: Final = 0.2
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What became of the messages of a request; all of them the same.
+
+    Attributes:
+        request: The request, or a part of one that was split.
+        outcome: What became of it.
+        code: Short name of the reason.
+        reason: In words; the server's own where it gave any.
+        status: HTTP status of the last answer, or 0.
+        attempts: How often it was sent.
+        doubtful: It was delivered, and an earlier attempt may have been taken too.
+    """
+
+    request: Request
+    outcome: Outcome
+    code: str = ""
+    reason: str = ""
+    status: int = 0
+    attempts: int = 0
+    doubtful: bool = False
+
+
+@dataclass(slots=True)
+class Stats:
+    """What went over the wire so far.
+
+    Attributes:
+        requests: Requests sent, further attempts included.
+        retries: Further attempts among them.
+        throttled: Answers of 429.
+        body_bytes: Bytes of the bodies before compression, of requests that were delivered.
+        wire_bytes: Bytes of the compressed bodies, of all attempts.
+        in_flight: Requests under way.
+        max_in_flight: Most of them at a time.
+    """
+
+    requests: int = 0
+    retries: int = 0
+    throttled: int = 0
+    body_bytes: int = 0
+    wire_bytes: int = 0
+    in_flight: int = 0
+    max_in_flight: int = 0
+
+
+class Courier:
+    """Carries requests to the server with a number of worker threads.
+
+    The first request goes alone: until it is answered, nobody knows whether the key and the
+    address are right.
+
+    Args:
+        destination: Where to, with a key.
+        on_result: Called by the workers with each result, one call at a time.
+        make_transport: Makes a connection for one worker; None for HTTP.
+        clock: Seconds that only go forward.
+        seed: Seeds the jitter of the waits; None for a random one.
+    """
+
+    def __init__(
+        self,
+        destination: Destination,
+        on_result: Callable[[Result], None],
+        *,
+        make_transport: Callable[[Destination], Transport] | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        seed: int | None = None,
+    ) -> None:
+        self._destination = destination
+        self._on_result = on_result
+        self._make_transport = make_transport or self._http
+        self._tls: ssl.SSLContext | None = None
+        self._rng = random.Random(seed)  # noqa: S311  # jitter is no secret
+        self._changed = threading.Condition()
+        self._stopping = threading.Event()
+        self._waiting: deque[Request] = deque()
+        self._threads: list[threading.Thread] = []
+        self._under_way: dict[int, tuple[Request, int]] = {}
+        self._closing = False
+        self._abandoned = False
+        self._proven = False
+        self._barren = 0
+        self._governor = Governor(
+            destination.rate_limit, clock=clock, sleep=lambda wait: self._stopping.wait(wait)
+        )
+        self.stats = Stats()
+        self.error: BaseException | None = None
+        """Why the courier stopped by itself, or None."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is not None:
+            self.cancel()
+        self.finish()
+
+    def offer(self, request: Request, timeout: float = _TICK) -> bool:
+        """Hand a request over.
+
+        Args:
+            request: The request.
+            timeout: Seconds to wait for room.
+
+        Returns:
+            Whether it was taken. If not, offer it again, unless :attr:`stopped`.
+        """
+        with self._changed:
+            if not self._changed.wait_for(
+                lambda: self.stopped or len(self._waiting) < _WAITING, timeout
+            ):
+                return False
+            if self.stopped:
+                return False
+            self._waiting.append(request)
+            if len(self._threads) < self._destination.workers:
+                self._hire()
+            self._changed.notify_all()
+            return True
+
+    @property
+    def stopped(self) -> bool:
+        """Whether no further request is taken."""
+        return self._stopping.is_set()
+
+    def done(self, timeout: float = _TICK) -> bool:
+        """Wait until everything handed over has a result; False where that takes longer."""
+        with self._changed:
+            return self._changed.wait_for(
+                lambda: (self.stopped or not self._waiting) and not self.stats.in_flight, timeout
+            )
+
+    def stop(self, error: BaseException | None = None) -> None:
+        """Begin nothing new; requests under way may finish, without further attempts."""
+        with self._changed:
+            if self.error is None:
+                self.error = error
+            self._stopping.set()
+            self._waiting.clear()
+            self._changed.notify_all()
+
+    def cancel(self) -> None:
+        """Stop, and wait no longer for the requests under way: they may have been taken."""
+        self.stop()
+        with self._changed:
+            self._abandoned = True  # what still comes back is too late to count
+            for request, attempts in self._under_way.values():
+                reason = "the run was cancelled while this was under way; it may have been taken"
+                result = Result(request, Outcome.UNKNOWN, "cancelled", reason, attempts=attempts)
+                self._on_result(result)
+
+    def finish(self) -> None:
+        """Wait for all results and let the workers go."""
+        while not (self._abandoned or self.done()):
+            pass
+        with self._changed:
+            self._closing = True
+            self._changed.notify_all()
+        if not self._abandoned:
+            for thread in self._threads:
+                thread.join()
+
+    def _http(self, destination: Destination) -> Transport:
+        if self._tls is None:
+            self._tls = tls_context()
+        return HttpTransport(destination, self._tls)
+
+    def _hire(self) -> None:
+        transport = self._make_transport(self._destination)
+        thread = threading.Thread(
+            target=self._work, args=(transport,), name="cdp-backfill", daemon=True
+        )
+        self._threads.append(thread)
+        thread.start()
+
+    def _work(self, transport: Transport) -> None:
+        try:
+            while (request := self._take()) is not None:
+                try:
+                    self._carry(request, transport)
+                except BaseException as error:  # noqa: BLE001  # a bug here must not hang the run
+                    self.stop(error)
+                finally:
+                    with self._changed:
+                        self.stats.in_flight -= 1
+                        self._changed.notify_all()
+        finally:
+            transport.close()
+
+    def _take(self) -> Request | None:
+        with self._changed:
+            self._changed.wait_for(
+                lambda: (
+                    self._closing
+                    or (self._waiting and (self._proven or not self.stats.in_flight))
+                )
+            )
+            if not self._waiting:
+                return None
+            self.stats.in_flight += 1
+            self.stats.max_in_flight = max(self.stats.max_in_flight, self.stats.in_flight)
+            self._changed.notify_all()
+            return self._waiting.popleft()
+
+    def _carry(self, request: Request, transport: Transport) -> None:
+        """Send a request, and the halves of it where it is refused."""
+        todo = [request]
+        while todo:
+            part = todo.pop()
+            result = self._attempts(part, transport)
+            with self._changed:
+                self._under_way.pop(id(transport), None)
+                if self._abandoned:
+                    return
+                if result is None:
+                    todo.extend(reversed(part.split()))
+                else:
+                    if result.outcome is Outcome.DELIVERED:
+                        self.stats.body_bytes += part.size
+                    self._on_result(result)
+
+    def _attempts(self, request: Request, transport: Transport) -> Result | None:
+        """Send until there is a result; None where the request must be split."""
+        body = compress(request.body())
+        attempts, unanswered, answer, trouble = 0, False, None, ""
+        while attempts < self._allowed() and self._governor.turn():
+            attempts += 1
+            with self._changed:
+                self._under_way[id(transport)] = (request, attempts)
+                self.stats.requests += 1
+                self.stats.retries += attempts > 1
+                self.stats.wire_bytes += len(body)
+            try:
+                answer = transport.post(body)
+            except NotSentError as error:
+                answer, trouble = None, f"could not be sent ({error})"
+            except NoAnswerError as error:
+                answer, trouble, unanswered = None, f"no answer came ({error})", True
+            else:
+                found = retry.verdict(answer.status)
+                if found is not Verdict.RETRY:
+                    return self._final(request, answer, found, attempts, unanswered=unanswered)
+                self._throttle(answer)
+            if attempts < self._allowed() and self._stopping.wait(self._wait(attempts)):
+                break
+        if not attempts:
+            return Result(
+                request, Outcome.UNSENT, "stopped", "the run stopped before this row's turn"
+            )
+        return self._spent(request, answer, trouble, attempts, unanswered=unanswered)
+
+    def _allowed(self) -> int:
+        most = self._destination.max_attempts
+        return most if self._proven else min(_FIRST_ATTEMPTS, most)
+
+    def _wait(self, attempts: int) -> float:
+        with self._changed:
+            return retry.backoff(attempts, self._rng)
+
+    def _throttle(self, answer: Answer) -> None:
+        pause = retry.retry_after(answer.retry_after)
+        if answer.status == 429:  # noqa: PLR2004  # too many requests
+            with self._changed:
+                self.stats.throttled += 1
+                pause = retry.BASE_SECONDS if pause is None else pause
+        if pause:
+            self._governor.pause(pause)
+
+    def _final(
+        self,
+        request: Request,
+        answer: Answer,
+        found: Verdict,
+        attempts: int,
+        *,
+        unanswered: bool,
+    ) -> Result | None:
+        """The result of an answer that further attempts would not change."""
+        status, words = answer.status, answer.words
+        with self._changed:
+            self._barren = 0
+            self._proven = True
+            self._changed.notify_all()
+        if found is Verdict.ACCEPTED:
+            if self._destination.strict:
+                return Result(
+                    request,
+                    Outcome.DELIVERED,
+                    status=status,
+                    attempts=attempts,
+                    doubtful=unanswered,
+                )
+            reason = "without strict mode the API answers 200 even to what it drops"
+            return Result(request, Outcome.UNKNOWN, "permissive", reason, status, attempts)
+        said = f"the server answered {status}" + (f": {words}" if words else "")
+        if found is Verdict.SPLIT and len(request) > 1 and not self.stopped:
+            return None
+        if found is Verdict.UNAUTHORIZED:
+            self.stop(AuthenticationError(f"The API key was turned down ({said})."))
+        if found is Verdict.FOREIGN:
+            self.stop(
+                UnexpectedAnswerError(
+                    f"{self._destination.url} does not answer as the Pipelines API does ({said}). "
+                    "Check region and base_url."
+                )
+            )
+        if found in (Verdict.UNAUTHORIZED, Verdict.FOREIGN):
+            return Result(request, Outcome.UNSENT, f"http_{status}", said, status, attempts)
+        if len(request) > 1 and found is Verdict.SPLIT:
+            reason = f"the run stopped while this row's request was being split; {said}"
+            return Result(request, Outcome.UNSENT, "stopped", reason, status, attempts)
+        return Result(request, Outcome.REFUSED, f"http_{status}", said, status, attempts)
+
+    def _spent(
+        self,
+        request: Request,
+        answer: Answer | None,
+        trouble: str,
+        attempts: int,
+        *,
+        unanswered: bool,
+    ) -> Result:
+        """The result where no attempt brought one."""
+        status, code, reason = 0, "connection", trouble
+        if answer is not None:
+            status, code = answer.status, f"http_{answer.status}"
+            reason = f"the server answered {status}" + (f": {answer.words}" if answer.words else "")
+        with self._changed:
+            self._barren += 1
+            if attempts < self._allowed():
+                pass  # told to stop
+            elif not self._proven:
+                self.stop(
+                    UnreachableError(
+                        f"{self._destination.url} cannot be used: {reason}, "
+                        f"at each of {attempts} attempts. Nothing was delivered."
+                    )
+                )
+            elif self._barren >= _BARREN_LIMIT:
+                self.stop(
+                    StoppedError(
+                        f"The server stopped taking requests: the last {self._barren} were given "
+                        f"up after {attempts} attempts each ({reason}). Try again later."
+                    )
+                )
+        if unanswered:
+            reason += "; an attempt may have been taken"
+            return Result(request, Outcome.UNKNOWN, "no_answer", reason, status, attempts)
+        return Result(request, Outcome.FAILED, code, reason, status, attempts)

@@ -1,0 +1,177 @@
+"""One connection to the server, and what can come back over it."""
+
+from __future__ import annotations
+
+import html
+import json
+import re
+import ssl
+from dataclasses import dataclass
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any, Final, Protocol
+
+import httpx
+from isal import igzip
+
+from cdp_backfill import spec
+
+if TYPE_CHECKING:
+    from cdp_backfill.destination import Destination
+
+_MAX_ANSWER_BYTES: Final = 65_536
+_MAX_WORDS: Final = 300
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What the server said.
+
+    Attributes:
+        status: HTTP status.
+        words: Its reason, shortened, or nothing.
+        retry_after: The header of that name, or None.
+    """
+
+    status: int
+    words: str = ""
+    retry_after: str | None = None
+
+
+class NotSentError(Exception):
+    """The server cannot have the whole request."""
+
+
+class NoAnswerError(Exception):
+    """The request left, and no answer came: the server may have it."""
+
+
+class Transport(Protocol):
+    """A way to the server; used by one thread at a time."""
+
+    def post(self, body: bytes) -> Answer:
+        """Send a compressed body.
+
+        Raises:
+            NotSentError: The server cannot have it.
+            NoAnswerError: The server may have it.
+        """
+        ...
+
+    def close(self) -> None:
+        """Give the connection up, even while a request is under way."""
+        ...
+
+
+def compress(body: bytes) -> bytes:
+    """Gzip at the level that costs least time; it is about 7:1 on such JSON."""
+    return igzip.compress(body, compresslevel=1)  # type: ignore[no-any-return]
+
+
+class HttpTransport:
+    """HTTP through httpx, with one connection that is kept open.
+
+    Args:
+        destination: Where to, with a key.
+        tls: Shared by all transports of a run: making one takes milliseconds.
+    """
+
+    def __init__(self, destination: Destination, tls: ssl.SSLContext) -> None:
+        headers = {
+            "Content-Type": "application/json",
+            "Content-Encoding": "gzip",
+            "User-Agent": f"cdp-backfill/{version('cdp-backfill')}",
+        }
+        if destination.strict:
+            headers[spec.STRICT_HEADER[0]] = spec.STRICT_HEADER[1]
+        self._url = destination.url + spec.BATCH_PATH
+        self._client = httpx.Client(
+            auth=(destination.api_key or "", ""),
+            headers=headers,
+            verify=tls,
+            timeout=httpx.Timeout(destination.timeout, connect=min(10.0, destination.timeout)),
+            limits=httpx.Limits(max_connections=1, max_keepalive_connections=1),
+            follow_redirects=False,
+        )
+
+    def post(self, body: bytes) -> Answer:
+        """Send a compressed body."""
+        request = self._client.build_request("POST", self._url, content=body)
+        try:
+            response = self._client.send(request, stream=True)
+        except (
+            httpx.ConnectError,
+            httpx.ConnectTimeout,
+            httpx.PoolTimeout,
+            httpx.WriteError,  # the end of the body never left, so it cannot be read as a whole
+            httpx.WriteTimeout,
+            httpx.ProxyError,
+            httpx.UnsupportedProtocol,
+            httpx.LocalProtocolError,
+        ) as error:
+            raise NotSentError(_named(error)) from error
+        except (httpx.HTTPError, RuntimeError, OSError) as error:
+            # RuntimeError: closed by another thread while the request was under way.
+            raise NoAnswerError(_named(error)) from error
+        try:
+            text = _read(response)
+        finally:
+            response.close()
+        return Answer(
+            response.status_code,
+            "" if response.is_success else words(text),
+            response.headers.get("Retry-After"),
+        )
+
+    def close(self) -> None:
+        """Give the connection up."""
+        self._client.close()
+
+
+def tls_context() -> ssl.SSLContext:
+    """What all connections of a run share."""
+    return httpx.create_ssl_context()
+
+
+def words(body: bytes) -> str:
+    """The reason that a server gives in the body of an error, whatever shape it has.
+
+    >>> words(b'{"meta": {"errors": ["userId is required"]}}')
+    'userId is required'
+    """
+    text = body.decode("utf-8", "replace")
+    try:
+        text = "; ".join(_texts(json.loads(text)))
+    except (ValueError, RecursionError):
+        text = html.unescape(re.sub(r"<(script|style).*?</\1>|<[^>]*>", " ", text, flags=re.S))
+    text = " ".join("".join(c if c.isprintable() else " " for c in text).split())
+    return text if len(text) <= _MAX_WORDS else text[: _MAX_WORDS - 1] + "…"
+
+
+def _texts(value: Any) -> list[str]:
+    """``meta.errors`` of the documented shape, or else every text in it."""
+    if isinstance(value, dict):
+        meta = value.get("meta")
+        if isinstance(meta, dict) and meta.get("errors"):
+            return _texts(meta["errors"])
+        return [text for item in value.values() for text in _texts(item)]
+    if isinstance(value, list):
+        return [text for item in value for text in _texts(item)]
+    return [value] if isinstance(value, str) else []
+
+
+def _read(response: httpx.Response) -> bytes:
+    parts, size = [], 0
+    try:
+        for part in response.iter_bytes():
+            parts.append(part)
+            size += len(part)
+            if size >= _MAX_ANSWER_BYTES:
+                break
+    except (httpx.HTTPError, RuntimeError, OSError):
+        pass  # the status has come, and that is what counts
+    return b"".join(parts)[:_MAX_ANSWER_BYTES]
+
+
+def _named(error: Exception) -> str:
+    """The kind of an error; its text could hold addresses."""
+    return type(error).__name__

@@ -1,0 +1,229 @@
+"""Where messages go, and the key that opens it."""
+
+from __future__ import annotations
+
+import contextlib
+import getpass
+import os
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from typing import Literal
+from urllib.parse import urlsplit
+
+from cdp_backfill import spec
+from cdp_backfill.errors import DestinationError, MissingExtraError
+from cdp_backfill.mapping import did_you_mean
+
+_KEYRING_SERVICE = "cdp-backfill"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Destination:
+    """A Pipelines API source to send to.
+
+    Args:
+        api_key: The key of the source. None looks for one when a run starts, see
+            :func:`configure`. It never shows in a repr or an error.
+        region: ``"us"`` or ``"eu"``, where the account lives.
+        base_url: Address that replaces the region's; it ends in ``/v1``.
+        strict: Ask for strict mode (``X-Strict-Mode: 1``). Without it the API answers 200 even
+            to what it drops, so that rows end as ``unknown``.
+        rate_limit: Requests per second over all workers, or None for no limit. The default is
+            the documented 3,000 requests per 3 seconds.
+        workers: Requests in flight at most.
+        timeout: Seconds to wait for an answer.
+        max_attempts: Attempts per request, the first included.
+        max_messages: Messages per request at most.
+
+    Raises:
+        DestinationError: The region is unknown, or another argument cannot work.
+
+    >>> Destination(api_key="not shown", region="eu")
+    Destination(region='eu', url='https://cdp-eu.customer.io/v1')
+    """
+
+    api_key: str | None = field(default=None, repr=False)
+    region: Literal["us", "eu"] = "us"
+    base_url: str | None = None
+    strict: bool = True
+    rate_limit: float | None = spec.REQUESTS_PER_SECOND
+    workers: int = 32
+    timeout: float = 60.0
+    max_attempts: int = 6
+    max_messages: int = spec.MAX_REQUEST_MESSAGES
+
+    def __post_init__(self) -> None:
+        if self.api_key is not None:
+            _check_key(self.api_key)
+        if self.region not in spec.REGIONS:
+            raise DestinationError(
+                f"There is no region {self.region!r}.{did_you_mean(str(self.region), ['us', 'eu'])}"
+                f" Regions: {', '.join(spec.REGIONS)}."
+            )
+        if self.base_url is not None:
+            _check_url(self.base_url)
+        if self.rate_limit is not None and not self.rate_limit > 0:
+            raise DestinationError("rate_limit must be above 0, or None for no limit.")
+        if not self.timeout > 0:
+            raise DestinationError("timeout must be above 0 seconds.")
+        for name in ("workers", "max_attempts", "max_messages"):
+            value = getattr(self, name)
+            if not isinstance(value, int) or value < 1:
+                raise DestinationError(f"{name} must be a whole number from 1 on.")
+
+    @property
+    def url(self) -> str:
+        """The address below which the calls live, without a slash at its end."""
+        return (self.base_url or spec.REGIONS[self.region]).rstrip("/")
+
+    def with_key(self) -> Destination:
+        """This destination with an API key, looked up where none was given.
+
+        Looked for in this order: ``configure()``, the variable ``CUSTOMERIO_CDP_API_KEY``, the
+        keyring (where the extra is installed), a prompt (in a terminal or notebook).
+
+        Raises:
+            DestinationError: There is no key anywhere, or what was found cannot be one.
+        """
+        if self.api_key is not None:
+            return self
+        return replace(self, api_key=_find_key())
+
+    def __repr__(self) -> str:
+        return f"Destination(region={self.region!r}, url={self.url!r})"
+
+
+_configured: Destination | None = None
+
+
+def configure(
+    api_key: str | None = None,
+    *,
+    region: Literal["us", "eu"] = "us",
+    base_url: str | None = None,
+    save_key: bool = False,
+) -> Destination:
+    """Set the destination of every later call that names none.
+
+    Args:
+        api_key: The key of the source; None takes it from ``$CUSTOMERIO_CDP_API_KEY``, the
+            keyring, or a prompt, once it is needed.
+        region: ``"us"`` or ``"eu"``.
+        base_url: Address that replaces the region's; it ends in ``/v1``.
+        save_key: Store the key in the system's keyring for later sessions.
+
+    Returns:
+        The destination, which can also be given to ``send`` as it is.
+
+    Raises:
+        DestinationError: An argument is wrong.
+        MissingExtraError: ``save_key`` without the extra ``keyring``.
+
+    >>> configure("not shown", region="eu")
+    Destination(region='eu', url='https://cdp-eu.customer.io/v1')
+    """
+    global _configured  # noqa: PLW0603  # the one setting that a session has
+    destination = Destination(api_key=api_key, region=region, base_url=base_url)
+    if save_key:
+        _save_key(destination.with_key().api_key or "")
+    _configured = destination
+    return destination
+
+
+def resolve(destination: Destination | None) -> Destination:
+    """The destination given, or the configured one, or the US region; always with a key."""
+    return (destination or _configured or Destination()).with_key()
+
+
+def _check_key(key: object) -> None:
+    if not isinstance(key, str):
+        raise DestinationError(f"The API key must be text, not {type(key).__name__}.")
+    if not key:
+        raise DestinationError("The API key is empty.")
+    if any(not 32 < ord(letter) < 127 for letter in key):  # noqa: PLR2004  # printable ASCII
+        raise DestinationError(
+            "The API key holds white space, a line break or another character that no key has; "
+            "copy it again without what surrounds it."
+        )
+    if ":" in key:
+        raise DestinationError(
+            "The API key holds a colon; give the key alone, without a password part."
+        )
+
+
+def _check_url(url: str) -> None:
+    try:
+        parts = urlsplit(url)
+        host = parts.hostname
+        parts.port  # noqa: B018  # reading it checks it
+    except ValueError as error:
+        raise DestinationError(f"base_url is not an address: {error}.") from error
+    if parts.scheme not in ("http", "https") or not host:
+        raise DestinationError("base_url must begin with https:// (or http://) and name a host.")
+    if parts.username or parts.password:
+        raise DestinationError("base_url must not hold credentials; give the key as api_key.")
+    if not parts.path.rstrip("/").endswith("/v1") or parts.query or parts.fragment:
+        raise DestinationError("base_url must end in /v1, such as https://cdp.customer.io/v1.")
+
+
+def _find_key() -> str:
+    if _configured is not None and _configured.api_key:
+        return _configured.api_key
+    if (key := os.environ.get(spec.API_KEY_VARIABLE)) is not None:
+        with _origin(f"${spec.API_KEY_VARIABLE}"):
+            _check_key(key)
+        return key
+    if key := _key_from_keyring():
+        with _origin("the keyring"):
+            _check_key(key)
+        return key
+    if (key := _ask()) is not None:
+        _check_key(key)
+        return key
+    raise DestinationError(
+        f"There is no API key. Give api_key=, set ${spec.API_KEY_VARIABLE}, "
+        "or call cdp_backfill.configure()."
+    )
+
+
+@contextlib.contextmanager
+def _origin(place: str) -> Iterator[None]:
+    try:
+        yield
+    except DestinationError as error:
+        raise DestinationError(f"{error} (It was read from {place}.)") from None
+
+
+def _ask() -> str | None:
+    in_terminal = sys.stdin is not None and sys.stdin.isatty()
+    if not in_terminal and "ipykernel" not in sys.modules:
+        return None
+    try:
+        return getpass.getpass("Customer.io Pipelines API key: ").strip()
+    except (EOFError, NotImplementedError):  # a notebook that runs with nobody at it
+        return None
+
+
+def _key_from_keyring() -> str | None:
+    try:
+        import keyring  # noqa: PLC0415  # an extra
+        from keyring.errors import KeyringError  # noqa: PLC0415
+    except ImportError:
+        return None
+    try:
+        return keyring.get_password(_KEYRING_SERVICE, "api_key")  # type: ignore[no-any-return]
+    except KeyringError:  # no keyring on this machine: as if it were empty
+        return None
+
+
+def _save_key(key: str) -> None:
+    try:
+        import keyring  # noqa: PLC0415  # an extra
+        from keyring.errors import KeyringError  # noqa: PLC0415
+    except ImportError as error:
+        raise MissingExtraError("keyring", extra="keyring", purpose="save_key=True") from error
+    try:
+        keyring.set_password(_KEYRING_SERVICE, "api_key", key)
+    except KeyringError as error:
+        raise DestinationError("The keyring of this machine did not take the key.") from error

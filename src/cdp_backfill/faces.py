@@ -1,0 +1,125 @@
+"""The two faces of what is shown to people: plain text and HTML, of the same content."""
+
+from __future__ import annotations
+
+import html
+import textwrap
+from dataclasses import dataclass, field
+from typing import Final
+
+_WIDTH: Final = 80
+
+_STYLE: Final = (
+    "<style>.cdp{font:13px/1.5 system-ui,sans-serif;max-width:60em}"
+    ".cdp h4{margin:.2em 0}.cdp table{border-collapse:collapse;margin:.4em 0 .8em}"
+    ".cdp td,.cdp th{padding:.15em .8em .15em 0;text-align:left;vertical-align:top;"
+    "border-bottom:1px solid color-mix(in srgb,currentColor 18%,transparent);background:none}"
+    ".cdp td.n,.cdp th.n{text-align:right;font-variant-numeric:tabular-nums}"
+    ".cdp p{margin:.3em 0}.cdp .q{opacity:.7}</style>"
+)
+
+
+@dataclass(slots=True)
+class Section:
+    """A table with a caption.
+
+    Attributes:
+        caption: What it shows.
+        header: Names of the columns; empty for none.
+        rows: Cells; a number is set to the right.
+    """
+
+    caption: str
+    header: tuple[str, ...]
+    rows: list[tuple[object, ...]]
+
+
+@dataclass(slots=True)
+class Face:
+    """What is shown of an object.
+
+    Attributes:
+        title: One line.
+        sections: Tables.
+        notes: Sentences below.
+    """
+
+    title: str
+    sections: list[Section] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    def text(self) -> str:
+        """For a terminal of 80 columns."""
+        lines = [self.title]
+        for section in self.sections:
+            if section.rows:
+                lines += ["", section.caption, *_table(section)]
+        for note in self.notes:
+            lines += ["", *textwrap.wrap(note, _WIDTH)]
+        return "\n".join(lines)
+
+    def html(self) -> str:
+        """For a notebook, in a light or a dark theme."""
+        parts = [_STYLE, '<div class="cdp">', f"<h4>{html.escape(self.title)}</h4>"]
+        for section in self.sections:
+            if section.rows:
+                parts.append(f'<p class="q">{html.escape(section.caption)}</p><table>')
+                if section.header:
+                    parts.append(_html_row(section.header, "th", section.rows[0]))
+                parts.extend(_html_row(row, "td", row) for row in section.rows)
+                parts.append("</table>")
+        parts.extend(f"<p>{html.escape(note)}</p>" for note in self.notes)
+        parts.append("</div>")
+        return "".join(parts)
+
+
+def _html_row(cells: tuple[object, ...], tag: str, like: tuple[object, ...]) -> str:
+    shown = (
+        f"<{tag}{_aligned(model)}>{html.escape(_cell(cell))}</{tag}>"
+        for cell, model in zip(cells, like, strict=True)
+    )
+    return f"<tr>{''.join(shown)}</tr>"
+
+
+def _aligned(cell: object) -> str:
+    return ' class="n"' if isinstance(cell, int | float) else ""
+
+
+def _cell(cell: object) -> str:
+    if isinstance(cell, int):
+        return f"{cell:,}"
+    if isinstance(cell, float):
+        return f"{cell:,.1f}"
+    return str(cell)
+
+
+def _table(section: Section) -> list[str]:
+    rows = [tuple(map(_cell, row)) for row in section.rows]
+    shown = [section.header, *rows] if section.header else rows
+    widths = [max(len(row[column]) for row in shown) for column in range(len(shown[0]))]
+    lines = []
+    for row in shown:
+        cells = []
+        for column, cell in enumerate(row):
+            number = isinstance(section.rows[0][column], int | float)
+            cells.append(cell.rjust(widths[column]) if number else cell.ljust(widths[column]))
+        left = "  " + "  ".join(cells[:-1]) + ("  " if len(cells) > 1 else "")
+        room = max(24, _WIDTH - len(left))
+        wrapped = textwrap.wrap(cells[-1].rstrip(), room) or [""]
+        if isinstance(section.rows[0][-1], int | float):
+            wrapped = [cells[-1]]
+        lines.append((left + wrapped[0]).rstrip())
+        lines.extend(" " * len(left) + more for more in wrapped[1:])
+    return lines
+
+
+def duration(seconds: float) -> str:
+    """A duration for people.
+
+    >>> duration(3_700)
+    '1 h 2 min'
+    """
+    if seconds < 60:  # noqa: PLR2004  # a minute
+        return f"{seconds:.1f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 60 else f"{minutes // 60:,} h {minutes % 60} min"  # noqa: PLR2004

@@ -1,0 +1,335 @@
+"""The account of a run: what became of each row, and the rows that did not arrive.
+
+Pages are filled in by the threads that learn the outcomes, under one lock, so that an interrupt
+of the calling thread cannot come between an outcome and its being written down.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import tempfile
+import threading
+import weakref
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.ipc
+
+from cdp_backfill.errors import AccountingError
+from cdp_backfill.messages import FAILURE_COLUMNS
+from cdp_backfill.outcomes import OUTCOMES, Outcome
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import numpy.typing as npt
+
+    from cdp_backfill.sources import Chunk, Source
+
+    Rows = npt.NDArray[np.int64]
+
+_PENDING: Final = 255
+_NO_ID: Final = -1
+_POSITION: Final = "cdp position in the source"  # to put rows back in order; never shown
+SPILL_BYTES: Final = 16 * 2**20
+"""Failed rows that are kept in memory before they go to a temporary file, in bytes."""
+
+_MAX_REASONS: Final = 50  # a server may find new words for every row
+
+_SETTLED: Final = np.array([outcome.code for outcome in OUTCOMES if outcome.settled])
+_UNSENT: Final = ("stopped", "the run stopped before this row's turn")
+
+
+class Page:
+    """The rows of one chunk.
+
+    Args:
+        ledger: The account that it belongs to.
+        chunk: The rows.
+    """
+
+    def __init__(self, ledger: Ledger, chunk: Chunk) -> None:
+        size = chunk.batch.num_rows
+        self.chunk = chunk
+        self._ledger = ledger
+        self._pending = size
+        self._outcome = np.full(size, _PENDING, dtype=np.uint8)
+        self._reason = np.zeros(size, dtype=np.int32)
+        self._reasons: dict[tuple[str, str], int] = {}
+        self._status = np.zeros(size, dtype=np.int16)
+        self._attempts = np.zeros(size, dtype=np.int32)
+        self._id_of = np.full(size, _NO_ID, dtype=np.int64)
+        self._ids: list[Any] = []
+
+    def name(self, rows: Rows, ids: Any) -> None:
+        """Note the message ids of rows."""
+        offset = sum(len(part) for part in self._ids)
+        self._id_of[rows] = np.arange(offset, offset + len(rows))
+        self._ids.append(ids)
+
+    def settle(
+        self,
+        rows: Rows,
+        outcome: Outcome,
+        *,
+        code: str = "",
+        reason: str = "",
+        status: int = 0,
+        attempts: int = 0,
+    ) -> None:
+        """Write down what became of rows; once for each.
+
+        Args:
+            rows: Positions in the chunk.
+            outcome: What became of them.
+            code: Short name of the reason.
+            reason: In words.
+            status: HTTP status, or 0 for none.
+            attempts: Times they were sent.
+
+        Raises:
+            AccountingError: A row is settled already.
+        """
+        if not len(rows):
+            return
+        with self._ledger.lock:
+            if not (self._outcome[rows] == _PENDING).all():
+                raise AccountingError("A row got a second outcome. Please report this.")
+            self._outcome[rows] = outcome.code
+            self._reason[rows] = self._reasons.setdefault((code, reason), len(self._reasons))
+            self._status[rows] = status
+            self._attempts[rows] = attempts
+            self._pending -= len(rows)
+            self._ledger.count(outcome, len(rows), code=code, reason=reason)
+            if not self._pending:
+                self._ledger.turn(self)
+
+    def settle_rest(self) -> None:
+        """Write down as unsent what has no outcome yet."""
+        code, reason = _UNSENT
+        rows = np.flatnonzero(self._outcome == _PENDING)
+        self.settle(rows, Outcome.UNSENT, code=code, reason=reason)
+
+    def failures(self, *, with_rows: bool) -> Any | None:
+        """The rows that did not arrive, as an Arrow table, or None where all did."""
+        bad = np.flatnonzero(~np.isin(self._outcome, _SETTLED))
+        if not len(bad):
+            return None
+        chosen = pa.array(bad)
+        reason = pa.array(self._reason[bad])
+        known = list(self._reasons)
+        status = self._status[bad]
+        ids = pa.chunked_array(self._ids, pa.string()).combine_chunks()
+        where = self._id_of[bad]
+        columns: dict[str, Any] = {}
+        if with_rows:
+            rows = self.chunk.batch.take(chosen)
+            columns.update(zip(rows.schema.names, rows.columns, strict=True))
+        columns |= {
+            "cdp_outcome": pa.array([str(outcome) for outcome in OUTCOMES]).take(
+                pa.array(self._outcome[bad])
+            ),
+            "cdp_code": pa.array([code for code, _ in known], pa.string()).take(reason),
+            "cdp_reason": pa.array([text for _, text in known], pa.string()).take(reason),
+            "cdp_status": pa.array(status, mask=status == 0),
+            "cdp_attempts": pa.array(self._attempts[bad]),
+            "cdp_message_id": ids.take(pa.array(where, mask=where == _NO_ID)),
+            "cdp_source": pa.repeat(pa.scalar(self.chunk.origin, pa.string()), len(bad)),
+            "cdp_row": pa.array(self.chunk.origin_start + bad),
+            _POSITION: pa.array(self.chunk.start + bad),
+        }
+        return pa.table(columns)
+
+
+class Ledger:
+    """The account of a run.
+
+    Args:
+        source: Where the rows come from.
+    """
+
+    def __init__(self, source: Source) -> None:
+        self.lock = threading.RLock()
+        self.unread = 0
+        """Rows that the run never came to, once it is closed."""
+        self._opened = 0
+        self._source = source
+        self._counts = dict.fromkeys(Outcome, 0)
+        self._reasons: dict[tuple[str, str, str], int] = {}
+        self._pages: dict[int, Page] = {}
+        self._store = FailureStore()
+
+    def page(self, chunk: Chunk) -> Page:
+        """Begin to account for the rows of a chunk."""
+        page = Page(self, chunk)
+        if chunk.batch.num_rows:
+            self._pages[id(page)] = page
+            self._opened = chunk.start + chunk.batch.num_rows
+        return page
+
+    def count(self, outcome: Outcome, rows: int, *, code: str, reason: str) -> None:
+        """Add rows to an outcome; for pages."""
+        self._counts[outcome] += rows
+        if not outcome.settled:
+            key = (str(outcome), code, reason)
+            if key not in self._reasons and len(self._reasons) >= _MAX_REASONS:
+                key = (str(outcome), code, "other reasons; see the failures")
+            self._reasons[key] = self._reasons.get(key, 0) + rows
+
+    def reasons(self) -> list[tuple[str, str, str, int]]:
+        """Outcome, code, reason and number of rows of what did not arrive, most rows first."""
+        with self.lock:
+            found = [(*key, rows) for key, rows in self._reasons.items()]
+        return sorted(found, key=lambda item: -item[-1])
+
+    def turn(self, page: Page) -> None:
+        """Put away a page whose rows all have an outcome; for pages."""
+        failures = page.failures(with_rows=not self._source.keeps_rows)
+        if failures is not None:
+            self._store.append(failures)
+        del self._pages[id(page)]
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Rows by the name of their outcome so far; every outcome is there."""
+        with self.lock:
+            return {str(outcome): rows for outcome, rows in self._counts.items()}
+
+    def close(self) -> None:
+        """Settle what is left as unsent, and check that it all adds up.
+
+        Raises:
+            AccountingError: It does not.
+        """
+        for page in list(self._pages.values()):
+            page.settle_rest()
+        self.unread = max(0, (self._source.rows or 0) - self._opened)
+        if self.unread:
+            code, reason = _UNSENT
+            self.count(Outcome.UNSENT, self.unread, code=code, reason=reason)
+        total = sum(self._counts.values())
+        expected = self._source.rows if self._source.rows is not None else self._opened
+        if total != expected:
+            raise AccountingError(
+                f"The outcomes of {total:,} rows were counted and the source has {expected:,}. "
+                "It may have changed while it was read; if not, please report this."
+            )
+
+    def failures(self) -> pd.DataFrame:
+        """The rows that did not arrive, as they were given, with the columns ``cdp_...``.
+
+        The whole of them at once: the frame can be as large as the input.
+        """
+        tables = list(self._store.tables())
+        if self.unread and self._source.replayable:
+            tables.extend(self._unread())
+        if not tables:
+            return self._empty()
+        table = pa.concat_tables(tables, promote_options="permissive").sort_by(_POSITION)
+        positions = table.column(_POSITION).to_numpy()
+        table = table.drop_columns([_POSITION])
+        if not self._source.keeps_rows:
+            return table.to_pandas(types_mapper=_NULLABLE.get)
+        extra = table.to_pandas(types_mapper=_NULLABLE.get)
+        frame = self._source.original(positions)
+        # A frame of failures sent again carries such columns already: they are replaced.
+        frame = frame.drop(columns=[name for name in FAILURE_COLUMNS if name in frame.columns])
+        extra.index = frame.index
+        return pd.concat([frame, extra], axis="columns")
+
+    def _unread(self) -> Iterator[Any]:
+        start = self._source.rows - self.unread if self._source.rows else 0
+        columns = self._source.schema.names[: 1 if self._source.keeps_rows else None]
+        for chunk in self._source.chunks(columns, start=start):
+            ledger = Ledger(self._source)
+            ledger.page(chunk).settle_rest()
+            yield from ledger._store.tables()
+
+    def _empty(self) -> pd.DataFrame:
+        table = pa.table({name: pa.array([], kind) for name, kind in _TYPES.items()})
+        extra = table.to_pandas(types_mapper=_NULLABLE.get)
+        if self._source.keeps_rows:
+            frame = self._source.original(np.array([], dtype=np.int64))
+        else:
+            frame = self._source.schema.empty_table().to_pandas(types_mapper=_NULLABLE.get)
+        frame = frame.drop(columns=[name for name in FAILURE_COLUMNS if name in frame.columns])
+        extra.index = frame.index
+        return pd.concat([frame, extra], axis="columns")
+
+
+_TYPES: Final = dict(
+    zip(
+        FAILURE_COLUMNS,
+        (
+            pa.string(),
+            pa.string(),
+            pa.string(),
+            pa.int16(),
+            pa.int32(),
+            pa.string(),
+            pa.string(),
+            pa.int64(),
+        ),
+        strict=True,
+    )
+)
+
+# Integers and booleans with empty cells would become floats and objects otherwise.
+_NULLABLE: Final = {
+    pa.int8(): pd.Int8Dtype(),
+    pa.int16(): pd.Int16Dtype(),
+    pa.int32(): pd.Int32Dtype(),
+    pa.int64(): pd.Int64Dtype(),
+    pa.uint8(): pd.UInt8Dtype(),
+    pa.uint16(): pd.UInt16Dtype(),
+    pa.uint32(): pd.UInt32Dtype(),
+    pa.uint64(): pd.UInt64Dtype(),
+    pa.bool_(): pd.BooleanDtype(),
+}
+
+
+class FailureStore:
+    """Tables of failed rows: a little in memory, the rest in a temporary file.
+
+    Args:
+        spill_bytes: How much may stay in memory.
+    """
+
+    def __init__(self, spill_bytes: int = SPILL_BYTES) -> None:
+        self._spill_bytes = spill_bytes
+        self._held: list[Any] = []
+        self._held_bytes = 0
+        self._folder: Path | None = None
+        self._files: list[Path] = []
+
+    def append(self, table: Any) -> None:
+        """Keep a table."""
+        self._held.append(table)
+        self._held_bytes += table.nbytes
+        if self._held_bytes > self._spill_bytes:
+            # A disk that takes nothing more must not cost a row: then memory keeps them.
+            with contextlib.suppress(OSError):
+                self._spill()
+
+    def _spill(self) -> None:
+        if self._folder is None:
+            self._folder = Path(tempfile.mkdtemp(prefix="cdp-backfill-"))
+            weakref.finalize(self, shutil.rmtree, self._folder, ignore_errors=True)
+        path = self._folder / f"{len(self._files):06d}.arrow"
+        table = pa.concat_tables(self._held, promote_options="permissive")
+        options = pa.ipc.IpcWriteOptions(compression="lz4")
+        with pa.ipc.new_file(str(path), table.schema, options=options) as writer:
+            writer.write_table(table)
+        self._files.append(path)
+        self._held, self._held_bytes = [], 0
+
+    def tables(self) -> Iterator[Any]:
+        """All tables in the order in which they came."""
+        for path in self._files:
+            with pa.memory_map(str(path)) as file:
+                yield pa.ipc.open_file(file).read_all()
+        yield from self._held

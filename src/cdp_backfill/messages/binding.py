@@ -1,0 +1,277 @@
+"""A mapping held against a table's columns: all that can be known to be wrong without rows."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+import pyarrow as pa
+
+from cdp_backfill import spec
+from cdp_backfill.errors import MappingError
+from cdp_backfill.mapping import Lit, Mapping, did_you_mean
+from cdp_backfill.messages.text import can_be_text, is_bytes
+from cdp_backfill.messages.times import is_number, is_time_like
+from cdp_backfill.messages.values import why_not_json
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+FAILURE_COLUMNS: Final = (
+    "cdp_outcome",
+    "cdp_code",
+    "cdp_reason",
+    "cdp_status",
+    "cdp_attempts",
+    "cdp_message_id",
+    "cdp_source",
+    "cdp_row",
+)
+"""What a report adds to the columns of a failed row; never sent, so that it can be sent again."""
+
+_UNNAMED_INDEX: Final = re.compile(r"__index_level_\d+__")  # as pandas writes it to parquet
+
+
+@dataclass(frozen=True)
+class Leaf:
+    """One value of a message: where it comes from and how it is written.
+
+    Attributes:
+        source: A column name or a constant.
+        kind: See :data:`cdp_backfill.spec.Kind`.
+        path: Names from the top of the message down, as ``("context", "device", "model")``.
+    """
+
+    source: str | Lit
+    kind: spec.Kind
+    path: tuple[str, ...]
+
+
+Branch = dict[str, "Leaf | Branch"]
+
+
+@dataclass(frozen=True)
+class Binding:
+    """A mapping that fits a schema; made by :func:`bind`.
+
+    Attributes:
+        mapping: The mapping.
+        properties: Leaves of ``properties``, the columns that nothing names included.
+        context: Leaves of ``context``.
+        integrations: Leaves of ``integrations``.
+        columns: All columns that are read, in the order of the schema.
+        guard_columns: Those that say who, what and when.
+    """
+
+    mapping: Mapping
+    properties: Branch
+    context: Branch
+    integrations: Branch
+    columns: tuple[str, ...]
+    guard_columns: tuple[str, ...]
+
+    def leaves(self) -> list[tuple[tuple[str, ...], str | Lit]]:
+        """The path of each field of the message with its column or constant."""
+        mapping = self.mapping
+        plain = (
+            ("userId", mapping.user_id),
+            ("anonymousId", mapping.anonymous_id),
+            ("event", mapping.event),
+            ("timestamp", mapping.timestamp),
+            ("messageId", mapping.message_id),
+        )
+        result = [((name,), source) for name, source in plain if source is not None]
+        for branch in (self.properties, self.context, self.integrations):
+            result.extend((leaf.path, leaf.source) for leaf in _leaves(branch))
+        return result
+
+
+def bind(mapping: Mapping, schema: Any) -> Binding:
+    """Hold a mapping against the columns of a table.
+
+    Args:
+        mapping: What goes where.
+        schema: Arrow schema of the table, without duplicate names.
+
+    Raises:
+        MappingError: A column is missing or of a type that can never become the field, or the
+            mapping leaves out a field that every message needs.
+    """
+    checker = _Checker(schema)
+    checker.columns(mapping.columns())
+    _check_complete(mapping)
+    for path, source in (
+        ("user_id", mapping.user_id),
+        ("anonymous_id", mapping.anonymous_id),
+        ("message_id", mapping.message_id),
+    ):
+        checker.type(path, source, can_be_text, "text or a whole number")
+    checker.type(
+        "event",
+        mapping.event,
+        lambda kind: can_be_text(kind) or pa.types.is_boolean(kind),
+        "text, numbers or booleans",
+    )
+    checker.time(mapping)
+
+    named = set(mapping.columns())
+    properties = checker.branch(("properties",), mapping.properties, spec.PROPERTIES)
+    if mapping.rest == "properties":
+        for name in schema.names:
+            if name in named or name in FAILURE_COLUMNS or _UNNAMED_INDEX.fullmatch(name):
+                continue
+            if name in properties:
+                raise MappingError(
+                    f"Column {name!r} would become the property {name!r}, which the mapping fills "
+                    "from elsewhere. Map the column under another name, drop it, or set "
+                    "rest='drop'."
+                )
+            known = spec.PROPERTIES.get(name, "any")
+            properties[name] = checker.leaf(("properties", name), name, known)
+    context = checker.branch(("context",), mapping.context, spec.CONTEXT)
+    integrations = checker.branch(
+        ("integrations",), mapping.integrations, dict.fromkeys(mapping.integrations, "boolean")
+    )
+    guard = {mapping.user_id, mapping.anonymous_id, mapping.event, mapping.timestamp}
+    read = named | {
+        leaf.source for leaf in _leaves(properties) if isinstance(leaf.source, str)
+    }
+    return Binding(
+        mapping=mapping,
+        properties=properties,
+        context=context,
+        integrations=integrations,
+        columns=tuple(name for name in schema.names if name in read),
+        guard_columns=tuple(name for name in schema.names if name in guard),
+    )
+
+
+def _check_complete(mapping: Mapping) -> None:
+    if mapping.event is None:
+        raise MappingError(
+            "The mapping names no event: give a column, event='...', "
+            "or a constant, event=lit('Application Installed')."
+        )
+    if mapping.timestamp is None:
+        raise MappingError(
+            "The mapping names no time: give timestamp='...'. Without it the API would record "
+            "the time of receipt, which is wrong for a backfill."
+        )
+    if mapping.user_id is None and mapping.anonymous_id is None:
+        raise MappingError(
+            "The mapping names nobody: give user_id='...' or anonymous_id='...', or both."
+        )
+
+
+class _Checker:
+    def __init__(self, schema: Any) -> None:
+        self._schema = schema
+
+    def columns(self, names: list[str]) -> None:
+        known = list(self._schema.names)
+        for name in names:
+            if name not in known:
+                shown = ", ".join(repr(column) for column in known[:12])
+                more = f" and {len(known) - 12} more" if len(known) > 12 else ""  # noqa: PLR2004
+                raise MappingError(
+                    f"There is no column {name!r}.{did_you_mean(name, known)} "
+                    f"The table has {shown}{more}. For a constant, write lit({name!r})."
+                )
+
+    def kind(self, source: str | Lit) -> Any:
+        """The Arrow type of a column, with dictionaries looked through, or of a constant."""
+        if isinstance(source, str):
+            kind = self._schema.field(source).type
+            while pa.types.is_dictionary(kind) or pa.types.is_run_end_encoded(kind):
+                kind = kind.value_type
+            return kind.storage_type if isinstance(kind, pa.BaseExtensionType) else kind
+        try:
+            return pa.array([source.value]).type
+        except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError) as error:
+            raise MappingError(
+                "A list given to lit() must hold values of one type, and whole numbers "
+                "must fit into 64 bits."
+            ) from error
+
+    def type(
+        self,
+        path: str,
+        source: str | Lit | None,
+        fits: Callable[[Any], bool],
+        wanted: str,
+    ) -> None:
+        if source is None:
+            return
+        kind = self.kind(source)
+        if not fits(kind):
+            where = f"column {source!r}" if isinstance(source, str) else "the constant"
+            raise MappingError(
+                f"{path} needs {wanted}, and {where} is of type {kind}, "
+                "which can never become that."
+            )
+
+    def time(self, mapping: Mapping) -> None:
+        source = mapping.timestamp
+        if source is None:  # pragma: no cover  # checked before
+            return
+        self.type("timestamp", source, is_time_like, "times, ISO 8601 text or epoch numbers")
+        kind = self.kind(source)
+        if is_number(kind) and mapping.timestamp_unit is None:
+            raise MappingError(
+                f"timestamp is {source!r}, which holds numbers ({kind}): say their unit with "
+                "timestamp_unit='s', 'ms', 'us' or 'ns'."
+            )
+        has_unit = pa.types.is_timestamp(kind) or pa.types.is_date(kind)
+        if mapping.timestamp_unit is not None and has_unit:
+            raise MappingError(
+                f"timestamp_unit is for numbers, and {source!r} holds times ({kind}) that have "
+                "a unit of their own. Leave it out."
+            )
+
+    def branch(self, path: tuple[str, ...], tree: dict[str, Any], known: spec.Tree) -> Branch:
+        result: Branch = {}
+        for name, value in tree.items():
+            below = known.get(name, "any")
+            here = (*path, name)
+            if isinstance(value, dict):
+                result[name] = self.branch(here, value, below if isinstance(below, dict) else {})
+            else:
+                result[name] = self.leaf(here, value, below)
+        return result
+
+    def leaf(
+        self, path: tuple[str, ...], source: str | Lit, kind: spec.Kind | spec.Tree
+    ) -> Leaf:
+        where = ".".join(path)
+        if isinstance(kind, dict):
+            raise MappingError(f"{where} holds further fields: give a dict.")
+        if kind == "boolean":
+            self.type(
+                where,
+                source,
+                lambda found: (
+                    pa.types.is_boolean(found) or (can_be_text(found) and not is_bytes(found))
+                ),
+                "booleans, or 0 and 1, or words such as true and false",
+            )
+        elif kind != "any":
+            self.type(
+                where,
+                source,
+                lambda found: can_be_text(found) or pa.types.is_boolean(found),
+                "text or numbers",
+            )
+        elif reason := why_not_json(self.kind(source)):
+            raise MappingError(
+                f"{where} cannot be filled from column {source!r}: {reason}. "
+                "Convert the column, or drop it."
+            )
+        return Leaf(source, kind, path)
+
+
+def _leaves(branch: Branch) -> list[Leaf]:
+    result: list[Leaf] = []
+    for value in branch.values():
+        result.extend(_leaves(value) if isinstance(value, dict) else [value])
+    return result

@@ -1,0 +1,229 @@
+"""Times of every kind, to milliseconds since 1970 in UTC and to RFC 3339 text."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    Mask = npt.NDArray[np.bool_]
+    Millis = npt.NDArray[np.int64]
+
+# RFC 3339 has years 0000 to 9999; Python and pandas begin at 1.
+_FIRST: Final = -62_135_596_800_000
+_LAST: Final = 253_402_300_799_999
+
+_PER_SECOND: Final = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
+
+_ISO: Final = (
+    r"^\d{4}-\d{2}-\d{2}"
+    r"([Tt ]\d{2}:\d{2}(:\d{2}([.,]\d{1,18})?)?)?"
+    r" ?([Zz]|UTC|GMT|[+-]\d{2}(:?\d{2})?)?$"
+)
+_HAS_ZONE: Final = r":\d{2}([.,]\d+)? ?([Zz]|UTC|GMT|[+-]\d{2}(:?\d{2})?)$"
+_NUMBER: Final = r"^[+-]?\d{1,19}(\.\d+)?$"
+
+
+@dataclass(frozen=True, slots=True)
+class Times:
+    """The times of one column.
+
+    Attributes:
+        millis: Milliseconds since 1970-01-01 UTC; 0 where there is no good time.
+        missing: True where the cell is empty.
+        bad: True where the cell is no time, or one outside the years 1 to 9999.
+        nonexistent: True where the clock of the stated zone skipped that time of day.
+        naive: True where the time carried no zone.
+    """
+
+    millis: Millis
+    missing: Mask
+    bad: Mask
+    nonexistent: Mask
+    naive: Mask
+
+
+def is_time_like(kind: Any) -> bool:
+    """Whether a column of this Arrow type can hold points in time."""
+    types = pa.types
+    return bool(
+        types.is_timestamp(kind)
+        or types.is_date(kind)
+        or types.is_null(kind)
+        or is_text(kind)
+        or is_number(kind)
+    )
+
+
+def is_text(kind: Any) -> bool:
+    """Whether it is a text type."""
+    types = pa.types
+    return bool(
+        types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind)
+    )
+
+
+def is_number(kind: Any) -> bool:
+    """Whether it is a number type."""
+    types = pa.types
+    return bool(types.is_integer(kind) or types.is_floating(kind) or types.is_decimal(kind))
+
+
+def read_times(array: Any, *, unit: str | None, timezone: str | None) -> Times:
+    """Read a column of times.
+
+    Args:
+        array: Arrow array of a time, text or number type, dictionaries decoded.
+        unit: Unit of numbers, and of text that holds numbers.
+        timezone: IANA name of the zone of times that carry none; None for UTC.
+    """
+    if pa.types.is_null(array.type):
+        array = array.cast(pa.string())
+    kind = array.type
+    missing = _nulls(array)
+    if pa.types.is_timestamp(kind):
+        raw, bad = _integers(array)
+        millis, overflow = _scaled(raw, kind.unit)
+        naive = np.full(len(array), kind.tz is None)
+        bad = bad | overflow
+    elif pa.types.is_date(kind):
+        raw, bad = _integers(array.cast(pa.date32()))
+        millis, naive = raw * 86_400_000, np.ones(len(array), dtype=bool)
+    elif is_number(kind):
+        millis, bad, not_numbers = _from_numbers(array, unit or "ms")
+        missing = missing | not_numbers
+        naive = np.zeros(len(array), dtype=bool)
+    elif unit is not None:
+        text = pc.utf8_trim_whitespace(array)
+        missing = missing | _true(pc.equal(text, ""))
+        good = pc.match_substring_regex(text, _NUMBER)
+        numbers = pc.cast(pc.if_else(good, text, None), pa.float64())
+        millis, bad, _ = _from_numbers(numbers, unit)
+        bad = bad | ~_true(good)
+        naive = np.zeros(len(array), dtype=bool)
+    else:
+        millis, naive, bad, blank = _from_text(array)
+        missing = missing | blank
+    bad = (bad | (millis < _FIRST) | (millis > _LAST)) & ~missing
+    millis = np.where(bad | missing, 0, millis)
+    naive = naive & ~bad & ~missing
+    millis, nonexistent = _localised(millis, naive, timezone)
+    return Times(millis, missing, bad, nonexistent, naive)
+
+
+def format_times(millis: Millis) -> Any:
+    """RFC 3339 text in UTC with milliseconds, such as ``2024-01-15T10:30:00.000Z``.
+
+    Args:
+        millis: Milliseconds since 1970-01-01 UTC, within the years 0000 to 9999.
+    """
+    # Arrow's cast is 20 times faster than strftime; it leaves a space where the T belongs.
+    text = pc.cast(pa.array(millis).cast(pa.timestamp("ms")), pa.string())
+    return pc.binary_join_element_wise(
+        pc.binary_replace_slice(text, 10, 11, "T"), "", "Z"
+    ) if len(text) else text
+
+
+def localise(array: Any, timezone: str | None) -> tuple[Any, Mask]:
+    """A timestamp column in UTC, for use as a property; True where a time does not exist.
+
+    Args:
+        array: Arrow timestamp array, with or without a zone.
+        timezone: IANA name of the zone of times that carry none; None for UTC.
+    """
+    unit, zone = array.type.unit, array.type.tz
+    none = np.zeros(len(array), dtype=bool)
+    if zone is None and timezone not in (None, "UTC"):
+        raw, null = _integers(array)
+        index = pd.DatetimeIndex(raw.view(f"M8[{unit}]"))
+        local = index.tz_localize(timezone, ambiguous=np.ones(len(index), bool), nonexistent="NaT")
+        none = np.asarray(local.isna()) & ~null
+        raw = np.asarray(local.tz_convert(None)).astype(f"M8[{unit}]").view("i8")
+        array = pa.array(raw, pa.int64(), mask=null | none).cast(pa.timestamp(unit))
+    return array.cast(pa.int64()).cast(pa.timestamp(unit, "UTC")), none
+
+
+def _nulls(array: Any) -> Mask:
+    return np.asarray(array.is_null().to_numpy(zero_copy_only=False))
+
+
+def _true(array: Any) -> Mask:
+    return np.asarray(array.fill_null(False).to_numpy(zero_copy_only=False))
+
+
+def _integers(array: Any) -> tuple[Millis, Mask]:
+    """The integers under a time type, 0 for null; and where it is null."""
+    width = pa.int32() if pa.types.is_date32(array.type) else pa.int64()
+    raw = array.cast(width).cast(pa.int64()).fill_null(0).to_numpy(zero_copy_only=False)
+    return raw, _nulls(array)
+
+
+def _scaled(raw: Millis, unit: str) -> tuple[Millis, Mask]:
+    """From a unit to milliseconds, rounding down; and where the result has no room."""
+    if unit == "s":
+        overflow = (raw > _LAST // 1000) | (raw < _FIRST // 1000)
+        return np.where(overflow, 0, raw) * 1000, overflow
+    return np.floor_divide(raw, _PER_SECOND[unit] // 1000), np.zeros(len(raw), dtype=bool)
+
+
+def _from_numbers(array: Any, unit: str) -> tuple[Millis, Mask, Mask]:
+    """Milliseconds; where they are bad; and where the number is not a number."""
+    if pa.types.is_signed_integer(array.type):
+        millis, bad = _scaled(array.cast(pa.int64()).fill_null(0).to_numpy(), unit)
+        return millis, bad, np.zeros(len(array), dtype=bool)
+    if pa.types.is_float16(array.type):
+        array = array.cast(pa.float32())
+    floats = array.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False)
+    scaled = floats * (1000 / _PER_SECOND[unit])
+    bad = ~np.isfinite(scaled) | (np.abs(scaled) > 2.0**62)
+    millis = np.rint(np.where(bad, 0.0, scaled)).astype(np.int64)
+    return millis, bad, np.isnan(floats)
+
+
+def _from_text(array: Any) -> tuple[Millis, Mask, Mask, Mask]:
+    """Milliseconds; without a zone; bad; blank."""
+    size = len(array)
+    no, yes = np.zeros(size, dtype=bool), np.ones(size, dtype=bool)
+    for kind, naive in ((pa.timestamp("us", "UTC"), no), (pa.timestamp("us"), yes)):
+        try:  # the fast way, for a column that is uniform and clean
+            raw, _ = _integers(pc.cast(array, kind))
+        except pa.ArrowInvalid:
+            continue
+        return np.floor_divide(raw, 1000), naive, no, no
+    text = pc.utf8_trim_whitespace(array)
+    blank = _true(pc.equal(text, ""))
+    good = pc.match_substring_regex(text, _ISO)
+    zoned = _true(pc.match_substring_regex(text, _HAS_ZONE))
+    text = pc.if_else(good, text, None)
+    text = pc.replace_substring_regex(text, r" ?(UTC|GMT|[Zz])$", "Z")
+    text = pc.replace_substring_regex(text, r"[Tt ](\d{2}:)", r"T\1")
+    text = pc.replace_substring_regex(text, r",(\d)", r".\1")
+    # What is finer than a microsecond cannot change a millisecond when rounding down.
+    text = pc.replace_substring_regex(text, r"(\.\d{6})\d+", r"\1")
+    series = pd.Series(text.to_numpy(zero_copy_only=False), dtype=object)
+    parsed = pd.to_datetime(series, format="ISO8601", utc=True, errors="coerce")
+    bad = parsed.isna().to_numpy() & ~blank
+    moments = parsed.dt.tz_localize(None).to_numpy().astype("M8[us]").view("i8")
+    millis = np.floor_divide(np.where(bad | blank, 0, moments), 1000)
+    return millis, ~zoned, bad, blank
+
+
+def _localised(millis: Millis, naive: Mask, timezone: str | None) -> tuple[Millis, Mask]:
+    nonexistent = np.zeros(len(millis), dtype=bool)
+    if timezone in (None, "UTC") or not naive.any():
+        return millis, nonexistent
+    index = pd.DatetimeIndex(millis[naive].view("M8[ms]"))
+    # A time that the clock showed twice is taken as the first of the two.
+    local = index.tz_localize(timezone, ambiguous=np.ones(len(index), bool), nonexistent="NaT")
+    nonexistent[naive] = np.asarray(local.isna())
+    moments = np.asarray(local.tz_convert(None)).astype("M8[ms]").view("i8")
+    result = millis.copy()
+    result[naive] = moments
+    return np.where(nonexistent, 0, result), nonexistent

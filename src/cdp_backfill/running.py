@@ -1,0 +1,206 @@
+"""One run: from the chunks of a table to an account of every row."""
+
+from __future__ import annotations
+
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from cdp_backfill import spec
+from cdp_backfill.delivery import Courier, Result
+from cdp_backfill.errors import BadInputError, RecentRowsError, StoppedError
+from cdp_backfill.ledger import Ledger, Page
+from cdp_backfill.outcomes import Outcome
+from cdp_backfill.packing import Packer, Request
+from cdp_backfill.progress import Progress, Snapshot
+from cdp_backfill.report import Report
+from cdp_backfill.road import SKIPPED, Road, in_words, notes
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    from cdp_backfill.destination import Destination
+    from cdp_backfill.preparing import Prepared
+    from cdp_backfill.sources import Chunk
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Owner:
+    """Where the outcomes of encoded messages belong."""
+
+    page: Page
+    rows: npt.NDArray[np.int64]
+
+
+@dataclass(slots=True)
+class _Tally:
+    maybe_twice: int = 0
+    packed: int = 0
+    packed_bytes: int = 0
+    naive: int = 0
+
+
+class Run:
+    """One run down the road."""
+
+    def __init__(self, road: Road, destination: Destination, progress: Progress) -> None:
+        self._road = road
+        self._destination = destination
+        self._progress = progress
+        self._ledger = Ledger(road.source)
+        self._packer = Packer(max_messages=destination.max_messages)
+        self._tally = _Tally()
+        self._courier = Courier(destination, self._settle)
+        # Only threads that an interrupt cannot reach write to the ledger: what one of them
+        # begins to write down is written down.
+        self._scribe = ThreadPoolExecutor(1, thread_name_prefix="cdp-backfill-scribe")
+
+    def report(self) -> Report:
+        """Run, and say what became of it."""
+        started = time.monotonic()
+        interrupted, trouble = False, None
+        with self._courier:
+            try:
+                self._carry()
+            except KeyboardInterrupt:
+                interrupted = True
+                self._wind_down()
+            except BadInputError as error:  # a file that cannot be read to its end, say
+                trouble = StoppedError(f"Reading stopped: {error}")
+                trouble.__cause__ = error
+                self._courier.stop()
+                self._wait()
+            except RecentRowsError as error:
+                trouble = error
+                self._courier.stop()
+                self._wait()
+        with self._scribe:
+            self._scribe.submit(self._ledger.close).result()
+        self._show()
+        self._progress.close()
+        report = self._written(time.monotonic() - started, interrupted=interrupted)
+        error = self._courier.error or trouble
+        if isinstance(error, StoppedError):
+            error.report = report
+        if error is not None:
+            raise error
+        return report
+
+    def _carry(self) -> None:
+        columns = (
+            self._road.binding.columns
+            if self._road.source.keeps_rows
+            else self._road.source.schema.names  # a row that fails is given back whole
+        )
+        for chunk in self._road.source.chunks(columns):
+            prepared = self._road.prepared(chunk)
+            owners = self._scribe.submit(self._open, chunk, prepared).result()
+            if self._road.recent == "raise" and prepared.recent.any():
+                raise RecentRowsError(
+                    "The run was stopped at the first rows that are younger than "
+                    f"{spec.RECENT_HOURS} hours: they can trigger campaigns and messages to "
+                    "people. recent='hold' leaves them out, recent='send' sends them."
+                )
+            for (encoded, _), owner in zip(prepared.encoded, owners, strict=True):
+                for request in self._packer.feed(encoded, owner):
+                    self._hand_over(request)
+            if self._courier.stopped:
+                break
+            self._show()
+        for request in self._packer.flush():
+            self._hand_over(request)
+        self._wait()
+
+    def _hand_over(self, request: Request) -> None:
+        self._tally.packed += 1
+        self._tally.packed_bytes += request.size
+        while not self._courier.offer(request) and not self._courier.stopped:
+            self._show()
+
+    def _wait(self) -> None:
+        while not self._courier.done():
+            self._show()
+
+    def _wind_down(self) -> None:
+        """After an interrupt: let what is under way finish, unless there is a second one."""
+        self._courier.stop()
+        try:
+            self._wait()
+        except KeyboardInterrupt:
+            self._courier.cancel()
+
+    def _open(self, chunk: Chunk, prepared: Prepared) -> list[_Owner]:
+        """Begin to account for a chunk, with the rows that will not be sent."""
+        page, batch = self._ledger.page(chunk), prepared.messages
+        self._tally.naive += batch.naive
+        page.settle(prepared.skipped, Outcome.SKIPPED, code="skipped", reason=SKIPPED)
+        for rows, problems in batch.problems.groups():
+            page.settle(
+                batch.rows[rows],
+                Outcome.INVALID,
+                code=problems[0].code,
+                reason=in_words(problems),
+            )
+        page.settle(
+            batch.rows[prepared.held],
+            Outcome.HELD,
+            code="recent",
+            reason=f"younger than {spec.RECENT_HOURS} hours",
+        )
+        owners = []
+        for encoded, rows in prepared.encoded:
+            page.name(rows, encoded.ids)
+            owners.append(_Owner(page, rows))
+        return owners
+
+    def _settle(self, result: Result) -> None:
+        """Write down a result; called by the workers, one at a time."""
+        if result.doubtful:
+            self._tally.maybe_twice += len(result.request)
+        for piece in result.request.pieces:
+            piece.owner.page.settle(
+                piece.owner.rows[piece.start : piece.stop],
+                result.outcome,
+                code=result.code,
+                reason=result.reason,
+                status=result.status,
+                attempts=result.attempts,
+            )
+
+    def _show(self) -> None:
+        counts, stats = self._ledger.counts, self._courier.stats
+        settled = sum(counts[outcome] for outcome in Outcome if outcome.settled)
+        rows = sum(counts.values())
+        self._progress.update(
+            Snapshot(
+                rows=rows,
+                total=self._road.source.rows,
+                not_delivered=rows - settled,
+                requests=stats.requests,
+                wire_bytes=stats.wire_bytes,
+                in_flight=stats.in_flight,
+            )
+        )
+
+    def _written(self, seconds: float, *, interrupted: bool) -> Report:
+        stats, tally = self._courier.stats, self._tally
+        possible = tally.packed * spec.MAX_REQUEST_BYTES
+        return Report(
+            counts=self._ledger.counts,
+            requests=stats.requests,
+            retries=stats.retries,
+            throttled=stats.throttled,
+            body_bytes=stats.body_bytes,
+            wire_bytes=stats.wire_bytes,
+            fill=tally.packed_bytes / possible if possible else 0.0,
+            seconds=seconds,
+            maybe_twice=tally.maybe_twice,
+            interrupted=interrupted,
+            notes=notes(self._road.mapping, tally.naive),
+            url=self._destination.url,
+            _mapping=self._road.mapping,
+            _failures=self._ledger.failures,
+            _reasons=self._ledger.reasons,
+        )

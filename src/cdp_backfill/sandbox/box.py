@@ -1,0 +1,100 @@
+"""The box itself: a server on a thread of its own, and what it took in."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from typing import TYPE_CHECKING, Self
+
+import uvicorn
+
+from cdp_backfill.sandbox.server import application
+from cdp_backfill.sandbox.store import Store
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import pandas as pd
+
+DEFAULT_KEY = "sandbox"
+
+
+class Box:
+    """The Pipelines API on this machine.
+
+    Args:
+        host: Address to listen at.
+        port: Port to listen at; 0 for a free one.
+        api_key: The key that it takes.
+        store: A database file for what it takes in; None keeps it in memory.
+
+    Raises:
+        OSError: The port is taken.
+    """
+
+    def __init__(
+        self,
+        *,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        api_key: str = DEFAULT_KEY,
+        store: str | Path | None = None,
+    ) -> None:
+        self.api_key = api_key
+        self._socket = socket.create_server((host, port), backlog=2048)
+        self.url = f"http://{host}:{self._socket.getsockname()[1]}/v1"
+        """Address for ``base_url``; it ends in ``/v1``."""
+        self._store = Store(store)
+        config = uvicorn.Config(
+            application(self._store, api_key),
+            log_level="error",
+            access_log=False,
+            lifespan="off",
+            ws="none",
+            timeout_keep_alive=75,
+            timeout_graceful_shutdown=2,
+        )
+        self._server = uvicorn.Server(config)
+        self._thread = threading.Thread(
+            target=self._server.run,
+            kwargs={"sockets": [self._socket]},
+            name="cdp-backfill-sandbox",
+            daemon=True,
+        )
+
+    def start(self) -> Self:
+        """Begin to answer. Connections made before that wait for it."""
+        self._thread.start()
+        return self
+
+    def stop(self) -> None:
+        """Answer no more, and give up what was kept in memory."""
+        self._server.should_exit = True
+        if self._thread.is_alive():
+            self._thread.join()
+        self._socket.close()
+        self._store.close()
+
+    def wait(self) -> None:
+        """Wait until it stops."""
+        self._thread.join()
+
+    def events(self) -> pd.DataFrame:
+        """What was accepted, one row a message in the order of arrival.
+
+        The columns are the API's fields (``type``, ``messageId``, ``userId``, ``anonymousId``,
+        ``event``, ``timestamp`` in UTC, and ``properties``, ``context`` and ``integrations`` as
+        dicts), ``receivedAt`` and the number of the ``request``.
+        """
+        return self._store.events()
+
+    def requests(self) -> pd.DataFrame:
+        """Every request with its status, size and number of messages, and why if refused."""
+        return self._store.requests()
+
+    def totals(self) -> pd.DataFrame:
+        """Messages, distinct message ids and people by event."""
+        return self._store.totals()
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(url={self.url!r})"

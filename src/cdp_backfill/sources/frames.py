@@ -1,0 +1,150 @@
+"""pandas DataFrames."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+
+from cdp_backfill.errors import SourceError
+from cdp_backfill.sources.chunks import CHUNK_BYTES, CHUNK_ROWS, Chunk, check_names, slices
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    import numpy.typing as npt
+
+
+class FrameSource:
+    """A pandas DataFrame of any index and any dtypes.
+
+    Args:
+        frame: The frame; what is done to it afterwards does not matter here (with pandas 3, or
+            copy-on-write switched on).
+
+    Raises:
+        SourceError: Columns have several levels or a name twice, or a column holds values that
+            have no common type.
+    """
+
+    replayable = True
+    keeps_rows = True
+
+    def __init__(self, frame: pd.DataFrame) -> None:
+        if frame.columns.nlevels > 1:
+            raise SourceError(
+                "The columns of the frame have several levels. Flatten them first, such as with "
+                "df.columns = ['_'.join(map(str, c)) for c in df.columns]."
+            )
+        self.name = "the DataFrame"
+        self._frame = frame.copy(deep=False)
+        self._names = [str(name) for name in frame.columns]
+        check_names(self._names, self.name)
+        self.rows: int | None = len(frame)
+        self._readers = {
+            name: _reader(name, frame.iloc[:, number]) for number, name in enumerate(self._names)
+        }
+        self.schema = pa.schema([(name, reader.kind) for name, reader in self._readers.items()])
+
+    def chunks(self, columns: Sequence[str], *, start: int = 0) -> Iterator[Chunk]:
+        """Read the rows in order."""
+        numbers = [self._names.index(name) for name in columns]
+        size = len(self._frame)
+        step = CHUNK_ROWS
+        while start < size:
+            part = self._frame.iloc[start : start + step]
+            arrays = [
+                self._readers[name].read(part.iloc[:, number])
+                for name, number in zip(columns, numbers, strict=True)
+            ]
+            if not arrays:  # a mapping of constants only
+                arrays, columns = [pa.nulls(len(part))], [""]
+            batch = pa.RecordBatch.from_arrays(arrays, list(columns))
+            for first, piece in slices(batch):
+                yield Chunk(piece, start + first, None, start + first)
+            start += len(part)
+            # Wide rows: do not even convert so many at a time.
+            row_bytes = max(1, batch.nbytes // max(1, batch.num_rows))
+            step = min(CHUNK_ROWS, max(1, CHUNK_BYTES // row_bytes))
+
+    def original(self, rows: npt.NDArray[Any]) -> pd.DataFrame:
+        """The rows of these numbers, with their labels and dtypes."""
+        return self._frame.iloc[rows]
+
+
+class _Reader:
+    """Converts parts of one column to one Arrow type."""
+
+    def __init__(self, kind: Any, *, words: bool = False) -> None:
+        self.kind = kind
+        self._words = words
+
+    def read(self, part: pd.Series[Any]) -> Any:
+        if self._words:
+            return _surrogates_kept([_word(cell) for cell in part])
+        try:
+            array = pa.array(part, type=self.kind, from_pandas=True)
+        except UnicodeEncodeError:
+            return _surrogates_kept(list(part))
+        return array.combine_chunks() if isinstance(array, pa.ChunkedArray) else array
+
+
+def _reader(name: str, column: pd.Series[Any]) -> _Reader:
+    try:
+        if isinstance(column.dtype, pd.SparseDtype):
+            return _Reader(pa.array(column.iloc[:0].sparse.to_dense()).type)
+        if column.dtype != object:
+            kind = pa.array(column.iloc[:0], from_pandas=True).type
+            if isinstance(kind, pa.BaseExtensionType):  # periods and intervals
+                raise pa.ArrowNotImplementedError(str(kind))
+            return _Reader(kind)
+        return _object_reader(name, column)
+    except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError) as error:
+        raise SourceError(
+            f"Column {name!r} of {column.dtype} cannot be read: Arrow has no type for it. "
+            "Convert it, for example to text with .astype('string'), or drop it."
+        ) from error
+
+
+def _object_reader(name: str, column: pd.Series[Any]) -> _Reader:
+    found = pd.api.types.infer_dtype(column, skipna=True)
+    if found in ("string", "empty"):
+        return _Reader(pa.string() if found == "string" else pa.null())
+    try:
+        return _Reader(pa.array(column, from_pandas=True).type)
+    except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError, UnicodeEncodeError):
+        kinds = {type(cell) for cell in column if not _empty(cell)}
+        if all(issubclass(kind, _WORDS) for kind in kinds):
+            return _Reader(pa.string(), words=True)
+        listed = ", ".join(sorted(kind.__name__ for kind in kinds))
+        raise SourceError(
+            f"Column {name!r} holds values that have no common type ({listed}). Make them of one "
+            "type, for example text with .map(json.dumps), or drop the column."
+        ) from None
+
+
+# Cells of which a text is made where a column mixes them, as ids often do.
+_WORDS = (str, int, float, bool, np.integer, np.floating, np.bool_)
+
+
+def _empty(cell: Any) -> bool:
+    return cell is None or cell is pd.NA or cell is pd.NaT or (isinstance(cell, float) and cell != cell)  # noqa: E501, PLR0124
+
+
+def _word(cell: Any) -> str | None:
+    if _empty(cell):
+        return None
+    if isinstance(cell, bool | np.bool_):
+        return "true" if cell else "false"
+    if isinstance(cell, float | np.floating) and float(cell).is_integer():
+        return str(int(cell))
+    return str(cell)
+
+
+def _surrogates_kept(cells: list[Any]) -> Any:
+    """Text that has no UTF-8 form, as bytes under a text type: found and told row by row later."""
+    encoded = [None if _empty(cell) else cell.encode("utf-8", "surrogatepass") for cell in cells]
+    array = pa.array(encoded, pa.binary())
+    return pa.Array.from_buffers(pa.string(), len(array), array.buffers())

@@ -1,0 +1,79 @@
+"""Anything that offers an Arrow stream."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+
+from cdp_backfill.errors import SourceError
+from cdp_backfill.sources.chunks import Chunk, check_names, slices
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    import numpy.typing as npt
+    import pandas as pd
+
+
+class StreamSource:
+    """A table or a reader with ``__arrow_c_stream__``.
+
+    Args:
+        table: A pyarrow table or reader, a polars frame, a DuckDB relation, ...
+
+    Raises:
+        SourceError: Two columns share a name, or the stream cannot be opened.
+    """
+
+    keeps_rows = False
+
+    def __init__(self, table: Any) -> None:
+        self.name = f"the {type(table).__name__}"
+        # What is an iterator itself is spent by reading it.
+        self.replayable = not any(
+            hasattr(table, name) for name in ("__next__", "read_next_batch", "read_next")
+        )
+        self._table = table
+        self._reader: Any = self._open()
+        self.schema = self._reader.schema
+        check_names(self.schema.names, self.name)
+        self.rows: int | None = None
+        if self.replayable and hasattr(table, "__len__"):
+            self.rows = len(table)
+
+    def _open(self) -> Any:
+        try:
+            return pa.RecordBatchReader.from_stream(self._table)
+        except (pa.ArrowException, ValueError, TypeError) as error:
+            raise SourceError(f"The Arrow stream of {self.name} cannot be opened.") from error
+
+    def chunks(self, columns: Sequence[str], *, start: int = 0) -> Iterator[Chunk]:
+        """Read the rows in order.
+
+        Raises:
+            SourceError: The stream was read before and cannot be read again.
+        """
+        reader, self._reader = self._reader, None
+        if reader is None:
+            if not self.replayable:
+                raise SourceError(
+                    f"{self.name.capitalize()} can be read only once, and has been read."
+                )
+            reader = self._open()
+        # With no column at all, one is read all the same: it carries the number of rows.
+        wanted = list(columns) or list(self.schema.names[:1])
+        position = 0
+        for batch in reader:
+            stop = position + batch.num_rows
+            if stop > start:
+                chosen = batch.select(wanted)
+                if position < start:
+                    chosen, position = chosen.slice(start - position), start
+                for first, piece in slices(chosen):
+                    yield Chunk(piece, position + first, None, position + first)
+            position = stop
+
+    def original(self, rows: npt.NDArray[Any]) -> pd.DataFrame:
+        """Not possible for a stream: its rows are kept when they fail."""
+        raise NotImplementedError

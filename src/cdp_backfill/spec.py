@@ -1,0 +1,173 @@
+"""What is known of the Customer.io Pipelines API: hosts, limits, events, fields.
+
+The one place for such figures. Each says where it comes from:
+
+* ``[S]`` the vendor's page "Pipelines API - Mobile App Events";
+* ``[D]`` the vendor's other public documentation (and the Segment mobile spec it follows);
+* ``[K]`` what the vendor's own open SDKs do;
+* ``[?]`` documented nowhere: a decision of this project.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Final, Literal
+
+Kind = Literal["text", "version", "build", "boolean", "device_type", "any"]
+"""How a value is written: see :data:`EVENTS` and :data:`CONTEXT`."""
+
+Tree = dict[str, "Kind | Tree"]
+"""Field names with the kind of their value, or with a tree of further fields."""
+
+# --- servers and credentials ------------------------------------------------------------------
+
+REGIONS: Final[dict[str, str]] = {
+    "us": "https://cdp.customer.io/v1",
+    "eu": "https://cdp-eu.customer.io/v1",
+}
+"""Base address of each region. [S]"""
+
+API_KEY_VARIABLE: Final = "CUSTOMERIO_CDP_API_KEY"
+"""Environment variable that the API key is read from. [?]"""
+
+STRICT_HEADER: Final = ("X-Strict-Mode", "1")
+"""With it, what is wrong gets 400 or 401; without it, 200 and the data is dropped. [S]"""
+
+BATCH_PATH: Final = "/batch"
+TRACK_PATH: Final = "/track"
+"""Paths below the base address. [D]"""
+
+# --- limits -----------------------------------------------------------------------------------
+
+MAX_MESSAGE_BYTES: Final = 32_000
+"""Largest message: 32 KB [D], read as 1,000 bytes each and before compression. [?]"""
+
+MAX_REQUEST_BYTES: Final = 500_000
+"""Largest batch request, the whole body: 500 KB [D], read as above. [?]"""
+
+MAX_REQUEST_MESSAGES: Final = 2_500
+"""Most messages of one request: the cap of a sister API; none is documented here. [?]"""
+
+REQUESTS_PER_SECOND: Final = 1_000.0
+"""3,000 requests per 3 seconds, live traffic and backfills together. [D]"""
+
+RECENT_HOURS: Final = 72
+"""An event younger than this can trigger campaigns and messages to people. [D]"""
+
+# --- a track message ----------------------------------------------------------------------------
+
+MESSAGE_TYPE: Final = "track"
+"""Value of ``type`` in every message of this project. [S]"""
+
+MESSAGE_FIELDS: Final = (
+    "userId",
+    "anonymousId",
+    "event",
+    "timestamp",
+    "properties",
+    "context",
+    "integrations",
+)
+"""Fields of a track message beside ``type`` and ``messageId``, in the order written. [S][D]"""
+
+
+class Event(StrEnum):
+    """The seven mobile-app events. [S]
+
+    >>> Event.INSTALLED
+    <Event.INSTALLED: 'Application Installed'>
+    """
+
+    INSTALLED = "Application Installed"
+    OPENED = "Application Opened"
+    BACKGROUNDED = "Application Backgrounded"
+    FOREGROUNDED = "Application Foregrounded"
+    UPDATED = "Application Updated"
+    UNINSTALLED = "Application Uninstalled"
+    CRASHED = "Application Crashed"
+
+
+EVENTS: Final[dict[str, Tree]] = {
+    Event.INSTALLED.value: {"version": "version", "build": "build"},
+    Event.OPENED.value: {
+        "from_background": "boolean",
+        "referring_application": "text",
+        "url": "text",
+        "version": "version",
+        "build": "build",
+    },
+    Event.BACKGROUNDED.value: {},
+    Event.FOREGROUNDED.value: {},
+    Event.UPDATED.value: {
+        "previous_version": "version",
+        "previous_build": "build",
+        "version": "version",
+        "build": "build",
+    },
+    Event.UNINSTALLED.value: {},
+    Event.CRASHED.value: {},
+}
+"""The documented properties of the seven. [D] More are allowed."""
+
+PROPERTIES: Final[Tree] = {
+    name: kind for properties in EVENTS.values() for name, kind in properties.items()
+}
+"""Every documented property; each has the same kind in all events that know it. [D]"""
+
+CONTEXT: Final[Tree] = {
+    "active": "boolean",
+    "app": {"name": "text", "version": "version", "build": "build", "namespace": "text"},
+    "campaign": {
+        "name": "text",
+        "source": "text",
+        "medium": "text",
+        "term": "text",
+        "content": "text",
+    },
+    "device": {
+        "id": "text",
+        "advertisingId": "text",
+        "adTrackingEnabled": "boolean",
+        "manufacturer": "text",
+        "model": "text",
+        "name": "text",
+        "type": "device_type",
+        "token": "text",
+        "version": "version",
+    },
+    "groupId": "text",
+    "ip": "text",
+    "library": {"name": "text", "version": "version"},
+    "locale": "text",
+    "location": {
+        "city": "text",
+        "country": "text",
+        "latitude": "any",
+        "longitude": "any",
+        "region": "text",
+        "speed": "any",
+    },
+    "network": {
+        "bluetooth": "boolean",
+        "carrier": "text",
+        "cellular": "boolean",
+        "wifi": "boolean",
+    },
+    "os": {"name": "text", "version": "version"},
+    "page": {
+        "path": "text",
+        "referrer": "text",
+        "search": "text",
+        "title": "text",
+        "url": "text",
+    },
+    "referrer": {"id": "text", "link": "text", "name": "text", "type": "text", "url": "text"},
+    "screen": {"density": "any", "height": "any", "width": "any"},
+    "timezone": "text",
+    "traits": "any",
+    "userAgent": "text",
+}
+"""Fields of ``context`` that are documented there or in the spec it follows. [S][D][K]"""
+
+DEVICE_TYPES: Final = ("android", "ios")
+"""Values of ``context.device.type``. [D]"""
