@@ -6,14 +6,16 @@ import contextlib
 import getpass
 import os
 import sys
-from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 from urllib.parse import urlsplit
 
 from cdp_backfill import spec
 from cdp_backfill.errors import DestinationError, MissingExtraError
 from cdp_backfill.mapping import did_you_mean
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 _KEYRING_SERVICE = "cdp-backfill"
 
@@ -212,7 +214,7 @@ def _key_from_keyring() -> str | None:
     except ImportError:
         return None
     try:
-        return keyring.get_password(_KEYRING_SERVICE, "api_key")  # type: ignore[no-any-return]
+        return keyring.get_password(_KEYRING_SERVICE, "api_key")
     except KeyringError:  # no keyring on this machine: as if it were empty
         return None
 

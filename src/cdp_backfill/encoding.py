@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 ContextScope = Literal["message", "batch"]
 
 ID_RECIPE: Final = "cdp1"
+_SHARED: Final = ("context", "integrations")
 _NEWLINE: Final = ord("\n")
 _HEAD: Final = f'"type":"{spec.MESSAGE_TYPE}","messageId":'
 
@@ -92,7 +93,7 @@ def encode(
     every = np.arange(size)
     quoted = pc.binary_join_element_wise('"', _escaped(ids), '",', "")
     sizes = np.diff(ends, prepend=0) - len("\n") + len(_HEAD) + pc.binary_length(quoted).to_numpy()
-    shared = {name: fields[name] for name in ("context", "integrations") if name in fields}
+    shared = {name: array for name, array in fields.items() if name in _SHARED}
     if context_scope == "message" or not shared:
         yield Encoded(*_joined(lines, ends, quoted), b"", every, sizes, ids)
         return

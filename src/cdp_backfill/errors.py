@@ -55,7 +55,7 @@ class MissingExtraError(BadInputError):
         )
 
 
-class _WithReport(BackfillError):
+class _ReportedError(BackfillError):
     """An error after the start: the report says what became of every row.
 
     Attributes:
@@ -67,7 +67,7 @@ class _WithReport(BackfillError):
         self.report = report
 
 
-class StoppedError(_WithReport):
+class StoppedError(_ReportedError):
     """The run ended before its time. Rows that did not get their turn are ``unsent``."""
 
 
@@ -87,7 +87,7 @@ class RecentRowsError(StoppedError):
     """Rows are young enough to trigger campaigns, and nobody said that they may."""
 
 
-class UndeliveredError(_WithReport):
+class UndeliveredError(_ReportedError):
     """Some rows were not delivered."""
 
 

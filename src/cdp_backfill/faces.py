@@ -50,7 +50,7 @@ class Face:
 
     def text(self) -> str:
         """For a terminal of 80 columns."""
-        lines = [self.title]
+        lines = textwrap.wrap(self.title, _WIDTH)
         for section in self.sections:
             if section.rows:
                 lines += ["", section.caption, *_table(section)]

@@ -231,10 +231,12 @@ class Ledger:
             return self._empty()
         table = pa.concat_tables(tables, promote_options="permissive").sort_by(_POSITION)
         positions = table.column(_POSITION).to_numpy()
-        table = table.drop_columns([_POSITION])
+        return self._frame(table.drop_columns([_POSITION]), positions)
+
+    def _frame(self, table: Any, positions: Rows) -> pd.DataFrame:
+        extra: pd.DataFrame = table.to_pandas(types_mapper=_NULLABLE.get)
         if not self._source.keeps_rows:
-            return table.to_pandas(types_mapper=_NULLABLE.get)
-        extra = table.to_pandas(types_mapper=_NULLABLE.get)
+            return extra
         frame = self._source.original(positions)
         # A frame of failures sent again carries such columns already: they are replaced.
         frame = frame.drop(columns=[name for name in FAILURE_COLUMNS if name in frame.columns])
@@ -250,15 +252,11 @@ class Ledger:
             yield from ledger._store.tables()
 
     def _empty(self) -> pd.DataFrame:
-        table = pa.table({name: pa.array([], kind) for name, kind in _TYPES.items()})
-        extra = table.to_pandas(types_mapper=_NULLABLE.get)
-        if self._source.keeps_rows:
-            frame = self._source.original(np.array([], dtype=np.int64))
-        else:
-            frame = self._source.schema.empty_table().to_pandas(types_mapper=_NULLABLE.get)
-        frame = frame.drop(columns=[name for name in FAILURE_COLUMNS if name in frame.columns])
-        extra.index = frame.index
-        return pd.concat([frame, extra], axis="columns")
+        columns = {name: pa.array([], kind) for name, kind in _TYPES.items()}
+        if not self._source.keeps_rows:
+            given = self._source.schema.empty_table()
+            columns = dict(zip(given.column_names, given.columns, strict=True)) | columns
+        return self._frame(pa.table(columns), np.array([], dtype=np.int64))
 
 
 _TYPES: Final = dict(

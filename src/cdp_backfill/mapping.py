@@ -205,7 +205,7 @@ class Mapping:
         try:
             text = Path(path).read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
-            raise MappingError(f"The mapping file {str(path)!r} cannot be read: {error}.") from error
+            raise MappingError(f"The mapping file {path!s} cannot be read: {error}.") from error
         return cls.from_toml(text)
 
     def __repr__(self) -> str:
@@ -218,7 +218,16 @@ class Mapping:
 
 
 _FIELD_NAMES: Final = frozenset(
-    "user_id anonymous_id event timestamp message_id properties context integrations".split()
+    {
+        "user_id",
+        "anonymous_id",
+        "event",
+        "timestamp",
+        "message_id",
+        "properties",
+        "context",
+        "integrations",
+    }
 )
 
 

@@ -158,8 +158,10 @@ class Plan:
                 ("people", f"{more}{self.people:,}"),
                 (
                     "messages",
-                    f"{self.body_bytes / self.to_send:,.0f} bytes on average, "
-                    f"the largest {self.largest:,} of {spec.MAX_MESSAGE_BYTES:,}",
+                    (
+                        f"{self.body_bytes / self.to_send:,.0f} bytes on average, "
+                        f"the largest {self.largest:,} of {spec.MAX_MESSAGE_BYTES:,}"
+                    ),
                 ),
                 (
                     "requests",

@@ -123,8 +123,12 @@ class Log:
 
     def _write(self, snapshot: Snapshot) -> None:
         seconds = max(self._clock() - self._started, 1e-9)
-        share = f" of {snapshot.total:,} ({snapshot.rows / snapshot.total:.0%})" if snapshot.total else ""  # noqa: E501
-        print(  # noqa: T201  # a progress line is what was asked for
+        share = (
+            f" of {snapshot.total:,} ({snapshot.rows / snapshot.total:.0%})"
+            if snapshot.total
+            else ""
+        )
+        print(  # a progress line is what was asked for
             f"Backfill: {snapshot.rows:,}{share} rows, {snapshot.rows / seconds:,.0f} rows/s, "
             f"{megabytes(snapshot.wire_bytes)} sent, {snapshot.requests:,} requests, "
             f"{snapshot.not_delivered:,} failures",

@@ -159,9 +159,7 @@ class Report:
             self._headline(),
             [
                 Section("Rows by outcome", (), outcomes),
-                Section(
-                    "Not delivered, by reason", ("rows", "outcome", "code", "reason"), reasons
-                ),
+                Section("Not delivered, by reason", ("rows", "outcome", "code", "reason"), reasons),
                 Section(f"Sent to {self.url}", (), [*amount]),
             ],
             notes,

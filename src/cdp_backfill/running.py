@@ -81,11 +81,11 @@ class Run:
         self._show()
         self._progress.close()
         report = self._written(time.monotonic() - started, interrupted=interrupted)
-        error = self._courier.error or trouble
-        if isinstance(error, StoppedError):
-            error.report = report
-        if error is not None:
-            raise error
+        ended = self._courier.error or trouble
+        if isinstance(ended, StoppedError):
+            ended.report = report
+        if ended is not None:
+            raise ended
         return report
 
     def _carry(self) -> None:

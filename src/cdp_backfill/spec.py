@@ -34,8 +34,10 @@ STRICT_HEADER: Final = ("X-Strict-Mode", "1")
 """With it, what is wrong gets 400 or 401; without it, 200 and the data is dropped. [S]"""
 
 BATCH_PATH: Final = "/batch"
+"""Call that takes many messages, below the base address. [D]"""
+
 TRACK_PATH: Final = "/track"
-"""Paths below the base address. [D]"""
+"""Call that takes one. [D]"""
 
 # --- limits -----------------------------------------------------------------------------------
 
@@ -72,7 +74,7 @@ MESSAGE_FIELDS: Final = (
 
 
 class Event(StrEnum):
-    """The seven mobile-app events. [S]
+    """The seven mobile-app events. [S].
 
     >>> Event.INSTALLED
     <Event.INSTALLED: 'Application Installed'>

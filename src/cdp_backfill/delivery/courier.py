@@ -125,9 +125,7 @@ class Courier:
         self._abandoned = False
         self._proven = False
         self._barren = 0
-        self._governor = Governor(
-            destination.rate_limit, clock=clock, sleep=lambda wait: self._stopping.wait(wait)
-        )
+        self._governor = Governor(destination.rate_limit, clock=clock, sleep=self._stopping.wait)
         self.stats = Stats()
         self.error: BaseException | None = None
         """Why the courier stopped by itself, or None."""
@@ -236,8 +234,7 @@ class Courier:
         with self._changed:
             self._changed.wait_for(
                 lambda: (
-                    self._closing
-                    or (self._waiting and (self._proven or not self.stats.in_flight))
+                    self._closing or (self._waiting and (self._proven or not self.stats.in_flight))
                 )
             )
             if not self._waiting:

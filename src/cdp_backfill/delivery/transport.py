@@ -5,7 +5,6 @@ from __future__ import annotations
 import html
 import json
 import re
-import ssl
 from dataclasses import dataclass
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, Final, Protocol
@@ -16,6 +15,8 @@ from isal import igzip
 from cdp_backfill import spec
 
 if TYPE_CHECKING:
+    import ssl
+
     from cdp_backfill.destination import Destination
 
 _MAX_ANSWER_BYTES: Final = 65_536
@@ -64,7 +65,7 @@ class Transport(Protocol):
 
 def compress(body: bytes) -> bytes:
     """Gzip at the level that costs least time; it is about 7:1 on such JSON."""
-    return igzip.compress(body, compresslevel=1)  # type: ignore[no-any-return]
+    return igzip.compress(body, compresslevel=1)
 
 
 class HttpTransport:
@@ -142,7 +143,7 @@ def words(body: bytes) -> str:
     try:
         text = "; ".join(_texts(json.loads(text)))
     except (ValueError, RecursionError):
-        text = html.unescape(re.sub(r"<(script|style).*?</\1>|<[^>]*>", " ", text, flags=re.S))
+        text = html.unescape(re.sub(r"<(script|style).*?</\1>|<[^>]*>", " ", text, flags=re.DOTALL))
     text = " ".join("".join(c if c.isprintable() else " " for c in text).split())
     return text if len(text) <= _MAX_WORDS else text[: _MAX_WORDS - 1] + "…"
 

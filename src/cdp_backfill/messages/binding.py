@@ -81,7 +81,9 @@ class Binding:
             ("timestamp", mapping.timestamp),
             ("messageId", mapping.message_id),
         )
-        result = [((name,), source) for name, source in plain if source is not None]
+        result: list[tuple[tuple[str, ...], str | Lit]] = [
+            ((name,), source) for name, source in plain if source is not None
+        ]
         for branch in (self.properties, self.context, self.integrations):
             result.extend((leaf.path, leaf.source) for leaf in _leaves(branch))
         return result
@@ -134,9 +136,7 @@ def bind(mapping: Mapping, schema: Any) -> Binding:
         ("integrations",), mapping.integrations, dict.fromkeys(mapping.integrations, "boolean")
     )
     guard = {mapping.user_id, mapping.anonymous_id, mapping.event, mapping.timestamp}
-    read = named | {
-        leaf.source for leaf in _leaves(properties) if isinstance(leaf.source, str)
-    }
+    read = named | {leaf.source for leaf in _leaves(properties) if isinstance(leaf.source, str)}
     return Binding(
         mapping=mapping,
         properties=properties,
@@ -240,9 +240,7 @@ class _Checker:
                 result[name] = self.leaf(here, value, below)
         return result
 
-    def leaf(
-        self, path: tuple[str, ...], source: str | Lit, kind: spec.Kind | spec.Tree
-    ) -> Leaf:
+    def leaf(self, path: tuple[str, ...], source: str | Lit, kind: spec.Kind | spec.Tree) -> Leaf:
         where = ".".join(path)
         if isinstance(kind, dict):
             raise MappingError(f"{where} holds further fields: give a dict.")

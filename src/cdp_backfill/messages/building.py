@@ -48,13 +48,8 @@ class MessageBatch:
 
     def people(self, mask: Mask) -> Any:
         """Who the rows at which ``mask`` is true are about: user ids, or else anonymous ids."""
-        user = self.fields.get("userId")
-        anonymous = self.fields.get("anonymousId")
-        if user is None or anonymous is None:
-            people = anonymous if user is None else user
-        else:
-            people = pc.coalesce(user, anonymous)
-        return people.filter(pa.array(mask))
+        names = [name for name in ("userId", "anonymousId") if name in self.fields]
+        return pc.coalesce(*(self.fields[name] for name in names)).filter(pa.array(mask))
 
 
 def build(binding: Binding, batch: Any, *, who_what_when: bool = False) -> MessageBatch:
@@ -163,11 +158,10 @@ class _Builder:
                 lacking &= ids.is_null().to_numpy(zero_copy_only=False)
                 columns.append(column)
         lacking &= ~self.problems.mask_of("bad_user")
-        listed = " and ".join(repr(column) for column in columns)
-        verb = "are" if len(columns) > 1 else "is"
-        self.problems.add(
-            lacking, Problem("missing_user", columns[0], f"column {listed} {verb} empty")
-        )
+        reason = f"column {columns[0]!r} is empty"
+        if len(columns) > 1:
+            reason = f"columns {columns[0]!r} and {columns[1]!r} are both empty"
+        self.problems.add(lacking, Problem("missing_user", columns[0], reason))
         return result
 
     def message_id(self) -> Any | None:

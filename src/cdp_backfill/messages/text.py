@@ -127,7 +127,7 @@ def as_boolean(array: Any) -> tuple[Any, Mask]:
     text = pc.utf8_lower(pc.utf8_trim_whitespace(text))
     true = pc.is_in(text, value_set=_TRUE.cast(text.type))
     false = pc.is_in(text, value_set=_FALSE.cast(text.type))
-    result = pc.if_else(true, True, pc.if_else(false, False, None))  # noqa: FBT003
+    result = pc.if_else(true, True, pc.if_else(false, False, None))
     empty = pc.or_kleene(pc.is_null(text), pc.equal(text, "")).to_numpy(zero_copy_only=False)
     known = pc.is_valid(result).to_numpy(zero_copy_only=False)
     return result, bad | (~known & ~empty.astype(bool))

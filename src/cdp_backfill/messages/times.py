@@ -65,9 +65,7 @@ def is_time_like(kind: Any) -> bool:
 def is_text(kind: Any) -> bool:
     """Whether it is a text type."""
     types = pa.types
-    return bool(
-        types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind)
-    )
+    return bool(types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind))
 
 
 def is_number(kind: Any) -> bool:
@@ -126,9 +124,11 @@ def format_times(millis: Millis) -> Any:
     """
     # Arrow's cast is 20 times faster than strftime; it leaves a space where the T belongs.
     text = pc.cast(pa.array(millis).cast(pa.timestamp("ms")), pa.string())
-    return pc.binary_join_element_wise(
-        pc.binary_replace_slice(text, 10, 11, "T"), "", "Z"
-    ) if len(text) else text
+    return (
+        pc.binary_join_element_wise(pc.binary_replace_slice(text, 10, 11, "T"), "", "Z")
+        if len(text)
+        else text
+    )
 
 
 def localise(array: Any, timezone: str | None) -> tuple[Any, Mask]:

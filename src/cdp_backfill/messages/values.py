@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from cdp_backfill.messages.problems import Problems
 
     Mask = npt.NDArray[np.bool_]
-
 
 
 def why_not_json(kind: Any) -> str | None:
@@ -120,9 +119,7 @@ class ValueReader:
 
     def _list(self, array: Any, column: str, rows: Any) -> Any:
         large = pa.types.is_large_list(array.type) or pa.types.is_large_list_view(array.type)
-        make, goal = (
-            (pa.LargeListArray, pa.large_list) if large else (pa.ListArray, pa.list_)
-        )
+        make, goal = (pa.LargeListArray, pa.large_list) if large else (pa.ListArray, pa.list_)
         array = array.cast(goal(array.type.value_type))
         inner_rows = rows[pc.list_parent_indices(array).to_numpy()]
         values = self._read(array.flatten(), column, inner_rows, nested=True)
@@ -159,13 +156,12 @@ def struct(children: dict[str, Any]) -> Any | None:
         return None
     names = sorted(children)
     arrays = [children[name] for name in names]
-    absent = np.ones(len(arrays[0]), dtype=bool)
-    for array in arrays:
-        if array.null_count == 0:
-            absent = None
-            break
-        absent &= array.is_null().to_numpy(zero_copy_only=False)
-    mask = None if absent is None or not absent.any() else pa.array(absent)
+    mask = None
+    if all(array.null_count for array in arrays):
+        absent = np.ones(len(arrays[0]), dtype=bool)
+        for array in arrays:
+            absent &= array.is_null().to_numpy(zero_copy_only=False)
+        mask = pa.array(absent)
     return pa.StructArray.from_arrays(arrays, names, mask=mask)
 
 

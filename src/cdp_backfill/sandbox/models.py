@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime  # noqa: TC003  # msgspec reads the annotations
 from typing import Any
 
 import msgspec
@@ -62,5 +62,5 @@ def read_message(body: bytes | msgspec.Raw) -> Message:
         raise ValueError("timestamp must carry a time zone")
     for name, value in (message.integrations or {}).items():
         if not isinstance(value, bool | dict):
-            raise ValueError(f"integrations.{name} must be a boolean")
+            raise ValueError(f"integrations.{name} must be a boolean")  # noqa: TRY004
     return message

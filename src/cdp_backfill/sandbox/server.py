@@ -91,11 +91,7 @@ def _check_key(request: Request, api_key: str) -> None:
         user, _, password = base64.b64decode(credentials, validate=True).partition(b":")
     except (binascii.Error, ValueError):
         user = password = b""
-    if (
-        scheme.lower() != "basic"
-        or password
-        or not hmac.compare_digest(user, api_key.encode())
-    ):
+    if scheme.lower() != "basic" or password or not hmac.compare_digest(user, api_key.encode()):
         raise _Refused(401, "the API key is not valid")
 
 

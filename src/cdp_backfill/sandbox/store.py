@@ -6,10 +6,12 @@ import json
 import sqlite3
 import threading
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import pandas as pd
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 _TABLES: Final = """
 CREATE TABLE IF NOT EXISTS requests (

@@ -68,7 +68,8 @@ class ParquetSource:
             with _open(name, system, path) as file:
                 metadata, schema = file.metadata, file.schema_arrow
             check_names(schema.names, f"The file {name!r}")
-            size = sum(metadata.row_group(n).total_byte_size for n in range(metadata.num_row_groups))
+            groups = (metadata.row_group(n) for n in range(metadata.num_row_groups))
+            size = sum(group.total_byte_size for group in groups)
             rows = metadata.num_rows
             self._files.append(_File(name, path, system, rows, size // max(1, rows)))
             schemas.append(schema.remove_metadata())
@@ -206,11 +207,12 @@ def _expand(path: str) -> list[tuple[str, Any, str]]:
 
 def _glob(system: Any, pattern: str) -> list[str]:
     if isinstance(system, pa.fs.LocalFileSystem):
-        return sorted(name for name in globbing.glob(pattern, recursive=True) if Path(name).is_file())  # noqa: E501, PTH207
+        names = globbing.glob(pattern, recursive=True)  # noqa: PTH207  # absolute patterns too
+        return sorted(name for name in names if Path(name).is_file())
     fixed = pattern[: min(pattern.index(letter) for letter in "*?[" if letter in pattern)]
     selector = pa.fs.FileSelector(fixed.rsplit("/", 1)[0], recursive=True)
-    names = (info.path for info in system.get_file_info(selector) if info.is_file)
-    return sorted(name for name in names if fnmatchcase(name, pattern))
+    found = (info.path for info in system.get_file_info(selector) if info.is_file)
+    return sorted(name for name in found if fnmatchcase(name, pattern))
 
 
 def _below(system: Any, folder: str) -> list[str]:

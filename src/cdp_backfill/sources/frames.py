@@ -93,12 +93,10 @@ class _Reader:
 
 def _reader(name: str, column: pd.Series[Any]) -> _Reader:
     try:
-        if isinstance(column.dtype, pd.SparseDtype):
-            return _Reader(pa.array(column.iloc[:0].sparse.to_dense()).type)
         if column.dtype != object:
             kind = pa.array(column.iloc[:0], from_pandas=True).type
             if isinstance(kind, pa.BaseExtensionType):  # periods and intervals
-                raise pa.ArrowNotImplementedError(str(kind))
+                raise pa.ArrowNotImplementedError(str(kind))  # noqa: TRY301
             return _Reader(kind)
         return _object_reader(name, column)
     except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError) as error:
@@ -130,7 +128,8 @@ _WORDS = (str, int, float, bool, np.integer, np.floating, np.bool_)
 
 
 def _empty(cell: Any) -> bool:
-    return cell is None or cell is pd.NA or cell is pd.NaT or (isinstance(cell, float) and cell != cell)  # noqa: E501, PLR0124
+    is_nan = isinstance(cell, float | np.floating) and bool(np.isnan(cell))
+    return is_nan or cell is None or cell is pd.NA or cell is pd.NaT
 
 
 def _word(cell: Any) -> str | None:

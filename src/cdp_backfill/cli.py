@@ -1,0 +1,372 @@
+"""The command line."""
+
+from __future__ import annotations
+
+import json
+import sys
+import tempfile
+import time
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+
+import typer
+
+from cdp_backfill import backfill, demo, spec
+from cdp_backfill.destination import Destination
+from cdp_backfill.errors import BackfillError, BadInputError, MappingError, StoppedError
+from cdp_backfill.faces import Face, Section
+from cdp_backfill.mapping import Mapping, lit
+from cdp_backfill.outcomes import Outcome
+from cdp_backfill.rehearsal import Sandbox, sandbox
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from cdp_backfill.report import Report
+
+app = typer.Typer(
+    name="cdp-backfill",
+    help="Send mobile-app records from parquet files to the Customer.io Pipelines API.",
+    epilog="Exit codes: 0 all rows delivered or skipped, 1 some not, 2 bad use.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+Sources = Annotated[
+    list[str], typer.Argument(help="Parquet files, folders or globs, here or s3:// gs://.")
+]
+MappingFile = Annotated[
+    Path | None,
+    typer.Option("--mapping", help="TOML file with a mapping; the options below replace parts."),
+]
+UserId = Annotated[str | None, typer.Option(help="Column of the user id. =TEXT for a constant.")]
+AnonymousId = Annotated[str | None, typer.Option(help="Column of the anonymous id.")]
+EventName = Annotated[
+    str | None,
+    typer.Option("--event", help="Column of the event, or ='Application Installed' for all."),
+]
+Timestamp = Annotated[str | None, typer.Option(help="Column of the time of the event.")]
+Unit = Annotated[
+    str | None, typer.Option("--timestamp-unit", help="Unit of epoch numbers: s, ms, us or ns.")
+]
+Zone = Annotated[
+    str | None, typer.Option("--timezone", help="Zone of times without one; UTC if not given.")
+]
+MessageId = Annotated[
+    str | None, typer.Option(help="Column of the message id; made of the content if not given.")
+]
+Properties = Annotated[
+    list[str] | None,
+    typer.Option("--property", help="NAME=COLUMN, such as version=app_version; repeatable."),
+]
+Context = Annotated[
+    list[str] | None,
+    typer.Option("--context", help="PATH=COLUMN, such as device.model=phone; repeatable."),
+]
+Events = Annotated[
+    list[str] | None,
+    typer.Option("--translate", help="VALUE=EVENT, such as open='Application Opened'."),
+]
+OtherEvents = Annotated[
+    str | None, typer.Option(help="Events that are neither: invalid (default), skip or send.")
+]
+Rest = Annotated[
+    str | None, typer.Option(help="Columns that nothing names: properties (default) or drop.")
+]
+Region = Annotated[str, typer.Option(help="Where the account lives: us or eu.")]
+BaseUrl = Annotated[str | None, typer.Option(help="Address instead of the region's; ends in /v1.")]
+Recent = Annotated[
+    str, typer.Option(help="Rows younger than 72 hours can message people: raise, hold or send.")
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
+
+
+@app.command("demo")
+def demo_command(
+    *,
+    rows: Annotated[int, typer.Option(min=1, help="Number of records.")] = demo.ROWS,
+    keep: Annotated[
+        Path | None, typer.Option(help="Folder for the records and failures; else nothing stays.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Make records, send them to the sandbox, and check what arrived. Needs no account."""
+    with ExitStack() as stack:
+        box = stack.enter_context(sandbox())
+        folder = keep or Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        folder.mkdir(parents=True, exist_ok=True)
+        path = folder / "records.parquet"
+        say = _quiet if as_json else print
+        started = time.monotonic()
+        demo.write(path, rows)
+        say(f"Wrote {rows:,} made-up records to {path.name} in {time.monotonic() - started:.1f} s.")
+        say(f"The sandbox answers at {box.url} on this machine.\n")
+        plan = backfill.plan(path, demo.MAPPING, destination=box.destination)
+        say(f"{plan}\n")
+        report = plan.send()
+        say(f"\n{report}\n")
+        checked, agrees = _reconciled(plan.events, report, box)
+        say(checked.text())
+        if keep:
+            report.failures.to_parquet(folder / "failures.parquet")
+            say(f"\nThe records and the failures are in {folder}.")
+        if as_json:
+            events = {str(row[0]): {"sent": row[1], "stored": row[2]} for row in _events(checked)}
+            print(
+                json.dumps(
+                    {
+                        "plan": plan.to_dict(),
+                        "report": report.to_dict(),
+                        "sandbox": events,
+                        "agrees": agrees,
+                    }
+                )
+            )
+    raise typer.Exit(0 if agrees else 1)
+
+
+def _reconciled(planned: dict[str, int], report: Report, box: Sandbox) -> tuple[Face, bool]:
+    """What was planned, and what the sandbox holds, event by event."""
+    totals = box.totals()
+    rows: list[tuple[object, ...]] = []
+    stored = {
+        str(event): (int(messages), int(ids))
+        for event, messages, ids in zip(
+            totals.index, totals["messages"], totals["ids"], strict=True
+        )
+    }
+    rows.extend(
+        (event, planned.get(event, 0), *stored.get(event, (0, 0)))
+        for event in sorted({*planned, *stored})
+    )
+    delivered = report.counts[Outcome.DELIVERED]
+    agrees = all(row[1] == row[2] for row in rows) and delivered == int(totals["messages"].sum())
+    title = "The sandbox holds exactly what was delivered" if agrees else "THE SANDBOX DISAGREES"
+    header = ("event", "to send", "stored", "distinct ids")
+    return Face(title, [Section("Per event", header, rows)]), agrees
+
+
+def _events(face: Face) -> list[tuple[object, ...]]:
+    return face.sections[0].rows
+
+
+@app.command("plan")
+def plan_command(
+    sources: Sources,
+    *,
+    mapping: MappingFile = None,
+    user_id: UserId = None,
+    anonymous_id: AnonymousId = None,
+    event: EventName = None,
+    timestamp: Timestamp = None,
+    timestamp_unit: Unit = None,
+    timezone: Zone = None,
+    message_id: MessageId = None,
+    properties: Properties = None,
+    context: Context = None,
+    translate: Events = None,
+    other_events: OtherEvents = None,
+    rest: Rest = None,
+    region: Region = "us",
+    base_url: BaseUrl = None,
+    recent: Recent = "raise",
+    save_mapping: Annotated[
+        Path | None, typer.Option(help="Write the mapping to this TOML file.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show what would be sent, what not and why. Sends nothing and needs no key."""
+
+    def work() -> int:
+        chosen = _mapping(
+            mapping,
+            user_id=user_id,
+            anonymous_id=anonymous_id,
+            event=event,
+            timestamp=timestamp,
+            timestamp_unit=timestamp_unit,
+            timezone=timezone,
+            message_id=message_id,
+            properties=_tree("--property", properties),
+            context=_tree("--context", context),
+            events=_pairs("--translate", translate),
+            other_events=other_events,
+            rest=rest,
+        )
+        found = backfill.plan(
+            sources,
+            chosen,
+            destination=Destination(region=region, base_url=base_url),  # type: ignore[arg-type]
+            recent=recent,  # type: ignore[arg-type]  # checked there, with one clear error
+        )
+        if save_mapping:
+            chosen.save(save_mapping)
+        print(json.dumps(found.to_dict()) if as_json else found)
+        return 0 if found.to_send + found.skipped == found.rows else 1
+
+    _run(work, as_json=as_json)
+
+
+@app.command("send")
+def send_command(
+    sources: Sources,
+    *,
+    mapping: MappingFile = None,
+    user_id: UserId = None,
+    anonymous_id: AnonymousId = None,
+    event: EventName = None,
+    timestamp: Timestamp = None,
+    timestamp_unit: Unit = None,
+    timezone: Zone = None,
+    message_id: MessageId = None,
+    properties: Properties = None,
+    context: Context = None,
+    translate: Events = None,
+    other_events: OtherEvents = None,
+    rest: Rest = None,
+    region: Region = "us",
+    base_url: BaseUrl = None,
+    recent: Recent = "raise",
+    rate_limit: Annotated[
+        float, typer.Option(min=0.001, help="Requests per second.")
+    ] = spec.REQUESTS_PER_SECOND,
+    failures: Annotated[
+        Path | None, typer.Option(help="Write the rows that did not arrive to this parquet file.")
+    ] = None,
+    progress: Annotated[bool, typer.Option(help="Show how it is doing.")] = True,
+    as_json: AsJson = False,
+) -> None:
+    """Send every row as a track event. The API key comes from $CUSTOMERIO_CDP_API_KEY."""
+
+    def work() -> int:
+        destination = Destination(region=region, base_url=base_url, rate_limit=rate_limit)  # type: ignore[arg-type]
+        report, error = None, None
+        try:
+            report = backfill.send(
+                sources,
+                _mapping(
+                    mapping,
+                    user_id=user_id,
+                    anonymous_id=anonymous_id,
+                    event=event,
+                    timestamp=timestamp,
+                    timestamp_unit=timestamp_unit,
+                    timezone=timezone,
+                    message_id=message_id,
+                    properties=_tree("--property", properties),
+                    context=_tree("--context", context),
+                    events=_pairs("--translate", translate),
+                    other_events=other_events,
+                    rest=rest,
+                ),
+                destination=destination,
+                progress=progress,
+                recent=recent,  # type: ignore[arg-type]
+            )
+        except StoppedError as stopped:
+            if stopped.report is None:
+                raise
+            report, error = stopped.report, stopped
+        print(json.dumps(report.to_dict()) if as_json else report)
+        if failures and not report.ok:
+            report.failures.to_parquet(failures)
+            _aside(f"The rows that did not arrive are in {failures}.")
+        if error is not None:
+            raise error
+        if report.interrupted:
+            return 130
+        return 0 if report.ok else 1
+
+    _run(work, as_json=as_json)
+
+
+@app.command("sandbox")
+def sandbox_command(
+    *,
+    host: Annotated[str, typer.Option(help="Address to listen at.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port to listen at; 0 for a free one.")] = 8080,
+    api_key: Annotated[str, typer.Option(help="The key that it takes.")] = "sandbox",
+    store: Annotated[
+        Path | None, typer.Option(help="SQLite file for what comes in; else it stays in memory.")
+    ] = None,
+) -> None:
+    """Run the Pipelines API on this machine, to rehearse with."""
+
+    def work() -> int:
+        with sandbox(host=host, port=port, api_key=api_key, store=store) as box:
+            print(f"The sandbox answers at {box.url}. Its API key is {api_key!r}.")
+            print(f"Send to it: cdp-backfill send ... --base-url {box.url}")
+            print("Stop it with Ctrl-C.", flush=True)
+            try:
+                box.wait()
+            except KeyboardInterrupt:
+                print(f"\n{box.totals().to_string()}" if len(box.totals()) else "\nNothing came.")
+        return 0
+
+    _run(work)
+
+
+def _mapping(path: Path | None, **given: Any) -> Mapping:
+    """The mapping of a file, with what the options say in place of its own."""
+    base = Mapping.load(path) if path else Mapping()
+    values: dict[str, Any] = {
+        name: lit(value[1:]) if isinstance(value, str) and value.startswith("=") else value
+        for name, value in given.items()
+        if value is not None
+    }
+    return Mapping.from_dict(base.to_dict() | Mapping(**values).to_dict())
+
+
+def _pairs(option: str, items: list[str] | None) -> dict[str, str] | None:
+    if not items:
+        return None
+    pairs = {}
+    for item in items:
+        name, equals, value = item.partition("=")
+        if not (equals and name and value):
+            raise MappingError(f"{option} takes NAME=VALUE, and {item!r} is not that.")
+        pairs[name] = value
+    return pairs
+
+
+def _tree(option: str, items: list[str] | None) -> dict[str, Any] | None:
+    pairs = _pairs(option, items)
+    if pairs is None:
+        return None
+    tree: dict[str, Any] = {}
+    for path, value in pairs.items():
+        *branches, leaf = path.split(".")
+        below = tree
+        for branch in branches:
+            below = below.setdefault(branch, {})
+        below[leaf] = lit(value[1:]) if value.startswith("=") else value
+    return tree
+
+
+def _run(work: Callable[[], int], *, as_json: bool = False) -> NoReturn:
+    """Do the work and end with its exit code; an error is one line, not a traceback."""
+    try:
+        code = work()
+    except BackfillError as error:
+        kind = type(error).__name__
+        if as_json:
+            print(json.dumps({"error": kind, "message": str(error)}))
+        _aside(f"{kind}: {error}")
+        code = 2 if isinstance(error, BadInputError) else 1
+    raise typer.Exit(code)
+
+
+def _aside(text: str) -> None:
+    print(text, file=sys.stderr)
+
+
+def _quiet(_: str) -> None:
+    pass
+
+
+def main() -> None:
+    """Run the command line."""
+    app()
