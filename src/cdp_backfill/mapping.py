@@ -321,7 +321,7 @@ def _check_zone(name: Any) -> None:
         return
     try:
         ZoneInfo(name)
-    except (OSError, ValueError, TypeError) as error:
+    except (OSError, ValueError, TypeError, KeyError) as error:
         raise MappingError(
             f"timezone {name!r} is not known; give an IANA name such as 'Europe/Berlin' or 'UTC'."
         ) from error

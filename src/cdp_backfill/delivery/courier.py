@@ -265,7 +265,7 @@ class Courier:
         """Send until there is a result; None where the request must be split."""
         body = compress(request.body())
         attempts, unanswered, answer, trouble = 0, False, None, ""
-        while attempts < self._allowed() and self._governor.turn():
+        while attempts < self._allowed() and not self.stopped and self._governor.turn():
             attempts += 1
             with self._changed:
                 self._under_way[id(transport)] = (request, attempts)
@@ -321,7 +321,7 @@ class Courier:
         status, words = answer.status, answer.words
         with self._changed:
             self._barren = 0
-            self._proven = True
+            self._proven = self._proven or found not in (Verdict.UNAUTHORIZED, Verdict.FOREIGN)
             self._changed.notify_all()
         if found is Verdict.ACCEPTED:
             if self._destination.strict:

@@ -1,0 +1,56 @@
+"""What all tests share: a clean environment, the sandbox, and waits that take no time."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import hypothesis
+import pytest
+
+import cdp_backfill as cdp
+from cdp_backfill import destination, spec
+from cdp_backfill.delivery import retry
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from cdp_backfill.rehearsal import Sandbox
+
+hypothesis.settings.register_profile(
+    "default", deadline=None, derandomize=True, max_examples=60, print_blob=True
+)
+hypothesis.settings.load_profile("default")
+
+_DATA = Path(__file__).parents[2] / "shared" / "data"
+
+
+@pytest.fixture(autouse=True)
+def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No key, no proxy and no configured destination from outside or from another test."""
+    for name in (spec.API_KEY_VARIABLE, "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.lower(), raising=False)
+    monkeypatch.setattr(destination, "_configured", None)
+    monkeypatch.setattr(destination, "_key_from_keyring", lambda: None)
+
+
+@pytest.fixture(autouse=True)
+def short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Back-off in thousandths: the waits are the same, only shorter."""
+    monkeypatch.setattr(retry, "BASE_SECONDS", 0.001)
+
+
+@pytest.fixture
+def box() -> Iterator[Sandbox]:
+    """A running sandbox."""
+    with cdp.sandbox() as running:
+        yield running
+
+
+@pytest.fixture
+def data() -> Path:
+    """Real inputs made by other people, which the project does not contain."""
+    if not _DATA.is_dir():
+        pytest.skip("the folder with other people's files, ../shared/data, is not on this machine")
+    return _DATA
