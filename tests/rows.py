@@ -17,7 +17,8 @@ MAPPING = Mapping(user_id="uid", event=lit("Application Opened"), timestamp="ts"
 
 # Every kind of trouble that text can make in JSON.
 texts = st.text(
-    st.characters(codec="utf-8") | st.sampled_from('"\\/\b\f\n\r\t\x00\x1f\x7f\u2028é€😀'), max_size=20
+    st.characters(codec="utf-8") | st.sampled_from('"\\/\b\f\n\r\t\x00\x1f\x7f\u2028é€😀'),
+    max_size=20,
 )
 
 

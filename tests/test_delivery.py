@@ -27,13 +27,14 @@ KEY = "secret-key"
 def send(server: Server, rows: int = 3, **options: Any) -> cdp.Report:
     """Send some rows to a server."""
     destination = server.destination(**options)
-    return opens(rows).cdp.send(
+    report: cdp.Report = opens(rows).cdp.send(
         user_id="uid",
         timestamp="ts",
         event=cdp.lit("Application Opened"),
         destination=destination,
         progress=False,
     )
+    return report
 
 
 def counts(report: cdp.Report) -> dict[str, int]:
@@ -197,7 +198,12 @@ def test_retry_after_is_honoured(monkeypatch: pytest.MonkeyPatch) -> None:
     """The wait that the server asks for goes for all workers."""
     pauses = []
     pause = Governor.pause
-    monkeypatch.setattr(Governor, "pause", lambda self, s: (pauses.append(s), pause(self, s)))
+
+    def noted(governor: Governor, seconds: float) -> None:
+        pauses.append(seconds)
+        pause(governor, seconds)
+
+    monkeypatch.setattr(Governor, "pause", noted)
     with serving(
         lambda number, _: Reply(200 if number else 503, headers={"Retry-After": "0.01"})
     ) as server:
@@ -264,7 +270,7 @@ def test_a_server_that_is_not_there() -> None:
     """After three attempts it is one clear error; nothing was delivered, and it says so."""
     with serving(lambda *_: Reply()) as server:
         destination = server.destination()
-    with pytest.raises(cdp.UnreachableError, match="ConnectError.*Nothing was delivered") as got:
+    with pytest.raises(cdp.UnreachableError, match=r"ConnectError.*Nothing was delivered") as got:
         opens(5).cdp.send(
             user_id="uid",
             timestamp="ts",
@@ -350,9 +356,21 @@ def test_a_run_with_trouble_of_every_kind_adds_up() -> None:
 
     def answer(number: int, seen: Seen) -> Reply:
         if number not in plan:
-            plan[number] = rng.choice(
-                [Reply(), Reply(), Reply(), Reply(429), Reply(500), Reply(None), Reply(reset=True)]
-            ) if number else Reply()
+            plan[number] = (
+                rng.choice(
+                    [
+                        Reply(),
+                        Reply(),
+                        Reply(),
+                        Reply(429),
+                        Reply(500),
+                        Reply(None),
+                        Reply(reset=True),
+                    ]
+                )
+                if number
+                else Reply()
+            )
         reply = plan[number]
         if seen.raw:
             users = [message["userId"] for message in seen.batch]

@@ -156,7 +156,7 @@ SCHEMA = pa.schema(
         ("raw", pa.binary()),
     ]
 )
-GOOD = {
+GOOD: dict[str, Any] = {
     "user_id": "customer_id",
     "event": lit("Application Opened"),
     "timestamp": "ts",

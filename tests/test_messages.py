@@ -199,7 +199,9 @@ def test_documented_properties_get_their_type(kind: str, cells: list[Any], expec
 
 def test_device_type_is_android_or_ios() -> None:
     """The API knows two device types; case does not matter, other words do."""
-    messages = built({"os": ["iOS", " ANDROID", "Web", None, ""]}, context={"device": {"type": "os"}})
+    messages = built(
+        {"os": ["iOS", " ANDROID", "Web", None, ""]}, context={"device": {"type": "os"}}
+    )
     assert codes(messages) == {2: ["bad_device_type"]}
     types = [p.get("context", {}).get("device", {}).get("type") for p in payloads(messages)]
     assert types == ["ios", "android", "web", None, None]

@@ -54,9 +54,7 @@ def test_no_request_is_over_a_limit_and_none_could_be_fuller(
             first = requests[number + 1].pieces[0]
             size = len(first.encoded.message(first.start))
             assert request.size + len(",") + size > max_bytes
-    everything = [
-        json.loads(part.message(number)) for part in parts for number in range(len(part))
-    ]
+    everything = [json.loads(part.message(number)) for part in parts for number in range(len(part))]
     assert sent == everything
 
 
@@ -101,7 +99,9 @@ def test_one_message_cannot_be_split() -> None:
 
 
 @given(
-    st.lists(st.lists(st.tuples(texts, st.sampled_from("abc")), min_size=1), min_size=1, max_size=4),
+    st.lists(
+        st.lists(st.tuples(texts, st.sampled_from("abc")), min_size=1), min_size=1, max_size=4
+    ),
     st.integers(500, 900),
 )
 def test_batch_scope_keeps_contexts_apart(rows: list[list[Any]], max_bytes: int) -> None:

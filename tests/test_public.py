@@ -63,7 +63,9 @@ def test_importing_registers_the_accessor() -> None:
     assert {"plan", "send", "messages"} <= set(dir(pd.DataFrame().cdp))
 
 
-@pytest.mark.parametrize("verb", [cdp.plan, cdp.send, pd.DataFrame.cdp.plan, pd.DataFrame.cdp.send])
+@pytest.mark.parametrize(
+    "verb", [cdp.plan, cdp.send, pd.DataFrame().cdp.plan, pd.DataFrame().cdp.send]
+)
 def test_no_option_is_hidden(verb: object) -> None:
     """Every option is a keyword with its default in the signature."""
     parameters = inspect.signature(verb).parameters.values()  # type: ignore[arg-type]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 import pandas as pd
 
 from cdp_backfill.census import Census
-from cdp_backfill.destination import Destination, resolve
+from cdp_backfill.destination import Destination, chosen, resolve
 from cdp_backfill.errors import BadInputError
 from cdp_backfill.mapping import Field, Mapping, OtherEvents, Rest, TimestampUnit, Tree
 from cdp_backfill.outcomes import Outcome
@@ -17,7 +17,7 @@ from cdp_backfill.packing import Packer
 from cdp_backfill.plan import Plan, as_moment
 from cdp_backfill.progress import Progress, make_progress
 from cdp_backfill.report import MAPPING_ATTRIBUTE, Report
-from cdp_backfill.road import SKIPPED, Recent, Road, in_words, notes
+from cdp_backfill.road import SKIPPED, Recent, Road, in_words, notes, type_in_words
 from cdp_backfill.running import Run
 from cdp_backfill.sources import open_source
 
@@ -62,20 +62,20 @@ def plan(
     Raises:
         BadInputError: The mapping does not fit the table, or the table cannot be read.
     """
-    chosen = _mapping(source, mapping, locals())
+    wanted = _mapping(source, mapping, locals())
     table = open_source(source)
-    road = Road(table, chosen, recent=recent, context_scope=context_scope, now=now)
+    road = Road(table, wanted, recent=recent, context_scope=context_scope, now=now)
     if not table.replayable:
         raise BadInputError(
             f"{table.name.capitalize()} can be read only once, and a plan would spend it. "
             "Send it, or read it into a table first (reader.read_all())."
         )
-    given = destination or Destination()
+    given = chosen(destination)
 
     def send_it(progress: bool | Progress) -> Report:
         return send(
             source,
-            chosen,
+            wanted,
             destination=destination,
             progress=progress,
             recent=recent,
@@ -87,10 +87,10 @@ def plan(
     for chunk in table.chunks(road.binding.columns):
         census.add(road.prepared(chunk), chunk.batch.num_rows)
     census.finish()
-    schema = {item.name: str(item.type) for item in table.schema}
+    schema = {item.name: type_in_words(item.type) for item in table.schema}
     return Plan(
         source=table.name,
-        mapping=chosen,
+        mapping=wanted,
         rows=census.rows,
         to_send=census.to_send,
         invalid=census.invalid,
@@ -108,12 +108,13 @@ def plan(
         recent_people=census.recent_people.count,
         people=census.people.count,
         people_exact=census.people.exact,
+        mean=census.message_bytes / census.to_send if census.to_send else 0.0,
         largest=census.largest,
         body_bytes=census.body_bytes,
         requests=census.requests,
         fill=census.fill,
         seconds=None if given.rate_limit is None else census.requests / given.rate_limit,
-        notes=notes(chosen, census.naive),
+        notes=notes(wanted, census.naive),
         url=given.url,
         _send=send_it,
     )
@@ -183,9 +184,9 @@ def send(
 
     >>> send(frame, user_id="uid", event="name", timestamp="ts")  # doctest: +SKIP
     """
-    chosen = _mapping(source, mapping, locals())
+    wanted = _mapping(source, mapping, locals())
     table = open_source(source)
-    road = Road(table, chosen, recent=recent, context_scope=context_scope, now=now)
+    road = Road(table, wanted, recent=recent, context_scope=context_scope, now=now)
     target = resolve(destination)
     if recent == "raise" and table.replayable:
         road.refuse_recent()
@@ -213,9 +214,9 @@ def messages(
     context_scope: ContextScope = "message",
 ) -> list[dict[str, Any]]:
     """The payloads of the first ``n`` rows; see ``df.cdp.messages``."""
-    chosen = _mapping(source, mapping, locals())
+    wanted = _mapping(source, mapping, locals())
     table = open_source(source)
-    road = Road(table, chosen, recent="send", context_scope=context_scope, now=None)
+    road = Road(table, wanted, recent="send", context_scope=context_scope, now=None)
     result: list[dict[str, Any]] = []
     for chunk in table.chunks(road.binding.columns):
         part = replace(chunk, batch=chunk.batch.slice(0, n - len(result)))

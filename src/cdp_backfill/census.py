@@ -31,7 +31,9 @@ class Census:
     def __init__(self, packer: Packer) -> None:
         self._packer = packer
         self.rows = self.to_send = self.invalid = self.held = self.skipped = 0
-        self.recent = self.naive = self.largest = self.body_bytes = self.requests = 0
+        self.recent = self.naive = self.largest = self.message_bytes = self.body_bytes = (
+            self.requests
+        ) = 0
         self.events: dict[str, int] = {}
         self.problems: dict[Problem, int] = {}
         self.first: int | None = None
@@ -57,6 +59,7 @@ class Census:
             self._add_good(batch, good)
         for encoded, _ in prepared.encoded:
             self.largest = max(self.largest, int(encoded.sizes.max()))
+            self.message_bytes += int(encoded.sizes.sum())
             self._count(self._packer.feed(encoded))
 
     def _add_good(self, batch: MessageBatch, good: npt.NDArray[np.bool_]) -> None:

@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 from cdp_backfill import spec
 from cdp_backfill.errors import DestinationError, MissingExtraError
 from cdp_backfill.mapping import did_you_mean
+from cdp_backfill.surroundings import in_notebook
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -41,7 +42,7 @@ class Destination:
     Raises:
         DestinationError: The region is unknown, or another argument cannot work.
 
-    >>> Destination(api_key="not shown", region="eu")
+    >>> Destination(api_key="not-shown", region="eu")
     Destination(region='eu', url='https://cdp-eu.customer.io/v1')
     """
 
@@ -122,7 +123,7 @@ def configure(
         DestinationError: An argument is wrong.
         MissingExtraError: ``save_key`` without the extra ``keyring``.
 
-    >>> configure("not shown", region="eu")
+    >>> configure("not-shown", region="eu")
     Destination(region='eu', url='https://cdp-eu.customer.io/v1')
     """
     global _configured  # noqa: PLW0603  # the one setting that a session has
@@ -133,9 +134,18 @@ def configure(
     return destination
 
 
+def chosen(destination: Destination | None) -> Destination:
+    """The destination given, or the configured one, or the US region."""
+    return destination or _configured or Destination()
+
+
 def resolve(destination: Destination | None) -> Destination:
-    """The destination given, or the configured one, or the US region; always with a key."""
-    return (destination or _configured or Destination()).with_key()
+    """The same, always with a key.
+
+    Raises:
+        DestinationError: There is no key.
+    """
+    return chosen(destination).with_key()
 
 
 def _check_key(key: object) -> None:
@@ -199,7 +209,7 @@ def _origin(place: str) -> Iterator[None]:
 
 def _ask() -> str | None:
     in_terminal = sys.stdin is not None and sys.stdin.isatty()
-    if not in_terminal and "ipykernel" not in sys.modules:
+    if not in_terminal and not in_notebook():
         return None
     try:
         return getpass.getpass("Customer.io Pipelines API key: ").strip()

@@ -161,7 +161,7 @@ class Ledger:
         self._counts = dict.fromkeys(Outcome, 0)
         self._reasons: dict[tuple[str, str, str], int] = {}
         self._pages: dict[int, Page] = {}
-        self._store = FailureStore()
+        self._store = FailureStore(SPILL_BYTES)
 
     def page(self, chunk: Chunk) -> Page:
         """Begin to account for the rows of a chunk."""
@@ -297,7 +297,7 @@ class FailureStore:
         spill_bytes: How much may stay in memory.
     """
 
-    def __init__(self, spill_bytes: int = SPILL_BYTES) -> None:
+    def __init__(self, spill_bytes: int) -> None:
         self._spill_bytes = spill_bytes
         self._held: list[Any] = []
         self._held_bytes = 0

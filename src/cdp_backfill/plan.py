@@ -40,6 +40,7 @@ class Plan:
         recent_people: How many people these are about.
         people: How many people the rows to send are about.
         people_exact: False where there are more than were counted.
+        mean: Bytes of a message on average.
         largest: Bytes of the largest message.
         body_bytes: Bytes of all requests, before compression.
         requests: Number of requests.
@@ -65,6 +66,7 @@ class Plan:
     recent_people: int
     people: int
     people_exact: bool
+    mean: float
     largest: int
     body_bytes: int
     requests: int
@@ -127,6 +129,7 @@ class Plan:
             "recent_people": self.recent_people,
             "people": self.people,
             "people_exact": self.people_exact,
+            "mean_message_bytes": round(self.mean, 1),
             "largest_message_bytes": self.largest,
             "body_bytes": self.body_bytes,
             "requests": self.requests,
@@ -159,7 +162,7 @@ class Plan:
                 (
                     "messages",
                     (
-                        f"{self.body_bytes / self.to_send:,.0f} bytes on average, "
+                        f"{self.mean:,.0f} bytes on average, "
                         f"the largest {self.largest:,} of {spec.MAX_MESSAGE_BYTES:,}"
                     ),
                 ),

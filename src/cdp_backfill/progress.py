@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from tqdm import tqdm
 
+from cdp_backfill.surroundings import in_notebook
+
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import TextIO
@@ -65,13 +67,12 @@ class Bar:
     """A tqdm bar, for a terminal or a notebook.
 
     Args:
-        make: The class of the bar.
         total: Rows in all, or None.
-        options: More for the class.
+        options: More for tqdm.
     """
 
-    def __init__(self, make: Callable[..., Any], total: int | None, **options: Any) -> None:
-        self._bar = make(
+    def __init__(self, total: int | None, **options: Any) -> None:
+        self._bar = tqdm(
             total=total, desc="Backfill", unit=" rows", unit_scale=True, mininterval=0.2, **options
         )
 
@@ -186,15 +187,12 @@ def make_progress(wanted: bool | Progress, total: int | None) -> Progress:
 
 
 def _suitable(total: int | None) -> Progress:
-    if "ipykernel" in sys.modules:
-        try:
-            import ipywidgets  # noqa: F401, PLC0415  # an extra
-            from tqdm.notebook import tqdm as notebook_bar  # noqa: PLC0415
-        except ImportError:
-            return Bar(tqdm, total, file=sys.stdout, ascii=False)
-        return Bar(notebook_bar, total)
+    if in_notebook():
+        # Text, not a widget: it looks the same in every front end, and a saved notebook shows
+        # where it ended rather than where it began.
+        return Bar(total, file=sys.stdout)
     if sys.stderr.isatty():
-        return Bar(tqdm, total, dynamic_ncols=True)
+        return Bar(total, dynamic_ncols=True)
     return Log()
 
 

@@ -46,6 +46,7 @@ def sandbox(
         DestinationError: The address or port cannot be used.
 
     >>> import pandas as pd
+    >>> from cdp_backfill import lit, sandbox
     >>> frame = pd.DataFrame({"uid": ["a"], "ts": ["2023-05-01T10:00:00Z"], "v": ["1.0"]})
     >>> with sandbox() as box:
     ...     report = frame.cdp.send(

@@ -140,7 +140,7 @@ class Report:
         amount = [
             (duration(self.seconds), f"{self.rate:,.0f} rows/s"),
             (
-                f"{self.requests:,} requests",
+                f"{self.requests:,} request{'' if self.requests == 1 else 's'}",
                 f"{self.retries:,} of them again, {self.fill:.0%} full on average",
             ),
             (megabytes(self.body_bytes), f"delivered, {megabytes(self.wire_bytes)} on the wire"),

@@ -6,11 +6,13 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.compute as pc
 
 from cdp_backfill import spec
 from cdp_backfill.errors import BadInputError, RecentRowsError
 from cdp_backfill.messages import Binding, bind, build
+from cdp_backfill.messages.times import is_text
 from cdp_backfill.preparing import Prepared, prepare
 
 if TYPE_CHECKING:
@@ -25,6 +27,13 @@ MAX_PEOPLE: Final = 1_000_000
 """People that are told apart when they are counted: beyond, memory would grow with the input."""
 
 SKIPPED: Final = "the mapping leaves this event out"
+
+
+def type_in_words(kind: Any) -> str:
+    """An Arrow type for people: text is text, however it is stored."""
+    if pa.types.is_dictionary(kind):
+        return type_in_words(kind.value_type)
+    return "text" if is_text(kind) else str(kind)
 
 
 def in_words(problems: tuple[Problem, ...]) -> str:

@@ -13,7 +13,7 @@ from cdp_backfill.sources.files import ParquetSource
 from cdp_backfill.sources.frames import FrameSource
 from cdp_backfill.sources.streams import StreamSource
 
-__all__ = ["Chunk", "Source", "open_source"]
+__all__ = ["Chunk", "ParquetSource", "Source", "open_source"]
 
 
 def open_source(table: Any) -> Source:

@@ -1,0 +1,175 @@
+"""The command line, as a user runs it."""
+
+from __future__ import annotations
+
+import json
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pandas as pd
+import pytest
+from typer.testing import CliRunner
+
+from cdp_backfill import Mapping
+from cdp_backfill.cli import app
+from tests.rows import opens
+
+if TYPE_CHECKING:
+    from typer.testing import Result
+
+    from cdp_backfill.rehearsal import Sandbox
+
+COMMAND = str(Path(sys.executable).with_name("cdp-backfill"))
+ARGUMENTS = ["--user-id", "uid", "--timestamp", "ts", "--event", "=Application Opened"]
+
+
+def run(*arguments: object, key: str | None = "sandbox") -> Result:
+    """Run a command."""
+    return CliRunner().invoke(
+        app, [str(argument) for argument in arguments], env={"CUSTOMERIO_CDP_API_KEY": key}
+    )
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """A parquet file of ten rows, one of them without an id."""
+    frame = opens(10, version="1.0")
+    frame.loc[3, "uid"] = None
+    frame.to_parquet(tmp_path / "opens.parquet")
+    return tmp_path / "opens.parquet"
+
+
+def test_help_is_for_newcomers() -> None:
+    """Each command has a sentence, and the exit codes are said."""
+    shown = run("--help").output
+    assert "0 all rows delivered or skipped, 1 some not, 2 bad use" in " ".join(shown.split())
+    for command in ("demo", "plan", "send", "sandbox"):
+        assert command in shown
+        assert "Usage" in run(command, "--help").output
+
+
+def test_send(box: Sandbox, path: Path, tmp_path: Path) -> None:
+    """Exit code 1 for a row that was not delivered, which goes to a file."""
+    failures = tmp_path / "failures.parquet"
+    result = run("send", path, *ARGUMENTS, "--base-url", box.url, "--failures", failures)
+    assert result.exit_code == 1
+    assert "1 of 10 rows not delivered" in result.output
+    assert pd.read_parquet(failures)["cdp_code"].tolist() == ["missing_user"]
+    assert len(box.events()) == 9
+    assert "sandbox" not in result.stdout.replace(box.url, "")
+
+
+def test_send_as_json(box: Sandbox, path: Path) -> None:
+    """Exit code 0 if all arrived; JSON alone on the standard output."""
+    result = run("send", path, *ARGUMENTS, "--user-id", "version", "--base-url", box.url, "--json")
+    assert result.exit_code == 0
+    report = json.loads(result.stdout)
+    assert report["ok"]
+    assert report["counts"]["delivered"] == 10
+
+
+def test_plan_with_options_for_everything(path: Path, tmp_path: Path) -> None:
+    """Options build a mapping, which can be saved and used."""
+    toml = tmp_path / "m.toml"
+    options = [
+        "--property", "app.version=version", "--property", "tier==gold", "--context", "locale=uid",
+        "--translate", "x=Application Crashed", "--other-events", "send", "--rest", "drop",
+    ]  # fmt: skip
+    result = run("plan", path, *ARGUMENTS, *options, "--save-mapping", toml, "--json", key=None)
+    assert result.exit_code == 1
+    plan = json.loads(result.stdout)
+    assert plan["counts"] == {"to_send": 9, "invalid": 1, "held": 0, "skipped": 0}
+    assert plan["events"] == {"Application Opened": 9}
+    assert Mapping.load(toml).to_dict() == plan["mapping"]
+    again = run("plan", path, "--mapping", toml, "--user-id", "version", key=None)
+    assert again.exit_code == 0
+    assert "10 of 10 rows" in again.output
+    assert "always 'gold'" in again.output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["send", "no.parquet", *ARGUMENTS], "SourceError: There is no file 'no.parquet'"),
+        (["send", "PATH", *ARGUMENTS, "--user-id", "user"], "MappingError: There is no column"),
+        (["send", "PATH", *ARGUMENTS, "--region", "uk"], "DestinationError: There is no region"),
+        (["send", "PATH", *ARGUMENTS, "--recent", "x"], "recent must be"),
+        (["plan", "PATH", *ARGUMENTS, "--property", "x"], "--property takes NAME=VALUE"),
+        (["plan", "PATH", "--mapping", "no.toml"], "MappingError"),
+        (["plan", "PATH"], "MappingError: The mapping names no event"),
+        (["send"], "Missing argument"),
+        (["send", "PATH", "--nonsense"], "No such option"),
+    ],
+)
+def test_bad_use_is_exit_code_2(path: Path, arguments: list[str], words: str) -> None:
+    """One line says what is wrong; there is no traceback."""
+    result = run(*[str(path) if word == "PATH" else word for word in arguments])
+    assert result.exit_code == 2
+    assert words in " ".join(result.stderr.split())
+    assert "Traceback" not in result.output
+
+
+def test_no_key_and_nobody_to_ask(path: Path) -> None:
+    """Exit code 2, and it says where a key can come from."""
+    done = subprocess.run(
+        [COMMAND, "send", str(path), *ARGUMENTS],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert "set $CUSTOMERIO_CDP_API_KEY" in done.stderr
+
+
+def test_a_wrong_key_is_exit_code_1_with_the_report(box: Sandbox, path: Path) -> None:
+    """The run began: the report is shown, and then the error."""
+    result = run("send", path, *ARGUMENTS, "--base-url", box.url, "--json", key="wrong-key")
+    assert result.exit_code == 1
+    first = json.loads(result.stdout.splitlines()[0])
+    assert first["counts"]["unsent"] == 9
+    assert "AuthenticationError" in result.stderr
+    assert "wrong-key" not in result.output + result.stderr
+
+
+def test_demo(tmp_path: Path) -> None:
+    """The demo plans, sends, reports, and agrees with the sandbox; what is kept can be used."""
+    result = run("demo", "--rows", 60_000, "--keep", tmp_path / "kept", key=None)
+    assert result.exit_code == 0
+    assert "The sandbox holds exactly what was delivered" in result.output
+    for code in ("missing_user", "unknown_event", "bad_time", "oversize"):
+        assert code in result.output
+    assert len(pd.read_parquet(tmp_path / "kept" / "records.parquet")) == 60_000
+    failures = pd.read_parquet(tmp_path / "kept" / "failures.parquet")
+    assert re.search(rf"Backfill: {len(failures):,} of 60,000 rows not delivered", result.output)
+
+
+def test_demo_as_json() -> None:
+    """All figures of the demo, for programs."""
+    result = run("demo", "--rows", 5_000, "--json", key=None)
+    found = json.loads(result.stdout)
+    assert found["agrees"]
+    assert sum(found["report"]["counts"].values()) == 5_000
+    stored = sum(event["stored"] for event in found["sandbox"].values())
+    assert stored == found["report"]["counts"]["delivered"] == found["plan"]["counts"]["to_send"]
+
+
+def test_sandbox_until_it_is_stopped(path: Path) -> None:
+    """It says where it is, takes what is sent, and on Ctrl-C says what it got."""
+    with subprocess.Popen(
+        [COMMAND, "sandbox", "--port", "0", "--api-key", "k1"], stdout=subprocess.PIPE, text=True
+    ) as server:
+        assert server.stdout is not None
+        lines = [server.stdout.readline() for _ in range(3)]
+        url = re.search(r"http://\S+/v1", lines[0])
+        assert url
+        result = run("send", path, *ARGUMENTS, "--base-url", url.group(), key="k1")
+        assert "delivered" in result.output
+        server.send_signal(signal.SIGINT)
+        rest = server.stdout.read()
+    assert re.search(r"Application Opened\s+9\s+9\s+9", rest)
+    assert server.returncode == 0

@@ -1,0 +1,63 @@
+"""The account of a run."""
+
+from __future__ import annotations
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from cdp_backfill import AccountingError, Outcome
+from cdp_backfill.ledger import Ledger
+from cdp_backfill.sources import open_source
+from tests.rows import opens
+
+
+def test_a_row_cannot_have_two_outcomes() -> None:
+    """A second outcome is a bug, and is told as one."""
+    source = open_source(opens(3))
+    (chunk,) = source.chunks(["uid"])
+    page = Ledger(source).page(chunk)
+    page.settle(np.array([0]), Outcome.DELIVERED)
+    with pytest.raises(AccountingError, match="second outcome"):
+        page.settle(np.array([0, 1]), Outcome.FAILED)
+
+
+def test_a_source_that_lied_about_its_rows() -> None:
+    """If the sum is wrong, that is an error and never a printed summary."""
+    source = open_source(opens(3))
+    ledger = Ledger(source)
+    for chunk in source.chunks(["uid"]):
+        ledger.page(chunk).settle(np.arange(3), Outcome.DELIVERED)
+    source.rows = 2
+    with pytest.raises(AccountingError, match="3 rows were counted and the source has 2"):
+        ledger.close()
+
+
+def test_rows_that_were_never_read_are_unsent() -> None:
+    """They count, and the frame of failures fetches them from the source."""
+    table = pa.Table.from_pandas(opens(20_000))
+    for source in (open_source(table), open_source(table.to_pandas())):
+        ledger = Ledger(source)
+        chunk = next(iter(source.chunks(source.schema.names)))
+        ledger.page(chunk).settle(np.arange(8_000), Outcome.DELIVERED)
+        ledger.close()
+        assert ledger.counts["unsent"] == 12_000
+        failures = ledger.failures()
+        assert failures["uid"].tolist() == [f"u{number}" for number in range(8_000, 20_000)]
+        assert failures["cdp_code"].eq("stopped").all()
+
+
+def test_reasons_stay_few() -> None:
+    """A server that finds new words for each row does not fill the memory of the report."""
+    source = open_source(opens(300))
+    ledger = Ledger(source)
+    (chunk,) = source.chunks(["uid"])
+    page = ledger.page(chunk)
+    for row in range(300):
+        page.settle(np.array([row]), Outcome.REFUSED, code="http_400", reason=f"words {row}")
+    ledger.close()
+    reasons = ledger.reasons()
+    assert len(reasons) == 51
+    assert sum(rows for *_, rows in reasons) == 300
+    assert reasons[0][2] == "other reasons; see the failures"
+    assert ledger.failures()["cdp_reason"].nunique() == 300

@@ -1,0 +1,259 @@
+"""What people see: progress, plans and reports, as text and as HTML."""
+
+from __future__ import annotations
+
+import io
+import os
+import pty
+import re
+import subprocess
+import sys
+import termios
+from html.parser import HTMLParser
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+import cdp_backfill as cdp
+from cdp_backfill import progress
+from cdp_backfill.faces import Face, Section, duration
+from cdp_backfill.progress import Bar, Log, Silence, Snapshot, Unbreakable, make_progress
+from tests.rows import opens
+
+if TYPE_CHECKING:
+    from cdp_backfill.rehearsal import Sandbox
+
+OPENED = cdp.Mapping(user_id="uid", timestamp="ts", event=cdp.lit("Application Opened"))
+
+
+def snapshot(rows: int = 500, total: int | None = 1_000) -> Snapshot:
+    """A run that is half done."""
+    return Snapshot(
+        rows=rows, total=total, not_delivered=2, requests=7, wire_bytes=1_234_567, in_flight=3
+    )
+
+
+class Clock:
+    """A clock that is set by hand."""
+
+    now = 0.0
+
+    def __call__(self) -> float:
+        """The time."""
+        return self.now
+
+
+def test_a_log_gets_a_line_every_ten_seconds() -> None:
+    """No carriage returns, no bar: whole lines, seldom, and one at the end."""
+    clock, file = Clock(), io.StringIO()
+    log = Log(file, clock=clock)
+    for second in range(25):
+        clock.now = second
+        log.update(snapshot(rows=second * 10))
+    log.close()
+    lines = file.getvalue().splitlines()
+    assert len(lines) == 3
+    assert lines[0] == (
+        "Backfill: 100 of 1,000 (10%) rows, 10 rows/s, 1.2 MB sent, 7 requests, 2 failures"
+    )
+    assert "\r" not in file.getvalue()
+
+
+def test_a_log_of_a_stream_has_no_share() -> None:
+    """Where nobody knows the total, none is made up."""
+    file = io.StringIO()
+    log = Log(file)
+    log.update(snapshot(total=None))
+    log.close()
+    assert file.getvalue().startswith("Backfill: 500 rows, ")
+
+
+def test_a_bar_counts_records() -> None:
+    """Rows on the bar; bytes, requests and failures behind it."""
+    file = io.StringIO()
+    bar = Bar(1_000, file=file, ncols=120)
+    bar.update(snapshot())
+    bar.close()
+    last = file.getvalue().split("\r")[-1]
+    assert "500/1.00k" in last
+    assert "failures=2" in last
+    assert "in_flight=3" in last
+    assert "requests=7" in last
+    assert "sent=1.2 MB" in last
+
+
+def test_a_display_that_breaks_does_not_end_the_run(box: Sandbox) -> None:
+    """It is told once, and the rows arrive."""
+
+    class Broken:
+        def update(self, _: Snapshot) -> None:
+            raise RuntimeError
+
+        def close(self) -> None:
+            raise RuntimeError
+
+    with pytest.warns(RuntimeWarning, match=r"display failed \(RuntimeError\); the run goes on"):
+        report = cdp.send(opens(3), OPENED, destination=box.destination, progress=Broken())
+    assert report.ok
+
+
+def test_which_display_suits_the_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    """False is silence, a log is for output that is no terminal, one's own goes as it is."""
+    assert isinstance(make_progress(False, 3), Silence)
+    chosen = make_progress(True, 3)
+    assert isinstance(chosen, Unbreakable)
+    assert isinstance(chosen._shown, Log)
+    monkeypatch.setattr(progress, "_suitable", lambda _: 1 / 0)
+    assert isinstance(make_progress(True, 3), Silence)
+
+
+def test_a_real_terminal_gets_a_bar() -> None:
+    """In a terminal of 80 columns one line moves, and the last one says that all is done."""
+    code = (
+        "import cdp_backfill as cdp, sys; sys.path.insert(0, '.')\n"
+        "from tests.rows import opens\n"
+        "with cdp.sandbox() as box:\n"
+        "    opens(20_000).cdp.send(user_id='uid', timestamp='ts',\n"
+        "        event=cdp.lit('Application Opened'), destination=box.destination)\n"
+    )
+    main, other = pty.openpty()
+    termios.tcsetwinsize(other, (24, 80))
+    os.set_blocking(main, True)
+    run = subprocess.Popen([sys.executable, "-c", code], stderr=other, stdout=other)
+    os.close(other)
+    shown = b""
+    try:
+        while part := os.read(main, 4_096):
+            shown += part
+    except OSError:  # how a closed terminal ends
+        pass
+    os.close(main)
+    assert run.wait() == 0
+    last = shown.decode().rstrip().split("\r")[-1]
+    assert last.startswith("Backfill: 100%")
+    assert shown.count(b"\n") == 1
+
+
+class Balanced(HTMLParser):
+    """Checks that tags are closed, and collects the text."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.words: list[str] = []
+        self.feed(html)
+        assert not self.open
+
+    def handle_starttag(self, tag: str, _: Any) -> None:
+        """A tag opens."""
+        self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        """The last one closes."""
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        """Text, unless it is style."""
+        if self.open and self.open[-1] != "style":
+            self.words.extend(data.split())
+
+
+def shown_of(box: Sandbox) -> list[Any]:
+    """A plan and a report with every kind of content."""
+    frame = opens(2_000, uid=[None, *["<b>x</b>"] * 1_999], ts="2023-01-01 00:00:00", n=1.5)
+    plan = frame.cdp.plan(OPENED, destination=box.destination)
+    return [plan, plan.send(progress=False)]
+
+
+def test_text_and_html_say_the_same(box: Sandbox) -> None:
+    """Both faces hold the same words; no value of a row is among them; HTML is escaped."""
+    for thing in shown_of(box):
+        text, html = str(thing), thing._repr_html_()
+        assert repr(thing) == text
+        words = Balanced(html).words
+        assert sorted(words) == sorted(text.split())
+        assert "<b>" not in html
+        assert "b>x" not in text
+
+
+def test_text_fits_80_columns(box: Sandbox) -> None:
+    """A terminal of 80 columns breaks no line."""
+    for thing in shown_of(box):
+        assert max(len(line) for line in str(thing).splitlines()) <= 80
+
+
+def test_a_plan_says_it_all(box: Sandbox) -> None:
+    """Fields, rows by outcome and event, what is wrong, when, who, how much."""
+    plan, report = shown_of(box)
+    assert plan.counts == {"to_send": 1_999, "invalid": 1, "held": 0, "skipped": 0}
+    assert plan.events == {"Application Opened": 1_999}
+    assert [(p.code, p.column, rows) for p, rows in plan.problems.items()] == [
+        ("missing_user", "uid", 1)
+    ]
+    assert plan.people == 1
+    assert plan.first == plan.last
+    assert plan.first.isoformat() == "2023-01-01T00:00:00+00:00"
+    assert plan.requests == report.requests
+    assert plan.body_bytes == report.body_bytes
+    assert plan.fill == report.fill
+    found = {entry["field"]: entry["column"] for entry in plan.to_dict()["fields"]}
+    assert found == {"userId": "uid", "event": None, "timestamp": "ts", "properties.n": "n"}
+
+
+def test_a_plan_warns_of_recent_rows() -> None:
+    """How many rows and people could be messaged, before anything is sent."""
+    from datetime import UTC, datetime  # noqa: PLC0415
+
+    frame = opens(4, uid=["a", "a", "b", None])
+    now = datetime(2023, 5, 2, tzinfo=UTC)
+    for recent, sent in (("raise", 3), ("send", 3), ("hold", 0)):
+        plan = frame.cdp.plan(OPENED, now=now, recent=recent)
+        assert (plan.recent, plan.recent_people, plan.to_send) == (3, 2, sent)
+        words = " ".join(str(plan).split())
+        assert "3 rows are younger than 72 hours and can trigger campaigns" in words
+
+
+def test_a_plan_of_a_stream_would_spend_it() -> None:
+    """It is refused instead."""
+    import pyarrow as pa  # noqa: PLC0415
+
+    with pytest.raises(cdp.BadInputError, match="a plan would spend it"):
+        cdp.plan(pa.Table.from_pandas(opens(2)).to_reader(), OPENED)
+
+
+def test_a_plan_needs_no_key() -> None:
+    """It talks to nobody."""
+    plan = cdp.plan(opens(2), OPENED)
+    assert plan.url == "https://cdp.customer.io/v1"
+    assert plan.seconds == pytest.approx(0.001)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "expected"),
+    [
+        (0.04, "0.0 s"),
+        (59.9, "59.9 s"),
+        (61, "1 min"),
+        (3_700, "1 h 2 min"),
+        (90_000, "25 h 0 min"),
+    ],
+)
+def test_durations(seconds: float, expected: str) -> None:
+    """For people, not for machines."""
+    assert duration(seconds) == expected
+
+
+def test_an_empty_section_is_not_shown() -> None:
+    """No caption without rows."""
+    face = Face("T", [Section("Nothing", (), [])], ["A note."])
+    assert face.text() == "T\n\nA note."
+    assert "Nothing" not in face.html()
+
+
+def test_a_report_names_the_remedy(box: Sandbox) -> None:
+    """Each reason comes with what to do."""
+    _, report = shown_of(box)
+    words = re.sub(r"\s+", " ", str(report))
+    assert "column 'uid' is empty. Fill the user id or the anonymous id" in words
+    assert "report.failures" in words
+    assert report.to_dict()["reasons"][0]["rows"] == 1
