@@ -12,7 +12,6 @@ another number.
 
 from __future__ import annotations
 
-import io
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal
 
@@ -111,17 +110,19 @@ def lengths(array: Any) -> Offsets:
     return np.diff(_lines({"": array})[1], prepend=0)
 
 
-def _lines(fields: dict[str, Any]) -> tuple[bytearray, Offsets]:
+def _lines(fields: dict[str, Any]) -> tuple[Any, Offsets]:
     """One JSON object a line, nulls left out; and where each line ends, its break included."""
-    out = io.BytesIO()
+    # Arrow's memory, here and below: what is this large and this short-lived leaves holes in
+    # Python's, and the process would grow for a long time.
+    out = pa.BufferOutputStream()
     batch = pa.RecordBatch.from_arrays(list(fields.values()), list(fields))
     arro3.io.write_ndjson(batch, out)
-    lines = bytearray(out.getbuffer())
+    lines = out.getvalue()
     # A line break inside a value is escaped, so that each of these ends a row.
     return lines, np.flatnonzero(np.frombuffer(lines, np.uint8) == _NEWLINE) + 1
 
 
-def _ids(fields: dict[str, Any], lines: bytearray, ends: Offsets, given: Any | None) -> Any:
+def _ids(fields: dict[str, Any], lines: Any, ends: Offsets, given: Any | None) -> Any:
     size = len(ends)
     if given is not None and given.null_count == 0:
         return given
@@ -129,7 +130,7 @@ def _ids(fields: dict[str, Any], lines: bytearray, ends: Offsets, given: Any | N
         columns = {name: canonical(array)[0] for name, array in fields.items()}
         lines, _ = _lines(columns)
     digest = xxhash.xxh3_128_digest
-    digits = b"".join([digest(line) for line in bytes(lines).splitlines()]).hex().encode()
+    digits = b"".join([digest(line) for line in lines.to_pybytes().splitlines()]).hex().encode()
     hexadecimal = pa.Array.from_buffers(
         pa.string(),
         size,
@@ -146,14 +147,14 @@ def _escaped(ids: Any) -> Any:
         return ids
     lines, ends = _lines({"": ids})
     starts = np.concatenate([[0], ends[:-1]])
-    text = bytes(lines)
+    text = lines.to_pybytes()
     before, after = len('{"":"'), len('"}\n')
     return pa.array(
         [text[a + before : b - after].decode() for a, b in zip(starts, ends, strict=True)]
     )
 
 
-def _joined(lines: bytearray, ends: Offsets, ids: Any) -> tuple[memoryview, Offsets]:
+def _joined(lines: Any, ends: Offsets, ids: Any) -> tuple[memoryview, Offsets]:
     """Put type and id in front of each message, and a comma behind it, without touching rows."""
     view = np.frombuffer(lines, np.uint8)
     view[ends - 1] = ord(",")
@@ -162,12 +163,13 @@ def _joined(lines: bytearray, ends: Offsets, ids: Any) -> tuple[memoryview, Offs
     offsets[0] = 1
     offsets[1:-1] = ends[:-1] + 1
     offsets[-1] = ends[-1]
-    rest = pa.Array.from_buffers(
-        pa.binary(), len(ends), [None, pa.py_buffer(offsets), pa.py_buffer(lines)]
-    )
+    rest = pa.Array.from_buffers(pa.binary(), len(ends), [None, pa.py_buffer(offsets), lines])
     joined = pc.binary_join_element_wise(_HEAD.encode(), ids.cast(pa.binary()), rest, b"")
     starts = np.frombuffer(joined.buffers()[1], np.int32)[: len(ends) + 1].astype(np.int64)
-    data = b"{" + memoryview(joined.buffers()[2])[: starts[-1]]
+    data = pa.allocate_buffer(int(starts[-1]) + len("{"))
+    view = np.frombuffer(data, np.uint8)
+    view[0] = ord("{")
+    view[1:] = np.frombuffer(joined.buffers()[2], np.uint8)[: starts[-1]]
     # Each row's brace is the last byte of the row before; the last row has none behind it.
     starts[-1] += 1
     return memoryview(data), starts
@@ -179,7 +181,7 @@ def _groups(shared: dict[str, Any]) -> Iterator[tuple[bytes, Offsets]]:
     texts = pa.Array.from_buffers(
         pa.binary(),
         len(ends),
-        [None, pa.py_buffer(np.r_[0, ends].astype(np.int32)), pa.py_buffer(lines)],
+        [None, pa.py_buffer(np.r_[0, ends].astype(np.int32)), lines],
     ).dictionary_encode()
     which = texts.indices.to_numpy()
     order = np.argsort(which, kind="stable")

@@ -28,6 +28,13 @@ _ISO: Final = (
     r" ?([Zz]|UTC|GMT|[+-]\d{2}(:?\d{2})?)?$"
 )
 _HAS_ZONE: Final = r":\d{2}([.,]\d+)? ?([Zz]|UTC|GMT|[+-]\d{2}(:?\d{2})?)$"
+# What Arrow reads, but for days that a month does not have.
+_PLAIN: Final = (
+    r"^\d{4}-(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01])"
+    r"([T ]([01]\d|2[0-3]):[0-5]\d(:[0-5]\d(\.\d{1,6})?(Z|[+-]([01]\d|2[0-3]):[0-5]\d)?)?)?$"
+)
+_ZONED: Final = pa.timestamp("us", "UTC")
+_NAIVE: Final = pa.timestamp("us")
 _NUMBER: Final = r"^[+-]?\d{1,19}(\.\d+)?$"
 
 
@@ -191,17 +198,31 @@ def _from_text(array: Any) -> tuple[Millis, Mask, Mask, Mask]:
     """Milliseconds; without a zone; bad; blank."""
     size = len(array)
     no, yes = np.zeros(size, dtype=bool), np.ones(size, dtype=bool)
-    for kind, naive in ((pa.timestamp("us", "UTC"), no), (pa.timestamp("us"), yes)):
+    for kind, naive in ((_ZONED, no), (_NAIVE, yes)):
         try:  # the fast way, for a column that is uniform and clean
-            raw, _ = _integers(pc.cast(array, kind))
+            return np.floor_divide(_integers(pc.cast(array, kind))[0], 1000), naive, no, no
         except pa.ArrowInvalid:
             continue
-        return np.floor_divide(raw, 1000), naive, no, no
     text = pc.utf8_trim_whitespace(array)
     blank = _true(pc.equal(text, ""))
-    good = pc.match_substring_regex(text, _ISO)
     zoned = _true(pc.match_substring_regex(text, _HAS_ZONE))
-    text = pc.if_else(good, text, None)
+    plain = _true(pc.match_substring_regex(text, _PLAIN))
+    moments = np.zeros(size, dtype=np.int64)
+    try:  # the same for the cells that are clean, among others that are not
+        for kind, chosen in ((_ZONED, plain & zoned), (_NAIVE, plain & ~zoned)):
+            moments += _integers(pc.cast(pc.if_else(pa.array(chosen), text, None), kind))[0]
+    except pa.ArrowInvalid:  # a 30th of February, say
+        plain, moments = no, np.zeros(size, dtype=np.int64)
+    odd = ~plain & ~blank & ~_nulls(array)
+    bad = no.copy()
+    if odd.any():
+        moments[odd], bad[odd] = _from_odd_text(text.filter(pa.array(odd)))
+    return np.floor_divide(moments, 1000), ~zoned, bad, blank
+
+
+def _from_odd_text(text: Any) -> tuple[Millis, Mask]:
+    """Microseconds of ISO text that Arrow does not read; and where it is bad."""
+    text = pc.if_else(pc.match_substring_regex(text, _ISO), text, None)
     text = pc.replace_substring_regex(text, r" ?(UTC|GMT|[Zz])$", "Z")
     text = pc.replace_substring_regex(text, r"[Tt ](\d{2}:)", r"T\1")
     text = pc.replace_substring_regex(text, r",(\d)", r".\1")
@@ -209,10 +230,9 @@ def _from_text(array: Any) -> tuple[Millis, Mask, Mask, Mask]:
     text = pc.replace_substring_regex(text, r"(\.\d{6})\d+", r"\1")
     series = pd.Series(text.to_numpy(zero_copy_only=False), dtype=object)
     parsed = pd.to_datetime(series, format="ISO8601", utc=True, errors="coerce")
-    bad = parsed.isna().to_numpy() & ~blank
+    bad = parsed.isna().to_numpy()
     moments = parsed.dt.tz_localize(None).to_numpy().astype("M8[us]").view("i8")
-    millis = np.floor_divide(np.where(bad | blank, 0, moments), 1000)
-    return millis, ~zoned, bad, blank
+    return np.where(bad, 0, moments), bad
 
 
 def _localised(millis: Millis, naive: Mask, timezone: str | None) -> tuple[Millis, Mask]:

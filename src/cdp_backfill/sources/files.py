@@ -174,7 +174,8 @@ def _open(name: str, system: Any, path: str) -> Any:
             "the DataFrame."
         )
     try:
-        return pq.ParquetFile(path, filesystem=system)
+        # Buffering a whole row group ahead would keep all of them until the file is closed.
+        return pq.ParquetFile(path, filesystem=system, pre_buffer=False, buffer_size=2**20)
     except FileNotFoundError as error:
         raise SourceError(f"There is no file {name!r}.") from error
     except (pa.ArrowException, OSError) as error:
