@@ -30,7 +30,7 @@ def test_a_source_that_lied_about_its_rows() -> None:
         ledger.page(chunk).settle(np.arange(3), Outcome.DELIVERED)
     source.rows = 2
     with pytest.raises(AccountingError, match="3 rows were counted and the source has 2"):
-        ledger.close()
+        ledger.close("stopped", "it stopped")
 
 
 def test_rows_that_were_never_read_are_unsent() -> None:
@@ -40,7 +40,7 @@ def test_rows_that_were_never_read_are_unsent() -> None:
         ledger = Ledger(source)
         chunk = next(iter(source.chunks(source.schema.names)))
         ledger.page(chunk).settle(np.arange(8_000), Outcome.DELIVERED)
-        ledger.close()
+        ledger.close("stopped", "it stopped")
         assert ledger.counts["unsent"] == 12_000
         failures = ledger.failures()
         assert failures["uid"].tolist() == [f"u{number}" for number in range(8_000, 20_000)]
@@ -55,7 +55,7 @@ def test_reasons_stay_few() -> None:
     page = ledger.page(chunk)
     for row in range(300):
         page.settle(np.array([row]), Outcome.REFUSED, code="http_400", reason=f"words {row}")
-    ledger.close()
+    ledger.close("stopped", "it stopped")
     reasons = ledger.reasons()
     assert len(reasons) == 51
     assert sum(rows for *_, rows in reasons) == 300

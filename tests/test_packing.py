@@ -94,7 +94,7 @@ def test_splitting_halves_a_request(values: list[list[str]]) -> None:
 def test_one_message_cannot_be_split() -> None:
     """Half a message is none."""
     (request,) = pack(encoded(["x"]))
-    with pytest.raises(ValueError, match="cannot be split"):
+    with pytest.raises(ValueError, match="1 messages cannot be split into 2"):
         request.split()
 
 

@@ -17,6 +17,7 @@ ERRORS = {
     "BackfillError",
     "BadInputError",
     "DestinationError",
+    "JournalError",
     "MappingError",
     "MissingExtraError",
     "RecentRowsError",
@@ -29,6 +30,7 @@ ERRORS = {
 NAMES = {
     "plan",
     "send",
+    "resume",
     "configure",
     "sandbox",
     "lit",

@@ -29,7 +29,13 @@ OPENED = cdp.Mapping(user_id="uid", timestamp="ts", event=cdp.lit("Application O
 def snapshot(rows: int = 500, total: int | None = 1_000) -> Snapshot:
     """A run that is half done."""
     return Snapshot(
-        rows=rows, total=total, not_delivered=2, requests=7, wire_bytes=1_234_567, in_flight=3
+        rows=rows,
+        total=total,
+        not_delivered=2,
+        requests=7,
+        wire_bytes=1_234_567,
+        in_flight=3,
+        level=8,
     )
 
 
@@ -54,7 +60,8 @@ def test_a_log_gets_a_line_every_ten_seconds() -> None:
     lines = file.getvalue().splitlines()
     assert len(lines) == 3
     assert lines[0] == (
-        "Backfill: 100 of 1,000 (10%) rows, 10 rows/s, 1.2 MB sent, 7 requests, 2 failures"
+        "Backfill: 100 of 1,000 (10%) rows, 10 rows/s, 1.2 MB sent, 7 requests, 3/8 in flight, "
+        "2 failures"
     )
     assert "\r" not in file.getvalue()
 
@@ -77,7 +84,7 @@ def test_a_bar_counts_records() -> None:
     last = file.getvalue().split("\r")[-1]
     assert "500/1.00k" in last
     assert "failures=2" in last
-    assert "in_flight=3" in last
+    assert "in_flight=3/8" in last
     assert "requests=7" in last
     assert "sent=1.2 MB" in last
 

@@ -4,7 +4,7 @@ Importing this package registers ``df.cdp`` on pandas DataFrames.
 """
 
 from cdp_backfill.accessors import FrameAccessor as _FrameAccessor  # noqa: F401  # registers df.cdp
-from cdp_backfill.backfill import plan, send
+from cdp_backfill.backfill import plan, resume, send
 from cdp_backfill.destination import Destination, configure
 from cdp_backfill.errors import (
     AccountingError,
@@ -12,6 +12,7 @@ from cdp_backfill.errors import (
     BackfillError,
     BadInputError,
     DestinationError,
+    JournalError,
     MappingError,
     MissingExtraError,
     RecentRowsError,
@@ -36,6 +37,7 @@ __all__ = [
     "Destination",
     "DestinationError",
     "Event",
+    "JournalError",
     "Mapping",
     "MappingError",
     "MissingExtraError",
@@ -51,6 +53,7 @@ __all__ = [
     "configure",
     "lit",
     "plan",
+    "resume",
     "sandbox",
     "send",
 ]

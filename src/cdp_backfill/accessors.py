@@ -10,6 +10,7 @@ from cdp_backfill import backfill
 
 if TYPE_CHECKING:
     from datetime import datetime
+    from pathlib import Path
 
     from cdp_backfill.destination import Destination
     from cdp_backfill.encoding import ContextScope
@@ -95,6 +96,8 @@ class FrameAccessor:
         rest: Rest | None = None,
         destination: Destination | None = None,
         progress: bool | Progress = True,
+        journal: str | Path | bool | None = None,
+        canary: int | None = None,
         recent: Recent = "raise",
         context_scope: ContextScope = "message",
         now: datetime | None = None,
@@ -118,6 +121,8 @@ class FrameAccessor:
             rest=rest,
             destination=destination,
             progress=progress,
+            journal=journal,
+            canary=canary,
             recent=recent,
             context_scope=context_scope,
             now=now,

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import fields, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import urlsplit
 
 import pandas as pd
 
 from cdp_backfill.census import Census
+from cdp_backfill.delivery import HIGHEST
 from cdp_backfill.destination import Destination, chosen, resolve
-from cdp_backfill.errors import BadInputError
+from cdp_backfill.errors import BadInputError, JournalError
+from cdp_backfill.journal import Journal, read_about
 from cdp_backfill.mapping import Field, Mapping, OtherEvents, Rest, TimestampUnit, Tree
 from cdp_backfill.outcomes import Outcome
 from cdp_backfill.packing import Packer
@@ -19,7 +24,7 @@ from cdp_backfill.progress import Progress, make_progress
 from cdp_backfill.report import MAPPING_ATTRIBUTE, Report
 from cdp_backfill.road import SKIPPED, Recent, Road, in_words, notes, type_in_words
 from cdp_backfill.running import Run
-from cdp_backfill.sources import open_source
+from cdp_backfill.sources import Source, open_source
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -72,12 +77,16 @@ def plan(
         )
     given = chosen(destination)
 
-    def send_it(progress: bool | Progress) -> Report:
+    def send_it(
+        progress: bool | Progress, journal: str | Path | bool | None, canary: int | None
+    ) -> Report:
         return send(
             source,
             wanted,
             destination=destination,
             progress=progress,
+            journal=journal,
+            canary=canary,
             recent=recent,
             context_scope=context_scope,
             now=now,
@@ -139,6 +148,8 @@ def send(
     rest: Rest | None = None,
     destination: Destination | None = None,
     progress: bool | Progress = True,
+    journal: str | Path | bool | None = None,
+    canary: int | None = None,
     recent: Recent = "raise",
     context_scope: ContextScope = "message",
     now: datetime | None = None,
@@ -165,6 +176,12 @@ def send(
         rest: See :class:`Mapping`.
         destination: Where to; None for what ``configure()`` set, or else the US region.
         progress: Show how it is doing: True, False, or a display of one's own.
+        journal: File that remembers what is delivered: the next run with it sends only the rest.
+            A path, or True for a name made of source and address in the current folder, or
+            False for none. None is True for files, unless they go to this machine (a
+            rehearsal), and False for all other tables.
+        canary: Send the first so many rows only, and say what to look for. Sending again without
+            it goes on from the journal, which a canary has even where ``journal`` is None.
         recent: What becomes of rows younger than 72 hours, which can trigger campaigns:
             ``"raise"`` sends nothing if there are any (in a stream that can be read only once,
             nothing from the first of them on), ``"hold"`` leaves them out, ``"send"`` sends them.
@@ -187,10 +204,121 @@ def send(
     wanted = _mapping(source, mapping, locals())
     table = open_source(source)
     road = Road(table, wanted, recent=recent, context_scope=context_scope, now=now)
+    if canary is not None and (not isinstance(canary, int) or canary < 1):
+        raise BadInputError("canary must be a number of rows, from 1 on.")
     target = resolve(destination)
+    path = _journal_path(journal, source, table, target, canary=canary is not None)
     if recent == "raise" and table.replayable:
         road.refuse_recent()
-    return Run(road, target, make_progress(progress, table.rows)).report()
+
+    def again(frame: pd.DataFrame) -> Report:
+        return send(
+            frame,
+            wanted,
+            destination=destination,
+            progress=progress,
+            journal=path or False,
+            recent=recent,
+            context_scope=context_scope,
+            now=now,
+        )
+
+    opened = path and Journal(
+        path,
+        mapping=wanted,
+        url=target.url,
+        paths=_paths(source),
+        under_way=HIGHEST * target.max_messages,
+    )
+    shown = make_progress(progress, table.rows)
+    return Run(road, target, shown, journal=opened or None, canary=canary, again=again).report()
+
+
+def resume(
+    journal: str | Path,
+    source: Any = None,
+    *,
+    destination: Destination | None = None,
+    progress: bool | Progress = True,
+    recent: Recent = "raise",
+    context_scope: ContextScope = "message",
+    now: datetime | None = None,
+) -> Report:
+    """Go on with a backfill from its journal: send what is not known to be delivered.
+
+    Args:
+        journal: The journal. The mapping is in it, and for files their paths.
+        source: The table; None for the files that the journal knows.
+        destination: Where to; it must lead to the address of the journal. None takes the key as
+            :func:`send` does, and the address from the journal.
+        progress: See :func:`send`.
+        recent: See :func:`send`.
+        context_scope: See :func:`send`.
+        now: See :func:`send`.
+
+    Returns:
+        What became of every row of the table; those delivered before count as delivered.
+
+    Raises:
+        JournalError: There is no such journal, or it knows no files and no table is given.
+        BackfillError: As :func:`send` does.
+
+    >>> resume("opens.cdp-journal")  # doctest: +SKIP
+    """
+    about = read_about(journal)
+    if source is None:
+        if about.paths is None:
+            raise JournalError(
+                f"The journal {journal} is of a table that was no file: give the table too."
+            )
+        source = about.paths
+    if destination is None:
+        base = chosen(None)
+        destination = base if base.url == about.url else replace(base, base_url=about.url)
+    return send(
+        source,
+        about.mapping,
+        destination=destination,
+        progress=progress,
+        journal=journal,
+        recent=recent,
+        context_scope=context_scope,
+        now=now,
+    )
+
+
+def _paths(source: Any) -> list[str] | None:
+    """Absolute paths of a source of files, or None."""
+    if isinstance(source, str | Path):
+        source = [source]
+    if not isinstance(source, list | tuple):
+        return None
+    return [
+        str(path) if "://" in str(path) else str(Path(path).expanduser().absolute())
+        for path in source
+    ]
+
+
+def _journal_path(
+    journal: str | Path | bool | None,
+    source: Any,
+    table: Source,
+    target: Destination,
+    *,
+    canary: bool,
+) -> Path | None:
+    """Where the journal is, or None for none."""
+    if isinstance(journal, str | Path):
+        return Path(journal)
+    host = urlsplit(target.url)
+    if journal is None:
+        here = host.hostname in ("localhost", "127.0.0.1", "::1")
+        journal = canary or (_paths(source) is not None and not here)
+    if not journal:
+        return None
+    words = Path(table.name).stem if _paths(source) is not None else "table"
+    name = re.sub(r"[^A-Za-z0-9._-]+", "-", f"{words}-{host.netloc}").strip("-")
+    return Path(f"{name}.cdp-journal")
 
 
 def messages(

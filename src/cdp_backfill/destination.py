@@ -34,9 +34,10 @@ class Destination:
             to what it drops, so that rows end as ``unknown``.
         rate_limit: Requests per second over all workers, or None for no limit. The default is
             the documented 3,000 requests per 3 seconds.
-        workers: Requests in flight at most.
+        workers: Requests in flight at most, or None to let a run find its own level, up to 128.
         timeout: Seconds to wait for an answer.
         max_attempts: Attempts per request, the first included.
+        retry_seconds: Seconds after which a request gets no further attempt.
         max_messages: Messages per request at most.
 
     Raises:
@@ -51,9 +52,10 @@ class Destination:
     base_url: str | None = None
     strict: bool = True
     rate_limit: float | None = spec.REQUESTS_PER_SECOND
-    workers: int = 32
+    workers: int | None = None
     timeout: float = 60.0
     max_attempts: int = 6
+    retry_seconds: float = 300.0
     max_messages: int = spec.MAX_REQUEST_MESSAGES
 
     def __post_init__(self) -> None:
@@ -68,10 +70,13 @@ class Destination:
             _check_url(self.base_url)
         if self.rate_limit is not None and not self.rate_limit > 0:
             raise DestinationError("rate_limit must be above 0, or None for no limit.")
-        if not self.timeout > 0:
-            raise DestinationError("timeout must be above 0 seconds.")
+        for name in ("timeout", "retry_seconds"):
+            if not getattr(self, name) > 0:
+                raise DestinationError(f"{name} must be above 0 seconds.")
         for name in ("workers", "max_attempts", "max_messages"):
             value = getattr(self, name)
+            if name == "workers" and value is None:
+                continue
             if not isinstance(value, int) or value < 1:
                 raise DestinationError(f"{name} must be a whole number from 1 on.")
 

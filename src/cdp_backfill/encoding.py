@@ -30,11 +30,13 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     Offsets = npt.NDArray[np.int64]
+    Digests = npt.NDArray[np.uint8]
 
 ContextScope = Literal["message", "batch"]
 
 ID_RECIPE: Final = "cdp1"
 _SHARED: Final = ("context", "integrations")
+_NO_DIGESTS: Final[Digests] = np.zeros((0, 16), dtype=np.uint8)
 _NEWLINE: Final = ord("\n")
 _HEAD: Final = f'"type":"{spec.MESSAGE_TYPE}","messageId":'
 
@@ -51,6 +53,8 @@ class Encoded:
         rows: For each message, its position among what was given to :func:`encode`.
         sizes: Bytes of each message alone, with what ``head`` moved out of it counted in.
         ids: Arrow array of the message ids.
+        digests: 16 bytes for each message that no other content has, as an array of that width;
+            without rows unless asked for.
     """
 
     data: memoryview
@@ -59,6 +63,7 @@ class Encoded:
     rows: Offsets
     sizes: Offsets
     ids: Any
+    digests: Digests
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -73,6 +78,7 @@ def encode(
     *,
     message_id: Any | None = None,
     context_scope: ContextScope = "message",
+    with_digests: bool = False,
 ) -> Iterator[Encoded]:
     """Write messages as JSON.
 
@@ -81,6 +87,7 @@ def encode(
         message_id: Ids to use where they are not null; all others are made of the content.
         context_scope: ``"message"`` writes ``context`` and ``integrations`` into each message;
             ``"batch"`` moves them into ``head``, and gives one result for each different head.
+        with_digests: Compute the digests even where a column gives the ids.
 
     Yields:
         One result, or with ``"batch"`` one for each distinct context; none without rows.
@@ -89,20 +96,24 @@ def encode(
     if not size:
         return
     lines, ends = _lines(fields)
-    ids = _ids(fields, lines, ends, message_id)
+    digests = _NO_DIGESTS
+    if with_digests or message_id is None or message_id.null_count:
+        digests = _digests(fields, lines, message_id)
+    ids = _ids(digests, message_id)
     every = np.arange(size)
     quoted = pc.binary_join_element_wise('"', _escaped(ids), '",', "")
     sizes = np.diff(ends, prepend=0) - len("\n") + len(_HEAD) + pc.binary_length(quoted).to_numpy()
     shared = {name: array for name, array in fields.items() if name in _SHARED}
     if context_scope == "message" or not shared:
-        yield Encoded(*_joined(lines, ends, quoted), b"", every, sizes, ids)
+        yield Encoded(*_joined(lines, ends, quoted), b"", every, sizes, ids, digests)
         return
     own = {name: array for name, array in fields.items() if name not in shared}
     for head, rows in _groups(shared):
         chosen = pa.array(rows)
         lines, ends = _lines({name: array.take(chosen) for name, array in own.items()})
         data, offsets = _joined(lines, ends, quoted.take(chosen))
-        yield Encoded(data, offsets, head, rows, sizes[rows], ids.take(chosen))
+        part = digests[rows] if len(digests) else digests
+        yield Encoded(data, offsets, head, rows, sizes[rows], ids.take(chosen), part)
 
 
 def lengths(array: Any) -> Offsets:
@@ -122,15 +133,27 @@ def _lines(fields: dict[str, Any]) -> tuple[Any, Offsets]:
     return lines, np.flatnonzero(np.frombuffer(lines, np.uint8) == _NEWLINE) + 1
 
 
-def _ids(fields: dict[str, Any], lines: Any, ends: Offsets, given: Any | None) -> Any:
-    size = len(ends)
-    if given is not None and given.null_count == 0:
-        return given
+def _digests(fields: dict[str, Any], lines: Any, given: Any | None) -> Digests:
+    """The hash of each message's canonical JSON, and of the id that is given with it."""
     if any(needs_canonical(array.type) for array in fields.values()):
         columns = {name: canonical(array)[0] for name, array in fields.items()}
         lines, _ = _lines(columns)
+    texts = lines.to_pybytes().splitlines()
+    if given is not None:
+        # Whoever gives the same id to different messages must not have one taken for the other.
+        pairs = zip(texts, given.to_pylist(), strict=True)
+        texts = [text if name is None else text + name.encode() for text, name in pairs]
     digest = xxhash.xxh3_128_digest
-    digits = b"".join([digest(line) for line in lines.to_pybytes().splitlines()]).hex().encode()
+    joined = b"".join([digest(text) for text in texts])
+    return np.frombuffer(joined, np.uint8).reshape(-1, 16)
+
+
+def _ids(digests: Digests, given: Any | None) -> Any:
+    """Given ids, and for all others the digest in hexadecimal digits."""
+    if given is not None and given.null_count == 0:
+        return given
+    size = len(digests)
+    digits = digests.tobytes().hex().encode()
     hexadecimal = pa.Array.from_buffers(
         pa.string(),
         size,

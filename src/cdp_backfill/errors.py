@@ -7,6 +7,7 @@
     │   ├── MappingError         the mapping does not fit the table or the API
     │   ├── SourceError          the table cannot be read
     │   ├── DestinationError     region, address or API key
+    │   ├── JournalError         the journal cannot be used, or is another backfill's
     │   └── MissingExtraError    an optional dependency is not installed
     ├── StoppedError             while sending; ``.report`` accounts for every row
     │   ├── AuthenticationError  the server turned the key down
@@ -43,6 +44,10 @@ class SourceError(BadInputError):
 
 class DestinationError(BadInputError):
     """The region, the address or the API key is wrong."""
+
+
+class JournalError(BadInputError):
+    """The journal cannot be opened, is in use, or belongs to another backfill."""
 
 
 class MissingExtraError(BadInputError):

@@ -18,6 +18,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.ipc
+import pyarrow.parquet as pq
 
 from cdp_backfill.errors import AccountingError
 from cdp_backfill.messages import FAILURE_COLUMNS
@@ -41,7 +42,6 @@ SPILL_BYTES: Final = 16 * 2**20
 _MAX_REASONS: Final = 50  # a server may find new words for every row
 
 _SETTLED: Final = np.array([outcome.code for outcome in OUTCOMES if outcome.settled])
-_UNSENT: Final = ("stopped", "the run stopped before this row's turn")
 
 
 class Page:
@@ -108,9 +108,8 @@ class Page:
             if not self._pending:
                 self._ledger.turn(self)
 
-    def settle_rest(self) -> None:
+    def settle_rest(self, code: str, reason: str) -> None:
         """Write down as unsent what has no outcome yet."""
-        code, reason = _UNSENT
         rows = np.flatnonzero(self._outcome == _PENDING)
         self.settle(rows, Outcome.UNSENT, code=code, reason=reason)
 
@@ -157,6 +156,7 @@ class Ledger:
         self.unread = 0
         """Rows that the run never came to, once it is closed."""
         self._opened = 0
+        self._why_unsent = ("", "")
         self._source = source
         self._counts = dict.fromkeys(Outcome, 0)
         self._reasons: dict[tuple[str, str, str], int] = {}
@@ -199,17 +199,21 @@ class Ledger:
         with self.lock:
             return {str(outcome): rows for outcome, rows in self._counts.items()}
 
-    def close(self) -> None:
+    def close(self, code: str, reason: str) -> None:
         """Settle what is left as unsent, and check that it all adds up.
+
+        Args:
+            code: Short name of why it is unsent.
+            reason: In words.
 
         Raises:
             AccountingError: It does not.
         """
         for page in list(self._pages.values()):
-            page.settle_rest()
+            page.settle_rest(code, reason)
+        self._why_unsent = (code, reason)
         self.unread = max(0, (self._source.rows or 0) - self._opened)
         if self.unread:
-            code, reason = _UNSENT
             self.count(Outcome.UNSENT, self.unread, code=code, reason=reason)
         total = sum(self._counts.values())
         expected = self._source.rows if self._source.rows is not None else self._opened
@@ -224,17 +228,48 @@ class Ledger:
 
         The whole of them at once: the frame can be as large as the input.
         """
-        tables = list(self._store.tables())
-        if self.unread and self._source.replayable:
-            tables.extend(self._unread())
+        tables = list(self._tables())
         if not tables:
             return self._empty()
         table = pa.concat_tables(tables, promote_options="permissive").sort_by(_POSITION)
-        positions = table.column(_POSITION).to_numpy()
-        return self._frame(table.drop_columns([_POSITION]), positions)
+        return self._frame(table)
 
-    def _frame(self, table: Any, positions: Rows) -> pd.DataFrame:
-        extra: pd.DataFrame = table.to_pandas(types_mapper=_NULLABLE.get)
+    def save(self, path: Path) -> None:
+        """Write the rows that did not arrive to a parquet file, a part at a time.
+
+        Where there are none, the file has the columns and no rows.
+        """
+        tables = self._tables()
+        writer = None
+        try:
+            for table in tables:
+                part = self._saved(self._frame(table))
+                writer = writer or pq.ParquetWriter(path, part.schema)
+                writer.write_table(part.cast(writer.schema))
+            if writer is None:
+                pq.write_table(self._saved(self._empty()), path)
+        finally:
+            if writer is not None:
+                writer.close()
+
+    def _saved(self, frame: pd.DataFrame) -> Any:
+        """A frame of failures as a table whose types are the same for each part."""
+        table = pa.Table.from_pandas(frame, preserve_index=self._source.keeps_rows)
+        for name in self._source.schema.names:
+            kind = self._source.schema.field(name).type
+            number = table.schema.get_field_index(name)
+            if number >= 0 and name not in FAILURE_COLUMNS:
+                table = table.set_column(number, pa.field(name, kind), table[name].cast(kind))
+        return table
+
+    def _tables(self) -> Iterator[Any]:
+        yield from self._store.tables()
+        if self.unread and self._source.replayable:
+            yield from self._unread()
+
+    def _frame(self, table: Any) -> pd.DataFrame:
+        positions = table.column(_POSITION).to_numpy()
+        extra: pd.DataFrame = table.drop_columns([_POSITION]).to_pandas(types_mapper=_NULLABLE.get)
         if not self._source.keeps_rows:
             return extra
         frame = self._source.original(positions)
@@ -248,7 +283,7 @@ class Ledger:
         columns = self._source.schema.names[: 1 if self._source.keeps_rows else None]
         for chunk in self._source.chunks(columns, start=start):
             ledger = Ledger(self._source)
-            ledger.page(chunk).settle_rest()
+            ledger.page(chunk).settle_rest(*self._why_unsent)
             yield from ledger._store.tables()
 
     def _empty(self) -> pd.DataFrame:
@@ -256,7 +291,7 @@ class Ledger:
         if not self._source.keeps_rows:
             given = self._source.schema.empty_table()
             columns = dict(zip(given.column_names, given.columns, strict=True)) | columns
-        return self._frame(pa.table(columns), np.array([], dtype=np.int64))
+        return self._frame(pa.table(columns | {_POSITION: pa.array([], pa.int64())}))
 
 
 _TYPES: Final = dict(

@@ -81,25 +81,33 @@ class Request:
         parts.append(_CLOSE)
         return b"".join(parts)
 
-    def split(self) -> tuple[Request, Request]:
-        """Two requests with half of the messages each, in the same order.
+    def split(self, parts: int = 2) -> list[Request]:
+        """Requests with about equally many of the messages each, in the same order.
+
+        Args:
+            parts: How many.
 
         Raises:
-            ValueError: There are fewer than two messages.
+            ValueError: There are fewer messages than parts.
         """
-        if len(self) < 2:  # noqa: PLR2004  # two halves need two
-            raise ValueError("A request of one message cannot be split.")
-        left: list[Piece] = []
-        right: list[Piece] = []
-        wanted = len(self) // 2
+        total = len(self)
+        if not 1 <= parts <= total:
+            raise ValueError(f"A request of {total} messages cannot be split into {parts}.")
+        bounds = [total * number // parts for number in range(1, parts + 1)]
+        result: list[Request] = []
+        taken: list[Piece] = []
+        position = 0
         for piece in self.pieces:
-            cut = min(piece.stop, piece.start + wanted)
-            wanted -= cut - piece.start
-            if cut > piece.start:
-                left.append(Piece(piece.encoded, piece.start, cut, piece.owner))
-            if cut < piece.stop:
-                right.append(Piece(piece.encoded, cut, piece.stop, piece.owner))
-        return Request(self.head, tuple(left)), Request(self.head, tuple(right))
+            start = piece.start
+            while start < piece.stop:
+                stop = min(piece.stop, start + bounds[len(result)] - position)
+                taken.append(Piece(piece.encoded, start, stop, piece.owner))
+                position += stop - start
+                start = stop
+                if position == bounds[len(result)]:
+                    result.append(Request(self.head, tuple(taken)))
+                    taken = []
+        return result
 
 
 class _Open:

@@ -14,6 +14,7 @@ from cdp_backfill.progress import megabytes
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from cdp_backfill.progress import Progress
     from cdp_backfill.report import Report
@@ -74,18 +75,28 @@ class Plan:
     seconds: float | None
     notes: tuple[str, ...]
     url: str
-    _send: Callable[[bool | Progress], Report] = field(repr=False)
+    _send: Callable[[bool | Progress, str | Path | bool | None, int | None], Report] = field(
+        repr=False
+    )
 
-    def send(self, *, progress: bool | Progress = True) -> Report:
+    def send(
+        self,
+        *,
+        progress: bool | Progress = True,
+        journal: str | Path | bool | None = None,
+        canary: int | None = None,
+    ) -> Report:
         """Do it: send the same table with the same mapping and options.
 
         Args:
-            progress: Show how it is doing: True, False, or a display of one's own.
+            progress: See :func:`cdp_backfill.send`, as for all arguments.
+            journal: A path, True, False, or None for what suits the table.
+            canary: Send the first so many rows only.
 
         Raises:
             BackfillError: As :func:`cdp_backfill.send` does.
         """
-        return self._send(progress)
+        return self._send(progress, journal, canary)
 
     @property
     def counts(self) -> dict[str, int]:

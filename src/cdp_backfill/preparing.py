@@ -15,12 +15,15 @@ from cdp_backfill.messages import Binding, MessageBatch, build
 from cdp_backfill.outcomes import Problem
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import numpy.typing as npt
 
     from cdp_backfill.sources import Chunk
 
     Mask = npt.NDArray[np.bool_]
     Rows = npt.NDArray[np.int64]
+    Digests = npt.NDArray[np.uint8]
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +35,7 @@ class Prepared:
         skipped: Rows of the chunk that the mapping leaves out.
         recent: Among the messages, those that are young and have no problem.
         held: Those of them that are not to be sent.
+        known: Rows of the chunk that were delivered before.
         encoded: The messages to send, each with its rows in the chunk.
     """
 
@@ -39,6 +43,7 @@ class Prepared:
     skipped: Rows
     recent: Mask
     held: Mask
+    known: Rows
     encoded: list[tuple[Encoded, Rows]]
 
 
@@ -49,6 +54,7 @@ def prepare(
     cutoff: int,
     hold: bool,
     context_scope: ContextScope,
+    knows: Callable[[Digests], Mask] | None = None,
 ) -> Prepared:
     """Check and encode the rows of a chunk.
 
@@ -58,41 +64,58 @@ def prepare(
         cutoff: Rows from this time on are recent; milliseconds since 1970 UTC.
         hold: Leave recent rows out.
         context_scope: See :func:`cdp_backfill.encoding.encode`.
+        knows: Tells which messages were delivered before, or None.
     """
     messages = build(binding, chunk.batch)
-    encoded, chosen = _encoded(messages, cutoff if hold else None, context_scope)
+    good = ~messages.problems.mask()
+    recent = (messages.millis >= cutoff) & good
+    held = recent if hold else np.zeros(len(recent), dtype=bool)
+    good &= ~held
+
+    def encoded_now() -> tuple[list[Encoded], Rows]:
+        return _encoded(messages, good, context_scope, with_digests=knows is not None)
+
+    encoded, chosen = encoded_now()
     if any((part.sizes > spec.MAX_MESSAGE_BYTES).any() for part in encoded):
         over = np.zeros(len(messages.rows), dtype=bool)
         for part in encoded:
             over[chosen[part.rows[part.sizes > spec.MAX_MESSAGE_BYTES]]] = True
         _blame(binding, messages, over)
-        encoded, chosen = _encoded(messages, cutoff if hold else None, context_scope)
+        good &= ~over
+        encoded, chosen = encoded_now()
+    known = np.zeros(len(messages.rows), dtype=bool)
+    if knows is not None:
+        for part in encoded:
+            known[chosen[part.rows[knows(part.digests)]]] = True
+        if known.any():
+            good &= ~known
+            encoded, chosen = encoded_now()
     skipped = np.ones(chunk.batch.num_rows, dtype=bool)
     skipped[messages.rows] = False
-    recent = (messages.millis >= cutoff) & ~messages.problems.mask()
+    # What was delivered before cannot message anybody again.
+    recent = recent & ~messages.problems.mask() & ~known
     return Prepared(
         messages=messages,
         skipped=np.flatnonzero(skipped),
         recent=recent,
-        held=recent if hold else np.zeros(len(recent), dtype=bool),
+        held=held & ~messages.problems.mask(),
+        known=messages.rows[known],
         encoded=[(part, messages.rows[chosen[part.rows]]) for part in encoded],
     )
 
 
 def _encoded(
-    messages: MessageBatch, cutoff: int | None, context_scope: ContextScope
+    messages: MessageBatch, good: Mask, context_scope: ContextScope, *, with_digests: bool
 ) -> tuple[list[Encoded], Rows]:
-    """What can be sent as JSON; and the position of each message given to the encoder."""
-    good = ~messages.problems.mask()
-    if cutoff is not None:
-        good &= messages.millis < cutoff
+    """Messages as JSON; and the position of each one given to the encoder."""
     chosen = np.flatnonzero(good)
     fields, ids = messages.fields, messages.message_id
     if len(chosen) < len(good):
         positions = pa.array(chosen)
         fields = {name: array.take(positions) for name, array in fields.items()}
         ids = None if ids is None else ids.take(positions)
-    return list(encode(fields, message_id=ids, context_scope=context_scope)), chosen
+    encoded = encode(fields, message_id=ids, context_scope=context_scope, with_digests=with_digests)
+    return list(encoded), chosen
 
 
 def _blame(binding: Binding, messages: MessageBatch, over: Mask) -> None:

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import TextIO
 
+_TIMELINE = 1_000
+
 LOG_SECONDS = 10.0
 """Time between two lines in a log."""
 
@@ -31,6 +33,9 @@ class Snapshot:
         requests: Requests sent.
         wire_bytes: Bytes sent.
         in_flight: Requests under way.
+        level: Requests that may be under way, as the governor has found.
+        paused_seconds: How long the server made everyone wait.
+        seconds: Since the run began.
     """
 
     rows: int
@@ -39,6 +44,27 @@ class Snapshot:
     requests: int
     wire_bytes: int
     in_flight: int
+    level: int = 0
+    paused_seconds: float = 0.0
+    seconds: float = 0.0
+
+
+class Timeline:
+    """Keeps a few snapshots of a run, however long it takes: at most 1,000, evenly spread."""
+
+    def __init__(self) -> None:
+        self.snapshots: list[Snapshot] = []
+        self._interval = 0.1
+        self._due = 0.0
+
+    def add(self, snapshot: Snapshot) -> None:
+        """Keep it if it is time for one."""
+        if snapshot.seconds >= self._due:
+            self.snapshots.append(snapshot)
+            if len(self.snapshots) >= _TIMELINE:
+                self.snapshots = self.snapshots[::2]
+                self._interval *= 2
+            self._due = snapshot.seconds + self._interval
 
 
 class Progress(Protocol):
@@ -81,7 +107,7 @@ class Bar:
         self._bar.set_postfix(
             sent=megabytes(snapshot.wire_bytes),
             requests=snapshot.requests,
-            in_flight=snapshot.in_flight,
+            in_flight=f"{snapshot.in_flight}/{snapshot.level}",
             failures=snapshot.not_delivered,
             refresh=False,
         )
@@ -132,7 +158,7 @@ class Log:
         print(  # a progress line is what was asked for
             f"Backfill: {snapshot.rows:,}{share} rows, {snapshot.rows / seconds:,.0f} rows/s, "
             f"{megabytes(snapshot.wire_bytes)} sent, {snapshot.requests:,} requests, "
-            f"{snapshot.not_delivered:,} failures",
+            f"{snapshot.in_flight}/{snapshot.level} in flight, {snapshot.not_delivered:,} failures",
             file=self._file or sys.stderr,
             flush=True,
         )

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cdp_backfill.errors import UndeliveredError
+from cdp_backfill.errors import BadInputError, UndeliveredError
 from cdp_backfill.faces import Face, Section, duration
 from cdp_backfill.outcomes import PROBLEMS, Outcome
 from cdp_backfill.progress import megabytes
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from cdp_backfill.mapping import Mapping
+    from cdp_backfill.progress import Snapshot
 
 MAPPING_ATTRIBUTE = "cdp_mapping"
 """Where a frame of failures carries its mapping, as TOML, among ``DataFrame.attrs``."""
@@ -34,8 +37,13 @@ class Report:
         wire_bytes: Bytes sent, compressed.
         fill: How full the requests were, as a share of the limit on bytes; 0.0 to 1.0.
         seconds: How long it took.
+        delivered_before: Delivered rows that an earlier run delivered, as the journal knows.
         maybe_twice: Delivered rows that may have arrived more than once, because an earlier
-            attempt had no answer.
+            attempt had no answer or an earlier run ended without a word.
+        max_in_flight: Most requests under way at a time.
+        paused_seconds: How long the server made everyone wait.
+        timeline: How it went: up to 1,000 snapshots with the seconds since the start.
+        journal: The journal, or None.
         interrupted: Whether somebody stopped it.
         notes: What else should be known, in sentences.
         url: Where it went.
@@ -49,13 +57,20 @@ class Report:
     wire_bytes: int
     fill: float
     seconds: float
+    delivered_before: int
     maybe_twice: int
+    max_in_flight: int
+    paused_seconds: float
+    timeline: tuple[Snapshot, ...] = field(repr=False)
+    journal: Path | None
     interrupted: bool
     notes: tuple[str, ...]
     url: str
     _mapping: Mapping = field(repr=False)
     _failures: Callable[[], pd.DataFrame] = field(repr=False)
     _reasons: Callable[[], list[tuple[str, str, str, int]]] = field(repr=False)
+    _save: Callable[[Path], None] = field(repr=False)
+    _again: Callable[[pd.DataFrame], Report] | None = field(repr=False)
 
     @property
     def rows(self) -> int:
@@ -86,6 +101,49 @@ class Report:
         frame.attrs[MAPPING_ATTRIBUTE] = self._mapping.to_toml()
         return frame
 
+    def retry(self, *outcomes: str) -> Report:
+        """Send what is worth sending again, in the same way, with the same journal.
+
+        Args:
+            *outcomes: Which rows; without any, those that are ``failed``, ``unknown`` or
+                ``unsent``. The others need a repair first, see :attr:`failures`.
+
+        Returns:
+            The report of the second run, about these rows only.
+
+        Raises:
+            BadInputError: There is no such outcome.
+            BackfillError: As :func:`cdp_backfill.send` does.
+        """
+        wanted = outcomes or (Outcome.FAILED, Outcome.UNKNOWN, Outcome.UNSENT)
+        for name in wanted:
+            if name not in self.counts:
+                raise BadInputError(
+                    f"There is no outcome {name!r}. Outcomes: {', '.join(self.counts)}."
+                )
+        if self._again is None:
+            raise BadInputError("This report does not know how its rows were sent.")
+        failures = self.failures
+        return self._again(failures[failures["cdp_outcome"].isin(list(wanted))])
+
+    def save(self, folder: str | Path) -> None:
+        """Write ``failures.parquet``, ``report.json``, ``report.txt`` and ``mapping.toml``.
+
+        Failures are written a part at a time, however many they are.
+
+        Args:
+            folder: Made if it is not there; files of these names in it are replaced.
+
+        Raises:
+            OSError: The folder cannot be written.
+        """
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        self._save(folder / "failures.parquet")
+        (folder / "report.json").write_text(json.dumps(self.to_dict(), indent=1), "utf-8")
+        (folder / "report.txt").write_text(f"{self}\n", "utf-8")
+        self._mapping.save(folder / "mapping.toml")
+
     def raise_for_failures(self) -> None:
         """Raise an error if anything was not delivered.
 
@@ -109,7 +167,11 @@ class Report:
             "fill": round(self.fill, 4),
             "seconds": round(self.seconds, 3),
             "rows_per_second": round(self.rate, 1),
+            "delivered_before": self.delivered_before,
             "maybe_twice": self.maybe_twice,
+            "max_in_flight": self.max_in_flight,
+            "paused_seconds": round(self.paused_seconds, 3),
+            "journal": str(self.journal) if self.journal else None,
             "interrupted": self.interrupted,
             "notes": list(self.notes),
             "url": self.url,
@@ -144,12 +206,22 @@ class Report:
                 f"{self.retries:,} of them again, {self.fill:.0%} full on average",
             ),
             (megabytes(self.body_bytes), f"delivered, {megabytes(self.wire_bytes)} on the wire"),
+            (f"{self.max_in_flight} at a time", f"at most; {self.throttled:,} answers of 429"),
+            (duration(self.paused_seconds), "of waiting because the server asked for it"),
         ]
+        if self.journal:
+            amount.append(("journal", str(self.journal)))
         notes = list(self.notes)
         if self.maybe_twice:
             notes.append(
                 f"{self.maybe_twice:,} delivered rows may have arrived twice: an earlier attempt "
-                "had no answer. Their message ids are the same both times."
+                "had no answer, or an earlier run ended without a word. Their message ids are "
+                "the same both times."
+            )
+        if self.delivered_before:
+            notes.append(
+                f"{self.delivered_before:,} of the delivered rows were delivered by an earlier "
+                "run, as the journal knows, and were not sent again."
             )
         if self.interrupted:
             notes.append("The run was interrupted; what had not had its turn is 'unsent'.")

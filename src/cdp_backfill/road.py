@@ -16,9 +16,12 @@ from cdp_backfill.messages.times import is_text
 from cdp_backfill.preparing import Prepared, prepare
 
 if TYPE_CHECKING:
-    from cdp_backfill.encoding import ContextScope
+    from collections.abc import Callable
+
+    from cdp_backfill.encoding import ContextScope, Digests
     from cdp_backfill.mapping import Mapping
     from cdp_backfill.outcomes import Problem
+    from cdp_backfill.preparing import Mask
     from cdp_backfill.sources import Chunk, Source
 
 Recent = Literal["raise", "hold", "send"]
@@ -83,14 +86,20 @@ class Road:
         self.binding: Binding = bind(mapping, source.schema)
         self.cutoff = int((moment - timedelta(hours=spec.RECENT_HOURS)).timestamp() * 1000)
 
-    def prepared(self, chunk: Chunk) -> Prepared:
-        """Check and encode a chunk."""
+    def prepared(self, chunk: Chunk, knows: Callable[[Digests], Mask] | None = None) -> Prepared:
+        """Check and encode a chunk.
+
+        Args:
+            chunk: The rows.
+            knows: Tells which messages were delivered before, or None.
+        """
         return prepare(
             self.binding,
             chunk,
             cutoff=self.cutoff,
             hold=self.recent == "hold",
             context_scope=self.context_scope,
+            knows=knows,
         )
 
     def refuse_recent(self) -> None:

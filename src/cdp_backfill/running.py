@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import sqlite3
 import time
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from cdp_backfill import spec
@@ -13,15 +14,19 @@ from cdp_backfill.errors import BadInputError, RecentRowsError, StoppedError
 from cdp_backfill.ledger import Ledger, Page
 from cdp_backfill.outcomes import Outcome
 from cdp_backfill.packing import Packer, Request
-from cdp_backfill.progress import Progress, Snapshot
+from cdp_backfill.progress import Progress, Snapshot, Timeline
 from cdp_backfill.report import Report
 from cdp_backfill.road import SKIPPED, Road, in_words, notes
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import numpy as np
     import numpy.typing as npt
+    import pandas as pd
 
     from cdp_backfill.destination import Destination
+    from cdp_backfill.journal import Journal
     from cdp_backfill.preparing import Prepared
     from cdp_backfill.sources import Chunk
 
@@ -40,15 +45,39 @@ class _Tally:
     packed: int = 0
     packed_bytes: int = 0
     naive: int = 0
+    before: int = 0
 
 
 class Run:
-    """One run down the road."""
+    """One run down the road.
 
-    def __init__(self, road: Road, destination: Destination, progress: Progress) -> None:
+    Args:
+        road: The table, the mapping and the options.
+        destination: Where to, with a key.
+        progress: Shows how it is doing.
+        journal: What is known to be delivered, or None to do without.
+        canary: Rows after which to stop, or None.
+        again: Sends a frame in the same way; for the report.
+    """
+
+    def __init__(
+        self,
+        road: Road,
+        destination: Destination,
+        progress: Progress,
+        *,
+        journal: Journal | None = None,
+        canary: int | None = None,
+        again: Callable[[pd.DataFrame], Report] | None = None,
+    ) -> None:
         self._road = road
+        self._journal = journal
+        self._canary = canary
+        self._again = again
         self._destination = destination
         self._progress = progress
+        self._started = time.monotonic()
+        self._timeline = Timeline()
         self._ledger = Ledger(road.source)
         self._packer = Packer(max_messages=destination.max_messages)
         self._tally = _Tally()
@@ -59,7 +88,13 @@ class Run:
 
     def report(self) -> Report:
         """Run, and say what became of it."""
-        started = time.monotonic()
+        try:
+            return self._report()
+        finally:
+            if self._journal is not None:
+                self._journal.abandon()
+
+    def _report(self) -> Report:
         interrupted, trouble = False, None
         with self._courier:
             try:
@@ -77,10 +112,10 @@ class Run:
                 self._courier.stop()
                 self._wait()
         with self._scribe:
-            self._scribe.submit(self._ledger.close).result()
+            self._scribe.submit(self._close).result()
         self._show()
         self._progress.close()
-        report = self._written(time.monotonic() - started, interrupted=interrupted)
+        report = self._written(interrupted=interrupted)
         ended = self._courier.error or trouble
         if isinstance(ended, StoppedError):
             ended.report = report
@@ -88,14 +123,31 @@ class Run:
             raise ended
         return report
 
+    def _close(self) -> None:
+        """Settle what is left; note in the journal how it ended."""
+        self._ledger.close(*self._unsent)
+        if self._journal is not None:
+            codes: dict[str, int] = {}
+            for outcome, code, _, rows in self._ledger.reasons():
+                name = f"{outcome} {code}"
+                codes[name] = codes.get(name, 0) + rows
+            try:
+                self._journal.close(self._ledger.counts, codes)
+            except sqlite3.Error as error:
+                self._courier.stop(_unwritable(self._journal, error))
+
     def _carry(self) -> None:
         columns = (
             self._road.binding.columns
             if self._road.source.keeps_rows
             else self._road.source.schema.names  # a row that fails is given back whole
         )
-        for chunk in self._road.source.chunks(columns):
-            prepared = self._road.prepared(chunk)
+        knows = self._journal.knows if self._journal is not None else None
+        for whole in self._road.source.chunks(columns):
+            chunk = whole
+            if self._canary is not None and chunk.start + chunk.batch.num_rows > self._canary:
+                chunk = replace(chunk, batch=chunk.batch.slice(0, self._canary - chunk.start))
+            prepared = self._road.prepared(chunk, knows)
             owners = self._scribe.submit(self._open, chunk, prepared).result()
             if self._road.recent == "raise" and prepared.recent.any():
                 raise RecentRowsError(
@@ -106,7 +158,7 @@ class Run:
             for (encoded, _), owner in zip(prepared.encoded, owners, strict=True):
                 for request in self._packer.feed(encoded, owner):
                     self._hand_over(request)
-            if self._courier.stopped:
+            if self._courier.stopped or chunk is not whole:
                 break
             self._show()
         for request in self._packer.flush():
@@ -136,6 +188,8 @@ class Run:
         page, batch = self._ledger.page(chunk), prepared.messages
         self._tally.naive += batch.naive
         page.settle(prepared.skipped, Outcome.SKIPPED, code="skipped", reason=SKIPPED)
+        page.settle(prepared.known, Outcome.DELIVERED)
+        self._tally.before += len(prepared.known)
         for rows, problems in batch.problems.groups():
             page.settle(
                 batch.rows[rows],
@@ -157,6 +211,12 @@ class Run:
 
     def _settle(self, result: Result) -> None:
         """Write down a result; called by the workers, one at a time."""
+        if result.outcome is Outcome.DELIVERED and self._journal is not None:
+            pieces = result.request.pieces
+            try:
+                self._journal.add([p.encoded.digests[p.start : p.stop] for p in pieces])
+            except sqlite3.Error as error:
+                self._courier.stop(_unwritable(self._journal, error))
         if result.doubtful:
             self._tally.maybe_twice += len(result.request)
         for piece in result.request.pieces:
@@ -173,18 +233,21 @@ class Run:
         counts, stats = self._ledger.counts, self._courier.stats
         settled = sum(counts[outcome] for outcome in Outcome if outcome.settled)
         rows = sum(counts.values())
-        self._progress.update(
-            Snapshot(
-                rows=rows,
-                total=self._road.source.rows,
-                not_delivered=rows - settled,
-                requests=stats.requests,
-                wire_bytes=stats.wire_bytes,
-                in_flight=stats.in_flight,
-            )
+        snapshot = Snapshot(
+            seconds=time.monotonic() - self._started,
+            level=stats.level,
+            paused_seconds=stats.paused_seconds,
+            rows=rows,
+            total=self._road.source.rows,
+            not_delivered=rows - settled,
+            requests=stats.requests,
+            wire_bytes=stats.wire_bytes,
+            in_flight=stats.in_flight,
         )
+        self._timeline.add(snapshot)
+        self._progress.update(snapshot)
 
-    def _written(self, seconds: float, *, interrupted: bool) -> Report:
+    def _written(self, *, interrupted: bool) -> Report:
         stats, tally = self._courier.stats, self._tally
         possible = tally.packed * spec.MAX_REQUEST_BYTES
         return Report(
@@ -195,12 +258,51 @@ class Run:
             body_bytes=stats.body_bytes,
             wire_bytes=stats.wire_bytes,
             fill=tally.packed_bytes / possible if possible else 0.0,
-            seconds=seconds,
-            maybe_twice=tally.maybe_twice,
+            seconds=time.monotonic() - self._started,
+            delivered_before=tally.before,
+            maybe_twice=tally.maybe_twice + self._lost_sight_of(),
             interrupted=interrupted,
-            notes=notes(self._road.mapping, tally.naive),
+            max_in_flight=stats.max_in_flight,
+            paused_seconds=stats.paused_seconds,
+            timeline=tuple(self._timeline.snapshots),
+            journal=self._journal.path if self._journal else None,
+            notes=(*notes(self._road.mapping, tally.naive), *self._canary_notes()),
             url=self._destination.url,
             _mapping=self._road.mapping,
             _failures=self._ledger.failures,
             _reasons=self._ledger.reasons,
+            _save=self._ledger.save,
+            _again=self._again,
         )
+
+    def _lost_sight_of(self) -> int:
+        """Rows sent now that a run which never ended may have sent before."""
+        if self._journal is None:
+            return 0
+        sent = self._ledger.counts[Outcome.DELIVERED] - self._tally.before
+        return min(self._journal.lost_sight_of, sent)
+
+    @property
+    def _unsent(self) -> tuple[str, str]:
+        if self._canary is not None and not self._courier.stopped:
+            return "canary", f"a canary of the first {self._canary:,} rows was sent"
+        return "stopped", "the run stopped before this row's turn"
+
+    def _canary_notes(self) -> tuple[str, ...]:
+        if self._canary is None:
+            return ()
+        note = (
+            f"This was a canary of the first {self._canary:,} rows. Look for a few of them in "
+            "Customer.io: the person's page, and under Data & Integrations the source's data in. "
+            "Check names, times and properties, and that nobody was messaged. Events older than "
+            "30 days count for segments but do not show in activity logs. Then send again without "
+            "canary, or resume, with the same journal: what has arrived is not sent twice."
+        )
+        return (note,)
+
+
+def _unwritable(journal: Journal, error: sqlite3.Error) -> StoppedError:
+    return StoppedError(
+        f"The journal {journal.path} cannot be written any more ({error}), so the run was stopped. "
+        "What was delivered after its last entry would be sent again by the next run."
+    )

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final, Self
 from cdp_backfill.delivery import retry
 from cdp_backfill.delivery.governor import Governor
 from cdp_backfill.delivery.retry import Verdict
+from cdp_backfill.delivery.splitting import Search
 from cdp_backfill.delivery.transport import (
     Answer,
     HttpTransport,
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
 
 _FIRST_ATTEMPTS: Final = 3
 _BARREN_LIMIT: Final = 8
+_REFUSED_LIMIT: Final = 20
 _WAITING: Final = 16
 _TICK: Final = 0.2
 
@@ -77,6 +79,8 @@ class Stats:
         wire_bytes: Bytes of the compressed bodies, of all attempts.
         in_flight: Requests under way.
         max_in_flight: Most of them at a time.
+        level: Requests that may be under way.
+        paused_seconds: How long the server made everyone wait.
     """
 
     requests: int = 0
@@ -86,6 +90,8 @@ class Stats:
     wire_bytes: int = 0
     in_flight: int = 0
     max_in_flight: int = 0
+    level: int = 0
+    paused_seconds: float = 0.0
 
 
 class Courier:
@@ -116,16 +122,26 @@ class Courier:
         self._make_transport = make_transport or self._http
         self._tls: ssl.SSLContext | None = None
         self._rng = random.Random(seed)  # noqa: S311  # jitter is no secret
-        self._changed = threading.Condition()
+        self._clock = clock
+        self._lock = threading.RLock()
+        self._work = threading.Condition(self._lock)  # the workers wait for it
+        self._room = threading.Condition(self._lock)  # the caller does
         self._stopping = threading.Event()
         self._waiting: deque[Request] = deque()
         self._threads: list[threading.Thread] = []
-        self._under_way: dict[int, tuple[Request, int]] = {}
+        self._under_way: dict[int, tuple[Request, int, bool]] = {}
         self._closing = False
         self._abandoned = False
+        self._idle = 0
         self._proven = False
         self._barren = 0
-        self._governor = Governor(destination.rate_limit, clock=clock, sleep=self._stopping.wait)
+        self._refused = 0
+        self._governor = Governor(
+            destination.rate_limit,
+            pinned=destination.workers,
+            clock=clock,
+            sleep=self._stopping.wait,
+        )
         self.stats = Stats()
         self.error: BaseException | None = None
         """Why the courier stopped by itself, or None."""
@@ -148,17 +164,17 @@ class Courier:
         Returns:
             Whether it was taken. If not, offer it again, unless :attr:`stopped`.
         """
-        with self._changed:
-            if not self._changed.wait_for(
+        with self._lock:
+            if not self._room.wait_for(
                 lambda: self.stopped or len(self._waiting) < _WAITING, timeout
             ):
                 return False
             if self.stopped:
                 return False
             self._waiting.append(request)
-            if len(self._threads) < self._destination.workers:
+            if self._idle < len(self._waiting) and len(self._threads) < self._governor.level:
                 self._hire()
-            self._changed.notify_all()
+            self._work.notify()
             return True
 
     @property
@@ -168,26 +184,26 @@ class Courier:
 
     def done(self, timeout: float = _TICK) -> bool:
         """Wait until everything handed over has a result; False where that takes longer."""
-        with self._changed:
-            return self._changed.wait_for(
+        with self._lock:
+            return self._room.wait_for(
                 lambda: (self.stopped or not self._waiting) and not self.stats.in_flight, timeout
             )
 
     def stop(self, error: BaseException | None = None) -> None:
         """Begin nothing new; requests under way may finish, without further attempts."""
-        with self._changed:
+        with self._lock:
             if self.error is None:
                 self.error = error
             self._stopping.set()
             self._waiting.clear()
-            self._changed.notify_all()
+            self._room.notify_all()
 
     def cancel(self) -> None:
         """Stop, and wait no longer for the requests under way: they may have been taken."""
         self.stop()
-        with self._changed:
+        with self._lock:
             self._abandoned = True  # what still comes back is too late to count
-            for request, attempts in self._under_way.values():
+            for request, attempts, _ in self._under_way.values():
                 reason = "the run was cancelled while this was under way; it may have been taken"
                 result = Result(request, Outcome.UNKNOWN, "cancelled", reason, attempts=attempts)
                 self._on_result(result)
@@ -196,9 +212,9 @@ class Courier:
         """Wait for all results and let the workers go."""
         while not (self._abandoned or self.done()):
             pass
-        with self._changed:
+        with self._lock:
             self._closing = True
-            self._changed.notify_all()
+            self._work.notify_all()
         if not self._abandoned:
             for thread in self._threads:
                 thread.join()
@@ -211,12 +227,12 @@ class Courier:
     def _hire(self) -> None:
         transport = self._make_transport(self._destination)
         thread = threading.Thread(
-            target=self._work, args=(transport,), name="cdp-backfill", daemon=True
+            target=self._serve, args=(transport,), name="cdp-backfill", daemon=True
         )
         self._threads.append(thread)
         thread.start()
 
-    def _work(self, transport: Transport) -> None:
+    def _serve(self, transport: Transport) -> None:
         try:
             while (request := self._take()) is not None:
                 try:
@@ -224,65 +240,109 @@ class Courier:
                 except BaseException as error:  # noqa: BLE001  # a bug here must not hang the run
                     self.stop(error)
                 finally:
-                    with self._changed:
+                    with self._lock:
                         self.stats.in_flight -= 1
-                        self._changed.notify_all()
+                        self._work.notify()
+                        self._room.notify_all()
         finally:
             transport.close()
 
     def _take(self) -> Request | None:
-        with self._changed:
-            self._changed.wait_for(
-                lambda: (
-                    self._closing or (self._waiting and (self._proven or not self.stats.in_flight))
-                )
-            )
+        with self._lock:
+            self._idle += 1
+            self._work.wait_for(lambda: self._closing or self._may_go())
+            self._idle -= 1
             if not self._waiting:
                 return None
-            self.stats.in_flight += 1
-            self.stats.max_in_flight = max(self.stats.max_in_flight, self.stats.in_flight)
-            self._changed.notify_all()
-            return self._waiting.popleft()
+            stats = self.stats
+            stats.in_flight += 1
+            stats.max_in_flight = max(stats.max_in_flight, stats.in_flight)
+            stats.level, stats.paused_seconds = self._governor.level, self._governor.paused_seconds
+            request = self._waiting.popleft()
+            if self._may_go():
+                self._work.notify()
+            self._room.notify_all()
+            return request
+
+    def _may_go(self) -> bool:
+        level = self._governor.level if self._proven else 1
+        return bool(self._waiting) and self.stats.in_flight < level
 
     def _carry(self, request: Request, transport: Transport) -> None:
-        """Send a request, and the halves of it where it is refused."""
-        todo = [request]
-        while todo:
-            part = todo.pop()
-            result = self._attempts(part, transport)
-            with self._changed:
-                self._under_way.pop(id(transport), None)
+        """Send a request, and the parts of it where it is refused."""
+        search = Search(request)
+        unanswered = False
+        while search:
+            part = search.next()
+            result = self._attempts(part, transport, unanswered=unanswered)
+            with self._lock:
+                _, _, unanswered = self._under_way.pop(id(transport), (None, 0, unanswered))
                 if self._abandoned:
                     return
                 if result is None:
-                    todo.extend(reversed(part.split()))
-                else:
-                    if result.outcome is Outcome.DELIVERED:
-                        self.stats.body_bytes += part.size
-                    self._on_result(result)
+                    search.take_apart(part)
+                    continue
+                search.settled(accepted=result.outcome is Outcome.DELIVERED)
+                if result.outcome is Outcome.DELIVERED:
+                    self.stats.body_bytes += part.size
+                self._on_result(result)
+                self._heed(result)
 
-    def _attempts(self, request: Request, transport: Transport) -> Result | None:
-        """Send until there is a result; None where the request must be split."""
+    def _heed(self, result: Result) -> None:
+        """Stop where nothing was ever taken: then it is not the rows that are wrong."""
+        if result.outcome is Outcome.DELIVERED:
+            self._proven = True
+            self._refused = -1
+        elif result.outcome is Outcome.REFUSED and self._refused >= 0:
+            self._refused += len(result.request)
+            if self._refused >= _REFUSED_LIMIT:
+                self.stop(
+                    StoppedError(
+                        f"The server refused each of the first {self._refused} rows, and took "
+                        f"none: {result.reason}. The mapping may be wrong; see the failures."
+                    )
+                )
+
+    def _attempts(
+        self, request: Request, transport: Transport, *, unanswered: bool
+    ) -> Result | None:
+        """Send until there is a result; None where the request must be split.
+
+        Args:
+            request: The request.
+            transport: The connection.
+            unanswered: The whole that this is a part of got no answer once.
+        """
         body = compress(request.body())
-        attempts, unanswered, answer, trouble = 0, False, None, ""
+        attempts, answer, trouble = 0, None, ""
+        give_up = self._clock() + self._destination.retry_seconds
         while attempts < self._allowed() and not self.stopped and self._governor.turn():
             attempts += 1
-            with self._changed:
-                self._under_way[id(transport)] = (request, attempts)
+            with self._lock:
+                self._under_way[id(transport)] = (request, attempts, unanswered)
                 self.stats.requests += 1
                 self.stats.retries += attempts > 1
                 self.stats.wire_bytes += len(body)
+            started = self._clock()
             try:
                 answer = transport.post(body)
             except NotSentError as error:
                 answer, trouble = None, f"could not be sent ({error})"
+                self._governor.strained()
             except NoAnswerError as error:
                 answer, trouble, unanswered = None, f"no answer came ({error})", True
+                self._governor.strained()
             else:
                 found = retry.verdict(answer.status)
                 if found is not Verdict.RETRY:
+                    self._governor.answered(self._clock() - started)
+                    with self._lock:
+                        self._under_way[id(transport)] = (request, attempts, unanswered)
                     return self._final(request, answer, found, attempts, unanswered=unanswered)
+                self._governor.strained()
                 self._throttle(answer)
+            if self._clock() >= give_up:
+                break
             if attempts < self._allowed() and self._stopping.wait(self._wait(attempts)):
                 break
         if not attempts:
@@ -296,13 +356,13 @@ class Courier:
         return most if self._proven else min(_FIRST_ATTEMPTS, most)
 
     def _wait(self, attempts: int) -> float:
-        with self._changed:
+        with self._lock:
             return retry.backoff(attempts, self._rng)
 
     def _throttle(self, answer: Answer) -> None:
         pause = retry.retry_after(answer.retry_after)
         if answer.status == 429:  # noqa: PLR2004  # too many requests
-            with self._changed:
+            with self._lock:
                 self.stats.throttled += 1
                 pause = retry.BASE_SECONDS if pause is None else pause
         if pause:
@@ -319,10 +379,8 @@ class Courier:
     ) -> Result | None:
         """The result of an answer that further attempts would not change."""
         status, words = answer.status, answer.words
-        with self._changed:
+        with self._lock:
             self._barren = 0
-            self._proven = self._proven or found not in (Verdict.UNAUTHORIZED, Verdict.FOREIGN)
-            self._changed.notify_all()
         if found is Verdict.ACCEPTED:
             if self._destination.strict:
                 return Result(
@@ -367,10 +425,10 @@ class Courier:
         if answer is not None:
             status, code = answer.status, f"http_{answer.status}"
             reason = f"the server answered {status}" + (f": {answer.words}" if answer.words else "")
-        with self._changed:
+        with self._lock:
             self._barren += 1
-            if attempts < self._allowed():
-                pass  # told to stop
+            if self.stopped:
+                pass
             elif not self._proven:
                 self.stop(
                     UnreachableError(

@@ -1,31 +1,70 @@
-"""One rate for all workers."""
+"""One rate and one concurrency for all workers."""
 
 from __future__ import annotations
 
 import threading
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+START: Final = 4
+"""Requests in flight that a run begins with, unless the number is pinned."""
+
+HIGHEST: Final = 128
+"""Most that it finds by itself: enough for 1,000 requests a second at 128 ms each."""
+
+_SLOWER: Final = 2.0
+_SLACK_SECONDS: Final = 0.05
+_HALVED: Final = 0.5
+_EASED: Final = 0.9
+
 
 class Governor:
-    """Hands out turns to send, evenly spaced, and can make all workers wait.
+    """Says when the next request may go, and how many may be under way.
+
+    Turns to send are evenly spaced, and one refusal can make all workers wait. The level of
+    concurrency doubles each round trip until the first sign of strain, then grows by one each
+    round trip; it is halved by 429, 5xx and broken connections, and eased off when answers take
+    longer than twice the quickest.
 
     Args:
         rate: Turns per second, or None for no limit.
+        pinned: A fixed level, or None to find one.
         clock: Seconds that only go forward.
         sleep: Waits so many seconds; returns True where the run ends instead.
     """
 
     def __init__(
-        self, rate: float | None, *, clock: Callable[[], float], sleep: Callable[[float], bool]
+        self,
+        rate: float | None,
+        *,
+        pinned: int | None = None,
+        clock: Callable[[], float],
+        sleep: Callable[[float], bool],
     ) -> None:
         self._interval = 0.0 if rate is None else 1.0 / rate
+        self._pinned = pinned
         self._clock = clock
         self._sleep = sleep
         self._lock = threading.Lock()
         self._next = self._pause_end = clock()
+        self._level = float(pinned or START)
+        self._quickest: float | None = None
+        self._rising = True  # no sign of strain yet
+        self._settled = 0.0  # signs before this moment have been heeded
+        self.paused_seconds = 0.0
+        """How long the server made everyone wait, in seconds."""
+
+    @property
+    def level(self) -> int:
+        """Requests that may be under way now."""
+        return int(self._level)
+
+    @property
+    def highest(self) -> int:
+        """The most that the level can become."""
+        return self._pinned or HIGHEST
 
     def turn(self) -> bool:
         """Wait for a turn. False where the run ends instead."""
@@ -43,4 +82,40 @@ class Governor:
     def pause(self, seconds: float) -> None:
         """Let nobody have a turn for so many seconds."""
         with self._lock:
-            self._pause_end = max(self._pause_end, self._clock() + seconds)
+            now = self._clock()
+            end = now + seconds
+            if end > self._pause_end:
+                self.paused_seconds += end - max(now, self._pause_end)
+                self._pause_end = end
+
+    def answered(self, seconds: float) -> None:
+        """Learn from an answer that was no refusal.
+
+        Args:
+            seconds: How long it took.
+        """
+        with self._lock:
+            if self._pinned:
+                return
+            self._quickest = min(seconds, self._quickest or seconds)
+            if seconds > _SLOWER * self._quickest + _SLACK_SECONDS:
+                # What used to be quick may never be so again.
+                self._quickest *= 1.01
+                self._back_off(_EASED)
+            else:
+                step = 1.0 if self._rising else 1.0 / self._level
+                self._level = min(float(HIGHEST), self._level + step)
+
+    def strained(self) -> None:
+        """Learn from a 429, a 5xx or a broken connection."""
+        with self._lock:
+            if not self._pinned:
+                self._back_off(_HALVED)
+
+    def _back_off(self, factor: float) -> None:
+        now = self._clock()
+        if now < self._settled:
+            return  # the same trouble, told by another of the requests that were under way
+        self._rising = False
+        self._level = max(1.0, self._level * factor)
+        self._settled = now + max(self._quickest or 0.0, _SLACK_SECONDS) * 2

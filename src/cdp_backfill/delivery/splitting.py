@@ -1,0 +1,51 @@
+"""How a refused request is taken apart until the bad rows stand alone."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from cdp_backfill.packing import Request
+
+_MOSTLY_BAD: Final = 4
+_SMALL: Final = 8
+
+
+class Search:
+    """The parts of one refused request that are still to be sent.
+
+    Halving finds one bad row among n with about 2·log2(n) requests. Where nothing but refusals
+    come, it would cost 2n: after four of them and no acceptance, what is left goes in small groups.
+
+    Args:
+        request: The request.
+    """
+
+    def __init__(self, request: Request) -> None:
+        # First in, first out: both halves are tried before either is taken apart further.
+        self._todo = deque([request])
+        self._refused = 0
+        self._accepted = 0
+
+    def __bool__(self) -> bool:
+        return bool(self._todo)
+
+    def next(self) -> Request:
+        """The next part to send."""
+        return self._todo.popleft()
+
+    def settled(self, *, accepted: bool) -> None:
+        """Learn what became of a part that need not be taken apart."""
+        self._accepted += accepted
+        self._refused += not accepted
+
+    def take_apart(self, part: Request) -> None:
+        """A part of several messages was refused: send smaller ones."""
+        self._refused += 1
+        if self._refused >= _MOSTLY_BAD * max(1, self._accepted) and len(part) > 2:  # noqa: PLR2004
+            size = _SMALL if len(part) > _SMALL else 1
+            parts = part.split(-(-len(part) // size))
+        else:
+            parts = part.split(2)
+        self._todo.extend(parts)
