@@ -253,15 +253,21 @@ def _locked(path: Path) -> FileLock:
     try:
         lock.acquire()
     except Timeout as error:
+        if not Path(lock.lock_file).exists():  # it tries again whatever is wrong
+            raise _not_writable(path, "the folder does not take it") from error
         raise JournalError(
             f"The journal {path} is in use by another run; wait for it to end."
         ) from error
     except OSError as error:
-        raise JournalError(
-            f"The journal {path} cannot be written: {error}. Give a path in a folder that can "
-            "be written to, or journal=False to do without."
-        ) from error
+        raise _not_writable(path, str(error)) from error
     return lock
+
+
+def _not_writable(path: Path, why: str) -> JournalError:
+    return JournalError(
+        f"The journal {path} cannot be written: {why}. Give a path in a folder that can be "
+        "written to, or journal=False to do without."
+    )
 
 
 def _opened(path: Path) -> sqlite3.Connection:

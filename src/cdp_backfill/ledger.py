@@ -7,6 +7,7 @@ of the calling thread cannot come between an outcome and its being written down.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import shutil
 import tempfile
 import threading
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
 
 _PENDING: Final = 255
 _NO_ID: Final = -1
-_POSITION: Final = "cdp position in the source"  # to put rows back in order; never shown
+_POSITION: Final = "cdp position in the source"  # to get the rows back by; never shown
 SPILL_BYTES: Final = 16 * 2**20
 """Failed rows that are kept in memory before they go to a temporary file, in bytes."""
 
@@ -190,7 +191,7 @@ class Ledger:
         """Put away a page whose rows all have an outcome; for pages."""
         failures = page.failures(with_rows=not self._source.keeps_rows)
         if failures is not None:
-            self._store.append(failures)
+            self._store.append(page.chunk.start, failures)
         del self._pages[id(page)]
 
     @property
@@ -231,8 +232,7 @@ class Ledger:
         tables = list(self._tables())
         if not tables:
             return self._empty()
-        table = pa.concat_tables(tables, promote_options="permissive").sort_by(_POSITION)
-        return self._frame(table)
+        return self._frame(pa.concat_tables(tables, promote_options="permissive"))
 
     def save(self, path: Path) -> None:
         """Write the rows that did not arrive to a parquet file, a part at a time.
@@ -334,14 +334,20 @@ class FailureStore:
 
     def __init__(self, spill_bytes: int) -> None:
         self._spill_bytes = spill_bytes
-        self._held: list[Any] = []
+        self._held: list[tuple[int, Any]] = []
         self._held_bytes = 0
         self._folder: Path | None = None
-        self._files: list[Path] = []
+        self._numbers = itertools.count()
+        self._spilled: list[tuple[int, Path, int]] = []
 
-    def append(self, table: Any) -> None:
-        """Keep a table."""
-        self._held.append(table)
+    def append(self, position: int, table: Any) -> None:
+        """Keep a table.
+
+        Args:
+            position: Where it belongs among the others.
+            table: Failed rows; the tables may come in any order.
+        """
+        self._held.append((position, table))
         self._held_bytes += table.nbytes
         if self._held_bytes > self._spill_bytes:
             # A disk that takes nothing more must not cost a row: then memory keeps them.
@@ -352,17 +358,25 @@ class FailureStore:
         if self._folder is None:
             self._folder = Path(tempfile.mkdtemp(prefix="cdp-backfill-"))
             weakref.finalize(self, shutil.rmtree, self._folder, ignore_errors=True)
-        path = self._folder / f"{len(self._files):06d}.arrow"
-        table = pa.concat_tables(self._held, promote_options="permissive")
+        schema = pa.unify_schemas(
+            [table.schema for _, table in self._held], promote_options="permissive"
+        )
+        path = self._folder / f"{next(self._numbers):06d}.arrow"
         options = pa.ipc.IpcWriteOptions(compression="lz4")
-        with pa.ipc.new_file(str(path), table.schema, options=options) as writer:
-            writer.write_table(table)
-        self._files.append(path)
+        with pa.ipc.new_file(str(path), schema, options=options) as writer:
+            for _, table in self._held:
+                writer.write_table(table.combine_chunks().cast(schema))
+        spilled = [(position, path, n) for n, (position, _) in enumerate(self._held)]
+        self._spilled.extend(spilled)
         self._held, self._held_bytes = [], 0
 
     def tables(self) -> Iterator[Any]:
-        """All tables in the order in which they came."""
-        for path in self._files:
-            with pa.memory_map(str(path)) as file:
-                yield pa.ipc.open_file(file).read_all()
-        yield from self._held
+        """All tables, each where it belongs."""
+        places: list[tuple[int, Any, int]] = [*self._spilled]
+        places += [(position, table, 0) for position, table in self._held]
+        for _, place, number in sorted(places, key=lambda found: found[0]):
+            if isinstance(place, Path):
+                with pa.memory_map(str(place)) as file:
+                    yield pa.Table.from_batches([pa.ipc.open_file(file).get_batch(number)])
+            else:
+                yield place

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from cdp_backfill.destination import Destination
 from cdp_backfill.errors import DestinationError
-from cdp_backfill.sandbox import Box
+from cdp_backfill.sandbox import Box, Faults
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
     from pathlib import Path
 
 
@@ -22,6 +22,20 @@ class Sandbox(Box):
         """Give it to ``send`` or ``plan``."""
         return Destination(api_key=self.api_key, base_url=self.url)
 
+    def set_faults(self, **faults: Any) -> None:
+        """Set what it does wrong from now on; what is not named is done right.
+
+        Args:
+            **faults: See :func:`sandbox`, from ``latency`` on.
+
+        Raises:
+            DestinationError: There is no such fault, or it is out of its range.
+        """
+        try:
+            self.faults = Faults(**faults)
+        except (TypeError, ValueError) as error:
+            raise DestinationError(str(error)) from error
+
 
 @contextmanager
 def sandbox(
@@ -30,6 +44,18 @@ def sandbox(
     port: int = 0,
     api_key: str = "sandbox",
     store: str | Path | None = None,
+    latency: float = 0.0,
+    jitter: float = 0.0,
+    too_many: float = 0.0,
+    retry_after: float | None = None,
+    failing: float = 0.0,
+    reset_before: float = 0.0,
+    reset_after: float = 0.0,
+    stall: float = 0.0,
+    silent: float = 0.0,
+    refuse_users: Iterable[str] = (),
+    rate_limit: float | None = None,
+    seed: int = 0,
 ) -> Iterator[Sandbox]:
     """Run the Pipelines API on this machine for as long as the ``with`` block lasts.
 
@@ -38,12 +64,25 @@ def sandbox(
         port: Port to listen at; 0 for a free one.
         api_key: The key that it takes.
         store: A database file for what it takes in, kept afterwards; None keeps it in memory.
+        latency: Seconds before each answer.
+        jitter: Seconds more, at random from nothing to this.
+        too_many: Share of requests (0.0 to 1.0, as all shares) that is answered 429.
+        retry_after: Seconds that such an answer asks for in ``Retry-After``; None for no header.
+        failing: Share that is answered 500 or 503.
+        reset_before: Share whose connection breaks before the body is read.
+        reset_after: Share whose connection breaks after what is in it was accepted.
+        stall: Share that never gets an answer.
+        silent: Share that is answered 200 and dropped.
+        refuse_users: User ids that are refused with 400.
+        rate_limit: Requests per second; what exceeds it in a second is answered 429.
+        seed: Decides which requests the faults hit.
 
     Yields:
-        The box: ``destination``, ``url``, ``events()``, ``requests()``, ``totals()``.
+        The box: ``destination``, ``url``, ``events()``, ``requests()``, ``totals()``, and
+        ``set_faults(...)``, which takes the names from ``latency`` on while it runs.
 
     Raises:
-        DestinationError: The address or port cannot be used.
+        DestinationError: The address or port cannot be used, or a fault is out of its range.
 
     >>> import pandas as pd
     >>> from cdp_backfill import lit, sandbox
@@ -61,7 +100,23 @@ def sandbox(
     ['Application Installed']
     """
     try:
-        box = Sandbox(host=host, port=port, api_key=api_key, store=store)
+        faults = Faults(
+            latency=latency,
+            jitter=jitter,
+            too_many=too_many,
+            retry_after=retry_after,
+            failing=failing,
+            reset_before=reset_before,
+            reset_after=reset_after,
+            stall=stall,
+            silent=silent,
+            refuse_users=frozenset(refuse_users),
+            rate_limit=rate_limit,
+            seed=seed,
+        )
+        box = Sandbox(host=host, port=port, api_key=api_key, store=store, faults=faults)
+    except ValueError as error:
+        raise DestinationError(str(error)) from error
     except OSError as error:
         raise DestinationError(f"The sandbox cannot listen at {host}:{port}: {error}.") from error
     box.start()

@@ -9,5 +9,6 @@ kept either. What is over a size limit is answered 200 and not kept, in both mod
 """
 
 from cdp_backfill.sandbox.box import Box
+from cdp_backfill.sandbox.faults import Faults
 
-__all__ = ["Box"]
+__all__ = ["Box", "Faults"]

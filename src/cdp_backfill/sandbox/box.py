@@ -7,16 +7,34 @@ import threading
 from typing import TYPE_CHECKING, Self
 
 import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from cdp_backfill.sandbox.server import application
+from cdp_backfill.sandbox.faults import Faults, Mischief
+from cdp_backfill.sandbox.server import Connections, application
 from cdp_backfill.sandbox.store import Store
 
 if TYPE_CHECKING:
+    import asyncio
     from pathlib import Path
 
     import pandas as pd
 
 DEFAULT_KEY = "sandbox"
+
+
+def _protocol(connections: Connections) -> type[H11Protocol]:
+    """Uvicorn's protocol, which also notes which connections are open."""
+
+    class Noted(H11Protocol):
+        def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+            super().connection_made(transport)
+            connections[tuple(self.client or ())] = transport
+
+        def connection_lost(self, exc: Exception | None) -> None:
+            connections.pop(tuple(self.client or ()), None)
+            super().connection_lost(exc)
+
+    return Noted
 
 
 class Box:
@@ -27,6 +45,7 @@ class Box:
         port: Port to listen at; 0 for a free one.
         api_key: The key that it takes.
         store: A database file for what it takes in; None keeps it in memory.
+        faults: What it does wrong on purpose; can be set while it runs.
 
     Raises:
         OSError: The port is taken.
@@ -39,14 +58,18 @@ class Box:
         port: int = 0,
         api_key: str = DEFAULT_KEY,
         store: str | Path | None = None,
+        faults: Faults | None = None,
     ) -> None:
         self.api_key = api_key
         self._socket = socket.create_server((host, port), backlog=2048)
         self.url = f"http://{host}:{self._socket.getsockname()[1]}/v1"
         """Address for ``base_url``; it ends in ``/v1``."""
         self._store = Store(store)
+        self._mischief = Mischief(faults or Faults())
+        connections: Connections = {}
         config = uvicorn.Config(
-            application(self._store, api_key),
+            application(self._store, api_key, self._mischief, connections),
+            http=_protocol(connections),
             log_level="error",
             access_log=False,
             lifespan="off",
@@ -61,6 +84,15 @@ class Box:
             name="cdp-backfill-sandbox",
             daemon=True,
         )
+
+    @property
+    def faults(self) -> Faults:
+        """What it does wrong on purpose."""
+        return self._mischief.faults
+
+    @faults.setter
+    def faults(self, faults: Faults) -> None:
+        self._mischief.faults = faults
 
     def start(self) -> Self:
         """Begin to answer. Connections made before that wait for it."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import binascii
 import hmac
@@ -15,6 +16,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from cdp_backfill import spec
+from cdp_backfill.sandbox.faults import Faults, Mischief
 from cdp_backfill.sandbox.models import Message, read_batch, read_message
 from cdp_backfill.sandbox.store import Call, Store
 
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
 
 MAX_BODY_BYTES: Final = 16 * spec.MAX_REQUEST_BYTES
 """Bytes of a body that the box reads at all, compressed or inflated."""
+
+Connections = dict[tuple[Any, ...], asyncio.Transport]
 
 _encode = msgspec.json.encode
 
@@ -35,21 +39,62 @@ class _Refused(Exception):  # noqa: N818  # an answer, not an error
         self.messages = messages
 
 
-def application(store: Store, api_key: str) -> Starlette:
+def application(
+    store: Store, api_key: str, mischief: Mischief, connections: Connections
+) -> Starlette:
     """Make the application.
 
     Args:
         store: Where accepted messages go.
         api_key: The key that it takes.
+        mischief: What it does wrong on purpose.
+        connections: The open connections by their client, to be able to break them.
     """
+    calls = _Calls(store, api_key, mischief, connections)
+    return Starlette(
+        routes=[
+            Route("/v1" + spec.TRACK_PATH, calls.call, methods=["POST"]),
+            Route("/v1" + spec.BATCH_PATH, calls.call, methods=["POST"]),
+            Route("/health", calls.health),
+            Route("/faults", calls.faults, methods=["GET", "PUT"]),
+        ],
+        exception_handlers={404: calls.missing, 405: calls.missing},
+    )
 
-    async def call(request: Request) -> Response:
+
+class _Calls:
+    def __init__(
+        self, store: Store, api_key: str, mischief: Mischief, connections: Connections
+    ) -> None:
+        self._store = store
+        self._api_key = api_key
+        self._mischief = mischief
+        self._connections = connections
+
+    async def call(self, request: Request) -> Response:
+        """``/track`` and ``/batch``, with whatever goes wrong on purpose."""
+        fate = self._mischief.fate()
+        client = self._connections.get(tuple(request.client or ()))
+        if fate.wait:
+            await asyncio.sleep(fate.wait)
+        if fate.reset_before:
+            return _broken(client)
+        if fate.stall:
+            while (await request.receive())["type"] != "http.disconnect":
+                pass  # until whoever waits has had enough
+            return _broken(client)
+        if fate.status:
+            return await _turned_away(request, fate.status, self._mischief.faults.retry_after)
+        response = await self._answer(request, silent=fate.silent)
+        return _broken(client) if fate.reset_after else response
+
+    async def _answer(self, request: Request, *, silent: bool) -> Response:
         path = request.url.path.removeprefix("/v1")
         strict = request.headers.get(spec.STRICT_HEADER[0]) == spec.STRICT_HEADER[1]
         size, reason, status, count = 0, None, 200, 0
         kept: list[tuple[Any, ...]] = []
         try:
-            _check_key(request, api_key)
+            _check_key(request, self._api_key)
             body = await _body(request)
             size = len(body)
             if size > spec.MAX_REQUEST_BYTES:
@@ -57,32 +102,58 @@ def application(store: Store, api_key: str) -> Starlette:
             else:
                 parts = _parts(path, body)
                 count = len(parts)
-                kept, reason = _accepted(parts)
+                _check_users(path, parts, self._mischief.faults.refuse_users)
+                kept, reason = ([], "dropped in silence") if silent else _accepted(parts)
         except _Refused as refused:
             reason, count = refused.reason, refused.messages
             # What cannot be read at all is an error in both modes.
             status = refused.status if strict or refused.status not in (400, 401) else 200
         received = datetime.now(UTC).isoformat(timespec="milliseconds")
-        store.add(Call(received, path, strict, status, size, count, reason), kept)
+        self._store.add(Call(received, path, strict, status, size, count, reason), kept)
         if status != 200:  # noqa: PLR2004
             return JSONResponse({"meta": {"errors": [reason]}}, status)
         return JSONResponse({})
 
-    async def missing(_: Request, error: Exception) -> Response:
+    async def faults(self, request: Request) -> Response:
+        """What goes wrong on purpose: to be read, and to be set."""
+        if request.method == "PUT":
+            try:
+                self._mischief.faults = msgspec.json.decode(await request.body(), type=Faults)
+            except ValueError as error:
+                return JSONResponse({"meta": {"errors": [str(error)]}}, 400)
+        return Response(_encode(self._mischief.faults), media_type="application/json")
+
+    async def health(self, _: Request) -> Response:
+        """That it lives."""
+        return JSONResponse({"status": "ok"})
+
+    async def missing(self, _: Request, error: Exception) -> Response:
+        """A call that is not there."""
         status = getattr(error, "status_code", 404)
         return JSONResponse({"meta": {"errors": ["there is no such call"]}}, status)
 
-    async def health(_: Request) -> Response:
-        return JSONResponse({"status": "ok"})
 
-    return Starlette(
-        routes=[
-            Route("/v1" + spec.TRACK_PATH, call, methods=["POST"]),
-            Route("/v1" + spec.BATCH_PATH, call, methods=["POST"]),
-            Route("/health", health),
-        ],
-        exception_handlers={404: missing, 405: missing},
-    )
+def _broken(client: asyncio.Transport | None) -> Response:
+    """Break the connection; the response goes nowhere."""
+    if client is not None:
+        client.abort()
+    return Response()
+
+
+async def _turned_away(request: Request, status: int, retry_after: float | None) -> Response:
+    async for _ in request.stream():
+        pass
+    headers = {} if retry_after is None else {"Retry-After": f"{retry_after:g}"}
+    return JSONResponse({"meta": {"errors": ["try again later"]}}, status, headers)
+
+
+def _check_users(
+    path: str, parts: list[tuple[msgspec.Raw, Message]], refused: frozenset[str]
+) -> None:
+    for number, (_, message) in enumerate(parts):
+        if message.user_id in refused:
+            where = f"batch[{number}]: " if path == spec.BATCH_PATH else ""
+            raise _Refused(400, f"{where}userId is refused", len(parts))
 
 
 def _check_key(request: Request, api_key: str) -> None:
