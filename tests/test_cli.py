@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import signal
 import subprocess
@@ -10,6 +11,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import httpx
 import pandas as pd
 import pytest
 from typer.testing import CliRunner
@@ -35,8 +37,9 @@ def run(*arguments: object, key: str | None = "sandbox") -> Result:
 
 
 @pytest.fixture
-def path(tmp_path: Path) -> Path:
-    """A parquet file of ten rows, one of them without an id."""
+def path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A parquet file of ten rows, one of them without an id; the current folder is its own."""
+    monkeypatch.chdir(tmp_path)
     frame = opens(10, version="1.0")
     frame.loc[3, "uid"] = None
     frame.to_parquet(tmp_path / "opens.parquet")
@@ -47,18 +50,18 @@ def test_help_is_for_newcomers() -> None:
     """Each command has a sentence, and the exit codes are said."""
     shown = run("--help").output
     assert "0 all rows delivered or skipped, 1 some not, 2 bad use" in " ".join(shown.split())
-    for command in ("demo", "plan", "send", "sandbox"):
+    for command in ("demo", "plan", "send", "resume", "status", "sandbox"):
         assert command in shown
         assert "Usage" in run(command, "--help").output
 
 
 def test_send(box: Sandbox, path: Path, tmp_path: Path) -> None:
     """Exit code 1 for a row that was not delivered, which goes to a file."""
-    failures = tmp_path / "failures.parquet"
-    result = run("send", path, *ARGUMENTS, "--base-url", box.url, "--failures", failures)
+    out = tmp_path / "out"
+    result = run("send", path, *ARGUMENTS, "--base-url", box.url, "--save", out, "--no-journal")
     assert result.exit_code == 1
     assert "1 of 10 rows not delivered" in result.output
-    assert pd.read_parquet(failures)["cdp_code"].tolist() == ["missing_user"]
+    assert pd.read_parquet(out / "failures.parquet")["cdp_code"].tolist() == ["missing_user"]
     assert len(box.events()) == 9
     assert "sandbox" not in result.stdout.replace(box.url, "")
 
@@ -173,3 +176,73 @@ def test_sandbox_until_it_is_stopped(path: Path) -> None:
         rest = server.stdout.read()
     assert re.search(r"Application Opened\s+9\s+9\s+9", rest)
     assert server.returncode == 0
+
+
+def test_canary_resume_and_status(box: Sandbox, path: Path, tmp_path: Path) -> None:
+    """A few rows first, then the rest from the journal, which says what it knows."""
+    url = ["--base-url", box.url, "--no-progress"]
+    first = run("send", path, *ARGUMENTS, *url, "--canary", 2)
+    assert first.exit_code == 1
+    (journal,) = tmp_path.glob("*.cdp-journal")
+    assert len(box.events()) == 2
+    status = " ".join(run("status", journal, key=None).output.split())
+    assert "2 rows are known to be delivered" in status
+    rest = run("resume", journal, "--json", "--no-progress")
+    report = json.loads(rest.stdout)
+    assert (report["counts"]["delivered"], report["delivered_before"]) == (9, 2)
+    assert len(box.events()) == 9
+    noted = json.loads(run("status", journal, "--json", key=None).stdout)
+    assert [entry["counts"]["delivered"] for entry in noted["runs"]] == [2, 9]
+    assert noted["delivered"] == 9
+    shown = " ".join(run("status", journal, key=None).output.split())
+    assert "1 invalid missing_user" in shown
+    assert run("status", "no.journal").exit_code == 2
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_signals_end_with_the_report_saved(
+    box: Sandbox, tmp_path: Path, number: int, code: int
+) -> None:
+    """Ctrl-C and SIGTERM: what is under way finishes, the report is saved, the code says which."""
+    opens(200_000).to_parquet(tmp_path / "opens.parquet")
+    box.set_faults(latency=0.05)
+    with subprocess.Popen(
+        [
+            COMMAND, "send", str(tmp_path / "opens.parquet"), *ARGUMENTS, "--base-url", box.url,
+            "--rate-limit", "20", "--save", str(tmp_path / "out"), "--json", "--no-progress",
+        ],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        cwd=tmp_path,
+        env=os.environ | {"CUSTOMERIO_CDP_API_KEY": "sandbox"},
+    ) as command:  # fmt: skip
+        while len(box.requests()) < 3:
+            pass
+        command.send_signal(number)
+        assert command.stdout is not None
+        shown = json.loads(command.stdout.read())
+    assert command.returncode == code
+    saved = json.loads((tmp_path / "out" / "report.json").read_text())
+    assert saved == shown
+    assert saved["interrupted"]
+    assert sum(saved["counts"].values()) == 200_000
+    assert saved["counts"]["delivered"] == len(box.events()) > 0
+    assert len(pd.read_parquet(tmp_path / "out" / "failures.parquet")) == saved["counts"]["unsent"]
+
+
+def test_faults_of_a_sandbox_process() -> None:
+    """They are options of the command, and can be changed over HTTP while it runs."""
+    with subprocess.Popen(
+        [COMMAND, "sandbox", "--port", "0", "--failing", "1.0"], stdout=subprocess.PIPE, text=True
+    ) as server:
+        assert server.stdout is not None
+        url = re.search(r"http://\S+/v1", server.stdout.readline())
+        assert url
+        base = url.group().removesuffix("/v1")
+        assert httpx.post(f"{base}/v1/batch").status_code in (500, 503)
+        assert httpx.get(f"{base}/faults").json()["failing"] == 1.0
+        assert httpx.put(f"{base}/faults", json={"failing": 2.0}).status_code == 400
+        assert httpx.put(f"{base}/faults", json={}).status_code == 200
+        assert httpx.post(f"{base}/v1/batch").status_code == 200
+        server.send_signal(signal.SIGINT)

@@ -228,7 +228,7 @@ def send(
         mapping=wanted,
         url=target.url,
         paths=_paths(source),
-        under_way=HIGHEST * target.max_messages,
+        under_way=(target.workers or HIGHEST) * target.max_messages,
     )
     shown = make_progress(progress, table.rows)
     return Run(road, target, shown, journal=opened or None, canary=canary, again=again).report()

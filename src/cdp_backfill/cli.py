@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import signal
 import sys
 import tempfile
 import time
 from contextlib import ExitStack
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
@@ -16,6 +18,7 @@ from cdp_backfill import backfill, demo, spec
 from cdp_backfill.destination import Destination
 from cdp_backfill.errors import BackfillError, BadInputError, MappingError, StoppedError
 from cdp_backfill.faces import Face, Section
+from cdp_backfill.journal import read_about
 from cdp_backfill.mapping import Mapping, lit
 from cdp_backfill.outcomes import Outcome
 from cdp_backfill.rehearsal import Sandbox, sandbox
@@ -81,6 +84,11 @@ BaseUrl = Annotated[str | None, typer.Option(help="Address instead of the region
 Recent = Annotated[
     str, typer.Option(help="Rows younger than 72 hours can message people: raise, hold or send.")
 ]
+Save = Annotated[
+    Path | None,
+    typer.Option(help="Folder for the report and, as parquet, the rows that did not arrive."),
+]
+ShowProgress = Annotated[bool, typer.Option(help="Show how it is doing.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
 
 
@@ -111,8 +119,8 @@ def demo_command(
         checked, agrees = _reconciled(plan.events, report, box)
         say(checked.text())
         if keep:
-            report.failures.to_parquet(folder / "failures.parquet")
-            say(f"\nThe records and the failures are in {folder}.")
+            report.save(folder)
+            say(f"\nThe records, the report and the failures are in {folder}.")
         if as_json:
             events = {str(row[0]): {"sent": row[1], "stored": row[2]} for row in _events(checked)}
             print(
@@ -233,54 +241,156 @@ def send_command(
     rate_limit: Annotated[
         float, typer.Option(min=0.001, help="Requests per second.")
     ] = spec.REQUESTS_PER_SECOND,
-    failures: Annotated[
-        Path | None, typer.Option(help="Write the rows that did not arrive to this parquet file.")
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Requests at a time; found by itself if not given.")
     ] = None,
-    progress: Annotated[bool, typer.Option(help="Show how it is doing.")] = True,
+    journal: Annotated[
+        Path | None,
+        typer.Option(help="File that remembers what is delivered. [default: made of the names]"),
+    ] = None,
+    no_journal: Annotated[bool, typer.Option("--no-journal", help="Remember nothing.")] = False,
+    canary: Annotated[
+        int | None, typer.Option(min=1, help="Send the first so many rows only, to look at them.")
+    ] = None,
+    save: Save = None,
+    progress: ShowProgress = True,
     as_json: AsJson = False,
 ) -> None:
     """Send every row as a track event. The API key comes from $CUSTOMERIO_CDP_API_KEY."""
 
+    def work() -> Report:
+        chosen = _mapping(
+            mapping,
+            user_id=user_id,
+            anonymous_id=anonymous_id,
+            event=event,
+            timestamp=timestamp,
+            timestamp_unit=timestamp_unit,
+            timezone=timezone,
+            message_id=message_id,
+            properties=_tree("--property", properties),
+            context=_tree("--context", context),
+            events=_pairs("--translate", translate),
+            other_events=other_events,
+            rest=rest,
+        )
+        return backfill.send(
+            sources,
+            chosen,
+            destination=Destination(
+                region=region,  # type: ignore[arg-type]  # checked there, with one clear error
+                base_url=base_url,
+                rate_limit=rate_limit,
+                workers=workers,
+            ),
+            progress=progress,
+            journal=False if no_journal else journal or True,
+            canary=canary,
+            recent=recent,  # type: ignore[arg-type]
+        )
+
+    _run(lambda: _sent(work, save, as_json=as_json), as_json=as_json)
+
+
+@app.command("resume")
+def resume_command(
+    journal: Annotated[Path, typer.Argument(help="The journal of the backfill.")],
+    *,
+    rate_limit: Annotated[
+        float, typer.Option(min=0.001, help="Requests per second.")
+    ] = spec.REQUESTS_PER_SECOND,
+    recent: Recent = "raise",
+    save: Save = None,
+    progress: ShowProgress = True,
+    as_json: AsJson = False,
+) -> None:
+    """Go on with a backfill: send what is not known to be delivered."""
+
+    def work() -> Report:
+        destination = Destination(base_url=read_about(journal).url, rate_limit=rate_limit)
+        return backfill.resume(
+            journal,
+            destination=destination,
+            progress=progress,
+            recent=recent,  # type: ignore[arg-type]
+        )
+
+    _run(lambda: _sent(work, save, as_json=as_json), as_json=as_json)
+
+
+@app.command("status")
+def status_command(
+    journal: Annotated[Path, typer.Argument(help="The journal of the backfill.")],
+    *,
+    as_json: AsJson = False,
+) -> None:
+    """Say what a journal knows: what is delivered, and how each run ended."""
+
     def work() -> int:
-        destination = Destination(region=region, base_url=base_url, rate_limit=rate_limit)  # type: ignore[arg-type]
-        report, error = None, None
-        try:
-            report = backfill.send(
-                sources,
-                _mapping(
-                    mapping,
-                    user_id=user_id,
-                    anonymous_id=anonymous_id,
-                    event=event,
-                    timestamp=timestamp,
-                    timestamp_unit=timestamp_unit,
-                    timezone=timezone,
-                    message_id=message_id,
-                    properties=_tree("--property", properties),
-                    context=_tree("--context", context),
-                    events=_pairs("--translate", translate),
-                    other_events=other_events,
-                    rest=rest,
-                ),
-                destination=destination,
-                progress=progress,
-                recent=recent,  # type: ignore[arg-type]
+        about = read_about(journal)
+        if as_json:
+            print(
+                json.dumps(
+                    {
+                        "url": about.url,
+                        "paths": about.paths,
+                        "mapping": about.mapping.to_dict(),
+                        "delivered": about.delivered,
+                        "runs": [asdict(run) for run in about.runs],
+                    }
+                )
             )
-        except StoppedError as stopped:
-            if stopped.report is None:
-                raise
-            report, error = stopped.report, stopped
-        print(json.dumps(report.to_dict()) if as_json else report)
-        if failures and not report.ok:
-            report.failures.to_parquet(failures)
-            _aside(f"The rows that did not arrive are in {failures}.")
-        if error is not None:
-            raise error
-        if report.interrupted:
-            return 130
-        return 0 if report.ok else 1
+            return 0
+        runs: list[tuple[object, ...]] = [
+            (run.started, run.ended or "never said", _listed(run.counts)) for run in about.runs
+        ]
+        reasons: list[tuple[object, ...]] = [
+            (rows, name) for name, rows in (about.runs[-1].reasons if about.runs else {}).items()
+        ]
+        title = f"Journal {journal}: {about.delivered:,} rows are known to be delivered"
+        sections = [
+            Section(f"To {about.url}", (), [(path,) for path in about.paths or ["a table"]]),
+            Section("Runs", ("began", "ended", "rows by outcome"), runs),
+            Section("Not delivered by the last run", (), reasons),
+        ]
+        print(Face(title, sections).text())
+        return 0
 
     _run(work, as_json=as_json)
+
+
+def _listed(counts: dict[str, int]) -> str:
+    return ", ".join(f"{rows:,} {name}" for name, rows in counts.items() if rows) or "?"
+
+
+def _sent(work: Callable[[], Report], save: Path | None, *, as_json: bool) -> int:
+    """Run a backfill, show and save its report, and give the exit code.
+
+    SIGTERM ends it as Ctrl-C does; the process is the command's own.
+    """
+    terminated: list[int] = []
+
+    def stop(number: int, _: object) -> None:
+        terminated.append(number)
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGTERM, stop)
+    error: StoppedError | None = None
+    try:
+        report = work()
+    except StoppedError as stopped:
+        if stopped.report is None:
+            raise
+        report, error = stopped.report, stopped
+    print(json.dumps(report.to_dict()) if as_json else report)
+    if save:
+        report.save(save)
+        _aside(f"The report and the rows that did not arrive are in {save}.")
+    if error is not None:
+        raise error
+    if report.interrupted:
+        return 128 + (signal.SIGTERM if terminated else signal.SIGINT)
+    return 0 if report.ok else 1
 
 
 @app.command("sandbox")
@@ -292,11 +402,46 @@ def sandbox_command(
     store: Annotated[
         Path | None, typer.Option(help="SQLite file for what comes in; else it stays in memory.")
     ] = None,
+    latency: Annotated[float, typer.Option(help="Seconds before each answer.")] = 0.0,
+    jitter: Annotated[float, typer.Option(help="Seconds more, at random.")] = 0.0,
+    too_many: Annotated[float, typer.Option(help="Share of requests answered 429.")] = 0.0,
+    retry_after: Annotated[
+        float | None, typer.Option(help="Seconds that these are told to wait.")
+    ] = None,
+    failing: Annotated[float, typer.Option(help="Share answered 500 or 503.")] = 0.0,
+    reset_before: Annotated[float, typer.Option(help="Share broken before the body.")] = 0.0,
+    reset_after: Annotated[float, typer.Option(help="Share broken after it was taken.")] = 0.0,
+    stall: Annotated[float, typer.Option(help="Share that never gets an answer.")] = 0.0,
+    silent: Annotated[float, typer.Option(help="Share answered 200 and dropped.")] = 0.0,
+    refuse_user: Annotated[
+        list[str] | None, typer.Option(help="User id that is refused; repeatable.")
+    ] = None,
+    rate_limit: Annotated[
+        float | None, typer.Option(help="Requests per second; 429 beyond.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Decides which requests the faults hit.")] = 0,
 ) -> None:
     """Run the Pipelines API on this machine, to rehearse with."""
 
     def work() -> int:
-        with sandbox(host=host, port=port, api_key=api_key, store=store) as box:
+        with sandbox(
+            host=host,
+            port=port,
+            api_key=api_key,
+            store=store,
+            latency=latency,
+            jitter=jitter,
+            too_many=too_many,
+            retry_after=retry_after,
+            failing=failing,
+            reset_before=reset_before,
+            reset_after=reset_after,
+            stall=stall,
+            silent=silent,
+            refuse_users=refuse_user or (),
+            rate_limit=rate_limit,
+            seed=seed,
+        ) as box:
             print(f"The sandbox answers at {box.url}. Its API key is {api_key!r}.")
             print(f"Send to it: cdp-backfill send ... --base-url {box.url}")
             print("Stop it with Ctrl-C.", flush=True)

@@ -50,12 +50,12 @@ class Face:
 
     def text(self) -> str:
         """For a terminal of 80 columns."""
-        lines = textwrap.wrap(self.title, _WIDTH)
+        lines = _wrapped(self.title)
         for section in self.sections:
             if section.rows:
                 lines += ["", section.caption, *_table(section)]
         for note in self.notes:
-            lines += ["", *textwrap.wrap(note, _WIDTH)]
+            lines += ["", *_wrapped(note)]
         return "\n".join(lines)
 
     def html(self) -> str:
@@ -93,6 +93,10 @@ def _cell(cell: object) -> str:
     return str(cell)
 
 
+def _wrapped(text: str, width: int = _WIDTH) -> list[str]:
+    return textwrap.wrap(text, width, break_on_hyphens=False)
+
+
 def _table(section: Section) -> list[str]:
     rows = [tuple(map(_cell, row)) for row in section.rows]
     shown = [section.header, *rows] if section.header else rows
@@ -105,7 +109,7 @@ def _table(section: Section) -> list[str]:
             cells.append(cell.rjust(widths[column]) if number else cell.ljust(widths[column]))
         left = "  " + "  ".join(cells[:-1]) + ("  " if len(cells) > 1 else "")
         room = max(24, _WIDTH - len(left))
-        wrapped = textwrap.wrap(cells[-1].rstrip(), room) or [""]
+        wrapped = _wrapped(cells[-1].rstrip(), room) or [""]
         if isinstance(section.rows[0][-1], int | float):
             wrapped = [cells[-1]]
         lines.append((left + wrapped[0]).rstrip())
