@@ -168,6 +168,106 @@ def test_a_turn_ends_with_the_run() -> None:
     assert not governor.turn()
 
 
+def answering(level_after: int, seconds: float = 0.1) -> tuple[Governor, Time]:
+    """A governor that has had so many answers, each with all that is allowed on the wire."""
+    time = Time()
+    governor = Governor(None, clock=lambda: time.now, sleep=time.sleep)
+    for _ in range(level_after):
+        governor.answered(seconds, governor.level)
+    return governor, time
+
+
+def test_the_level_rises_until_it_is_enough() -> None:
+    """Doubling up to 32, then one each round trip, never beyond 128."""
+    assert answering(0)[0].level == 4
+    assert answering(4)[0].level == 8
+    assert answering(28)[0].level == 32
+    assert answering(28 + 33)[0].level == 33
+    assert answering(100_000)[0].level == 128
+
+
+def test_a_level_that_is_not_used_does_not_grow() -> None:
+    """Where a rate limit holds everyone back, more workers would only wait."""
+    governor, _ = answering(28)
+    for _ in range(1_000):
+        governor.answered(0.1, 10)
+    assert governor.level == 32
+
+
+def test_strain_halves_the_level_once() -> None:
+    """Eight 5xx of one moment are one sign; later ones are another."""
+    governor, time = answering(28)
+    for _ in range(8):
+        governor.strained()
+    assert governor.level == 16
+    time.now += 1
+    governor.strained()
+    assert governor.level == 8
+
+
+def test_rising_latency_eases_the_level_off() -> None:
+    """Answers that take much longer than the quickest are a sign of strain."""
+    governor, _ = answering(28)
+    governor.answered(0.9, 32)
+    assert governor.level == 28
+
+
+def test_a_pinned_level_stays() -> None:
+    """A number given is a number kept."""
+    governor = Governor(None, pinned=7, clock=lambda: 0.0, sleep=lambda _: False)
+    governor.answered(0.1, 7)
+    governor.strained()
+    governor.throttled()
+    assert governor.level == governor.highest == 7
+
+
+def test_a_429_sets_the_pace() -> None:
+    """After it, turns come at nine tenths of what was answered, and slowly faster again."""
+    time = Time()
+    governor = Governor(None, clock=lambda: time.now, sleep=time.sleep)
+    time.now = 10.0
+    for _ in range(1_000):
+        governor.answered(0.1, 1)
+    governor.throttled()
+    begin = time.now
+    for _ in range(901):
+        governor.turn()
+    assert time.now - begin == pytest.approx(1.0, rel=0.01)
+    for _ in range(900):
+        governor.answered(0.1, 1)
+    begin = time.now
+    for _ in range(938):
+        governor.turn()
+    assert time.now - begin == pytest.approx(1.0, rel=0.01)
+
+
+def test_a_batch_that_is_bad_throughout() -> None:
+    """Small groups, not halves to the end: little more than one request a row."""
+
+    def answer(_: int, seen: Seen) -> Reply:
+        if seen.raw and any(message["userId"] != "u0" for message in seen.batch):
+            return Reply(400, b"no")
+        return Reply()
+
+    with serving(answer) as server:
+        report = send(server, 601, max_messages=600, workers=1)
+    assert counts(report) == {"delivered": 1, "refused": 600}
+    assert report.requests < 1.3 * 600
+
+
+def test_a_mapping_that_is_wrong_throughout() -> None:
+    """If nothing was ever taken, the run stops after twenty rows instead of hammering."""
+    with (
+        serving(lambda *_: Reply(400, b'{"meta": {"errors": ["event is odd"]}}')) as server,
+        pytest.raises(cdp.StoppedError, match=r"first 20 rows.*event is odd") as got,
+    ):
+        send(server, 5_000)
+    found = counts(got.value.report)
+    assert found["refused"] < 30
+    assert found["refused"] + found["unsent"] == 5_000
+    assert len(server.seen) == 21
+
+
 def test_what_a_request_looks_like() -> None:
     """Basic auth with a blank password, strict mode, gzip, JSON, the right call."""
     with serving(lambda *_: Reply()) as server:

@@ -8,6 +8,7 @@ from typing import Any
 import nbclient
 import nbformat
 import pytest
+from jupyter_client.manager import start_new_kernel
 
 FOLDER = Path(__file__).parents[1] / "notebooks"
 
@@ -78,3 +79,52 @@ def test_it_is_committed_with_outputs(name: str) -> None:
     }
     assert "text/html" in kinds
     assert "widget" not in str(kinds)
+
+
+INTERRUPTED = """
+import sys
+sys.path.insert(0, {root!r})
+from tests.rows import opens
+from tests.servers import Reply, serving
+import cdp_backfill as cdp
+
+def answer(number, seen):
+    if number == 3 and seen.raw:
+        print("under way", flush=True)
+    return Reply()
+
+with serving(answer) as server:
+    report = opens(200_000).cdp.send(
+        user_id="uid",
+        timestamp="ts",
+        event=cdp.lit("Application Opened"),
+        destination=server.destination(rate_limit=30.0, max_messages=500),
+    )
+report
+"""
+
+
+@pytest.mark.filterwarnings("default")  # of the kernel's own making
+def test_the_stop_button_returns_the_report() -> None:
+    """An interrupt of a real kernel: the cell ends with the report as its value."""
+    manager, client = start_new_kernel(kernel_name="python3")
+    try:
+        client.execute(INTERRUPTED.format(root=str(FOLDER.parent)))
+        kinds, result = [], None
+        while True:
+            message = client.get_iopub_msg(timeout=60)
+            kind, content = message["msg_type"], message["content"]
+            kinds.append(kind)
+            if kind == "stream" and "under way" in content["text"]:
+                manager.interrupt_kernel()
+            if kind == "execute_result":
+                result = content["data"]
+            if kind == "status" and content["execution_state"] == "idle":
+                break
+    finally:
+        client.stop_channels()
+        manager.shutdown_kernel(now=True)
+    assert "error" not in kinds
+    assert result is not None
+    assert "The run was interrupted" in result["text/plain"]
+    assert "unsent" in result["text/html"]

@@ -93,7 +93,15 @@ class Request:
         total = len(self)
         if not 1 <= parts <= total:
             raise ValueError(f"A request of {total} messages cannot be split into {parts}.")
-        bounds = [total * number // parts for number in range(1, parts + 1)]
+        return self.cut([total * number // parts for number in range(1, parts + 1)])
+
+    def cut(self, bounds: list[int]) -> list[Request]:
+        """Requests that end at these messages, in the same order.
+
+        Args:
+            bounds: Number of the message behind the last one of each; rising, the last of them
+                the number of all messages.
+        """
         result: list[Request] = []
         taken: list[Piece] = []
         position = 0

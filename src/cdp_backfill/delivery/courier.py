@@ -133,6 +133,7 @@ class Courier:
         self._closing = False
         self._abandoned = False
         self._idle = 0
+        self._busy = 0  # requests that a worker has; in flight are those that are on the wire
         self._proven = False
         self._barren = 0
         self._refused = 0
@@ -186,7 +187,7 @@ class Courier:
         """Wait until everything handed over has a result; False where that takes longer."""
         with self._lock:
             return self._room.wait_for(
-                lambda: (self.stopped or not self._waiting) and not self.stats.in_flight, timeout
+                lambda: (self.stopped or not self._waiting) and not self._busy, timeout
             )
 
     def stop(self, error: BaseException | None = None) -> None:
@@ -241,7 +242,7 @@ class Courier:
                     self.stop(error)
                 finally:
                     with self._lock:
-                        self.stats.in_flight -= 1
+                        self._busy -= 1
                         self._work.notify()
                         self._room.notify_all()
         finally:
@@ -254,10 +255,7 @@ class Courier:
             self._idle -= 1
             if not self._waiting:
                 return None
-            stats = self.stats
-            stats.in_flight += 1
-            stats.max_in_flight = max(stats.max_in_flight, stats.in_flight)
-            stats.level, stats.paused_seconds = self._governor.level, self._governor.paused_seconds
+            self._busy += 1
             request = self._waiting.popleft()
             if self._may_go():
                 self._work.notify()
@@ -266,11 +264,11 @@ class Courier:
 
     def _may_go(self) -> bool:
         level = self._governor.level if self._proven else 1
-        return bool(self._waiting) and self.stats.in_flight < level
+        return bool(self._waiting) and self._busy < level
 
     def _carry(self, request: Request, transport: Transport) -> None:
         """Send a request, and the parts of it where it is refused."""
-        search = Search(request)
+        search = Search(request, probe=0 if self._proven else _REFUSED_LIMIT)
         unanswered = False
         while search:
             part = search.next()
@@ -318,29 +316,23 @@ class Courier:
         give_up = self._clock() + self._destination.retry_seconds
         while attempts < self._allowed() and not self.stopped and self._governor.turn():
             attempts += 1
-            with self._lock:
-                self._under_way[id(transport)] = (request, attempts, unanswered)
-                self.stats.requests += 1
-                self.stats.retries += attempts > 1
-                self.stats.wire_bytes += len(body)
-            started = self._clock()
+            started = self._departed(transport, request, attempts, len(body), unanswered=unanswered)
             try:
                 answer = transport.post(body)
             except NotSentError as error:
                 answer, trouble = None, f"could not be sent ({error})"
-                self._governor.strained()
             except NoAnswerError as error:
                 answer, trouble, unanswered = None, f"no answer came ({error})", True
-                self._governor.strained()
-            else:
-                found = retry.verdict(answer.status)
-                if found is not Verdict.RETRY:
-                    self._governor.answered(self._clock() - started)
-                    with self._lock:
-                        self._under_way[id(transport)] = (request, attempts, unanswered)
-                    return self._final(request, answer, found, attempts, unanswered=unanswered)
-                self._governor.strained()
-                self._throttle(answer)
+            found = None if answer is None else retry.verdict(answer.status)
+            final = found is not None and found is not Verdict.RETRY
+            with self._lock:
+                self._under_way[id(transport)] = (request, attempts, unanswered)
+                self.stats.in_flight -= 1
+                on_wire = self.stats.in_flight + 1
+            if answer is not None and found is not None and final:
+                self._governor.answered(self._clock() - started, on_wire)
+                return self._final(request, answer, found, attempts, unanswered=unanswered)
+            self._strained(answer)
             if self._clock() >= give_up:
                 break
             if attempts < self._allowed() and self._stopping.wait(self._wait(attempts)):
@@ -359,12 +351,37 @@ class Courier:
         with self._lock:
             return retry.backoff(attempts, self._rng)
 
-    def _throttle(self, answer: Answer) -> None:
-        pause = retry.retry_after(answer.retry_after)
-        if answer.status == 429:  # noqa: PLR2004  # too many requests
+    def _departed(
+        self,
+        transport: Transport,
+        request: Request,
+        attempts: int,
+        size: int,
+        *,
+        unanswered: bool,
+    ) -> float:
+        """Note that a request is on the wire; gives the time."""
+        with self._lock:
+            stats, governor = self.stats, self._governor
+            self._under_way[id(transport)] = (request, attempts, unanswered)
+            stats.requests += 1
+            stats.retries += attempts > 1
+            stats.wire_bytes += size
+            stats.in_flight += 1
+            stats.max_in_flight = max(stats.max_in_flight, stats.in_flight)
+            stats.level, stats.paused_seconds = governor.level, governor.paused_seconds
+        return self._clock()
+
+    def _strained(self, answer: Answer | None) -> None:
+        """Slow down after no answer, or one that asks for it."""
+        pause = None if answer is None else retry.retry_after(answer.retry_after)
+        if answer is not None and answer.status == 429:  # noqa: PLR2004  # too many requests
             with self._lock:
                 self.stats.throttled += 1
-                pause = retry.BASE_SECONDS if pause is None else pause
+            self._governor.throttled()
+            pause = retry.BASE_SECONDS if pause is None else pause
+        else:
+            self._governor.strained()
         if pause:
             self._governor.pause(pause)
 

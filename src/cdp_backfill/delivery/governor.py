@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections import deque
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
@@ -14,19 +15,25 @@ START: Final = 4
 HIGHEST: Final = 128
 """Most that it finds by itself: enough for 1,000 requests a second at 128 ms each."""
 
+_DOUBLING_UP_TO: Final = 32
 _SLOWER: Final = 2.0
 _SLACK_SECONDS: Final = 0.05
 _HALVED: Final = 0.5
 _EASED: Final = 0.9
+_UNDER: Final = 0.9
+_GROWTH: Final = 0.04
+_SLOWEST: Final = 10.0
 
 
 class Governor:
     """Says when the next request may go, and how many may be under way.
 
-    Turns to send are evenly spaced, and one refusal can make all workers wait. The level of
-    concurrency doubles each round trip until the first sign of strain, then grows by one each
-    round trip; it is halved by 429, 5xx and broken connections, and eased off when answers take
-    longer than twice the quickest.
+    Turns to send are evenly spaced, and one refusal can make all workers wait. A 429 sets the pace
+    to nine tenths of what was answered in the second before, or half of what was sent if that is
+    more; from there it grows by four percent and one a second, up to the rate given. The level of
+    concurrency doubles each round trip up to 32 or the first sign of strain, then grows by one each
+    round trip as long as it is used; it is halved by 429, 5xx and broken connections, and eased off
+    when answers take longer than twice the quickest.
 
     Args:
         rate: Turns per second, or None for no limit.
@@ -43,7 +50,7 @@ class Governor:
         clock: Callable[[], float],
         sleep: Callable[[float], bool],
     ) -> None:
-        self._interval = 0.0 if rate is None else 1.0 / rate
+        self._least_interval = self._interval = 0.0 if rate is None else 1.0 / rate
         self._pinned = pinned
         self._clock = clock
         self._sleep = sleep
@@ -52,6 +59,10 @@ class Governor:
         self._level = float(pinned or START)
         self._quickest: float | None = None
         self._rising = True  # no sign of strain yet
+        self._answers: deque[float] = deque()  # times of the answers of the last second
+        self._turns = self._turns_now = 0  # in the last whole second, and in this one
+        self._second = self._next
+        self._paced = 0.0  # until then, further 429s belong to the last one
         self._settled = 0.0  # signs before this moment have been heeded
         self.paused_seconds = 0.0
         """How long the server made everyone wait, in seconds."""
@@ -72,6 +83,7 @@ class Governor:
             with self._lock:
                 mine = max(self._next, self._pause_end, self._clock())
                 self._next = mine + self._interval
+                self._count_turn(mine)
             wait = mine - self._clock()
             if wait > 0 and self._sleep(wait):
                 return False
@@ -88,13 +100,15 @@ class Governor:
                 self.paused_seconds += end - max(now, self._pause_end)
                 self._pause_end = end
 
-    def answered(self, seconds: float) -> None:
+    def answered(self, seconds: float, on_wire: int) -> None:
         """Learn from an answer that was no refusal.
 
         Args:
             seconds: How long it took.
+            on_wire: Requests that were on the wire with it, itself included.
         """
         with self._lock:
+            self._note_answer()
             if self._pinned:
                 return
             self._quickest = min(seconds, self._quickest or seconds)
@@ -102,15 +116,46 @@ class Governor:
                 # What used to be quick may never be so again.
                 self._quickest *= 1.01
                 self._back_off(_EASED)
-            else:
-                step = 1.0 if self._rising else 1.0 / self._level
+            elif 2 * on_wire >= self._level:  # what is not used need not grow
+                rising = self._rising and self._level < _DOUBLING_UP_TO
+                step = 1.0 if rising else 1.0 / self._level
                 self._level = min(float(HIGHEST), self._level + step)
 
+    def throttled(self) -> None:
+        """Learn from a 429: the pace was too much, and so was the level."""
+        with self._lock:
+            now = self._clock()
+            if now >= self._paced:
+                self._forget(now)
+                allowed = max(_SLOWEST, _UNDER * len(self._answers), _HALVED * self._turns)
+                self._interval = max(self._least_interval, 1.0 / allowed)
+                self._paced = now + 1.0
+            if not self._pinned:
+                self._back_off(_HALVED)
+
     def strained(self) -> None:
-        """Learn from a 429, a 5xx or a broken connection."""
+        """Learn from a 5xx or a broken connection."""
         with self._lock:
             if not self._pinned:
                 self._back_off(_HALVED)
+
+    def _note_answer(self) -> None:
+        now = self._clock()
+        self._answers.append(now)
+        self._forget(now)
+        if self._interval > self._least_interval:
+            rate = 1.0 / self._interval
+            rate += _GROWTH + 1.0 / rate  # a share, and one, more each second
+            self._interval = max(self._least_interval, 1.0 / rate)
+
+    def _count_turn(self, moment: float) -> None:
+        if moment >= self._second + 1.0:
+            self._turns, self._turns_now, self._second = self._turns_now, 0, moment
+        self._turns_now += 1
+
+    def _forget(self, now: float) -> None:
+        while self._answers and self._answers[0] <= now - 1.0:
+            self._answers.popleft()
 
     def _back_off(self, factor: float) -> None:
         now = self._clock()
