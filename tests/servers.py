@@ -69,6 +69,7 @@ class Server:
 
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
+            wbufsize = -1  # an answer in one piece: two would wait for each other's ACK
 
             def do_POST(self) -> None:
                 outer.handle(self)
@@ -109,6 +110,7 @@ class Server:
         handler.send_header("Content-Length", str(len(reply.body)))
         handler.end_headers()
         handler.wfile.write(reply.body)
+        handler.wfile.flush()
 
     def destination(self, **options: Any) -> Destination:
         """Where to send to reach it."""
