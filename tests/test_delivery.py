@@ -424,6 +424,14 @@ def test_a_server_that_falls_ill_is_not_hammered() -> None:
     assert reasons == {"stopped": 91, "http_503": 8}
 
 
+def test_retries_have_a_limit_in_time() -> None:
+    """After ``retry_seconds`` there is no further attempt, however many are allowed."""
+    with serving(lambda number, _: Reply(503 if number else 200)) as server:
+        report = send(server, 2, max_messages=1, max_attempts=999, retry_seconds=0.2, workers=1)
+    assert counts(report) == {"delivered": 1, "failed": 1}
+    assert 2 < len(server.seen) < 900
+
+
 def test_without_strict_mode_nothing_is_called_delivered() -> None:
     """The API answers 200 to what it drops: then 200 says nothing."""
     with serving(lambda *_: Reply()) as server:

@@ -12,6 +12,7 @@ import pytest
 
 import cdp_backfill as cdp
 from cdp_backfill import spec
+from cdp_backfill.sandbox.faults import Faults, Mischief
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -195,3 +196,89 @@ def test_the_destination_of_a_box(box: Sandbox) -> None:
     """It leads there, and its repr hides the key."""
     assert box.destination.url == box.url
     assert repr(box) == f"Sandbox(url='{box.url}')"
+
+
+# --- what it does wrong on purpose ----------------------------------------------------------------
+
+
+def test_an_answer_in_place_of_the_right_one(box: Sandbox) -> None:
+    """429 with and without Retry-After, 500 and 503; nothing is kept."""
+    box.set_faults(too_many=1.0)
+    answer = post(box, "/track", EXAMPLE)
+    assert answer.status_code == 429
+    assert "Retry-After" not in answer.headers
+    box.set_faults(too_many=1.0, retry_after=7)
+    assert post(box, "/track", EXAMPLE).headers["Retry-After"] == "7"
+    box.set_faults(failing=1.0)
+    assert {post(box, "/track", EXAMPLE).status_code for _ in range(20)} == {500, 503}
+    assert len(box.events()) == 0
+
+
+def test_broken_connections(box: Sandbox) -> None:
+    """Before the body is read nothing is kept; after it was accepted it is."""
+    for fault, kept in (("reset_before", 0), ("reset_after", 1)):
+        box.set_faults(**{fault: 1.0})
+        with pytest.raises((httpx.ReadError, httpx.RemoteProtocolError, httpx.WriteError)):
+            post(box, "/track", EXAMPLE)
+        assert len(box.events()) == kept
+    box.set_faults()
+    assert post(box, "/track", EXAMPLE).status_code == 200
+
+
+def test_a_stall(box: Sandbox) -> None:
+    """No answer comes, and whoever had enough is let go."""
+    box.set_faults(stall=1.0)
+    with pytest.raises(httpx.ReadTimeout):
+        post(box, "/track", EXAMPLE, timeout=0.2)
+    assert len(box.events()) == 0
+
+
+def test_silence(box: Sandbox) -> None:
+    """200, and nothing is kept: what the real API does with what it drops."""
+    box.set_faults(silent=1.0)
+    assert post(box, "/track", EXAMPLE).json() == {}
+    assert len(box.events()) == 0
+    assert box.requests()["reason"].tolist() == ["dropped in silence"]
+
+
+def test_refused_users(box: Sandbox) -> None:
+    """The answer names the message, and the batch is not kept."""
+    box.set_faults(refuse_users=["user_12345"])
+    body = {"batch": [EXAMPLE | {"userId": "fine"}, EXAMPLE]}
+    answer = post(box, "/batch", body)
+    assert answer.status_code == 400
+    assert answer.json()["meta"]["errors"] == ["batch[1]: userId is refused"]
+    assert len(box.events()) == 0
+
+
+def test_latency(box: Sandbox) -> None:
+    """An answer takes at least so long."""
+    box.set_faults(latency=0.1)
+    assert post(box, "/track", EXAMPLE).elapsed.total_seconds() >= 0.1
+
+
+def test_a_rate_limit() -> None:
+    """What exceeds it within a second is turned away."""
+    now = [0.0]
+    mischief = Mischief(Faults(rate_limit=3), clock=lambda: now[0])
+    assert [mischief.fate().status for _ in range(5)] == [0, 0, 0, 429, 429]
+    now[0] = 1.0
+    assert mischief.fate().status == 0
+
+
+def test_faults_are_seeded() -> None:
+    """The same seed hits the same requests."""
+    fates = [
+        [Mischief(Faults(failing=0.5, jitter=1, seed=seed)).fate() for _ in range(1)]
+        for seed in (1, 1, 2)
+    ]
+    assert fates[0] == fates[1] != fates[2]
+
+
+@pytest.mark.parametrize("faults", [{"failing": 1.5}, {"latency": -1}, {"nonsense": 1}])
+def test_faults_that_cannot_be(box: Sandbox, faults: dict[str, Any]) -> None:
+    """They are refused, and what was set stays."""
+    box.set_faults(latency=0.001)
+    with pytest.raises(cdp.DestinationError):
+        box.set_faults(**faults)
+    assert box.faults == Faults(latency=0.001)

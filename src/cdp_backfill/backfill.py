@@ -12,7 +12,6 @@ from urllib.parse import urlsplit
 import pandas as pd
 
 from cdp_backfill.census import Census
-from cdp_backfill.delivery import HIGHEST
 from cdp_backfill.destination import Destination, chosen, resolve
 from cdp_backfill.errors import BadInputError, JournalError
 from cdp_backfill.journal import Journal, read_about
@@ -228,7 +227,6 @@ def send(
         mapping=wanted,
         url=target.url,
         paths=_paths(source),
-        under_way=(target.workers or HIGHEST) * target.max_messages,
     )
     shown = make_progress(progress, table.rows)
     return Run(road, target, shown, journal=opened or None, canary=canary, again=again).report()

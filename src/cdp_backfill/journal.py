@@ -24,7 +24,6 @@ from filelock import FileLock, Timeout
 
 from cdp_backfill.errors import JournalError
 from cdp_backfill.mapping import Mapping
-from cdp_backfill.outcomes import Outcome
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -90,7 +89,6 @@ class Journal:
         mapping: The mapping of the backfill.
         url: Its address.
         paths: Files of its source, or None.
-        under_way: Rows that can be under way at a time at most.
 
     Raises:
         JournalError: It cannot be opened or written, is in use, or is another backfill's.
@@ -103,7 +101,6 @@ class Journal:
         mapping: Mapping,
         url: str,
         paths: Sequence[str] | None = None,
-        under_way: int = 0,
     ) -> None:
         self.path = path
         self._lock = _locked(path)
@@ -111,11 +108,11 @@ class Journal:
             self._database = _opened(path)
             self._begin(mapping, url, paths)
             self.lost_sight_of = self._lost_sight_of()
-            """Rows that a run which never ended may have had under way."""
+            """Rows that runs which never ended may have had under way: they may be there twice."""
             self._high, self._low = self._load()
             with self._database:
                 self._run = self._database.execute(
-                    "INSERT INTO runs (started, under_way) VALUES (?, ?)", (_now(), under_way)
+                    "INSERT INTO runs (started, under_way) VALUES (?, 0)", (_now(),)
                 ).lastrowid
         except BaseException:
             self._lock.release()
@@ -191,6 +188,15 @@ class Journal:
                 (self._run, len(data) // DIGEST_BYTES, data),
             )
 
+    def doubt(self, rows: int) -> None:
+        """Note how many rows a crash from now on would leave in doubt.
+
+        Raises:
+            sqlite3.Error: The disk is full, say.
+        """
+        with self._database:
+            self._database.execute("UPDATE runs SET under_way = ? WHERE run = ?", (rows, self._run))
+
     def close(self, counts: dict[str, int], reasons: dict[str, int]) -> None:
         """Note how the run ended, and let others use the journal.
 
@@ -207,9 +213,6 @@ class Journal:
                     "UPDATE runs SET ended = ?, counts = ?, reasons = ? WHERE run = ?",
                     (_now(), json.dumps(counts), json.dumps(reasons), self._run),
                 )
-                if not counts.get(Outcome.UNSENT):
-                    # What earlier runs lost sight of has been sent again by now.
-                    self._database.execute("UPDATE runs SET under_way = 0")
         finally:
             self.abandon()
 

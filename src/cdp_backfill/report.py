@@ -214,9 +214,9 @@ class Report:
         notes = list(self.notes)
         if self.maybe_twice:
             notes.append(
-                f"{self.maybe_twice:,} delivered rows may have arrived twice: an earlier attempt "
-                "had no answer, or an earlier run ended without a word. Their message ids are "
-                "the same both times."
+                f"Up to {self.maybe_twice:,} delivered rows may have arrived twice: an earlier "
+                "attempt had no answer, or a run with this journal ended without a word. Their "
+                "message ids are the same both times."
             )
         if self.delivered_before:
             notes.append(

@@ -46,6 +46,8 @@ class _Tally:
     packed_bytes: int = 0
     naive: int = 0
     before: int = 0
+    longest: int = 0
+    in_doubt: int = 0
 
 
 class Run:
@@ -81,7 +83,7 @@ class Run:
         self._ledger = Ledger(road.source)
         self._packer = Packer(max_messages=destination.max_messages)
         self._tally = _Tally()
-        self._courier = Courier(destination, self._settle)
+        self._courier = Courier(destination, self._settle, on_departure=self._departing)
         # Only threads that an interrupt cannot reach write to the ledger: what one of them
         # begins to write down is written down.
         self._scribe = ThreadPoolExecutor(1, thread_name_prefix="cdp-backfill-scribe")
@@ -168,6 +170,7 @@ class Run:
     def _hand_over(self, request: Request) -> None:
         self._tally.packed += 1
         self._tally.packed_bytes += request.size
+        self._tally.longest = max(self._tally.longest, len(request))
         while not self._courier.offer(request) and not self._courier.stopped:
             self._show()
 
@@ -208,6 +211,16 @@ class Run:
             page.name(rows, encoded.ids)
             owners.append(_Owner(page, rows))
         return owners
+
+    def _departing(self, on_wire: int) -> None:
+        """Note how many rows a crash could leave in doubt; called by the workers."""
+        in_doubt = on_wire * self._tally.longest
+        if self._journal is not None and in_doubt > self._tally.in_doubt:
+            self._tally.in_doubt = in_doubt
+            try:
+                self._journal.doubt(in_doubt)
+            except sqlite3.Error as error:
+                self._courier.stop(_unwritable(self._journal, error))
 
     def _settle(self, result: Result) -> None:
         """Write down a result; called by the workers, one at a time."""
@@ -260,7 +273,7 @@ class Run:
             fill=tally.packed_bytes / possible if possible else 0.0,
             seconds=time.monotonic() - self._started,
             delivered_before=tally.before,
-            maybe_twice=tally.maybe_twice + self._lost_sight_of(),
+            maybe_twice=tally.maybe_twice + (self._journal.lost_sight_of if self._journal else 0),
             interrupted=interrupted,
             max_in_flight=stats.max_in_flight,
             paused_seconds=stats.paused_seconds,
@@ -274,13 +287,6 @@ class Run:
             _save=self._ledger.save,
             _again=self._again,
         )
-
-    def _lost_sight_of(self) -> int:
-        """Rows sent now that a run which never ended may have sent before."""
-        if self._journal is None:
-            return 0
-        sent = self._ledger.counts[Outcome.DELIVERED] - self._tally.before
-        return min(self._journal.lost_sight_of, sent)
 
     @property
     def _unsent(self) -> tuple[str, str]:

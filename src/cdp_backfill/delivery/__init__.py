@@ -1,7 +1,6 @@
 """Sends requests: worker threads, retries, one rate for all, refused batches split."""
 
 from cdp_backfill.delivery.courier import Courier, Result, Stats
-from cdp_backfill.delivery.governor import HIGHEST
 from cdp_backfill.delivery.transport import HttpTransport, Transport
 
-__all__ = ["HIGHEST", "Courier", "HttpTransport", "Result", "Stats", "Transport"]
+__all__ = ["Courier", "HttpTransport", "Result", "Stats", "Transport"]

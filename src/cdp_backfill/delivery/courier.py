@@ -103,6 +103,7 @@ class Courier:
     Args:
         destination: Where to, with a key.
         on_result: Called by the workers with each result, one call at a time.
+        on_departure: Called before each request leaves with the number then on the wire.
         make_transport: Makes a connection for one worker; None for HTTP.
         clock: Seconds that only go forward.
         seed: Seeds the jitter of the waits; None for a random one.
@@ -113,12 +114,14 @@ class Courier:
         destination: Destination,
         on_result: Callable[[Result], None],
         *,
+        on_departure: Callable[[int], None] = lambda _: None,
         make_transport: Callable[[Destination], Transport] | None = None,
         clock: Callable[[], float] = time.monotonic,
         seed: int | None = None,
     ) -> None:
         self._destination = destination
         self._on_result = on_result
+        self._on_departure = on_departure
         self._make_transport = make_transport or self._http
         self._tls: ssl.SSLContext | None = None
         self._rng = random.Random(seed)  # noqa: S311  # jitter is no secret
@@ -370,6 +373,7 @@ class Courier:
             stats.in_flight += 1
             stats.max_in_flight = max(stats.max_in_flight, stats.in_flight)
             stats.level, stats.paused_seconds = governor.level, governor.paused_seconds
+            self._on_departure(stats.in_flight)
         return self._clock()
 
     def _strained(self, answer: Answer | None) -> None:

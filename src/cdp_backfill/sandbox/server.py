@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 from starlette.applications import Starlette
+from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
@@ -83,9 +84,12 @@ class _Calls:
             while (await request.receive())["type"] != "http.disconnect":
                 pass  # until whoever waits has had enough
             return _broken(client)
-        if fate.status:
-            return await _turned_away(request, fate.status, self._mischief.faults.retry_after)
-        response = await self._answer(request, silent=fate.silent)
+        try:
+            if fate.status:
+                return await _turned_away(request, fate.status, self._mischief.faults.retry_after)
+            response = await self._answer(request, silent=fate.silent)
+        except ClientDisconnect:  # whoever asked has gone
+            return Response()
         return _broken(client) if fate.reset_after else response
 
     async def _answer(self, request: Request, *, silent: bool) -> Response:
