@@ -440,6 +440,29 @@ def test_without_strict_mode_nothing_is_called_delivered() -> None:
     assert counts(report) == {"unknown": 3}
 
 
+def test_without_strict_mode_requests_go_side_by_side() -> None:
+    """An answer that says nothing still shows that key and address work."""
+    with serving(lambda *_: Reply()) as server:
+        report = send(server, 20, strict=False, max_messages=1, workers=4)
+    assert counts(report) == {"unknown": 20}
+    assert report.max_in_flight > 1
+
+
+def test_a_proxy_of_the_environment_is_not_asked_for_this_machine(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A rehearsal works behind a company's proxy."""
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
+    with serving(lambda *_: Reply()) as server:
+        assert send(server).ok
+
+
+def test_a_server_that_is_busy_at_first() -> None:
+    """Answers of 429 from the first request on are waited for as patiently as later ones."""
+    with serving(lambda number, _: Reply(429 if number < 5 else 200)) as server:
+        assert send(server).ok
+
+
 def test_many_workers_share_the_work() -> None:
     """Requests really are under way side by side."""
     together = threading.Barrier(4, timeout=20)

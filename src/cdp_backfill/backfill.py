@@ -308,14 +308,12 @@ def _journal_path(
     """Where the journal is, or None for none."""
     if isinstance(journal, str | Path):
         return Path(journal)
-    host = urlsplit(target.url)
     if journal is None:
-        here = host.hostname in ("localhost", "127.0.0.1", "::1")
-        journal = canary or (_paths(source) is not None and not here)
+        journal = canary or (_paths(source) is not None and not target.is_local)
     if not journal:
         return None
     words = Path(table.name).stem if _paths(source) is not None else "table"
-    name = re.sub(r"[^A-Za-z0-9._-]+", "-", f"{words}-{host.netloc}").strip("-")
+    name = re.sub(r"[^A-Za-z0-9._-]+", "-", f"{words}-{urlsplit(target.url).netloc}").strip("-")
     return Path(f"{name}.cdp-journal")
 
 

@@ -85,6 +85,11 @@ class Destination:
         """The address below which the calls live, without a slash at its end."""
         return (self.base_url or spec.REGIONS[self.region]).rstrip("/")
 
+    @property
+    def is_local(self) -> bool:
+        """Whether it is on this machine, as a sandbox is."""
+        return urlsplit(self.url).hostname in ("localhost", "127.0.0.1", "::1")
+
     def with_key(self) -> Destination:
         """This destination with an API key, looked up where none was given.
 

@@ -292,7 +292,6 @@ class Courier:
     def _heed(self, result: Result) -> None:
         """Stop where nothing was ever taken: then it is not the rows that are wrong."""
         if result.outcome is Outcome.DELIVERED:
-            self._proven = True
             self._refused = -1
         elif result.outcome is Outcome.REFUSED and self._refused >= 0:
             self._refused += len(result.request)
@@ -317,7 +316,7 @@ class Courier:
         body = compress(request.body())
         attempts, answer, trouble = 0, None, ""
         give_up = self._clock() + self._destination.retry_seconds
-        while attempts < self._allowed() and not self.stopped and self._governor.turn():
+        while attempts < self._allowed(answer) and not self.stopped and self._governor.turn():
             attempts += 1
             started = self._departed(transport, request, attempts, len(body), unanswered=unanswered)
             try:
@@ -338,7 +337,7 @@ class Courier:
             self._strained(answer)
             if self._clock() >= give_up:
                 break
-            if attempts < self._allowed() and self._stopping.wait(self._wait(attempts)):
+            if attempts < self._allowed(answer) and self._stopping.wait(self._wait(attempts)):
                 break
         if not attempts:
             return Result(
@@ -346,9 +345,10 @@ class Courier:
             )
         return self._spent(request, answer, trouble, attempts, unanswered=unanswered)
 
-    def _allowed(self) -> int:
+    def _allowed(self, answer: Answer | None) -> int:
         most = self._destination.max_attempts
-        return most if self._proven else min(_FIRST_ATTEMPTS, most)
+        # An address at which nobody ever answered is soon believed to be wrong.
+        return most if self._proven or answer is not None else min(_FIRST_ATTEMPTS, most)
 
     def _wait(self, attempts: int) -> float:
         with self._lock:
@@ -403,6 +403,8 @@ class Courier:
         with self._lock:
             self._barren = 0
         if found is Verdict.ACCEPTED:
+            with self._lock:
+                self._proven = True
             if self._destination.strict:
                 return Result(
                     request,

@@ -92,6 +92,8 @@ class HttpTransport:
             timeout=httpx.Timeout(destination.timeout, connect=min(10.0, destination.timeout)),
             limits=httpx.Limits(max_connections=1, max_keepalive_connections=1),
             follow_redirects=False,
+            # A proxy that the environment names does not lead to this machine.
+            trust_env=not destination.is_local,
         )
 
     def post(self, body: bytes) -> Answer:
