@@ -442,7 +442,14 @@ def test_without_strict_mode_nothing_is_called_delivered() -> None:
 
 def test_without_strict_mode_requests_go_side_by_side() -> None:
     """An answer that says nothing still shows that key and address work."""
-    with serving(lambda *_: Reply()) as server:
+    together = threading.Barrier(2, timeout=20)
+
+    def answer(number: int, seen: Seen) -> Reply:
+        if number in (1, 2) and seen.raw:
+            together.wait()
+        return Reply()
+
+    with serving(answer) as server:
         report = send(server, 20, strict=False, max_messages=1, workers=4)
     assert counts(report) == {"unknown": 20}
     assert report.max_in_flight > 1

@@ -5,23 +5,19 @@ from __future__ import annotations
 import json
 import signal
 import sys
-import tempfile
-import time
-from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
-from cdp_backfill import backfill, demo, spec
+from cdp_backfill import backfill, demo, showcase, spec
 from cdp_backfill.destination import Destination
 from cdp_backfill.errors import BackfillError, BadInputError, MappingError, StoppedError
 from cdp_backfill.faces import Face, Section
 from cdp_backfill.journal import read_about
 from cdp_backfill.mapping import Mapping, lit
-from cdp_backfill.outcomes import Outcome
-from cdp_backfill.rehearsal import Sandbox, sandbox
+from cdp_backfill.rehearsal import sandbox
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -97,68 +93,12 @@ def demo_command(
     *,
     rows: Annotated[int, typer.Option(min=1, help="Number of records.")] = demo.ROWS,
     keep: Annotated[
-        Path | None, typer.Option(help="Folder for the records and failures; else nothing stays.")
+        Path | None, typer.Option(help="Folder for the records and the report; else nothing stays.")
     ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Make records, send them to the sandbox, and check what arrived. Needs no account."""
-    with ExitStack() as stack:
-        box = stack.enter_context(sandbox())
-        folder = keep or Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        folder.mkdir(parents=True, exist_ok=True)
-        path = folder / "records.parquet"
-        say = _quiet if as_json else print
-        started = time.monotonic()
-        demo.write(path, rows)
-        say(f"Wrote {rows:,} made-up records to {path.name} in {time.monotonic() - started:.1f} s.")
-        say(f"The sandbox answers at {box.url} on this machine.\n")
-        plan = backfill.plan(path, demo.MAPPING, destination=box.destination)
-        say(f"{plan}\n")
-        report = plan.send()
-        say(f"\n{report}\n")
-        checked, agrees = _reconciled(plan.events, report, box)
-        say(checked.text())
-        if keep:
-            report.save(folder)
-            say(f"\nThe records, the report and the failures are in {folder}.")
-        if as_json:
-            events = {str(row[0]): {"sent": row[1], "stored": row[2]} for row in _events(checked)}
-            print(
-                json.dumps(
-                    {
-                        "plan": plan.to_dict(),
-                        "report": report.to_dict(),
-                        "sandbox": events,
-                        "agrees": agrees,
-                    }
-                )
-            )
-    raise typer.Exit(0 if agrees else 1)
-
-
-def _reconciled(planned: dict[str, int], report: Report, box: Sandbox) -> tuple[Face, bool]:
-    """What was planned, and what the sandbox holds, event by event."""
-    totals = box.totals()
-    rows: list[tuple[object, ...]] = []
-    stored = {
-        str(event): (int(messages), int(ids))
-        for event, messages, ids in zip(
-            totals.index, totals["messages"], totals["ids"], strict=True
-        )
-    }
-    rows.extend(
-        (event, planned.get(event, 0), *stored.get(event, (0, 0)))
-        for event in sorted({*planned, *stored})
-    )
-    delivered = report.counts[Outcome.DELIVERED]
-    agrees = all(row[1] == row[2] for row in rows) and delivered == int(totals["messages"].sum())
-    title = "The sandbox holds exactly what was delivered" if agrees else "THE SANDBOX DISAGREES"
-    header = ("event", "to send", "stored", "distinct ids")
-    return Face(title, [Section("Per event", header, rows)]), agrees
-
-
-def _events(face: Face) -> list[tuple[object, ...]]:
-    return face.sections[0].rows
+    _run(lambda: 0 if showcase.run(rows, keep, as_json=as_json) else 1, as_json=as_json)
 
 
 @app.command("plan")
@@ -506,10 +446,6 @@ def _run(work: Callable[[], int], *, as_json: bool = False) -> NoReturn:
 
 def _aside(text: str) -> None:
     print(text, file=sys.stderr)
-
-
-def _quiet(_: str) -> None:
-    pass
 
 
 def main() -> None:

@@ -22,8 +22,7 @@ import pyarrow.ipc
 import pyarrow.parquet as pq
 
 from cdp_backfill.errors import AccountingError
-from cdp_backfill.messages import FAILURE_COLUMNS
-from cdp_backfill.outcomes import OUTCOMES, Outcome
+from cdp_backfill.outcomes import FAILURE_COLUMNS, OUTCOMES, Outcome
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

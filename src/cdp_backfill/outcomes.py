@@ -78,3 +78,15 @@ PROBLEMS: Final[dict[str, str]] = {
     "recent": "Younger than 72 hours; recent='send' sends such rows.",
 }
 """Codes of what is found wrong here, with what to do about each."""
+
+FAILURE_COLUMNS: Final = (
+    "cdp_outcome",
+    "cdp_code",
+    "cdp_reason",
+    "cdp_status",
+    "cdp_attempts",
+    "cdp_message_id",
+    "cdp_source",
+    "cdp_row",
+)
+"""What a report adds to the columns of a failed row; never sent, so that it can be sent again."""

@@ -14,21 +14,10 @@ from cdp_backfill.mapping import Lit, Mapping, did_you_mean
 from cdp_backfill.messages.text import can_be_text, is_bytes
 from cdp_backfill.messages.times import is_number, is_time_like
 from cdp_backfill.messages.values import why_not_json
+from cdp_backfill.outcomes import FAILURE_COLUMNS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-FAILURE_COLUMNS: Final = (
-    "cdp_outcome",
-    "cdp_code",
-    "cdp_reason",
-    "cdp_status",
-    "cdp_attempts",
-    "cdp_message_id",
-    "cdp_source",
-    "cdp_row",
-)
-"""What a report adds to the columns of a failed row; never sent, so that it can be sent again."""
 
 _UNNAMED_INDEX: Final = re.compile(r"__index_level_\d+__")  # as pandas writes it to parquet
 
