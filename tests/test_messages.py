@@ -7,6 +7,7 @@ from datetime import UTC, date, datetime, timedelta
 from datetime import time as clock
 from decimal import Decimal
 from typing import Any
+from uuid import UUID
 
 import pyarrow as pa
 import pytest
@@ -227,6 +228,8 @@ def test_device_type_is_android_or_ios() -> None:
         (pa.array([b"text", None]), ["text", None]),
         (pa.array([b"ab"], pa.binary(2)), ["ab"]),
         (pa.array(["x", "y", "x"]).dictionary_encode(), ["x", "y", "x"]),
+        (pa.array([UUID(int=5), None]), ["00000000-0000-0000-0000-000000000005", None]),
+        (pa.array([UUID(int=4), UUID(int=5)])[1:], ["00000000-0000-0000-0000-000000000005"]),
         (pa.array([[1, None, 2], [], None]), [[1, None, 2], [], None]),
         (pa.array([[1.0, 2.5]], pa.list_(pa.float64(), 2)), [[1.0, 2.5]]),
         (pa.array([[["a"], []], None]), [[["a"], []], None]),

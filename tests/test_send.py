@@ -155,6 +155,32 @@ def test_every_kind_of_table_gives_the_same_ids(box: Sandbox, make: Any) -> None
     assert box.events()["messageId"].tolist() == expected
 
 
+@pytest.mark.parametrize("make", [pa.Table.from_pandas, pl.from_pandas, lambda f: f])
+def test_failures_of_every_kind_of_table(box: Sandbox, make: Any) -> None:
+    """Skipped, invalid and good rows side by side, with text, lists, structs and categories."""
+    frame = opens(
+        6,
+        uid=["a", None, "c", "d", None, "f"],
+        ev=pd.Categorical(["o", "o", "x", "o", "x", "o"]),
+        tags=[["a"], ["b", "c"], None, [], ["d"], None],
+        deep=[{"k": ["v"]}, None, {"k": None}, {"k": []}, None, {"k": ["w"]}],
+    )
+    mapping = cdp.Mapping(
+        user_id="uid",
+        timestamp="ts",
+        event="ev",
+        events={"o": "Application Opened"},
+        other_events="skip",
+    )
+    report = send(make(frame), box, mapping)
+    assert counts(report) == {"delivered": 3, "invalid": 1, "skipped": 2}
+    (failed,) = report.failures.to_dict("records")
+    assert (failed["ev"], list(failed["tags"]), failed["cdp_row"]) == ("o", ["b", "c"], 1)
+    stored = [properties or {} for properties in box.events()["properties"]]
+    assert [found.get("tags") for found in stored] == [["a"], [], None]
+    assert [found.get("deep") for found in stored] == [{"k": ["v"]}, {"k": []}, {"k": ["w"]}]
+
+
 def test_rows_that_cannot_be_sent_at_all(box: Sandbox) -> None:
     """An honest report, and no request."""
     report = send(opens(3, uid=[None, "", " "]), box)
@@ -354,6 +380,15 @@ def test_a_table_that_changes_while_it_is_read(
     assert "changed while it was being read" in str(got.value)
     assert sum(got.value.report.counts.values()) == 10
     assert got.value.report.counts["unsent"] == 10 - got.value.report.counts["delivered"]
+
+
+def test_no_thread_stays_behind(box: Sandbox) -> None:
+    """Neither after a run that ends well nor after one that does not."""
+    before = threading.active_count()
+    send(opens(3), box)
+    with pytest.raises(cdp.RecentRowsError):
+        send(pa.Table.from_pandas(recent_rows()).to_reader(), box, now=NOW)
+    assert threading.active_count() == before
 
 
 # --- interrupts -----------------------------------------------------------------------------------

@@ -139,6 +139,32 @@ def test_anything_with_an_arrow_stream(table: Any) -> None:
     assert [row["x"] for row in read(source, ["x"])] == list(range(20_000))
 
 
+@pytest.mark.parametrize(
+    "array",
+    [
+        pa.array(["a", None, "c"], pa.string_view()),
+        pa.array([b"a", None, b"c"], pa.binary_view()),
+        pa.array(["a", None, "a"], pa.string_view()).dictionary_encode(),
+        pa.array([["a"], None, [None, "b"]], pa.list_(pa.string_view())),
+        pa.array([[1.5], None, []], pa.list_view(pa.float64())),
+        pa.array([["a"], None, ["b", "c"]], pa.large_list_view(pa.string_view())),
+        pa.array([["a", "b"], None, ["c", "d"]], pa.list_(pa.string_view(), 2)),
+        pa.array([{"k": "a", "n": ["x"]}, None, {"k": None, "n": None}],
+                 pa.struct([("k", pa.string_view()), ("n", pa.list_(pa.string_view()))])),
+        pa.array([[("k", "a")], None, []], pa.map_(pa.string_view(), pa.string_view())),
+    ],
+)  # fmt: skip
+def test_views_of_every_kind(array: Any) -> None:
+    """What polars hands over can be worked with, also in slices of a table."""
+    table = pa.table({"x": array})
+    for part in (table, table.slice(1), table.slice(1, 1)):
+        source = open_source(part)
+        assert [row["x"] for row in read(source)] == part["x"].to_pylist()
+        (chunk,) = source.chunks(["x"])
+        assert chunk.batch.schema == source.schema
+        chunk.batch.take(pa.array([0])).validate(full=True)
+
+
 def test_a_reader_can_be_read_once() -> None:
     """A spent stream is an error, not an empty table."""
     source = open_source(TABLE.to_reader())

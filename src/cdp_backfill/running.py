@@ -93,6 +93,7 @@ class Run:
         try:
             return self._report()
         finally:
+            self._scribe.shutdown(wait=False)
             if self._journal is not None:
                 self._journal.abandon()
 

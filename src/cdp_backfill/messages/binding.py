@@ -161,7 +161,7 @@ class _Checker:
         known = list(self._schema.names)
         for name in names:
             if name not in known:
-                shown = ", ".join(repr(column) for column in known[:12])
+                shown = ", ".join(repr(column) for column in known[:12]) or "no columns"
                 more = f" and {len(known) - 12} more" if len(known) > 12 else ""  # noqa: PLR2004
                 raise MappingError(
                     f"There is no column {name!r}.{did_you_mean(name, known)} "
@@ -174,7 +174,9 @@ class _Checker:
             kind = self._schema.field(source).type
             while pa.types.is_dictionary(kind) or pa.types.is_run_end_encoded(kind):
                 kind = kind.value_type
-            return kind.storage_type if isinstance(kind, pa.BaseExtensionType) else kind
+            if isinstance(kind, pa.BaseExtensionType):
+                return pa.string() if kind.extension_name == "arrow.uuid" else kind.storage_type
+            return kind
         try:
             return pa.array([source.value]).type
         except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError) as error:

@@ -23,7 +23,8 @@ def decoded(array: Any) -> Any:
     """The array with dictionaries, run ends, views and extension types undone."""
     kind = array.type
     if isinstance(kind, pa.BaseExtensionType):
-        return decoded(array.storage)
+        is_uuid = kind.extension_name == "arrow.uuid"
+        return _uuid_text(array.storage) if is_uuid else decoded(array.storage)
     if pa.types.is_dictionary(kind):
         return decoded(array.dictionary_decode())
     if pa.types.is_run_end_encoded(kind):
@@ -33,6 +34,18 @@ def decoded(array: Any) -> Any:
     if pa.types.is_binary_view(kind):
         return array.cast(pa.binary())
     return array
+
+
+def _uuid_text(storage: Any) -> Any:
+    """The 16 bytes of UUIDs as text, such as ``6e86c18b-3fe8-4a1f-bcda-426a8b8feed3``."""
+    size = len(storage)
+    data = storage.buffers()[1][16 * storage.offset : 16 * (storage.offset + size)]
+    digits = pa.py_buffer(data.to_pybytes().hex().encode())
+    ends = pa.py_buffer(np.arange(0, 32 * size + 1, 32, dtype=np.int32))
+    text = pa.Array.from_buffers(pa.string(), size, [None, ends, digits])
+    bounds = ((0, 8), (8, 12), (12, 16), (16, 20), (20, 32))
+    parts = [pc.utf8_slice_codeunits(text, start, stop) for start, stop in bounds]
+    return pc.if_else(pc.is_valid(storage), pc.binary_join_element_wise(*parts, "-"), None)
 
 
 def is_bytes(kind: Any) -> bool:

@@ -25,6 +25,8 @@ def why_not_json(kind: Any) -> str | None:
     types = pa.types
     if isinstance(kind, pa.BaseExtensionType):
         return why_not_json(kind.storage_type)
+    if types.is_decimal(kind) and kind.scale < 0:
+        return f"decimals with a negative scale ({kind}) cannot be written exactly"
     if types.is_union(kind) or types.is_interval(kind):
         return f"JSON has nothing for the type {kind}"
     if types.is_dictionary(kind) or types.is_run_end_encoded(kind):

@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from cdp_backfill.errors import SourceError
 from cdp_backfill.sources.chunks import CHUNK_BYTES, CHUNK_ROWS, Chunk, check_names, slices
+from cdp_backfill.sources.views import viewless, viewless_type
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -85,10 +86,15 @@ class _Reader:
         if self._words:
             return _surrogates_kept([_word(cell) for cell in part])
         try:
-            array = pa.array(part, type=self.kind, from_pandas=True)
+            if isinstance(part.dtype, pd.ArrowDtype):
+                array = part.array.__arrow_array__()
+            else:
+                array = pa.array(part, type=self.kind, from_pandas=True)
         except UnicodeEncodeError:
             return _surrogates_kept(list(part))
-        return array.combine_chunks() if isinstance(array, pa.ChunkedArray) else array
+        chunks = array.chunks if isinstance(array, pa.ChunkedArray) else [array]
+        parts = [viewless(chunk) for chunk in chunks] or [pa.array([], self.kind)]
+        return pa.concat_arrays(parts) if len(parts) > 1 else parts[0]
 
 
 def _reader(name: str, column: pd.Series[Any]) -> _Reader:
@@ -97,7 +103,7 @@ def _reader(name: str, column: pd.Series[Any]) -> _Reader:
             kind = pa.array(column.iloc[:0], from_pandas=True).type
             if isinstance(kind, pa.BaseExtensionType):  # periods and intervals
                 raise pa.ArrowNotImplementedError(str(kind))  # noqa: TRY301
-            return _Reader(kind)
+            return _Reader(viewless_type(kind))
         return _object_reader(name, column)
     except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError) as error:
         raise SourceError(

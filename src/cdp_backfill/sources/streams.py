@@ -8,6 +8,7 @@ import pyarrow as pa
 
 from cdp_backfill.errors import SourceError
 from cdp_backfill.sources.chunks import Chunk, check_names, slices
+from cdp_backfill.sources.views import viewless, viewless_type
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -36,8 +37,9 @@ class StreamSource:
         )
         self._table = table
         self._reader: Any = self._open()
-        self.schema = self._reader.schema
-        check_names(self.schema.names, self.name)
+        given = self._reader.schema
+        check_names(given.names, self.name)
+        self.schema = pa.schema([(item.name, viewless_type(item.type)) for item in given])
         self.rows: int | None = None
         if self.replayable and hasattr(table, "__len__"):
             self.rows = len(table)
@@ -67,7 +69,8 @@ class StreamSource:
         for batch in reader:
             stop = position + batch.num_rows
             if stop > start:
-                chosen = batch.select(wanted)
+                arrays = [viewless(batch.column(name)) for name in wanted]
+                chosen = pa.RecordBatch.from_arrays(arrays, wanted)
                 if position < start:
                     chosen, position = chosen.slice(start - position), start
                 for first, piece in slices(chosen):

@@ -1,0 +1,70 @@
+"""View types, which polars and others hand over, as the older types that Arrow can work with."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+
+def viewless_type(kind: Any) -> Any:
+    """The type without views, however deep they are."""
+    types = pa.types
+    if types.is_string_view(kind):
+        return pa.large_string()
+    if types.is_binary_view(kind):
+        return pa.large_binary()
+    if types.is_dictionary(kind):
+        return pa.dictionary(kind.index_type, viewless_type(kind.value_type))
+    if types.is_list(kind) or types.is_list_view(kind):
+        return pa.list_(viewless_type(kind.value_type))
+    if types.is_large_list(kind) or types.is_large_list_view(kind):
+        return pa.large_list(viewless_type(kind.value_type))
+    if types.is_fixed_size_list(kind):
+        return pa.list_(viewless_type(kind.value_type), kind.list_size)
+    if types.is_struct(kind):
+        return pa.struct([pa.field(item.name, viewless_type(item.type)) for item in kind])
+    if types.is_map(kind):
+        return pa.map_(viewless_type(kind.key_type), viewless_type(kind.item_type))
+    return kind
+
+
+def viewless(array: Any) -> Any:
+    """The array without views, however deep they are."""
+    kind, types = array.type, pa.types
+    if _same(kind):
+        return array
+    if types.is_string_view(kind) or types.is_binary_view(kind):
+        return array.cast(viewless_type(kind))
+    if types.is_dictionary(kind):
+        return pa.DictionaryArray.from_arrays(array.indices, viewless(array.dictionary))
+    if types.is_list_view(kind) or types.is_large_list_view(kind):
+        large = types.is_large_list_view(kind)
+        lengths = pc.list_value_length(array).fill_null(0).to_numpy(zero_copy_only=False)
+        ends = np.concatenate([[0], np.cumsum(lengths)]).astype("i8" if large else "i4")
+        listed = pa.LargeListArray if large else pa.ListArray
+        values = viewless(array.flatten())
+        return listed.from_arrays(pa.array(ends), values, mask=pc.is_null(array))
+    if types.is_list(kind) or types.is_large_list(kind):
+        make = pa.ListArray if types.is_list(kind) else pa.LargeListArray
+        offsets = pa.array(array.offsets.to_numpy())
+        return make.from_arrays(offsets, viewless(array.values), mask=pc.is_null(array))
+    if types.is_fixed_size_list(kind):
+        start = array.offset * kind.list_size
+        values = array.values.slice(start, len(array) * kind.list_size)
+        return pa.FixedSizeListArray.from_arrays(
+            viewless(values), kind.list_size, mask=pc.is_null(array)
+        )
+    if types.is_map(kind):
+        offsets = pa.array(array.offsets.to_numpy())
+        made = pa.MapArray.from_arrays(offsets, viewless(array.keys), viewless(array.items))
+        return pc.if_else(pc.is_valid(array), made, None)
+    children = [viewless(array.field(number)) for number in range(kind.num_fields)]
+    names = [item.name for item in kind]
+    return pa.StructArray.from_arrays(children, names, mask=pc.is_null(array))
+
+
+def _same(kind: Any) -> bool:
+    return bool(viewless_type(kind).equals(kind))
