@@ -11,6 +11,7 @@ import threading
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
+import duckdb
 import numpy as np
 import pandas as pd
 import polars as pl
@@ -179,6 +180,25 @@ def test_failures_of_every_kind_of_table(box: Sandbox, make: Any) -> None:
     stored = [properties or {} for properties in box.events()["properties"]]
     assert [found.get("tags") for found in stored] == [["a"], [], None]
     assert [found.get("deep") for found in stored] == [{"k": ["v"]}, {"k": []}, {"k": ["w"]}]
+
+
+def test_a_duckdb_relation(box: Sandbox) -> None:
+    """A query is streamed, planned, looked at and sent, with its own types."""
+    with duckdb.connect() as connection:
+        relation = connection.sql(
+            "SELECT 'u' || i AS uid, TIMESTAMP '2023-01-01' + i * INTERVAL 1 SECOND AS ts, "
+            "i::DECIMAL(10, 2) AS price, uuid() AS token, ['a', NULL] AS tags, {'k': i} AS deep "
+            "FROM range(20000) AS t(i)"
+        )
+        plan = cdp.plan(relation, OPENED, destination=box.destination)
+        assert plan.to_send == plan.rows == 20_000
+        report = send(relation, box)
+        again = connection.execute("SELECT 41 + 1").fetchone()
+    assert report.ok
+    assert again == (42,)
+    first = box.events().sort_values("timestamp")["properties"].iloc[7]
+    assert (first["price"], first["tags"], first["deep"]) == (7, ["a", None], {"k": 7})
+    assert len(first["token"]) == 36
 
 
 def test_rows_that_cannot_be_sent_at_all(box: Sandbox) -> None:

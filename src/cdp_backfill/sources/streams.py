@@ -35,14 +35,15 @@ class StreamSource:
         self.replayable = not any(
             hasattr(table, name) for name in ("__next__", "read_next_batch", "read_next")
         )
+        # Counted before the stream is open: DuckDB does one thing at a time.
+        self.rows: int | None = None
+        if self.replayable and hasattr(table, "__len__"):
+            self.rows = len(table)
         self._table = table
         self._reader: Any = self._open()
         given = self._reader.schema
         check_names(given.names, self.name)
         self.schema = pa.schema([(item.name, viewless_type(item.type)) for item in given])
-        self.rows: int | None = None
-        if self.replayable and hasattr(table, "__len__"):
-            self.rows = len(table)
 
     def _open(self) -> Any:
         try:
@@ -66,16 +67,17 @@ class StreamSource:
         # With no column at all, one is read all the same: it carries the number of rows.
         wanted = list(columns) or list(self.schema.names[:1])
         position = 0
-        for batch in reader:
-            stop = position + batch.num_rows
-            if stop > start:
-                arrays = [viewless(batch.column(name)) for name in wanted]
-                chosen = pa.RecordBatch.from_arrays(arrays, wanted)
-                if position < start:
-                    chosen, position = chosen.slice(start - position), start
-                for first, piece in slices(chosen):
-                    yield Chunk(piece, position + first, None, position + first)
-            position = stop
+        with reader:  # closed even if nobody reads to the end
+            for batch in reader:
+                stop = position + batch.num_rows
+                if stop > start:
+                    arrays = [viewless(batch.column(name)) for name in wanted]
+                    chosen = pa.RecordBatch.from_arrays(arrays, wanted)
+                    if position < start:
+                        chosen, position = chosen.slice(start - position), start
+                    for first, piece in slices(chosen):
+                        yield Chunk(piece, position + first, None, position + first)
+                position = stop
 
     def original(self, rows: npt.NDArray[Any]) -> pd.DataFrame:
         """Not possible for a stream: its rows are kept when they fail."""
