@@ -11,7 +11,7 @@ _WIDTH: Final = 80
 
 _STYLE: Final = (
     "<style>.cdp{font:13px/1.5 system-ui,sans-serif;max-width:60em}"
-    ".cdp h4{margin:.2em 0}.cdp table{border-collapse:collapse;margin:.4em 0 .8em}"
+    ".cdp h4{margin:.2em 0}.cdp table{font:inherit;border-collapse:collapse;margin:.4em 0 .8em}"
     ".cdp td,.cdp th{padding:.15em .8em .15em 0;text-align:left;vertical-align:top;"
     "border-bottom:1px solid color-mix(in srgb,currentColor 18%,transparent);background:none}"
     ".cdp td.n,.cdp th.n{text-align:right;font-variant-numeric:tabular-nums}"
