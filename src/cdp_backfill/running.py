@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import sqlite3
+import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from cdp_backfill import spec
 from cdp_backfill.delivery import Courier, Result
@@ -29,6 +30,9 @@ if TYPE_CHECKING:
     from cdp_backfill.journal import Journal
     from cdp_backfill.preparing import Prepared
     from cdp_backfill.sources import Chunk
+
+
+_TICK: Final = 0.2
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -79,6 +83,7 @@ class Run:
         self._destination = destination
         self._progress = progress
         self._started = time.monotonic()
+        self._interrupts = 0
         self._timeline = Timeline()
         self._ledger = Ledger(road.source)
         self._packer = Packer(max_messages=destination.max_messages)
@@ -93,38 +98,61 @@ class Run:
         try:
             return self._report()
         finally:
-            self._scribe.shutdown(wait=False)
+            self._scribe.shutdown()
             if self._journal is not None:
                 self._journal.abandon()
 
     def _report(self) -> Report:
-        interrupted, trouble = False, None
-        with self._courier:
-            try:
-                self._carry()
-            except KeyboardInterrupt:
-                interrupted = True
-                self._wind_down()
-            except BadInputError as error:  # a file that cannot be read to its end, say
-                trouble = StoppedError(f"Reading stopped: {error}")
-                trouble.__cause__ = error
-                self._courier.stop()
-                self._wait()
-            except RecentRowsError as error:
-                trouble = error
-                self._courier.stop()
-                self._wait()
-        with self._scribe:
-            self._scribe.submit(self._close).result()
+        trouble: StoppedError | None = None
+        try:
+            self._carry()
+        except KeyboardInterrupt:
+            self._interrupts = 1
+        except BadInputError as error:  # a file that cannot be read to its end, say
+            trouble = StoppedError(f"Reading stopped: {error}")
+            trouble.__cause__ = error
+        except RecentRowsError as error:
+            trouble = error
+        except BaseException:  # a bug: what is under way is not waited for
+            self._courier.cancel()
+            self._courier.finish()
+            raise
+        if trouble is not None or self._interrupts:
+            self._aside(self._courier.stop)
+        self._patiently(self._scribe.submit(self._end))
         self._show()
         self._progress.close()
-        report = self._written(interrupted=interrupted)
+        report = self._written()
         ended = self._courier.error or trouble
         if isinstance(ended, StoppedError):
             ended.report = report
         if ended is not None:
             raise ended
         return report
+
+    def _end(self) -> None:
+        """Wait for what is under way, and close the accounts."""
+        self._courier.finish()
+        self._close()
+
+    def _patiently(self, ending: Future[None]) -> None:
+        """Wait for the end: an interrupt stops further attempts, a second one all waiting."""
+        while True:
+            try:
+                while not ending.done():
+                    wait([ending], timeout=_TICK)
+                    self._show()
+                return ending.result()
+            except KeyboardInterrupt:
+                self._interrupts += 1
+                self._aside(self._courier.stop if self._interrupts == 1 else self._courier.cancel)
+
+    @staticmethod
+    def _aside(action: Callable[[], None]) -> None:
+        """Do it on another thread, where a further interrupt cannot come in between."""
+        thread = threading.Thread(target=action, name="cdp-backfill-aside", daemon=True)
+        thread.start()
+        thread.join()
 
     def _close(self) -> None:
         """Settle what is left; note in the journal how it ended."""
@@ -178,14 +206,6 @@ class Run:
     def _wait(self) -> None:
         while not self._courier.done():
             self._show()
-
-    def _wind_down(self) -> None:
-        """After an interrupt: let what is under way finish, unless there is a second one."""
-        self._courier.stop()
-        try:
-            self._wait()
-        except KeyboardInterrupt:
-            self._courier.cancel()
 
     def _open(self, chunk: Chunk, prepared: Prepared) -> list[_Owner]:
         """Begin to account for a chunk, with the rows that will not be sent."""
@@ -261,7 +281,7 @@ class Run:
         self._timeline.add(snapshot)
         self._progress.update(snapshot)
 
-    def _written(self, *, interrupted: bool) -> Report:
+    def _written(self) -> Report:
         stats, tally = self._courier.stats, self._tally
         possible = tally.packed * spec.MAX_REQUEST_BYTES
         return Report(
@@ -275,7 +295,7 @@ class Run:
             seconds=time.monotonic() - self._started,
             delivered_before=tally.before,
             maybe_twice=tally.maybe_twice + (self._journal.lost_sight_of if self._journal else 0),
-            interrupted=interrupted,
+            interrupted=self._interrupts > 0,
             max_in_flight=stats.max_in_flight,
             paused_seconds=stats.paused_seconds,
             timeline=tuple(self._timeline.snapshots),

@@ -6,7 +6,7 @@ import random
 import threading
 import time
 from collections import deque
-from typing import TYPE_CHECKING, Final, Self
+from typing import TYPE_CHECKING, Final
 
 from cdp_backfill.delivery import retry
 from cdp_backfill.delivery.governor import Governor
@@ -100,14 +100,6 @@ class Courier:
         self.error: BaseException | None = None
         """Why the courier stopped by itself, or None."""
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        if kind is not None:
-            self.cancel()
-        self.finish()
-
     def offer(self, request: Request, timeout: float = _TICK) -> bool:
         """Hand a request over.
 
@@ -156,6 +148,8 @@ class Courier:
         """Stop, and wait no longer for the requests under way: they may have been taken."""
         self.stop()
         with self._lock:
+            if self._abandoned:
+                return
             self._abandoned = True  # what still comes back is too late to count
             for request, attempts, _ in self._under_way.values():
                 reason = "the run was cancelled while this was under way; it may have been taken"
