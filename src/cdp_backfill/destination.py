@@ -104,6 +104,8 @@ class Destination:
         return replace(self, api_key=_find_key())
 
     def __repr__(self) -> str:
+        if self.base_url is not None:
+            return f"Destination(url={self.url!r})"
         return f"Destination(region={self.region!r}, url={self.url!r})"
 
 
