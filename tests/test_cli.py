@@ -92,6 +92,13 @@ def test_plan_with_options_for_everything(path: Path, tmp_path: Path) -> None:
     assert again.exit_code == 0
     assert "10 of 10 rows" in again.output
     assert "always 'gold'" in again.output
+    back = run("plan", path, "--mapping", toml, "--other-events", "invalid", "--json", key=None)
+    assert "other_events" not in json.loads(back.stdout)["mapping"]
+
+
+def test_version() -> None:
+    """It can be asked for."""
+    assert re.fullmatch(r"cdp-backfill \d+\.\d+\.\d+\n", run("--version").output)
 
 
 @pytest.mark.parametrize(
@@ -106,6 +113,7 @@ def test_plan_with_options_for_everything(path: Path, tmp_path: Path) -> None:
         (["plan", "PATH"], "MappingError: The mapping names no event"),
         (["send"], "Missing argument"),
         (["send", "PATH", "--nonsense"], "No such option"),
+        (["plan", "PATH", *ARGUMENTS, "--save-mapping", "/no/where"], "cannot be written"),
     ],
 )
 def test_bad_use_is_exit_code_2(path: Path, arguments: list[str], words: str) -> None:
@@ -126,15 +134,16 @@ def test_no_key_and_nobody_to_ask(path: Path) -> None:
         check=False,
     )
     assert done.returncode == 2
-    assert "set $CUSTOMERIO_CDP_API_KEY" in done.stderr
+    assert "Set $CUSTOMERIO_CDP_API_KEY" in done.stderr
 
 
 def test_a_wrong_key_is_exit_code_1_with_the_report(box: Sandbox, path: Path) -> None:
     """The run began: the report is shown, and then the error."""
     result = run("send", path, *ARGUMENTS, "--base-url", box.url, "--json", key="wrong-key")
     assert result.exit_code == 1
-    first = json.loads(result.stdout.splitlines()[0])
-    assert first["counts"]["unsent"] == 9
+    report = json.loads(result.stdout)
+    assert report["counts"]["unsent"] == 9
+    assert report["error"] == "AuthenticationError"
     assert "AuthenticationError" in result.stderr
     assert "wrong-key" not in result.output + result.stderr
 

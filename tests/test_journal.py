@@ -298,6 +298,8 @@ def test_retry_sends_what_is_worth_it(box: Sandbox, tmp_path: Path) -> None:
     assert again.counts["delivered"] == again.rows == 9
     assert report.retry().delivered_before == 9
     assert report.retry("invalid").counts["invalid"] == 1
+    with pytest.raises(cdp.BadInputError, match="nothing is worth sending again"):
+        report.retry("held")
     with pytest.raises(cdp.BadInputError, match="no outcome 'lost'"):
         report.retry("lost")
 

@@ -117,6 +117,44 @@ def test_failures_can_be_repaired_and_sent_again(box: Sandbox) -> None:
     assert still_bad.columns.tolist() == failures.columns.tolist()
 
 
+def test_a_rehearsal_does_not_go_on_to_an_account(
+    box: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Failures sent again without a destination must not end up somewhere else."""
+    monkeypatch.setenv("CUSTOMERIO_CDP_API_KEY", "a-real-key")
+    failures = send(opens(2, uid=[None, "b"]), box).failures
+    with pytest.raises(cdp.DestinationError, match=f"were sent to {box.url} before"):
+        failures.assign(uid="a").cdp.send(progress=False)
+    cdp.configure(box.api_key, base_url=box.url)
+    assert failures.assign(uid="a").cdp.send(progress=False).ok
+
+
+def test_a_wrong_unit_is_said_aloud(box: Sandbox) -> None:
+    """Milliseconds read as microseconds are of 1970, when there were no apps."""
+    frame = opens(2, ts=[1_705_314_600_000, 1_705_314_601_000])
+    for unit, wrong in (("us", True), ("ms", False)):
+        plan = frame.cdp.plan(OPENED, timestamp_unit=unit, destination=box.destination)
+        for shown in (plan, plan.send(progress=False)):
+            assert ("The earliest time is of 1970" in str(shown)) is wrong
+
+
+def test_a_key_of_events_that_never_occurs(box: Sandbox) -> None:
+    """A typing error in a key is said aloud, even if all rows are skipped for it."""
+    frame = opens(3, ev=["_open", "_open", "other"])
+    options: dict[str, Any] = {
+        "user_id": "uid",
+        "timestamp": "ts",
+        "event": "ev",
+        "events": {"open": "Application Opened"},
+        "other_events": "skip",
+    }
+    plan = frame.cdp.plan(**options, destination=box.destination)
+    report = plan.send(progress=False)
+    assert str(report).startswith("Backfill: nothing to send, all 3 rows are skipped")
+    for shown in (plan, report):
+        assert "'open' is in no row of column 'ev'" in " ".join(str(shown).split())
+
+
 def test_failures_can_be_saved_as_parquet(box: Sandbox, tmp_path: Path) -> None:
     """They go through a file and can be sent from there."""
     failures = send(opens(2, uid=[None, "b"]), box).failures
@@ -338,6 +376,24 @@ def test_a_wrong_destination(arguments: dict[str, Any], error: Any, words: str) 
     with pytest.raises(error, match=words) as got:
         cdp.Destination(**arguments)
     assert "abc" not in str(got.value)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"destination": "http://x/v1"}, "destination must be a Destination.*this is a str"),
+        ({"mapping": {"user_id": "uid"}}, "mapping must be a Mapping.*this is a dict"),
+        ({"event": "Application Opened"}, r"write lit\('Application Opened'\)"),
+    ],
+)
+def test_an_argument_of_the_wrong_type(arguments: dict[str, Any], words: str) -> None:
+    """It says what was expected instead."""
+    given: dict[str, Any] = {
+        "mapping": OPENED,
+        "destination": cdp.Destination(api_key="k"),
+    } | arguments
+    with pytest.raises(cdp.BadInputError, match=words):
+        cdp.send(opens(1), **given)
 
 
 @pytest.mark.parametrize("option", [{"recent": "maybe"}, {"context_scope": "all"}])

@@ -13,14 +13,14 @@ import pandas as pd
 
 from cdp_backfill.census import Census
 from cdp_backfill.destination import Destination, chosen, resolve
-from cdp_backfill.errors import BadInputError, JournalError
+from cdp_backfill.errors import BadInputError, DestinationError, JournalError, MappingError
 from cdp_backfill.journal import Journal, read_about
 from cdp_backfill.mapping import Field, Mapping, OtherEvents, Rest, TimestampUnit, Tree
 from cdp_backfill.outcomes import Outcome
 from cdp_backfill.packing import Packer
 from cdp_backfill.plan import Plan, as_moment
 from cdp_backfill.progress import Progress, make_progress
-from cdp_backfill.report import MAPPING_ATTRIBUTE, Report
+from cdp_backfill.report import MAPPING_ATTRIBUTE, URL_ATTRIBUTE, Report
 from cdp_backfill.road import SKIPPED, Recent, Road, in_words, notes, type_in_words
 from cdp_backfill.running import Run
 from cdp_backfill.sources import Source, open_source
@@ -110,8 +110,8 @@ def plan(
             (".".join(path), source, schema[source] if isinstance(source, str) else "constant")
             for path, source in road.binding.leaves()
         ],
-        first=as_moment(census.first),
-        last=as_moment(census.last),
+        first=None if census.first is None else as_moment(census.first),
+        last=None if census.last is None else as_moment(census.last),
         recent=census.recent,
         recent_people=census.recent_people.count,
         people=census.people.count,
@@ -122,7 +122,7 @@ def plan(
         requests=census.requests,
         fill=census.fill,
         seconds=None if given.rate_limit is None else census.requests / given.rate_limit,
-        notes=notes(wanted, census.naive),
+        notes=notes(wanted, census.naive, census.event_keys, census.first),
         url=given.url,
         _send=send_it,
     )
@@ -205,6 +205,7 @@ def send(
     road = Road(table, wanted, recent=recent, context_scope=context_scope, now=now)
     if canary is not None and (not isinstance(canary, int) or canary < 1):
         raise BadInputError("canary must be a number of rows, from 1 on.")
+    _check_address(source, destination)
     target = resolve(destination)
     path = _journal_path(journal, source, table, target, canary=canary is not None)
     if recent == "raise" and table.replayable:
@@ -283,6 +284,17 @@ def resume(
         context_scope=context_scope,
         now=now,
     )
+
+
+def _check_address(source: Any, destination: Destination | None) -> None:
+    """Refuse to send rows of a rehearsal to an account because nobody said where to."""
+    before = source.attrs.get(URL_ATTRIBUTE) if isinstance(source, pd.DataFrame) else None
+    now = chosen(destination).url
+    if destination is None and before not in (None, now):
+        raise DestinationError(
+            f"These rows were sent to {before} before, and would go to {now} now. Give the "
+            "destination, as in .cdp.send(destination=...), or configure() it."
+        )
 
 
 def _paths(source: Any) -> list[str] | None:
@@ -367,6 +379,11 @@ def _told(outcome: Outcome, code: str, reason: str) -> dict[str, Any]:
 
 def _mapping(source: Any, mapping: Mapping | None, arguments: dict[str, Any]) -> Mapping:
     """The mapping of a call: as given, with what is given as keywords in place of its own."""
+    if mapping is not None and not isinstance(mapping, Mapping):
+        raise MappingError(
+            f"A mapping must be a Mapping, such as cdp.Mapping(user_id='...'), or be given as "
+            f"keywords; this is a {type(mapping).__name__}."
+        )
     given = {
         name: value
         for name, value in arguments.items()

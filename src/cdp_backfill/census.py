@@ -35,6 +35,7 @@ class Census:
             self.requests
         ) = 0
         self.events: dict[str, int] = {}
+        self.event_keys: set[str] = set()
         self.problems: dict[Problem, int] = {}
         self.first: int | None = None
         self.last: int | None = None
@@ -52,6 +53,7 @@ class Census:
         self.held += int(np.count_nonzero(prepared.held))
         self.recent += int(np.count_nonzero(prepared.recent))
         self.naive += batch.naive
+        self.event_keys |= batch.event_keys
         for problem, count in batch.problems.counts():
             self.problems[problem] = self.problems.get(problem, 0) + count
         self.recent_people.add(batch.people(prepared.recent))

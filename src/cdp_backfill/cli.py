@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import signal
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, replace
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
@@ -33,6 +34,23 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        print(f"cdp-backfill {version('cdp-backfill')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    _: Annotated[
+        bool,
+        typer.Option("--version", callback=_version, is_eager=True, help="Show the version."),
+    ] = False,
+) -> None:
+    """Send mobile-app records from parquet files to the Customer.io Pipelines API."""
+
 
 Sources = Annotated[
     list[str], typer.Argument(help="Parquet files, folders or globs, here or s3:// gs://.")
@@ -186,7 +204,10 @@ def send_command(
     ] = None,
     journal: Annotated[
         Path | None,
-        typer.Option(help="File that remembers what is delivered. [default: made of the names]"),
+        typer.Option(
+            help="File that remembers what is delivered. Without it, one is named after source "
+            "and server, except for a server on this machine."
+        ),
     ] = None,
     no_journal: Annotated[bool, typer.Option("--no-journal", help="Remember nothing.")] = False,
     canary: Annotated[
@@ -224,7 +245,7 @@ def send_command(
                 workers=workers,
             ),
             progress=progress,
-            journal=False if no_journal else journal or True,
+            journal=False if no_journal else journal,
             canary=canary,
             recent=recent,  # type: ignore[arg-type]
         )
@@ -322,12 +343,14 @@ def _sent(work: Callable[[], Report], save: Path | None, *, as_json: bool) -> in
         if stopped.report is None:
             raise
         report, error = stopped.report, stopped
-    print(json.dumps(report.to_dict()) if as_json else report)
+    told = {"error": type(error).__name__, "message": str(error)} if error else {}
+    print(json.dumps(report.to_dict() | told) if as_json else report)
     if save:
         report.save(save)
         _aside(f"The report and the rows that did not arrive are in {save}.")
     if error is not None:
-        raise error
+        _aside(f"{type(error).__name__}: {error}")
+        return 1
     if report.interrupted:
         return 128 + (signal.SIGTERM if terminated else signal.SIGINT)
     return 0 if report.ok else 1
@@ -402,7 +425,7 @@ def _mapping(path: Path | None, **given: Any) -> Mapping:
         for name, value in given.items()
         if value is not None
     }
-    return Mapping.from_dict(base.to_dict() | Mapping(**values).to_dict())
+    return replace(base, **values)
 
 
 def _pairs(option: str, items: list[str] | None) -> dict[str, str] | None:

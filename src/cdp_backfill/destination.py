@@ -148,6 +148,11 @@ def configure(
 
 def chosen(destination: Destination | None) -> Destination:
     """The destination given, or the configured one, or the US region."""
+    if destination is not None and not isinstance(destination, Destination):
+        raise DestinationError(
+            f"destination must be a Destination, such as box.destination of a sandbox or "
+            f"cdp.Destination(region='eu'); this is a {type(destination).__name__}."
+        )
     return destination or _configured or Destination()
 
 
@@ -206,8 +211,8 @@ def _find_key() -> str:
         _check_key(key)
         return key
     raise DestinationError(
-        f"There is no API key. Give api_key=, set ${spec.API_KEY_VARIABLE}, "
-        "or call cdp_backfill.configure()."
+        f"There is no API key. Set ${spec.API_KEY_VARIABLE}, or in Python call "
+        "cdp_backfill.configure(), or give destination=Destination(api_key=...)."
     )
 
 

@@ -145,7 +145,8 @@ class Journal:
             names = sorted(name for name in {*then, *given} if then.get(name) != given.get(name))
             raise JournalError(
                 f"The journal {self.path} belongs to a backfill with another mapping: "
-                f"{', '.join(names)} differ. With another mapping the same rows are other "
+                f"{', '.join(names)} {'differs' if len(names) == 1 else 'differ'}. "
+                "With another mapping the same rows are other "
                 "messages. Use the mapping of the journal, or give another journal."
             )
 

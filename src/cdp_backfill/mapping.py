@@ -192,8 +192,15 @@ class Mapping:
             raise MappingError(f"This is not TOML: {error}.") from error
 
     def save(self, path: str | Path) -> None:
-        """Write the mapping to a TOML file."""
-        Path(path).write_text(self.to_toml(), encoding="utf-8")
+        """Write the mapping to a TOML file.
+
+        Raises:
+            MappingError: The file cannot be written.
+        """
+        try:
+            Path(path).write_text(self.to_toml(), encoding="utf-8")
+        except OSError as error:
+            raise MappingError(f"The mapping cannot be written: {error}.") from error
 
     @classmethod
     def load(cls, path: str | Path) -> Self:
@@ -205,7 +212,7 @@ class Mapping:
         try:
             text = Path(path).read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
-            raise MappingError(f"The mapping file {path!s} cannot be read: {error}.") from error
+            raise MappingError(f"The mapping file cannot be read: {error}.") from error
         return cls.from_toml(text)
 
     def __repr__(self) -> str:

@@ -75,7 +75,7 @@ PROBLEMS: Final[dict[str, str]] = {
     "bad_text": "The text is not valid UTF-8; decode it with its own encoding first.",
     "not_finite": "JSON has no infinity; replace it or leave it empty.",
     "oversize": "A message may have 32,000 bytes; shorten or drop the column named.",
-    "recent": "Younger than 72 hours; recent='send' sends such rows.",
+    "recent": "recent='send' sends such rows.",
 }
 """Codes of what is found wrong here, with what to do about each."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from cdp_backfill import spec
@@ -221,6 +221,6 @@ def _moment(moment: datetime | None) -> str:
     return moment.strftime("%Y-%m-%d %H:%M:%S") if moment else "?"
 
 
-def as_moment(millis: int | None) -> datetime | None:
+def as_moment(millis: int) -> datetime:
     """Milliseconds since 1970 UTC as a datetime in UTC."""
-    return None if millis is None else datetime.fromtimestamp(millis / 1000, UTC)
+    return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=millis)

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 MAPPING_ATTRIBUTE = "cdp_mapping"
 """Where a frame of failures carries its mapping, as TOML, among ``DataFrame.attrs``."""
 
+URL_ATTRIBUTE = "cdp_url"
+"""Where it carries the address that it was sent to."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Report:
@@ -95,10 +98,13 @@ class Report:
         The columns and index labels of the input, and ``cdp_outcome``, ``cdp_code``,
         ``cdp_reason``, ``cdp_status`` (HTTP), ``cdp_attempts``, ``cdp_message_id``,
         ``cdp_source`` (file) and ``cdp_row`` (number of the row in the file or frame, from 0).
-        It can be sent again as it is: ``report.failures.cdp.send()`` knows the mapping.
+        It can be sent again as it is: ``report.failures.cdp.send()`` knows the mapping. The
+        destination must be given again, or configured; to another address than before it goes
+        only if that is given.
         """
         frame = self._failures()
         frame.attrs[MAPPING_ATTRIBUTE] = self._mapping.to_toml()
+        frame.attrs[URL_ATTRIBUTE] = self.url
         return frame
 
     def retry(self, *outcomes: str) -> Report:
@@ -124,7 +130,13 @@ class Report:
         if self._again is None:
             raise BadInputError("This report does not know how its rows were sent.")
         failures = self.failures
-        return self._again(failures[failures["cdp_outcome"].isin(list(wanted))])
+        chosen = failures[failures["cdp_outcome"].isin(list(wanted))]
+        if not len(chosen):
+            raise BadInputError(
+                f"No row is {' or '.join(str(name) for name in wanted)}: nothing is worth sending "
+                "again as it is. The others need a repair first, see report.failures."
+            )
+        return self._again(chosen)
 
     def save(self, folder: str | Path) -> None:
         """Write ``failures.parquet``, ``report.json``, ``report.txt`` and ``mapping.toml``.
@@ -187,6 +199,8 @@ class Report:
         aside = f", {skipped:,} skipped on purpose" if skipped else ""
         if not self.rows:
             return "Backfill: the table has no rows"
+        if skipped == self.rows:
+            return f"Backfill: nothing to send, all {skipped:,} rows are skipped on purpose"
         if not missing:
             return f"Backfill: all {self.counts[Outcome.DELIVERED]:,} rows delivered{aside}"
         return f"Backfill: {missing:,} of {self.rows:,} rows not delivered{aside}"

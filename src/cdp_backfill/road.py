@@ -13,6 +13,7 @@ from cdp_backfill import spec
 from cdp_backfill.errors import BadInputError, RecentRowsError
 from cdp_backfill.messages import Binding, bind, build
 from cdp_backfill.messages.times import is_text
+from cdp_backfill.plan import as_moment
 from cdp_backfill.preparing import Prepared, prepare
 
 if TYPE_CHECKING:
@@ -29,6 +30,9 @@ Recent = Literal["raise", "hold", "send"]
 MAX_PEOPLE: Final = 1_000_000
 """People that are told apart when they are counted: beyond, memory would grow with the input."""
 
+APP_STORES: Final = 1_215_648_000_000
+"""10 July 2008, when the first app store opened; earlier times are said aloud. [?]"""
+
 SKIPPED: Final = "the mapping leaves this event out"
 
 
@@ -44,18 +48,34 @@ def in_words(problems: tuple[Problem, ...]) -> str:
     return "; ".join(problem.reason for problem in problems)
 
 
-def notes(mapping: Mapping, naive: int) -> tuple[str, ...]:
+def notes(mapping: Mapping, naive: int, event_keys: set[str], first: int | None) -> tuple[str, ...]:
     """What a plan and a report must say aloud.
 
     Args:
         mapping: The mapping.
         naive: Number of times that carried no zone.
+        event_keys: Keys of the mapping's ``events`` that occurred.
+        first: Earliest time to send, milliseconds since 1970 UTC, or None.
     """
-    if not naive:
-        return ()
-    zone = mapping.timezone or "UTC"
-    hint = "" if mapping.timezone else " If that is wrong, set timezone='...'."
-    return (f"{naive:,} times carry no zone and are read as {zone}.{hint}",)
+    found = []
+    if first is not None and first < APP_STORES:
+        year = as_moment(first).year
+        found.append(
+            f"The earliest time is of {year}, before there were app stores. If that is wrong, "
+            "look at the column of times and at timestamp_unit."
+        )
+    if naive:
+        zone = mapping.timezone or "UTC"
+        hint = "" if mapping.timezone else " If that is wrong, set timezone='...'."
+        found.append(f"{naive:,} times carry no zone and are read as {zone}.{hint}")
+    unused = [repr(key) for key in mapping.events if key not in event_keys]
+    if unused and isinstance(mapping.event, str):
+        verb = "is" if len(unused) == 1 else "are"
+        found.append(
+            f"Of the keys of events, {', '.join(unused)} {verb} in no row of column "
+            f"{mapping.event!r}. If that is not meant, look for a typing error."
+        )
+    return tuple(found)
 
 
 class Road:

@@ -6,7 +6,7 @@ import sqlite3
 import threading
 import time
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final
 
 from cdp_backfill import spec
@@ -52,6 +52,8 @@ class _Tally:
     before: int = 0
     longest: int = 0
     in_doubt: int = 0
+    first: int | None = None
+    event_keys: set[str] = field(default_factory=set)
 
 
 class Run:
@@ -211,6 +213,11 @@ class Run:
         """Begin to account for a chunk, with the rows that will not be sent."""
         page, batch = self._ledger.page(chunk), prepared.messages
         self._tally.naive += batch.naive
+        self._tally.event_keys |= batch.event_keys
+        good = batch.millis[~batch.problems.mask()]
+        if len(good):
+            first = int(good.min())
+            self._tally.first = min(first, self._tally.first or first)
         page.settle(prepared.skipped, Outcome.SKIPPED, code="skipped", reason=SKIPPED)
         page.settle(prepared.known, Outcome.DELIVERED)
         self._tally.before += len(prepared.known)
@@ -266,7 +273,7 @@ class Run:
     def _show(self) -> None:
         counts, stats = self._ledger.counts, self._courier.stats
         settled = sum(counts[outcome] for outcome in Outcome if outcome.settled)
-        rows = sum(counts.values())
+        rows = sum(counts.values()) - counts[Outcome.UNSENT]
         snapshot = Snapshot(
             seconds=time.monotonic() - self._started,
             level=stats.level,
@@ -300,7 +307,7 @@ class Run:
             paused_seconds=stats.paused_seconds,
             timeline=tuple(self._timeline.snapshots),
             journal=self._journal.path if self._journal else None,
-            notes=(*notes(self._road.mapping, tally.naive), *self._canary_notes()),
+            notes=(*self._notes(), *self._canary_notes()),
             url=self._destination.url,
             _mapping=self._road.mapping,
             _failures=self._ledger.failures,
@@ -308,6 +315,12 @@ class Run:
             _save=self._ledger.save,
             _again=self._again,
         )
+
+    def _notes(self) -> tuple[str, ...]:
+        tally, mapping = self._tally, self._road.mapping
+        # Of rows that were not read, nobody knows what is in them.
+        keys = tally.event_keys if not self._ledger.unread else set(mapping.events)
+        return notes(mapping, tally.naive, keys, tally.first)
 
     @property
     def _unsent(self) -> tuple[str, str]:

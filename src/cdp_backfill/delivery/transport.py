@@ -111,7 +111,9 @@ class HttpTransport:
             httpx.UnsupportedProtocol,
             httpx.LocalProtocolError,
         ) as error:
-            raise NotSentError(_named(error)) from error
+            # What a failed connection says is of the network, not of a row.
+            cause = f": {error}" if isinstance(error, httpx.ConnectError) and str(error) else ""
+            raise NotSentError(_named(error) + cause) from error
         except (httpx.HTTPError, RuntimeError, OSError) as error:
             # RuntimeError: closed by another thread while the request was under way.
             raise NoAnswerError(_named(error)) from error

@@ -163,9 +163,12 @@ class _Checker:
             if name not in known:
                 shown = ", ".join(repr(column) for column in known[:12]) or "no columns"
                 more = f" and {len(known) - 12} more" if len(known) > 12 else ""  # noqa: PLR2004
+                constant = f" For a constant, write lit({str(name)!r})."
+                if name in spec.EVENTS:
+                    raise MappingError(f"There is no column {str(name)!r}.{constant}")
                 raise MappingError(
-                    f"There is no column {name!r}.{did_you_mean(name, known)} "
-                    f"The table has {shown}{more}. For a constant, write lit({name!r})."
+                    f"There is no column {str(name)!r}.{did_you_mean(name, known)} "
+                    f"The table has {shown}{more}.{constant}"
                 )
 
     def kind(self, source: str | Lit) -> Any:

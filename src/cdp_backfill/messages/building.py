@@ -37,6 +37,7 @@ class MessageBatch:
         millis: Time of each row, milliseconds since 1970 UTC.
         naive: Number of times that carried no zone.
         problems: What is wrong, by position here.
+        event_keys: Keys of the mapping's ``events`` that occur.
     """
 
     rows: Rows
@@ -45,6 +46,7 @@ class MessageBatch:
     millis: Rows
     naive: int
     problems: Problems
+    event_keys: frozenset[str]
 
     def people(self, mask: Mask) -> Any:
         """Who the rows at which ``mask`` is true are about: user ids, or else anonymous ids."""
@@ -62,7 +64,7 @@ def build(binding: Binding, batch: Any, *, who_what_when: bool = False) -> Messa
             who is touched and when.
     """
     rows = np.arange(batch.num_rows)
-    names, wrong, skipped = _events(binding, batch)
+    names, wrong, skipped, keys = _events(binding, batch)
     if skipped.any():
         kept = ~skipped
         rows = rows[kept]
@@ -91,15 +93,16 @@ def build(binding: Binding, batch: Any, *, who_what_when: bool = False) -> Messa
         millis=times.millis,
         naive=int(np.count_nonzero(times.naive)),
         problems=builder.problems,
+        event_keys=keys,
     )
 
 
-def _events(binding: Binding, batch: Any) -> tuple[Any, dict[Problem, Mask], Mask]:
-    """Event names; what is wrong with them; which rows are left out."""
+def _events(binding: Binding, batch: Any) -> tuple[Any, dict[Problem, Mask], Mask, frozenset[str]]:
+    """Event names; what is wrong with them; which rows are left out; which keys occur."""
     mapping, size = binding.mapping, batch.num_rows
     none = np.zeros(size, dtype=bool)
     if isinstance(mapping.event, Lit):
-        return pa.repeat(mapping.event.value, size), {}, none
+        return pa.repeat(mapping.event.value, size), {}, none, frozenset()
     column = str(mapping.event)
     text, bad = as_text(decoded(batch.column(column)))
     text = text.cast(pa.string())
@@ -108,6 +111,7 @@ def _events(binding: Binding, batch: Any) -> tuple[Any, dict[Problem, Mask], Mas
         known.setdefault(name, name)
     found = pc.index_in(text, value_set=pa.array(list(known), pa.string()))
     names = pa.array(list(known.values()), pa.string()).take(found)
+    keys = frozenset(pa.array(list(known)).take(pc.unique(found.drop_null())).to_pylist())
     # A value that the mapping names is known, even if it is blank.
     unknown = names.is_null().to_numpy(zero_copy_only=False)
     missing = unknown & ~bad & _blank(text)
@@ -117,9 +121,9 @@ def _events(binding: Binding, batch: Any) -> tuple[Any, dict[Problem, Mask], Mas
         Problem("missing_event", column, f"column {column!r} is empty"): missing,
     }
     if mapping.other_events == "skip":
-        return names, wrong, unknown
+        return names, wrong, unknown, keys
     if mapping.other_events == "send":
-        return pc.coalesce(names, text), wrong, none
+        return pc.coalesce(names, text), wrong, none, keys
     wrong[
         Problem(
             "unknown_event",
@@ -128,7 +132,7 @@ def _events(binding: Binding, batch: Any) -> tuple[Any, dict[Problem, Mask], Mas
             "seven mobile-app events",
         )
     ] = unknown
-    return names, wrong, none
+    return names, wrong, none, keys
 
 
 class _Builder:

@@ -63,6 +63,7 @@ class Store:
 
     def __init__(self, path: str | Path | None = None) -> None:
         self._lock = threading.Lock()
+        self._closed = False
         self._database = sqlite3.connect(str(path or ":memory:"), check_same_thread=False)
         self._database.executescript(_TABLES)
         # A rehearsal can be repeated: speed counts for more than surviving a power cut.
@@ -120,9 +121,15 @@ class Store:
 
     def _read(self, query: str) -> pd.DataFrame:
         with self._lock:
+            if self._closed:
+                raise RuntimeError(
+                    "The sandbox is closed and what it held is gone. Ask it before it ends, or "
+                    "give it a file to keep things in: sandbox(store='box.db')."
+                )
             return pd.read_sql_query(query, self._database)
 
     def close(self) -> None:
         """Give the database up."""
         with self._lock:
+            self._closed = True
             self._database.close()

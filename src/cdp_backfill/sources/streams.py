@@ -35,10 +35,9 @@ class StreamSource:
         self.replayable = not any(
             hasattr(table, name) for name in ("__next__", "read_next_batch", "read_next")
         )
-        # Counted before the stream is open: DuckDB does one thing at a time.
-        self.rows: int | None = None
-        if self.replayable and hasattr(table, "__len__"):
-            self.rows = len(table)
+        # Only where it is known already: to ask a query for its length would run it.
+        rows = getattr(table, "num_rows", getattr(table, "height", None))
+        self.rows: int | None = rows if self.replayable and isinstance(rows, int) else None
         self._table = table
         self._reader: Any = self._open()
         given = self._reader.schema
