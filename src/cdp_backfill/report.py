@@ -47,6 +47,7 @@ class Report:
         paused_seconds: How long the server made everyone wait.
         timeline: How it went: up to 1,000 snapshots with the seconds since the start.
         journal: The journal, or None.
+        canary: Rows that were to go as a canary, or None.
         interrupted: Whether somebody stopped it.
         notes: What else should be known, in sentences.
         url: Where it went.
@@ -66,6 +67,7 @@ class Report:
     paused_seconds: float
     timeline: tuple[Snapshot, ...] = field(repr=False)
     journal: Path | None
+    canary: int | None
     interrupted: bool
     notes: tuple[str, ...]
     url: str
@@ -199,6 +201,10 @@ class Report:
         aside = f", {skipped:,} skipped on purpose" if skipped else ""
         if not self.rows:
             return "Backfill: the table has no rows"
+        if self.canary is not None and not self.interrupted:
+            delivered = self.counts[Outcome.DELIVERED]
+            first = min(self.canary, self.rows)
+            return f"Canary: {delivered:,} of the first {first:,} rows delivered{aside}"
         if skipped == self.rows:
             return f"Backfill: nothing to send, all {skipped:,} rows are skipped on purpose"
         if not missing:
@@ -217,12 +223,16 @@ class Report:
             (duration(self.seconds), f"{self.rate:,.0f} rows/s"),
             (
                 f"{self.requests:,} request{'' if self.requests == 1 else 's'}",
-                f"{self.retries:,} of them again, {self.fill:.0%} full on average",
+                (f"{self.retries:,} of them again, " if self.retries else "")
+                + f"{self.fill:.0%} full on average",
             ),
             (megabytes(self.body_bytes), f"delivered, {megabytes(self.wire_bytes)} on the wire"),
-            (f"{self.max_in_flight} at a time", f"at most; {self.throttled:,} answers of 429"),
-            (duration(self.paused_seconds), "of waiting because the server asked for it"),
+            (f"{self.max_in_flight} at a time", "at most"),
         ]
+        if self.throttled:
+            amount.append((f"{self.throttled:,} x 429", "the server asked to slow down"))
+        if self.paused_seconds:
+            amount.append((duration(self.paused_seconds), "of waiting because it asked for it"))
         if self.journal:
             amount.append(("journal", str(self.journal)))
         notes = list(self.notes)

@@ -302,6 +302,7 @@ class Run:
             seconds=time.monotonic() - self._started,
             delivered_before=tally.before,
             maybe_twice=tally.maybe_twice + (self._journal.lost_sight_of if self._journal else 0),
+            canary=self._canary,
             interrupted=self._interrupts > 0,
             max_in_flight=stats.max_in_flight,
             paused_seconds=stats.paused_seconds,
