@@ -255,7 +255,9 @@ def test_resume_knows_mapping_and_files(box: Sandbox, tmp_path: Path) -> None:
     assert canary.counts["unsent"] == 90
     assert canary.failures["cdp_code"].eq("canary").all()
     assert str(canary).startswith("Canary: 10 of the first 10 rows delivered")
-    assert "Look for a few of them in Customer.io" in " ".join(str(canary).split())
+    words = " ".join(str(canary).split())
+    assert "Look for a few of them in Customer.io" in words
+    assert f"journal={str(journal)!r}" in words
     cdp.configure(box.api_key)
     report = cdp.resume(journal, progress=False)
     assert (report.delivered_before, report.counts["delivered"]) == (10, 100)

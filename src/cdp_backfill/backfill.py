@@ -180,7 +180,8 @@ def send(
             False for none. None is True for files, unless they go to this machine (a
             rehearsal), and False for all other tables.
         canary: Send the first so many rows only, and say what to look for. Sending again without
-            it goes on from the journal, which a canary has even where ``journal`` is None.
+            it, and with ``journal=report.journal``, goes on from there; a canary has a journal
+            even where ``journal`` is None.
         recent: What becomes of rows younger than 72 hours, which can trigger campaigns:
             ``"raise"`` sends nothing if there are any (in a stream that can be read only once,
             nothing from the first of them on), ``"hold"`` leaves them out, ``"send"`` sends them.

@@ -18,6 +18,7 @@ from cdp_backfill.errors import BackfillError, BadInputError, MappingError, Stop
 from cdp_backfill.faces import Face, Section
 from cdp_backfill.journal import read_about
 from cdp_backfill.mapping import Mapping, lit
+from cdp_backfill.outcomes import Outcome
 from cdp_backfill.rehearsal import sandbox
 
 if TYPE_CHECKING:
@@ -85,7 +86,11 @@ Context = Annotated[
 ]
 Events = Annotated[
     list[str] | None,
-    typer.Option("--translate", help="VALUE=EVENT, such as open='Application Opened'."),
+    typer.Option(
+        "--translate",
+        help="VALUE=EVENT, such as open='Application Opened'; repeatable. Any of them replaces "
+        "all translations of a mapping file.",
+    ),
 ]
 OtherEvents = Annotated[
     str | None, typer.Option(help="Events that are neither: invalid (default), skip or send.")
@@ -314,7 +319,10 @@ def status_command(
             Section("Runs", ("began", "ended", "rows by outcome"), runs),
             Section("Not delivered by the last run", (), reasons),
         ]
-        print(Face(title, sections).text())
+        last = about.runs[-1] if about.runs else None
+        unfinished = last is None or last.ended is None or last.counts.get(Outcome.UNSENT, 0)
+        hint = [f"Go on with: cdp-backfill resume {journal}"] if unfinished else []
+        print(Face(title, sections, hint).text())
         return 0
 
     _run(work, as_json=as_json)
@@ -353,6 +361,9 @@ def _sent(work: Callable[[], Report], save: Path | None, *, as_json: bool) -> in
         return 1
     if report.interrupted:
         return 128 + (signal.SIGTERM if terminated else signal.SIGINT)
+    if report.canary is not None:  # what waits for the next run is no failure
+        waiting = report.counts[Outcome.UNSENT] + report.counts[Outcome.DELIVERED]
+        return 0 if waiting + report.counts[Outcome.SKIPPED] == report.rows else 1
     return 0 if report.ok else 1
 
 

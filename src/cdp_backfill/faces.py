@@ -94,7 +94,7 @@ def _cell(cell: object) -> str:
 
 
 def _wrapped(text: str, width: int = _WIDTH) -> list[str]:
-    return textwrap.wrap(text, width, break_on_hyphens=False)
+    return textwrap.wrap(text, width, break_on_hyphens=False, break_long_words=False)
 
 
 def _table(section: Section) -> list[str]:

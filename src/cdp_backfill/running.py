@@ -332,12 +332,15 @@ class Run:
     def _canary_notes(self) -> tuple[str, ...]:
         if self._canary is None:
             return ()
+        path = self._journal.path if self._journal else None
         note = (
             f"This was a canary of the first {self._canary:,} rows. Look for a few of them in "
-            "Customer.io: the person's page, and under Data & Integrations the source's data in. "
-            "Check names, times and properties, and that nobody was messaged. Events older than "
-            "30 days count for segments but do not show in activity logs. Then send again without "
-            "canary, or resume, with the same journal: what has arrived is not sent twice."
+            "Customer.io: on the person's page, and in the incoming data of the source under "
+            "Data & Integrations. Check names, times and properties, and that nobody was "
+            "messaged. Events older than 30 days count for segments but do not show in activity "
+            "logs. Then go on: send again without canary and with "
+            f"journal={str(path)!r}, or resume({str(path)!r}). "
+            "What has arrived is not sent twice."
         )
         return (note,)
 
