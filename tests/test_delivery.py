@@ -259,11 +259,13 @@ def test_a_mapping_that_is_wrong_throughout() -> None:
     """If nothing was ever taken, the run stops after twenty rows instead of hammering."""
     with (
         serving(lambda *_: Reply(400, b'{"meta": {"errors": ["event is odd"]}}')) as server,
-        pytest.raises(cdp.StoppedError, match=r"first 20 rows.*event is odd") as got,
+        pytest.raises(cdp.StoppedError, match=r"first 20 rows.*answered 400") as got,
     ):
         send(server, 5_000)
     found = counts(got.value.report)
     assert found["refused"] < 30
+    assert "event is odd" not in str(got.value)  # the server's words can quote a row
+    assert got.value.report.failures["cdp_reason"].str.contains("event is odd").any()
     assert found["refused"] + found["unsent"] == 5_000
     assert len(server.seen) == 21
 
@@ -370,7 +372,7 @@ def test_a_server_that_is_not_there() -> None:
     """After three attempts it is one clear error; nothing was delivered, and it says so."""
     with serving(lambda *_: Reply()) as server:
         destination = server.destination()
-    with pytest.raises(cdp.UnreachableError, match=r"ConnectError.*Nothing was delivered") as got:
+    with pytest.raises(cdp.UnreachableError, match=r"ConnectError.*No row is known") as got:
         opens(5).cdp.send(
             user_id="uid",
             timestamp="ts",
@@ -397,6 +399,16 @@ def test_an_answer_that_never_came_and_then_did() -> None:
     assert counts(report) == {"delivered": 3}
     assert report.maybe_twice == 3
     assert "may have arrived twice" in str(report)
+
+
+def test_a_key_turned_down_after_an_answer_that_never_came() -> None:
+    """What may have been taken is unknown, not unsent."""
+    with (
+        serving(lambda number, _: Reply(401 if number else None)) as server,
+        pytest.raises(cdp.AuthenticationError) as got,
+    ):
+        send(server, 5)
+    assert counts(got.value.report) == {"unknown": 5}
 
 
 def test_an_answer_that_never_comes() -> None:

@@ -307,6 +307,17 @@ def test_retry_sends_what_is_worth_it(box: Sandbox, tmp_path: Path) -> None:
         report.retry("lost")
 
 
+def test_refused_rows_do_not_block_a_second_run(box: Sandbox, tmp_path: Path) -> None:
+    """What was taken before shows that the mapping is right, however many rows are refused now."""
+    bad = [f"bad{number}" for number in range(30)]
+    box.set_faults(refuse_users=bad)
+    frame = opens(230, uid=[*(f"g{n}" for n in range(100)), *bad, *(f"h{n}" for n in range(100))])
+    send(frame, box, tmp_path / "j", canary=130)
+    for _ in range(2):
+        report = send(frame, box, tmp_path / "j")
+        assert (report.counts["delivered"], report.counts["refused"]) == (200, 30)
+
+
 def test_save(box: Sandbox, tmp_path: Path) -> None:
     """Everything in a folder, the failures readable and sendable."""
     frame = opens(

@@ -261,6 +261,27 @@ def test_infinity_is_a_problem_wherever_it_hides(cells: Any) -> None:
     assert codes(messages) == {1: ["not_finite"]}
 
 
+def test_infinity_beside_null_lists_that_hold_something() -> None:
+    """A null list can have values under it; they belong to no row."""
+    for array in (
+        pa.array([[1.0, 2.0], None, [3.0, math.inf]], pa.list_(pa.float64(), 2)),
+        pa.ListArray.from_arrays(
+            pa.array([0, 1, 2, 3]),
+            pa.array([1.0, 2.0, math.inf]),
+            mask=pa.array([False, True, False]),
+        ),
+    ):
+        assert codes(built({"p": array})) == {2: ["not_finite"]}
+
+
+def test_infinity_in_the_first_slice_of_a_map() -> None:
+    """The values of the rows behind a slice are not its own."""
+    maps = pa.array(
+        [[("k", 1.0)], [("k", math.inf)], [("k", 2.0)]], pa.map_(pa.string(), pa.float64())
+    )
+    assert codes(built({"p": maps.slice(0, 2)})) == {1: ["not_finite"]}
+
+
 def test_text_that_is_not_utf8_is_a_problem_of_its_row() -> None:
     """A damaged text sinks nobody else."""
     damaged = pa.array([b"ok", b"\xff", None]).view(pa.string())

@@ -467,6 +467,22 @@ def test_no_thread_stays_behind(box: Sandbox) -> None:
     assert threading.active_count() == before
 
 
+def test_an_error_nobody_expected_keeps_the_report(box: Sandbox) -> None:
+    """A stream that breaks midway: the rows before it are accounted for, its words are not told."""
+    batch = pa.RecordBatch.from_pandas(opens(3_000))
+
+    def breaking() -> Any:
+        yield from [batch] * 5
+        raise ValueError("secret of a row")
+
+    reader = pa.RecordBatchReader.from_batches(batch.schema, breaking())
+    with pytest.raises(cdp.StoppedError) as got:
+        send(reader, box)
+    assert sum(got.value.report.counts.values()) == 15_000
+    assert got.value.report.counts["delivered"] == len(box.events())
+    assert "secret" not in str(got.value)
+
+
 # --- interrupts -----------------------------------------------------------------------------------
 
 

@@ -150,6 +150,8 @@ def test_numbers_and_dates(cell: Any, kind: Any, unit: str | None, expected: str
         ("2024-10-27 02:30:00", "Europe/Berlin", "2024-10-27T00:30:00.000Z"),
         ("2024-01-15", "America/New_York", "2024-01-15T05:00:00.000Z"),
         ("2024-01-15 10:30:00", "UTC", "2024-01-15T10:30:00.000Z"),
+        ("9999-12-31 23:59:59", "America/New_York", "bad"),
+        ("0001-01-01 00:00:00", "Europe/Berlin", "bad"),
     ],
 )
 def test_zone_of_times_without_one(cell: str, zone: str, expected: str) -> None:

@@ -90,7 +90,12 @@ class Run:
         self._ledger = Ledger(road.source)
         self._packer = Packer(max_messages=destination.max_messages)
         self._tally = _Tally()
-        self._courier = Courier(destination, self._settle, on_departure=self._departing)
+        self._courier = Courier(
+            destination,
+            self._settle,
+            on_departure=self._departing,
+            taken_before=bool(journal and journal.known),
+        )
         # Only threads that an interrupt cannot reach write to the ledger: what one of them
         # begins to write down is written down.
         self._scribe = ThreadPoolExecutor(1, thread_name_prefix="cdp-backfill-scribe")
@@ -115,10 +120,12 @@ class Run:
             trouble.__cause__ = error
         except RecentRowsError as error:
             trouble = error
-        except BaseException:  # a bug: what is under way is not waited for
-            self._courier.cancel()
-            self._courier.finish()
-            raise
+        except BaseException as error:  # noqa: BLE001  # Arrow's panics are no Exceptions
+            trouble = StoppedError(
+                f"The run was stopped by an unexpected error ({type(error).__name__}). What went "
+                "before is in the report."
+            )
+            trouble.__cause__ = error
         if trouble is not None or self._interrupts:
             self._aside(self._courier.stop)
         self._patiently(self._scribe.submit(self._end))

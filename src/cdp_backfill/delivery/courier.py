@@ -54,6 +54,7 @@ class Courier:
         destination: Where to, with a key.
         on_result: Called by the workers with each result, one call at a time.
         on_departure: Called before each request leaves with the number then on the wire.
+        taken_before: The server took rows of this backfill in an earlier run.
         make_transport: Makes a connection for one worker; None for HTTP.
         clock: Seconds that only go forward.
         seed: Seeds the jitter of the waits; None for a random one.
@@ -65,6 +66,7 @@ class Courier:
         on_result: Callable[[Result], None],
         *,
         on_departure: Callable[[int], None] = lambda _: None,
+        taken_before: bool = False,
         make_transport: Callable[[Destination], Transport] | None = None,
         clock: Callable[[], float] = time.monotonic,
         seed: int | None = None,
@@ -89,7 +91,7 @@ class Courier:
         self._busy = 0  # requests that a worker has; in flight are those that are on the wire
         self._proven = False
         self._barren = 0
-        self._refused = 0
+        self._refused = -1 if taken_before else 0  # below 0: something was taken
         self._governor = Governor(
             destination.rate_limit,
             pinned=destination.workers,
@@ -215,7 +217,7 @@ class Courier:
 
     def _carry(self, request: Request, transport: Transport) -> None:
         """Send a request, and the parts of it where it is refused."""
-        search = Search(request, probe=0 if self._proven else _REFUSED_LIMIT)
+        search = Search(request, probe=_REFUSED_LIMIT if self._refused >= 0 else 0)
         unanswered = False
         while search:
             part = search.next()
@@ -243,7 +245,8 @@ class Courier:
                 self.stop(
                     StoppedError(
                         f"The server refused each of the first {self._refused} rows, and took "
-                        f"none: {result.reason}. The mapping may be wrong; see the failures."
+                        f"none: it answered {result.status}. The mapping may be wrong; the "
+                        "server's words are in the failures."
                     )
                 )
 
@@ -359,23 +362,29 @@ class Courier:
                 )
             reason = "without strict mode the API answers 200 even to what it drops"
             return Result(request, Outcome.UNKNOWN, "permissive", reason, status, attempts)
+        fate, doubt = Outcome.UNSENT, ""
+        if unanswered:
+            fate, doubt = Outcome.UNKNOWN, "; an earlier attempt may have been taken"
         said = f"the server answered {status}" + (f": {words}" if words else "")
         if found is Verdict.SPLIT and len(request) > 1 and not self.stopped:
             return None
         if found is Verdict.UNAUTHORIZED:
-            self.stop(AuthenticationError(f"The API key was turned down ({said})."))
+            self.stop(
+                AuthenticationError(f"The API key was turned down (the server answered {status}).")
+            )
         if found is Verdict.FOREIGN:
             self.stop(
                 UnexpectedAnswerError(
-                    f"{self._destination.url} does not answer as the Pipelines API does ({said}). "
+                    f"{self._destination.url} does not answer as the Pipelines API does "
+                    f"(it answered {status}). "
                     "Check region and base_url."
                 )
             )
         if found in (Verdict.UNAUTHORIZED, Verdict.FOREIGN):
-            return Result(request, Outcome.UNSENT, f"http_{status}", said, status, attempts)
+            return Result(request, fate, f"http_{status}", said + doubt, status, attempts)
         if len(request) > 1 and found is Verdict.SPLIT:
-            reason = f"the run stopped while this row's request was being split; {said}"
-            return Result(request, Outcome.UNSENT, "stopped", reason, status, attempts)
+            reason = f"the run stopped while this row's request was being split; {said}{doubt}"
+            return Result(request, fate, "stopped", reason, status, attempts)
         return Result(request, Outcome.REFUSED, f"http_{status}", said, status, attempts)
 
     def _spent(
@@ -391,6 +400,7 @@ class Courier:
         status, code, reason = 0, "connection", trouble
         if answer is not None:
             status, code = answer.status, f"http_{answer.status}"
+            trouble = f"the server answered {status}"
             reason = f"the server answered {status}" + (f": {answer.words}" if answer.words else "")
         with self._lock:
             self._barren += 1
@@ -399,15 +409,15 @@ class Courier:
             elif not self._proven:
                 self.stop(
                     UnreachableError(
-                        f"{self._destination.url} cannot be used: {reason}, "
-                        f"at each of {attempts} attempts. Nothing was delivered."
+                        f"{self._destination.url} cannot be used: {trouble}, "
+                        f"at each of {attempts} attempts. No row is known to be delivered."
                     )
                 )
             elif self._barren >= _BARREN_LIMIT:
                 self.stop(
                     StoppedError(
                         f"The server stopped taking requests: the last {self._barren} were given "
-                        f"up after {attempts} attempts each ({reason}). Try again later."
+                        f"up after {attempts} attempts each ({trouble}). Try again later."
                     )
                 )
         if unanswered:

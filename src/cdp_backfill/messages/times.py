@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 _FIRST: Final = -62_135_596_800_000
 _LAST: Final = 253_402_300_799_999
 
+_DAY: Final = 26 * 3_600_000  # and two hours, since zones go up to 14
+
 _PER_SECOND: Final = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
 
 _ISO: Final = (
@@ -119,6 +121,11 @@ def read_times(array: Any, *, unit: str | None, timezone: str | None) -> Times:
     bad = (bad | (millis < _FIRST) | (millis > _LAST)) & ~missing
     millis = np.where(bad | missing, 0, millis)
     naive = naive & ~bad & ~missing
+    if timezone not in (None, "UTC"):
+        # Within a day of the first or last year, the zone could lead beyond it.
+        edge = naive & ((millis < _FIRST + _DAY) | (millis > _LAST - _DAY))
+        bad, naive = bad | edge, naive & ~edge
+        millis = np.where(edge, 0, millis)
     millis, nonexistent = _localised(millis, naive, timezone)
     return Times(millis, missing, bad, nonexistent, naive)
 
@@ -149,9 +156,12 @@ def localise(array: Any, timezone: str | None) -> tuple[Any, Mask]:
     none = np.zeros(len(array), dtype=bool)
     if zone is None and timezone not in (None, "UTC"):
         raw, null = _integers(array)
+        millis, overflow = _scaled(raw, unit)
+        edge = overflow | (millis < _FIRST + _DAY) | (millis > _LAST - _DAY)
+        raw = np.where(edge, 0, raw)
         index = pd.DatetimeIndex(raw.view(f"M8[{unit}]"))
         local = index.tz_localize(timezone, ambiguous=np.ones(len(index), bool), nonexistent="NaT")
-        none = np.asarray(local.isna()) & ~null
+        none = (np.asarray(local.isna()) | edge) & ~null
         raw = np.asarray(local.tz_convert(None)).astype(f"M8[{unit}]").view("i8")
         array = pa.array(raw, pa.int64(), mask=null | none).cast(pa.timestamp(unit))
     return array.cast(pa.int64()).cast(pa.timestamp(unit, "UTC")), none

@@ -78,7 +78,7 @@ class ValueReader:
     def _read(self, array: Any, column: str, rows: Any, *, nested: bool) -> Any | None:
         array = decoded(array)
         kind, types = array.type, pa.types
-        if array.offset and types.is_nested(kind):  # a slice; its children are not sliced
+        if types.is_nested(kind):  # of a slice the children are whole, even at offset 0
             array = array.take(pa.array(np.arange(len(array))))
         if types.is_null(kind):
             return None
@@ -123,9 +123,10 @@ class ValueReader:
         large = pa.types.is_large_list(array.type) or pa.types.is_large_list_view(array.type)
         make, goal = (pa.LargeListArray, pa.large_list) if large else (pa.ListArray, pa.list_)
         array = array.cast(goal(array.type.value_type))
-        inner_rows = rows[pc.list_parent_indices(array).to_numpy()]
-        values = self._read(array.flatten(), column, inner_rows, nested=True)
         lengths = pc.list_value_length(array).fill_null(0).to_numpy(zero_copy_only=False)
+        # Not list_parent_indices: it counts what lies under a null list too.
+        inner_rows = np.repeat(rows, lengths)
+        values = self._read(array.flatten(), column, inner_rows, nested=True)
         ends = np.concatenate([[0], np.cumsum(lengths)]).astype("i8" if large else "i4")
         if values is None:
             values = pa.nulls(int(ends[-1]))
