@@ -401,6 +401,17 @@ def test_an_answer_that_never_came_and_then_did() -> None:
     assert "may have arrived twice" in str(report)
 
 
+def test_a_page_that_says_200_is_not_the_api() -> None:
+    """A login page in the way takes nothing: the run stops, and no row is called delivered."""
+    page = b"<html>Please log in</html>"
+    with (
+        serving(lambda *_: Reply(200, page, {"Content-Type": "text/html"})) as server,
+        pytest.raises(cdp.UnexpectedAnswerError, match="Check region and base_url") as got,
+    ):
+        send(server, 5)
+    assert counts(got.value.report) == {"unsent": 5}
+
+
 def test_a_key_turned_down_after_an_answer_that_never_came() -> None:
     """What may have been taken is unknown, not unsent."""
     with (

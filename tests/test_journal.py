@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -333,6 +335,35 @@ def test_save(box: Sandbox, tmp_path: Path) -> None:
     assert (tmp_path / "out" / "report.txt").read_text().startswith("Backfill: 10,000 of")
     send(frame.iloc[1:2], box, None).save(tmp_path / "clean")
     assert len(pd.read_parquet(tmp_path / "clean" / "failures.parquet")) == 0
+
+
+def test_save_of_maps_and_mixed_columns(box: Sandbox, tmp_path: Path) -> None:
+    """Whatever the columns hold, the failures can be written."""
+    maps = pa.array([[("k", 1)], None], pa.map_(pa.string(), pa.int64()))
+    table = pa.table({"uid": [None, "b"], "ts": ["2023-01-01T00:00:00Z"] * 2, "m": maps})
+    send(table, box, None).save(tmp_path / "maps")
+    assert pq.read_table(tmp_path / "maps" / "failures.parquet")["m"].to_pylist() == [[("k", 1)]]
+    frame = opens(3, uid=None, odd=pd.Series([1, "x", 2.5], dtype=object))
+    send(frame.set_index(pd.Index([1, 1, "x"], dtype=object)), box, None).save(tmp_path / "odd")
+    saved = pd.read_parquet(tmp_path / "odd" / "failures.parquet")
+    assert saved["odd"].tolist() == ["1", "x", "2.5"]
+
+
+@pytest.mark.parametrize("damage", [b"INSERT", None])
+def test_a_damaged_journal(box: Sandbox, tmp_path: Path, damage: bytes | None) -> None:
+    """It is told in our words, and nothing is sent."""
+    send(opens(3), box, tmp_path / "j")
+    with sqlite3.connect(tmp_path / "j") as database:
+        if damage:
+            database.execute("INSERT INTO delivered VALUES (1, 1, ?)", (damage,))
+        else:
+            database.execute("DROP TABLE about")
+            database.execute("CREATE TABLE about (x)")
+    database.close()
+    before = len(box.requests())
+    with pytest.raises(cdp.JournalError):
+        send(opens(3), box, tmp_path / "j")
+    assert len(box.requests()) == before
 
 
 FAULTS = st.fixed_dictionaries(

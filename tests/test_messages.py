@@ -282,6 +282,40 @@ def test_infinity_in_the_first_slice_of_a_map() -> None:
     assert codes(built({"p": maps.slice(0, 2)})) == {1: ["not_finite"]}
 
 
+def test_ids_do_not_depend_on_neighbours() -> None:
+    """Large decimals, lists that became floats, and the order within a map change nothing."""
+
+    def ids(array: Any) -> list[str]:
+        return [payload["messageId"] for payload in payloads(built({"p": array}))]
+
+    big = pa.decimal128(38, 2)
+    alone = ids(pa.array([Decimal("5.00")], big))
+    assert ids(pa.array([Decimal("5.00"), Decimal("99999999999999999999.00")], big))[0] == alone[0]
+    assert alone == ids(pa.array([5]))
+    assert ids(pa.array([[1.0, 2.0], [1.5]]))[0] == ids(pa.array([[1, 2]]))[0]
+    assert ids(pa.array([[Decimal("1.0")], [Decimal("1.5")]]))[0] == ids(pa.array([[1]]))[0]
+    maps = pa.map_(pa.string(), pa.int64())
+    assert ids(pa.array([[("a", 1), ("b", 2)]], maps)) == ids(
+        pa.array([[("b", 2), ("a", 1)]], maps)
+    )
+
+
+@pytest.mark.parametrize(
+    "array",
+    [
+        pa.array([0, 2**30], pa.int32()).cast(pa.date32()),
+        pa.array([0, 10**15], pa.int64()).cast(pa.timestamp("s")),
+        pa.array([0, 10**15], pa.int64()).cast(pa.timestamp("s", "UTC")),
+        pa.array([0, 2**30], pa.int32()).cast(pa.time32("s")),
+    ],
+)
+def test_times_that_no_calendar_has(array: Any) -> None:
+    """Out of range as a property, they are a problem of their row and never text of an error."""
+    messages = built({"p": array})
+    assert codes(messages) == {1: ["bad_time"]}
+    assert "ERROR" not in str(payloads(messages))
+
+
 def test_text_that_is_not_utf8_is_a_problem_of_its_row() -> None:
     """A damaged text sinks nobody else."""
     damaged = pa.array([b"ok", b"\xff", None]).view(pa.string())

@@ -5,8 +5,9 @@ the message's canonical JSON. That is the message without ``type`` and ``message
 in the order of :data:`cdp_backfill.spec.MESSAGE_FIELDS`, names inside objects sorted, nothing
 that is null, no white space, UTF-8 with only ``"``, the backslash and control characters escaped
 (``\b \f \n \r \t``, else ``\u00xx``). Whole numbers are written as such whatever their type;
-other floats as ``"f64:"`` and the signed decimal value of their 64 bits; other decimals as text
-without trailing zeros. The ``1`` in ``cdp1`` is the number of this recipe: another recipe gets
+other floats as ``"f64:"`` and the signed decimal value of their 64 bits; other decimals, and whole
+ones beyond 64 bits, as text without trailing zeros. Inside lists and maps a whole number is
+``"i:"`` and its digits. The ``1`` in ``cdp1`` is the number of this recipe: another recipe gets
 another number.
 """
 

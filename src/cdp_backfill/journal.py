@@ -114,8 +114,12 @@ class Journal:
                 self._run = self._database.execute(
                     "INSERT INTO runs (started, under_way) VALUES (?, 0)", (_now(),)
                 ).lastrowid
-        except BaseException:
+        except BaseException as error:
             self._lock.release()
+            if isinstance(error, sqlite3.Error | ValueError | KeyError):
+                raise JournalError(
+                    f"The journal {path} is damaged, or not a journal ({type(error).__name__})."
+                ) from error
             raise
 
     def _begin(self, mapping: Mapping, url: str, paths: Sequence[str] | None) -> None:

@@ -230,7 +230,7 @@ class Ledger:
         """
         tables = list(self._tables())
         if not tables:
-            return self._empty()
+            return self._frame(self._nothing())
         return self._frame(pa.concat_tables(tables, promote_options="permissive"))
 
     def save(self, path: Path) -> None:
@@ -238,28 +238,24 @@ class Ledger:
 
         Where there are none, the file has the columns and no rows.
         """
-        tables = self._tables()
         writer = None
         try:
-            for table in tables:
-                part = self._saved(self._frame(table))
+            for table in self._tables():
+                part = self._saved(table)
                 writer = writer or pq.ParquetWriter(path, part.schema)
                 writer.write_table(part.cast(writer.schema))
             if writer is None:
-                pq.write_table(self._saved(self._empty()), path)
+                pq.write_table(self._saved(self._nothing()), path)
         finally:
             if writer is not None:
                 writer.close()
 
-    def _saved(self, frame: pd.DataFrame) -> Any:
-        """A frame of failures as a table whose types are the same for each part."""
-        table = pa.Table.from_pandas(frame, preserve_index=self._source.keeps_rows)
-        for name in self._source.schema.names:
-            kind = self._source.schema.field(name).type
-            number = table.schema.get_field_index(name)
-            if number >= 0 and name not in FAILURE_COLUMNS:
-                table = table.set_column(number, pa.field(name, kind), table[name].cast(kind))
-        return table
+    def _saved(self, table: Any) -> Any:
+        """Failures as a table that parquet takes, of the same types for each part."""
+        if not self._source.keeps_rows:
+            return table.drop_columns([_POSITION])
+        frame = self._source.typed(self._frame(table))
+        return pa.Table.from_pandas(frame, preserve_index=True)
 
     def _tables(self) -> Iterator[Any]:
         yield from self._store.tables()
@@ -285,12 +281,12 @@ class Ledger:
             ledger.page(chunk).settle_rest(*self._why_unsent)
             yield from ledger._store.tables()
 
-    def _empty(self) -> pd.DataFrame:
+    def _nothing(self) -> Any:
         columns = {name: pa.array([], kind) for name, kind in _TYPES.items()}
         if not self._source.keeps_rows:
             given = self._source.schema.empty_table()
             columns = dict(zip(given.column_names, given.columns, strict=True)) | columns
-        return self._frame(pa.table(columns | {_POSITION: pa.array([], pa.int64())}))
+        return pa.table(columns | {_POSITION: pa.array([], pa.int64())})
 
 
 _TYPES: Final = dict(

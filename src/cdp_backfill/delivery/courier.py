@@ -272,7 +272,7 @@ class Courier:
                 answer, trouble = None, f"could not be sent ({error})"
             except NoAnswerError as error:
                 answer, trouble, unanswered = None, f"no answer came ({error})", True
-            found = None if answer is None else retry.verdict(answer.status)
+            found = None if answer is None else self._verdict(answer)
             final = found is not None and found is not Verdict.RETRY
             with self._lock:
                 self._under_way[id(transport)] = (request, attempts, unanswered)
@@ -291,6 +291,10 @@ class Courier:
                 request, Outcome.UNSENT, "stopped", "the run stopped before this row's turn"
             )
         return self._spent(request, answer, trouble, attempts, unanswered=unanswered)
+
+    @staticmethod
+    def _verdict(answer: Answer) -> Verdict:
+        return Verdict.FOREIGN if answer.foreign else retry.verdict(answer.status)
 
     def _allowed(self, answer: Answer | None) -> int:
         most = self._destination.max_attempts

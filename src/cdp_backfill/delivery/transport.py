@@ -31,11 +31,13 @@ class Answer:
         status: HTTP status.
         words: Its reason, shortened, or nothing.
         retry_after: The header of that name, or None.
+        foreign: It is a success with a body that the API would not send, such as a login page.
     """
 
     status: int
     words: str = ""
     retry_after: str | None = None
+    foreign: bool = False
 
 
 class NotSentError(Exception):
@@ -125,6 +127,7 @@ class HttpTransport:
             response.status_code,
             "" if response.is_success else words(text),
             response.headers.get("Retry-After"),
+            foreign=response.is_success and text.strip()[:1] not in (b"", b"{", b"["),
         )
 
     def close(self) -> None:

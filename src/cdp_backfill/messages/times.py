@@ -111,9 +111,14 @@ def read_times(array: Any, *, unit: str | None, timezone: str | None) -> Times:
         text = pc.utf8_trim_whitespace(array)
         missing = missing | _true(pc.equal(text, ""))
         good = pc.match_substring_regex(text, _NUMBER)
+        digits = pc.match_substring_regex(text, r"^[+-]?\d{1,18}$")
+        integers = pc.if_else(digits, pc.replace_substring_regex(text, r"^\+", ""), None)
+        whole, overflow, _ = _from_numbers(pc.cast(integers, pa.int64()), unit)
         numbers = pc.cast(pc.if_else(good, text, None), pa.float64())
-        millis, bad, _ = _from_numbers(numbers, unit)
-        bad = bad | ~_true(good)
+        fraction, bad, _ = _from_numbers(numbers, unit)
+        is_whole = _true(digits)
+        millis = np.where(is_whole, whole, fraction)
+        bad = np.where(is_whole, overflow, bad) | ~_true(good)
         naive = np.zeros(len(array), dtype=bool)
     else:
         millis, naive, bad, blank = _from_text(array)
@@ -143,6 +148,20 @@ def format_times(millis: Millis) -> Any:
         if len(text)
         else text
     )
+
+
+def out_of_range(array: Any) -> Mask:
+    """True where a date, time of day or timestamp is none that a calendar has."""
+    kind, types = array.type, pa.types
+    if types.is_timestamp(kind):
+        millis, overflow = _scaled(_integers(array)[0], kind.unit)
+        return overflow | (millis < _FIRST) | (millis > _LAST)
+    if types.is_date32(kind):
+        days = _integers(array)[0]
+        return np.asarray((days < _FIRST // 86_400_000) | (days > _LAST // 86_400_000))
+    width = pa.int32() if types.is_time32(kind) else pa.int64()
+    raw = array.cast(width).cast(pa.int64()).fill_null(0).to_numpy(zero_copy_only=False)
+    return np.asarray((raw < 0) | (raw >= 86_400 * _PER_SECOND[kind.unit]))
 
 
 def localise(array: Any, timezone: str | None) -> tuple[Any, Mask]:
@@ -192,16 +211,24 @@ def _scaled(raw: Millis, unit: str) -> tuple[Millis, Mask]:
 
 def _from_numbers(array: Any, unit: str) -> tuple[Millis, Mask, Mask]:
     """Milliseconds; where they are bad; and where the number is not a number."""
-    if pa.types.is_signed_integer(array.type):
-        millis, bad = _scaled(array.cast(pa.int64()).fill_null(0).to_numpy(), unit)
-        return millis, bad, np.zeros(len(array), dtype=bool)
+    none = np.zeros(len(array), dtype=bool)
+    if pa.types.is_integer(array.type):
+        if pa.types.is_uint64(array.type):
+            array = pc.if_else(pc.less(array, pa.scalar(2**63, pa.uint64())), array, None)
+        bad = _nulls(array) if pa.types.is_uint64(array.type) else none
+        millis, overflow = _scaled(array.cast(pa.int64()).fill_null(0).to_numpy(), unit)
+        return millis, bad | overflow, none
     if pa.types.is_float16(array.type):
         array = array.cast(pa.float32())
     floats = array.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False)
     scaled = floats * (1000 / _PER_SECOND[unit])
-    bad = ~np.isfinite(scaled) | (np.abs(scaled) > 2.0**62)
-    millis = np.rint(np.where(bad, 0.0, scaled)).astype(np.int64)
-    return millis, bad, np.isnan(floats)
+    bad = ~np.isfinite(scaled) | (np.abs(scaled) > 2.0**62) | (np.abs(floats) > 2.0**62)
+    good = np.where(bad, 0.0, floats)
+    # A whole number is rounded down as the integer that it is; a fraction may lack its last bit.
+    whole, overflow = _scaled(good.astype(np.int64), unit)
+    fraction = np.floor(np.where(bad, 0.0, scaled) + 1e-3).astype(np.int64)
+    millis = np.where(np.floor(good) == good, whole, fraction)
+    return millis, bad | (overflow & (np.floor(good) == good)), np.isnan(floats)
 
 
 def _from_text(array: Any) -> tuple[Millis, Mask, Mask, Mask]:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from cdp_backfill.messages.text import LARGEST_EXACT, decoded, is_bytes, valid_text
-from cdp_backfill.messages.times import is_text, localise
+from cdp_backfill.messages.times import is_text, localise, out_of_range
 from cdp_backfill.outcomes import Problem
 
 if TYPE_CHECKING:
@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from cdp_backfill.messages.problems import Problems
 
     Mask = npt.NDArray[np.bool_]
+
+
+_INT64: Final = 9.2e18  # a little below 2^63, which a float cannot tell from its neighbours
 
 
 def why_not_json(kind: Any) -> str | None:
@@ -90,12 +93,16 @@ class ValueReader:
             return self._float(array, column, rows, nested=nested)
         if types.is_decimal(kind):
             return array if nested else whole_decimals(array)
+        if types.is_date64(kind):
+            array = array.cast(pa.date32(), safe=False)
+        if types.is_temporal(kind) and not types.is_duration(kind):
+            bad = out_of_range(array)
+            self._note(bad, rows, bad_time(column))
+            array = pc.if_else(pa.array(bad), None, array) if bad.any() else array
         if types.is_timestamp(kind):
             array, bad = localise(array, self._timezone)
             self._note(bad, rows, nonexistent_time(column))
             return array
-        if types.is_date64(kind):
-            return array.cast(pa.date32())
         if types.is_duration(kind):
             per_second = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}[kind.unit]
             seconds = pc.divide(array.cast(pa.int64()).cast(pa.float64(), safe=False), per_second)
@@ -140,7 +147,12 @@ class ValueReader:
         if items is None:
             return None
         keys = keys.cast(pa.string()).fill_null("")
-        made = pa.MapArray.from_arrays(array.offsets, keys, items)
+        # Names inside objects are sorted, whatever order a map has them in.
+        order = pc.sort_indices(
+            pa.table({"row": inner_rows, "key": keys}),
+            sort_keys=[("row", "ascending"), ("key", "ascending")],
+        )
+        made = pa.MapArray.from_arrays(array.offsets, keys.take(order), items.take(order))
         return pc.if_else(pc.is_valid(array), made, None)
 
     def _struct(self, array: Any, column: str, rows: Any) -> Any | None:
@@ -192,15 +204,12 @@ def canonical(array: Any) -> list[Any]:
         whole = _whole(values)
         whole_part = pa.array(np.where(whole, values, 0).astype(np.int64), mask=~whole)
         return [whole_part, _bits(values, mask=whole | np.isnan(values))]
-    if types.is_decimal(kind) and kind.scale > 0:
-        digits = pc.utf8_rtrim(array.cast(pa.string()), "0")
-        whole = pc.ends_with(digits, ".")
-        whole_part = pc.if_else(whole, pc.trunc(array), None)
-        try:
-            whole_part = whole_part.cast(pa.int64())
-        except pa.ArrowInvalid:
-            whole_part = pc.if_else(whole, digits, None)
-        return [whole_part, pc.if_else(whole, None, digits)]
+    if types.is_decimal(kind):
+        digits, whole = _digits(array)
+        fits = np.abs(array.cast(pa.float64()).fill_null(0).to_numpy(zero_copy_only=False)) < _INT64
+        as_integer = pc.and_(whole, pa.array(fits))
+        whole_part = pc.if_else(as_integer, digits, None).cast(pa.int64())
+        return [whole_part, pc.if_else(as_integer, None, digits)]
     if types.is_struct(kind):
         names, arrays = [], []
         for number, child in enumerate(array.flatten()):
@@ -224,22 +233,43 @@ def canonical(array: Any) -> list[Any]:
 
 
 def _canonical_item(values: Any) -> Any:
-    """The same inside lists and maps, where one array must hold it: by type, not by value."""
+    """The same inside lists and maps, where one array must hold it: numbers as text.
+
+    A whole number is ``"i:"`` and its digits, so that no text can pass for it.
+    """
     kind, types = values.type, pa.types
+    if types.is_integer(kind):
+        return pc.binary_join_element_wise("i:", values.cast(pa.string()), "")
     if types.is_floating(kind):
         floats = values.cast(pa.float64()).fill_null(np.nan).to_numpy(zero_copy_only=False)
-        return _bits(floats, mask=np.isnan(floats))
-    if types.is_decimal(kind) and kind.scale > 0:
-        return pc.utf8_rtrim(pc.utf8_rtrim(values.cast(pa.string()), "0"), ".")
+        whole = _whole(floats)
+        digits = pa.array(np.where(whole, floats, 0).astype(np.int64)).cast(pa.string())
+        integers = pc.binary_join_element_wise("i:", digits, "")
+        bits = _bits(floats, mask=np.isnan(floats))
+        return pc.if_else(pa.array(whole), integers, bits)
+    if types.is_decimal(kind):
+        digits, whole = _digits(values)
+        return pc.if_else(whole, pc.binary_join_element_wise("i:", digits, ""), digits)
     return canonical(values)[0] if types.is_nested(kind) else values
+
+
+def _digits(array: Any) -> tuple[Any, Any]:
+    """Decimals as digits without trailing zeros, and whether they are whole."""
+    digits = array.cast(pa.string())
+    if array.type.scale > 0:
+        digits = pc.utf8_rtrim(pc.utf8_rtrim(digits, "0"), ".")
+    return digits, pc.invert(pc.match_substring(digits, "."))
 
 
 def needs_canonical(kind: Any) -> bool:
     """Whether :func:`canonical` changes anything in a column of this type."""
     types = pa.types
-    if types.is_floating(kind) or (types.is_decimal(kind) and kind.scale > 0):
+    if types.is_floating(kind) or types.is_decimal(kind):
         return True
-    return bool(types.is_nested(kind)) and any(
+    if is_list(kind) or types.is_map(kind):
+        item = kind.item_type if types.is_map(kind) else kind.value_type
+        return bool(types.is_integer(item)) or needs_canonical(item)
+    return bool(types.is_struct(kind)) and any(
         needs_canonical(kind.field(number).type) for number in range(kind.num_fields)
     )
 
@@ -257,6 +287,11 @@ def _bits(values: npt.NDArray[np.float64], mask: Mask) -> Any:
 def bad_text(column: str) -> Problem:
     """The problem of a cell that is not UTF-8."""
     return Problem("bad_text", column, f"column {column!r} is not valid UTF-8")
+
+
+def bad_time(column: str) -> Problem:
+    """The problem of a date or time that no calendar has."""
+    return Problem("bad_time", column, f"column {column!r} holds a time that is out of range")
 
 
 def not_finite(column: str) -> Problem:

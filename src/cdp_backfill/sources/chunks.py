@@ -63,6 +63,10 @@ class Source(Protocol):
         """
         ...
 
+    def typed(self, frame: pd.DataFrame) -> pd.DataFrame:
+        """A part of the rows with each column of one type; only if ``keeps_rows``."""
+        ...
+
     def original(self, rows: npt.NDArray[Any]) -> pd.DataFrame:
         """The rows of these numbers, as they were given; only if ``keeps_rows``."""
         ...

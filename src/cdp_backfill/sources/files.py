@@ -141,6 +141,10 @@ class ParquetSource:
                     f"The file {file.name!r} cannot be read beyond row {offset}: {error}."
                 ) from error
 
+    def typed(self, frame: pd.DataFrame) -> pd.DataFrame:
+        """Not needed: rows are kept as they were read."""
+        raise NotImplementedError
+
     def original(self, rows: npt.NDArray[Any]) -> pd.DataFrame:
         """Not possible for files: rows are kept when they fail."""
         raise NotImplementedError

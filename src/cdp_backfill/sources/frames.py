@@ -70,6 +70,18 @@ class FrameSource:
             row_bytes = max(1, batch.nbytes // max(1, batch.num_rows))
             step = min(CHUNK_ROWS, max(1, CHUNK_BYTES // row_bytes))
 
+    def typed(self, frame: pd.DataFrame) -> pd.DataFrame:
+        """A part of the rows with each column, and the index, of one type."""
+        frame = frame.copy(deep=False)
+        for name in frame.columns:
+            if frame[name].dtype == object and str(name) in self._readers:
+                array = self._readers[str(name)].read(frame[name])
+                values = pd.arrays.ArrowExtensionArray(pa.chunked_array([array]))
+                frame[name] = pd.Series(values, index=frame.index)
+        if frame.index.dtype == object:
+            frame.index = frame.index.map(str)
+        return frame.rename(columns=str)
+
     def original(self, rows: npt.NDArray[Any]) -> pd.DataFrame:
         """The rows of these numbers, with their labels and dtypes."""
         return self._frame.iloc[rows]

@@ -78,6 +78,10 @@ class StreamSource:
                         yield Chunk(piece, position + first, None, position + first)
                 position = stop
 
+    def typed(self, frame: pd.DataFrame) -> pd.DataFrame:
+        """Not needed: rows are kept as they were read."""
+        raise NotImplementedError
+
     def original(self, rows: npt.NDArray[Any]) -> pd.DataFrame:
         """Not possible for a stream: its rows are kept when they fail."""
         raise NotImplementedError
