@@ -110,6 +110,8 @@ def test_version() -> None:
         (["send", "PATH", *ARGUMENTS, "--recent", "x"], "recent must be"),
         (["plan", "PATH", *ARGUMENTS, "--property", "x"], "--property takes NAME=VALUE"),
         (["plan", "PATH", "--mapping", "no.toml"], "MappingError"),
+        (["plan", "PATH", *ARGUMENTS, "--property", "x=ts", "--property", "x.y=ts"], "goes below"),
+        (["send", "PATH", *ARGUMENTS, "--save", "/proc/no"], "cannot be saved"),
         (["plan", "PATH"], "MappingError: The mapping names no event"),
         (["send"], "Missing argument"),
         (["send", "PATH", "--nonsense"], "No such option"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import re
 import sqlite3
 import subprocess
 import sys
@@ -240,11 +241,17 @@ def test_default_journals(box: Sandbox, tmp_path: Path, monkeypatch: pytest.Monk
     assert send(opens(3), box, None).journal is None
     named = send("opens.parquet", box, True).journal
     assert named is not None
-    assert named.name.startswith("opens-127.0.0.1-")
+    assert named.name.startswith("opens-")
     away = cdp.Destination(api_key="k", base_url="http://nowhere.invalid/v1", max_attempts=1)
     with pytest.raises(cdp.UnreachableError) as got:
         cdp.send("opens.parquet", OPENED, destination=away, progress=False)
-    assert str(got.value.report.journal) == "opens-nowhere.invalid.cdp-journal"
+    name = str(got.value.report.journal)
+    assert re.fullmatch(r"opens-[0-9a-f]{6}-nowhere\.invalid\.cdp-journal", name)
+    (tmp_path / "other").mkdir()
+    opens(3).to_parquet(tmp_path / "other" / "opens.parquet")
+    with pytest.raises(cdp.UnreachableError) as got:
+        cdp.send("other/opens.parquet", OPENED, destination=away, progress=False)
+    assert str(got.value.report.journal) != name
 
 
 def test_resume_knows_mapping_and_files(box: Sandbox, tmp_path: Path) -> None:

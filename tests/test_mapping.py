@@ -122,6 +122,12 @@ def test_a_constant_must_be_json(value: Any) -> None:
         lit(value)
 
 
+def test_a_tuple_is_a_list() -> None:
+    """A constant is the same before and after it was saved."""
+    mapping = Mapping(properties={"x": lit((1, (2, 3)))})
+    assert Mapping.from_toml(mapping.to_toml()) == mapping
+
+
 def test_any_event_name_with_send() -> None:
     """The API takes any event name; a constant one must be wanted aloud."""
     assert Mapping(event=lit("Order Completed"), other_events="send").event

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import date
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -112,6 +113,22 @@ def test_text_without_a_utf8_form_is_kept_for_the_row_to_answer() -> None:
         (pd.DataFrame({"x": [{"a": 1}, {"a": "x"}]}), r"no common type \(dict\)"),
         (pd.DataFrame({"x": [object(), 1]}), r"no common type \(int, object\)"),
         (pd.DataFrame({"x": [1 + 2j]}), "complex128 cannot be read"),
+        (
+            pd.DataFrame(
+                {"x": pd.Series([date(2023, 1, 1), pd.Timestamp(2023, 1, 1, 5)], dtype=object)}
+            ),
+            "mixes a date and a time without a zone",
+        ),
+        (
+            pd.DataFrame(
+                {
+                    "x": pd.Series(
+                        [pd.Timestamp("2023"), pd.Timestamp("2023", tz="UTC")], dtype=object
+                    )
+                }
+            ),
+            "mixes a time with a zone and a time without",
+        ),
         (pd.DataFrame({"x": pd.period_range("2020", periods=1, freq="M")}), "cannot be read"),
     ],
 )
@@ -276,6 +293,13 @@ def test_the_same_file_twice(files: Path) -> None:
     """A file named twice would be sent twice."""
     with pytest.raises(SourceError, match="given twice"):
         open_source([files / "p0.parquet", str(files / "p*.parquet")])
+
+
+def test_the_same_file_in_two_ways(files: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Relative and absolute, it is one file."""
+    monkeypatch.chdir(files)
+    with pytest.raises(SourceError, match="given twice"):
+        open_source(["p0.parquet", files / "p0.parquet"])
 
 
 def test_a_file_that_loses_rows_meanwhile(files: Path) -> None:

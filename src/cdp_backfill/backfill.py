@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
 import pandas as pd
+import xxhash
 
 from cdp_backfill.census import Census
 from cdp_backfill.destination import Destination, chosen, resolve
@@ -325,8 +326,12 @@ def _journal_path(
         journal = canary or (_paths(source) is not None and not target.is_local)
     if not journal:
         return None
-    words = Path(table.name).stem if _paths(source) is not None else "table"
-    name = re.sub(r"[^A-Za-z0-9._-]+", "-", f"{words}-{urlsplit(target.url).netloc}").strip("-")
+    paths = _paths(source)
+    words = "table" if paths is None else Path(table.name).stem
+    # Files of one name in two folders are two backfills.
+    place = "" if paths is None else "-" + xxhash.xxh3_64_hexdigest("\n".join(paths).encode())[:6]
+    words = f"{words}{place}-{urlsplit(target.url).netloc}"
+    name = re.sub(r"[^A-Za-z0-9._-]+", "-", words).strip("-")
     return Path(f"{name}.cdp-journal")
 
 

@@ -344,6 +344,11 @@ def _sent(work: Callable[[], Report], save: Path | None, *, as_json: bool) -> in
         raise KeyboardInterrupt
 
     signal.signal(signal.SIGTERM, stop)
+    if save:  # rather now than after the run
+        try:
+            save.mkdir(parents=True, exist_ok=True)
+        except OSError as problem:
+            raise BadInputError(f"The report cannot be saved: {problem}.") from problem
     error: StoppedError | None = None
     try:
         report = work()
@@ -461,6 +466,8 @@ def _tree(option: str, items: list[str] | None) -> dict[str, Any] | None:
         below = tree
         for branch in branches:
             below = below.setdefault(branch, {})
+            if not isinstance(below, dict):
+                raise MappingError(f"{option} {path!r} goes below a name that has a value itself.")
         below[leaf] = lit(value[1:]) if value.startswith("=") else value
     return tree
 

@@ -7,6 +7,9 @@ first 96 bits of the XXH3 hash of its message. No payload and no value of a row 
 Two different messages share 96 bits with a chance of 1 in 8e28. Of 100 million rows, half of them
 delivered, one is taken for another with a chance of 50e6 * 50e6 / 8e28, about 3e-14.
 
+Rows that are alike in everything are one message: where one of them was delivered, a later run
+takes all of them for delivered.
+
 It costs 12 bytes a delivered row on disk, and as much in memory in a run that goes on from it.
 """
 
@@ -144,6 +147,11 @@ class Journal:
                 f"The journal {self.path} belongs to a backfill to {found['url']}, not to {url}. "
                 "Give another journal."
             )
+        if paths is not None:  # what resume goes on with is what was sent last
+            with self._database:
+                self._database.execute(
+                    "UPDATE about SET value = ? WHERE name = 'paths'", (about["paths"],)
+                )
         then = Mapping.from_toml(found["mapping"]).to_dict()
         if then != (given := mapping.to_dict()):
             names = sorted(name for name in {*then, *given} if then.get(name) != given.get(name))

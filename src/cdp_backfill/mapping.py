@@ -46,7 +46,7 @@ def lit(value: Any) -> Lit:
     lit('Application Installed')
     """
     _check_json(value)
-    return Lit(value)
+    return Lit(_lists(value))
 
 
 Field = str | Lit
@@ -269,6 +269,15 @@ def _unplain(value: Any) -> Any:
     if set(value) == {_LITERAL_KEY}:
         return lit(value[_LITERAL_KEY])
     return {name: _unplain(child) for name, child in value.items()}
+
+
+def _lists(value: Any) -> Any:
+    """The same with lists for tuples, as TOML and JSON give them back."""
+    if isinstance(value, list | tuple):
+        return [_lists(item) for item in value]
+    if isinstance(value, dict):
+        return {name: _lists(item) for name, item in value.items()}
+    return value
 
 
 def _check_json(value: Any) -> None:

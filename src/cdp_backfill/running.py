@@ -308,7 +308,10 @@ class Run:
             fill=tally.packed_bytes / possible if possible else 0.0,
             seconds=time.monotonic() - self._started,
             delivered_before=tally.before,
-            maybe_twice=tally.maybe_twice + (self._journal.lost_sight_of if self._journal else 0),
+            maybe_twice=min(
+                self._ledger.counts[Outcome.DELIVERED],
+                tally.maybe_twice + (self._journal.lost_sight_of if self._journal else 0),
+            ),
             canary=self._canary,
             interrupted=self._interrupts > 0,
             max_in_flight=stats.max_in_flight,

@@ -153,9 +153,10 @@ class ParquetSource:
 def _check_twice(names: list[str]) -> None:
     seen: set[str] = set()
     for name in names:
-        if name in seen:
+        place = name if "://" in name else str(Path(name).resolve())
+        if place in seen:
             raise SourceError(f"The file {name!r} is given twice; its rows would be sent twice.")
-        seen.add(name)
+        seen.add(place)
 
 
 def _conformed(batch: Any, schema: Any) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import date, datetime
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -126,6 +127,8 @@ def _reader(name: str, column: pd.Series[Any]) -> _Reader:
 
 def _object_reader(name: str, column: pd.Series[Any]) -> _Reader:
     found = pd.api.types.infer_dtype(column, skipna=True)
+    if found in ("date", "datetime", "mixed"):
+        _check_one_kind_of_time(name, column)
     if found in ("string", "empty"):
         return _Reader(pa.string() if found == "string" else pa.null())
     try:
@@ -139,6 +142,24 @@ def _object_reader(name: str, column: pd.Series[Any]) -> _Reader:
             f"Column {name!r} holds values that have no common type ({listed}). Make them of one "
             "type, for example text with .map(json.dumps), or drop the column."
         ) from None
+
+
+def _check_one_kind_of_time(name: str, column: pd.Series[Any]) -> None:
+    """Refuse what Arrow would read wrong without a word."""
+    kinds = {
+        "a date"
+        if not isinstance(cell, datetime)
+        else "a time without a zone"
+        if cell.tzinfo is None
+        else "a time with a zone"
+        for cell in column
+        if isinstance(cell, date) and not _empty(cell)
+    }
+    if len(kinds) > 1:
+        raise SourceError(
+            f"Column {name!r} mixes {' and '.join(sorted(kinds))}. Make them of one kind, for "
+            "example text with .map(str), or with pd.to_datetime(..., utc=True)."
+        )
 
 
 # Cells of which a text is made where a column mixes them, as ids often do.
