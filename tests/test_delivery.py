@@ -412,6 +412,20 @@ def test_a_page_that_says_200_is_not_the_api() -> None:
     assert counts(got.value.report) == {"unsent": 5}
 
 
+def test_a_key_that_the_server_repeats() -> None:
+    """Neither the key nor its Base64 form is passed on in the server's words."""
+    body = b"bad credentials: secret-key / Basic c2VjcmV0LWtleTo="
+    with (
+        serving(lambda *_: Reply(401, body)) as server,
+        pytest.raises(cdp.AuthenticationError) as got,
+    ):
+        send(server)
+    report = got.value.report
+    shown = f"{got.value} {report} {report.to_dict()} {report.failures['cdp_reason'].tolist()}"
+    assert "secret-key" not in shown
+    assert "c2VjcmV0" not in shown
+
+
 def test_a_key_turned_down_after_an_answer_that_never_came() -> None:
     """What may have been taken is unknown, not unsent."""
     with (

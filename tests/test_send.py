@@ -599,6 +599,40 @@ def test_failed_rows_go_to_disk_when_they_are_many(
     assert not list(tmp_path.glob("cdp-backfill-*"))
 
 
+def test_failed_rows_with_categories_go_to_disk_too(
+    box: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each chunk can have categories of its own."""
+    monkeypatch.setattr(ledgers, "SPILL_BYTES", 10_000)
+    parts = [
+        pa.Table.from_pandas(opens(3_000, uid=None)).append_column(
+            "kind", pa.array([f"v{part}"] * 3_000).dictionary_encode()
+        )
+        for part in range(3)
+    ]
+    report = send(pa.concat_tables(parts).to_reader(), box, recent="send")
+    assert report.failures["kind"].value_counts().to_dict() == dict.fromkeys(
+        ("v0", "v1", "v2"), 3_000
+    )
+
+
+def test_a_mapping_of_constants_only(box: Sandbox) -> None:
+    """No column is read, and yet every row is sent."""
+    mapping = cdp.Mapping(
+        user_id=cdp.lit("a"), timestamp=cdp.lit("2023-01-01"), event=cdp.lit("Application Opened")
+    )
+    for rest in ("drop", "properties"):
+        report = send(pd.DataFrame({"z": range(9_000)}), box, mapping, rest=rest)
+        assert report.counts["delivered"] == 9_000
+
+
+def test_ranges_of_numbers_as_categories(box: Sandbox) -> None:
+    """What ``pd.cut`` gives cannot be read, and says so."""
+    frame = opens(3, band=pd.cut(pd.Series([1, 5, 9]), 3))
+    with pytest.raises(cdp.SourceError, match="Column 'band' of category cannot be read"):
+        send(frame, box)
+
+
 def test_a_full_disk_loses_no_row(box: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
     """If failed rows cannot go to disk, memory keeps them."""
     monkeypatch.setattr(ledgers, "SPILL_BYTES", 1_000)

@@ -211,12 +211,12 @@ def test_wide_rows_make_short_chunks() -> None:
 
 
 @pytest.fixture
-def files(tmp_path: Path) -> Path:
+def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Three parquet files of 10 rows each, the last one without the column ``s``."""
+    tmp_path = tmp_path_factory.mktemp("files")
     for number in range(3):
         part = TABLE.slice(10 * number, 10)
         pq.write_table(part if number < 2 else part.select(["x"]), tmp_path / f"p{number}.parquet")
-    (tmp_path / "notes.txt").write_text("no data")
     return tmp_path
 
 
@@ -265,6 +265,7 @@ def test_a_url_and_a_home_folder(files: Path, monkeypatch: pytest.MonkeyPatch) -
 def test_a_path_that_leads_nowhere(files: Path, given: str, words: str) -> None:
     """A missing or wrong file says which and what to do."""
     (files / "empty").mkdir()
+    (files / "notes.txt").write_text("no data")
     with pytest.raises(SourceError, match=words):
         open_source(files / given)
 
@@ -293,6 +294,19 @@ def test_the_same_file_twice(files: Path) -> None:
     """A file named twice would be sent twice."""
     with pytest.raises(SourceError, match="given twice"):
         open_source([files / "p0.parquet", str(files / "p*.parquet")])
+
+
+def test_a_glob_that_matches_folders(files: Path) -> None:
+    """A folder of parts, as Spark writes it, is read whole; a file that is none is told."""
+    (files / "p3.parquet").mkdir()
+    pq.write_table(TABLE.slice(30, 5), files / "p3.parquet" / "part-0.parquet")
+    (files / "p3.parquet" / "_SUCCESS").write_text("")
+    assert open_source(files / "*.parquet").rows == 35
+    pq.write_table(TABLE.slice(35, 5), files / "p3.parquet" / "part-1")
+    assert open_source(files / "p3.parquet").rows == 10
+    (files / "p3.parquet" / "more.txt").write_text("no data")
+    with pytest.raises(SourceError, match=r"more\.txt' cannot be read as a parquet file"):
+        open_source(files / "p3.parquet")
 
 
 def test_the_same_file_in_two_ways(files: Path, monkeypatch: pytest.MonkeyPatch) -> None:

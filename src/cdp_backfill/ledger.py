@@ -127,7 +127,12 @@ class Page:
         columns: dict[str, Any] = {}
         if with_rows:
             rows = self.chunk.batch.take(chosen)
-            columns.update(zip(rows.schema.names, rows.columns, strict=True))
+            # Each chunk has categories of its own; a file of many chunks takes but one set.
+            plain = [
+                column.dictionary_decode() if pa.types.is_dictionary(column.type) else column
+                for column in rows.columns
+            ]
+            columns.update(zip(rows.schema.names, plain, strict=True))
         columns |= {
             "cdp_outcome": pa.array([str(outcome) for outcome in OUTCOMES]).take(
                 pa.array(self._outcome[bad])
@@ -346,7 +351,7 @@ class FailureStore:
         self._held_bytes += table.nbytes
         if self._held_bytes > self._spill_bytes:
             # A disk that takes nothing more must not cost a row: then memory keeps them.
-            with contextlib.suppress(OSError):
+            with contextlib.suppress(OSError, pa.ArrowException):
                 self._spill()
 
     def _spill(self) -> None:

@@ -86,6 +86,7 @@ class Run:
         self._progress = progress
         self._started = time.monotonic()
         self._interrupts = 0
+        self._ended = False
         self._timeline = Timeline()
         self._ledger = Ledger(road.source)
         self._packer = Packer(max_messages=destination.max_messages)
@@ -126,9 +127,7 @@ class Run:
                 "before is in the report."
             )
             trouble.__cause__ = error
-        if trouble is not None or self._interrupts:
-            self._aside(self._courier.stop)
-        self._patiently(self._scribe.submit(self._end))
+        self._patiently(stop=trouble is not None)
         self._show()
         self._progress.close()
         report = self._written()
@@ -140,25 +139,39 @@ class Run:
         return report
 
     def _end(self) -> None:
-        """Wait for what is under way, and close the accounts."""
-        self._courier.finish()
-        self._close()
+        """Wait for what is under way, and close the accounts; once."""
+        if not self._ended:
+            self._ended = True
+            self._courier.finish()
+            self._close()
 
-    def _patiently(self, ending: Future[None]) -> None:
-        """Wait for the end: an interrupt stops further attempts, a second one all waiting."""
+    def _patiently(self, *, stop: bool) -> None:
+        """Wait for the end: an interrupt stops further attempts, a second one all waiting.
+
+        Everything is done on other threads, and begun again here after each interrupt until it
+        is begun: none of it minds being begun twice.
+        """
+        ending: Future[None] | None = None
+        stopped, cancelled = False, False
         while True:
             try:
+                if (stop or self._interrupts) and not stopped:
+                    self._aside(self._courier.stop)
+                    stopped = True
+                if self._interrupts > 1 and not cancelled:
+                    self._aside(self._courier.cancel)
+                    cancelled = True
+                ending = ending or self._scribe.submit(self._end)
                 while not ending.done():
                     wait([ending], timeout=_TICK)
                     self._show()
                 return ending.result()
             except KeyboardInterrupt:
                 self._interrupts += 1
-                self._aside(self._courier.stop if self._interrupts == 1 else self._courier.cancel)
 
     @staticmethod
     def _aside(action: Callable[[], None]) -> None:
-        """Do it on another thread, where a further interrupt cannot come in between."""
+        """Do it on another thread, where an interrupt cannot come in between."""
         thread = threading.Thread(target=action, name="cdp-backfill-aside", daemon=True)
         thread.start()
         thread.join()

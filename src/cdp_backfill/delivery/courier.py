@@ -287,9 +287,8 @@ class Courier:
             if attempts < self._allowed(answer) and self._stopping.wait(self._wait(attempts)):
                 break
         if not attempts:
-            return Result(
-                request, Outcome.UNSENT, "stopped", "the run stopped before this row's turn"
-            )
+            fate = Outcome.UNKNOWN if unanswered else Outcome.UNSENT
+            return Result(request, fate, "stopped", "the run stopped before this row's turn")
         return self._spent(request, answer, trouble, attempts, unanswered=unanswered)
 
     @staticmethod

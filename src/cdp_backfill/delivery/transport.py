@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import html
 import json
 import re
@@ -86,6 +87,9 @@ class HttpTransport:
         }
         if destination.strict:
             headers[spec.STRICT_HEADER[0]] = spec.STRICT_HEADER[1]
+        key = destination.api_key or ""
+        encoded = base64.b64encode(f"{key}:".encode()).decode()
+        self._secrets = (encoded, encoded.rstrip("="), key) if key else ()
         self._url = destination.url + spec.BATCH_PATH
         self._client = httpx.Client(
             auth=(destination.api_key or "", ""),
@@ -125,7 +129,7 @@ class HttpTransport:
             response.close()
         return Answer(
             response.status_code,
-            "" if response.is_success else words(text),
+            "" if response.is_success else words(text, self._secrets),
             response.headers.get("Retry-After"),
             foreign=response.is_success and text.strip()[:1] not in (b"", b"{", b"["),
         )
@@ -140,13 +144,15 @@ def tls_context() -> ssl.SSLContext:
     return httpx.create_ssl_context()
 
 
-def words(body: bytes) -> str:
+def words(body: bytes, secrets: tuple[str, ...] = ()) -> str:
     """The reason that a server gives in the body of an error, whatever shape it has.
 
     >>> words(b'{"meta": {"errors": ["userId is required"]}}')
     'userId is required'
     """
     text = body.decode("utf-8", "replace")
+    for secret in secrets:  # some servers repeat what they were sent
+        text = text.replace(secret, "***")
     try:
         text = "; ".join(_texts(json.loads(text)))
     except (ValueError, RecursionError):

@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     import pandas as pd
 
-_PARQUET_ENDINGS: Final = (".parquet", ".pq", ".parq")
 _OTHER_ENDINGS: Final = {
     ".csv": "pandas.read_csv",
     ".tsv": "pandas.read_csv",
@@ -49,8 +48,9 @@ class ParquetSource:
     """Parquet files, read one after another.
 
     Args:
-        paths: Files, folders (all parquet files below) and globs; local, or with a scheme that
-            Arrow knows such as ``s3://`` and ``gs://``.
+        paths: Files, folders and globs; local, or with a scheme that Arrow knows such as
+            ``s3://`` and ``gs://``. Of a folder, all files below whose names do not begin with
+            ``_`` or a dot.
 
     Raises:
         SourceError: A file is missing or no parquet file, or the files do not fit together.
@@ -214,7 +214,11 @@ def _expand(path: str) -> list[tuple[str, Any, str]]:
 def _glob(system: Any, pattern: str) -> list[str]:
     if isinstance(system, pa.fs.LocalFileSystem):
         names = globbing.glob(pattern, recursive=True)  # noqa: PTH207  # absolute patterns too
-        return sorted(name for name in names if Path(name).is_file())
+        return sorted(
+            file
+            for name in names
+            for file in (_below(system, name) if Path(name).is_dir() else [name])
+        )
     fixed = pattern[: min(pattern.index(letter) for letter in "*?[" if letter in pattern)]
     selector = pa.fs.FileSelector(fixed.rsplit("/", 1)[0], recursive=True)
     found = (info.path for info in system.get_file_info(selector) if info.is_file)
@@ -223,8 +227,11 @@ def _glob(system: Any, pattern: str) -> list[str]:
 
 def _below(system: Any, folder: str) -> list[str]:
     selector = pa.fs.FileSelector(folder, recursive=True)
+    root = Path(folder)
     return sorted(
         info.path
         for info in system.get_file_info(selector)
-        if info.is_file and info.path.lower().endswith(_PARQUET_ENDINGS)
+        # What Spark and others keep for themselves, such as _SUCCESS and .part.crc.
+        if info.is_file
+        and not any(part[0] in "_." for part in Path(info.path).relative_to(root).parts)
     )

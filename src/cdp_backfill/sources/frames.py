@@ -61,9 +61,10 @@ class FrameSource:
                 self._readers[name].read(part.iloc[:, number])
                 for name, number in zip(columns, numbers, strict=True)
             ]
+            names = list(columns)
             if not arrays:  # a mapping of constants only
-                arrays, columns = [pa.nulls(len(part))], [""]
-            batch = pa.RecordBatch.from_arrays(arrays, list(columns))
+                arrays, names = [pa.nulls(len(part))], [""]
+            batch = pa.RecordBatch.from_arrays(arrays, names)
             for first, piece in slices(batch):
                 yield Chunk(piece, start + first, None, start + first)
             start += len(part)
@@ -114,7 +115,8 @@ def _reader(name: str, column: pd.Series[Any]) -> _Reader:
     try:
         if column.dtype != object:
             kind = pa.array(column.iloc[:0], from_pandas=True).type
-            if isinstance(kind, pa.BaseExtensionType):  # periods and intervals
+            values = kind.value_type if pa.types.is_dictionary(kind) else kind
+            if isinstance(values, pa.BaseExtensionType):  # periods and intervals
                 raise pa.ArrowNotImplementedError(str(kind))  # noqa: TRY301
             return _Reader(viewless_type(kind))
         return _object_reader(name, column)
