@@ -350,6 +350,21 @@ def test_recent_rows_that_are_skipped_or_invalid_do_not_count(box: Sandbox) -> N
     }
 
 
+def test_a_stream_that_hides_that_it_can_be_read_once(box: Sandbox) -> None:
+    """What the look for recent rows has spent is an error, not an empty success."""
+    reader = pa.Table.from_pandas(opens(10)).to_reader()
+
+    class Hidden:
+        def __arrow_c_stream__(self, requested_schema: object = None) -> object:
+            return reader.__arrow_c_stream__(requested_schema)
+
+    with pytest.raises(
+        cdp.StoppedError, match=r"can be read only once.*pyarrow\.RecordBatchReader"
+    ):
+        send(Hidden(), box)
+    assert len(box.requests()) == 0
+
+
 # --- bad input ------------------------------------------------------------------------------------
 
 

@@ -6,26 +6,21 @@ of the calling thread cannot come between an outcome and its being written down.
 
 from __future__ import annotations
 
-import contextlib
-import itertools
-import shutil
-import tempfile
 import threading
-import weakref
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-import pyarrow.ipc
 import pyarrow.parquet as pq
 
 from cdp_backfill.errors import AccountingError
 from cdp_backfill.outcomes import FAILURE_COLUMNS, OUTCOMES, Outcome
+from cdp_backfill.spill import FailureStore
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     import numpy.typing as npt
 
@@ -41,11 +36,13 @@ SPILL_BYTES: Final = 16 * 2**20
 
 _MAX_REASONS: Final = 50  # a server may find new words for every row
 
+_SPARSE: Final = 8  # a page is put away in part once so few of its rows wait
+
 _SETTLED: Final = np.array([outcome.code for outcome in OUTCOMES if outcome.settled])
 
 
 class Page:
-    """The rows of one chunk.
+    """The rows of one chunk, as long as they have no outcome.
 
     Args:
         ledger: The account that it belongs to.
@@ -54,8 +51,11 @@ class Page:
 
     def __init__(self, ledger: Ledger, chunk: Chunk) -> None:
         size = chunk.batch.num_rows
-        self.chunk = chunk
+        self.start = chunk.start
+        self._origin, self._origin_start = chunk.origin, chunk.origin_start
         self._ledger = ledger
+        self._batch = chunk.batch
+        self._rows = np.arange(size)  # positions in the chunk of the rows that are still here
         self._pending = size
         self._outcome = np.full(size, _PENDING, dtype=np.uint8)
         self._reason = np.zeros(size, dtype=np.int32)
@@ -65,11 +65,28 @@ class Page:
         self._id_of = np.full(size, _NO_ID, dtype=np.int64)
         self._ids: list[Any] = []
 
+    @property
+    def held_bytes(self) -> int:
+        """Memory that the rows take."""
+        return int(self._batch.nbytes) + sum(array.nbytes for array in self._arrays().values())
+
+    def _arrays(self) -> dict[str, npt.NDArray[Any]]:
+        names = ("_rows", "_outcome", "_reason", "_status", "_attempts", "_id_of")
+        return {name: getattr(self, name) for name in names}
+
+    def _at(self, rows: Rows) -> Rows:
+        """Where rows of the chunk are here."""
+        at = np.minimum(np.searchsorted(self._rows, rows), len(self._rows) - 1)
+        if (self._rows[at] != rows).any():
+            raise AccountingError("A row got a second outcome. Please report this.")
+        return at
+
     def name(self, rows: Rows, ids: Any) -> None:
-        """Note the message ids of rows."""
-        offset = sum(len(part) for part in self._ids)
-        self._id_of[rows] = np.arange(offset, offset + len(rows))
-        self._ids.append(ids)
+        """Note the message ids of rows that have no outcome yet."""
+        with self._ledger.lock:
+            offset = sum(len(part) for part in self._ids)
+            self._id_of[self._at(rows)] = np.arange(offset, offset + len(rows))
+            self._ids.append(ids)
 
     def settle(
         self,
@@ -97,25 +114,46 @@ class Page:
         if not len(rows):
             return
         with self._ledger.lock:
-            if not (self._outcome[rows] == _PENDING).all():
+            at = self._at(rows)
+            if not (self._outcome[at] == _PENDING).all():
                 raise AccountingError("A row got a second outcome. Please report this.")
-            self._outcome[rows] = outcome.code
-            self._reason[rows] = self._reasons.setdefault((code, reason), len(self._reasons))
-            self._status[rows] = status
-            self._attempts[rows] = attempts
+            self._outcome[at] = outcome.code
+            self._reason[at] = self._reasons.setdefault((code, reason), len(self._reasons))
+            self._status[at] = status
+            self._attempts[at] = attempts
             self._pending -= len(rows)
             self._ledger.count(outcome, len(rows), code=code, reason=reason)
-            if not self._pending:
-                self._ledger.turn(self)
+            if self._pending * _SPARSE <= len(self._rows):
+                self._put_away()
 
     def settle_rest(self, code: str, reason: str) -> None:
         """Write down as unsent what has no outcome yet."""
-        rows = np.flatnonzero(self._outcome == _PENDING)
+        rows = self._rows[self._outcome == _PENDING]
         self.settle(rows, Outcome.UNSENT, code=code, reason=reason)
 
-    def failures(self, *, with_rows: bool) -> Any | None:
-        """The rows that did not arrive, as an Arrow table, or None where all did."""
-        bad = np.flatnonzero(~np.isin(self._outcome, _SETTLED))
+    def _put_away(self) -> None:
+        """Hand over the rows that failed, and keep only those that wait for an outcome.
+
+        A row can wait long, for others that share its context or for a later attempt: it must
+        not keep its whole chunk in memory.
+        """
+        self._ledger.keep(self.start, self._failures())
+        if not self._pending:
+            self._ledger.turn(self)
+            return
+        waiting = self._outcome == _PENDING
+        self._batch = self._batch.filter(pa.array(waiting))
+        for name, array in self._arrays().items():
+            setattr(self, name, array[waiting])
+        named = self._id_of != _NO_ID
+        ids = pa.chunked_array(self._ids, pa.string()).take(pa.array(self._id_of[named]))
+        self._ids = [ids.combine_chunks()]
+        self._id_of[named] = np.arange(int(named.sum()))
+
+    def _failures(self) -> Any | None:
+        """The rows that did not arrive, as an Arrow table, or None where there are none."""
+        settled = np.isin(self._outcome, _SETTLED)
+        bad = np.flatnonzero(~settled & (self._outcome != _PENDING))
         if not len(bad):
             return None
         chosen = pa.array(bad)
@@ -125,8 +163,8 @@ class Page:
         ids = pa.chunked_array(self._ids, pa.string()).combine_chunks()
         where = self._id_of[bad]
         columns: dict[str, Any] = {}
-        if with_rows:
-            rows = self.chunk.batch.take(chosen)
+        if self._ledger.keeps_batches:
+            rows = self._batch.take(chosen)
             # Each chunk has categories of its own; a file of many chunks takes but one set.
             plain = [
                 column.dictionary_decode() if pa.types.is_dictionary(column.type) else column
@@ -142,9 +180,9 @@ class Page:
             "cdp_status": pa.array(status, mask=status == 0),
             "cdp_attempts": pa.array(self._attempts[bad]),
             "cdp_message_id": ids.take(pa.array(where, mask=where == _NO_ID)),
-            "cdp_source": pa.repeat(pa.scalar(self.chunk.origin, pa.string()), len(bad)),
-            "cdp_row": pa.array(self.chunk.origin_start + bad),
-            _POSITION: pa.array(self.chunk.start + bad),
+            "cdp_source": pa.repeat(pa.scalar(self._origin, pa.string()), len(bad)),
+            "cdp_row": pa.array(self._origin_start + self._rows[bad]),
+            _POSITION: pa.array(self.start + self._rows[bad]),
         }
         return pa.table(columns)
 
@@ -191,11 +229,18 @@ class Ledger:
             found = [(*key, rows) for key, rows in self._reasons.items()]
         return sorted(found, key=lambda item: -item[-1])
 
+    @property
+    def keeps_batches(self) -> bool:
+        """Whether the rows of failures are kept here; for pages."""
+        return not self._source.keeps_rows
+
+    def keep(self, position: int, failures: Any | None) -> None:
+        """Keep rows that failed; for pages."""
+        if failures is not None:
+            self._store.append(position, failures)
+
     def turn(self, page: Page) -> None:
         """Put away a page whose rows all have an outcome; for pages."""
-        failures = page.failures(with_rows=not self._source.keeps_rows)
-        if failures is not None:
-            self._store.append(page.chunk.start, failures)
         del self._pages[id(page)]
 
     @property
@@ -236,7 +281,10 @@ class Ledger:
         tables = list(self._tables())
         if not tables:
             return self._frame(self._nothing())
-        return self._frame(pa.concat_tables(tables, promote_options="permissive"))
+        table = pa.concat_tables(tables, promote_options="permissive")
+        # A page that was put away in parts gave the rows that waited last.
+        order = np.argsort(table.column(_POSITION).to_numpy(), kind="stable")
+        return self._frame(table.take(pa.array(order)))
 
     def save(self, path: Path) -> None:
         """Write the rows that did not arrive to a parquet file, a part at a time.
@@ -323,60 +371,3 @@ _NULLABLE: Final = {
     pa.uint64(): pd.UInt64Dtype(),
     pa.bool_(): pd.BooleanDtype(),
 }
-
-
-class FailureStore:
-    """Tables of failed rows: a little in memory, the rest in a temporary file.
-
-    Args:
-        spill_bytes: How much may stay in memory.
-    """
-
-    def __init__(self, spill_bytes: int) -> None:
-        self._spill_bytes = spill_bytes
-        self._held: list[tuple[int, Any]] = []
-        self._held_bytes = 0
-        self._folder: Path | None = None
-        self._numbers = itertools.count()
-        self._spilled: list[tuple[int, Path, int]] = []
-
-    def append(self, position: int, table: Any) -> None:
-        """Keep a table.
-
-        Args:
-            position: Where it belongs among the others.
-            table: Failed rows; the tables may come in any order.
-        """
-        self._held.append((position, table))
-        self._held_bytes += table.nbytes
-        if self._held_bytes > self._spill_bytes:
-            # A disk that takes nothing more must not cost a row: then memory keeps them.
-            with contextlib.suppress(OSError, pa.ArrowException):
-                self._spill()
-
-    def _spill(self) -> None:
-        if self._folder is None:
-            self._folder = Path(tempfile.mkdtemp(prefix="cdp-backfill-"))
-            weakref.finalize(self, shutil.rmtree, self._folder, ignore_errors=True)
-        schema = pa.unify_schemas(
-            [table.schema for _, table in self._held], promote_options="permissive"
-        )
-        path = self._folder / f"{next(self._numbers):06d}.arrow"
-        options = pa.ipc.IpcWriteOptions(compression="lz4")
-        with pa.ipc.new_file(str(path), schema, options=options) as writer:
-            for _, table in self._held:
-                writer.write_table(table.combine_chunks().cast(schema))
-        spilled = [(position, path, n) for n, (position, _) in enumerate(self._held)]
-        self._spilled.extend(spilled)
-        self._held, self._held_bytes = [], 0
-
-    def tables(self) -> Iterator[Any]:
-        """All tables, each where it belongs."""
-        places: list[tuple[int, Any, int]] = [*self._spilled]
-        places += [(position, table, 0) for position, table in self._held]
-        for _, place, number in sorted(places, key=lambda found: found[0]):
-            if isinstance(place, Path):
-                with pa.memory_map(str(place)) as file:
-                    yield pa.Table.from_batches([pa.ipc.open_file(file).get_batch(number)])
-            else:
-                yield place

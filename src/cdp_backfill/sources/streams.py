@@ -38,6 +38,7 @@ class StreamSource:
         # Only where it is known already: to ask a query for its length would run it.
         rows = getattr(table, "num_rows", getattr(table, "height", None))
         self.rows: int | None = rows if self.replayable and isinstance(rows, int) else None
+        self._read: int | None = None  # rows at the last reading
         self._table = table
         self._reader: Any = self._open()
         given = self._reader.schema
@@ -77,6 +78,13 @@ class StreamSource:
                     for first, piece in slices(chosen):
                         yield Chunk(piece, position + first, None, position + first)
                 position = stop
+        if self._read is not None and position != self._read:
+            raise SourceError(
+                f"{self.name.capitalize()} gave {self._read:,} rows at first and {position:,} when "
+                "it was read again: it can be read only once, or it has changed. Give it as a "
+                "pyarrow.RecordBatchReader, or read it into a table first."
+            )
+        self._read = position
 
     def typed(self, frame: pd.DataFrame) -> pd.DataFrame:
         """Not needed: rows are kept as they were read."""
