@@ -257,15 +257,15 @@ def test_a_url_and_a_home_folder(files: Path, monkeypatch: pytest.MonkeyPatch) -
     [
         ("no.parquet", "There is no file"),
         ("no*.parquet", "No file matches"),
-        ("notes.txt", "cannot be read as a parquet file"),
-        ("x.csv", r"Read it with pandas\.read_csv"),
+        ("notes.md", "cannot be read as a parquet file"),
+        ("x.orc", r"Read it with pandas\.read_orc"),
         ("empty", "no parquet file in the folder"),
     ],
 )
 def test_a_path_that_leads_nowhere(files: Path, given: str, words: str) -> None:
     """A missing or wrong file says which and what to do."""
     (files / "empty").mkdir()
-    (files / "notes.txt").write_text("no data")
+    (files / "notes.md").write_text("no data")
     with pytest.raises(SourceError, match=words):
         open_source(files / given)
 
@@ -304,8 +304,8 @@ def test_a_glob_that_matches_folders(files: Path) -> None:
     assert open_source(files / "*.parquet").rows == 35
     pq.write_table(TABLE.slice(35, 5), files / "p3.parquet" / "part-1")
     assert open_source(files / "p3.parquet").rows == 10
-    (files / "p3.parquet" / "more.txt").write_text("no data")
-    with pytest.raises(SourceError, match=r"more\.txt' cannot be read as a parquet file"):
+    (files / "p3.parquet" / "more.md").write_text("no data")
+    with pytest.raises(SourceError, match=r"more\.md' cannot be read as a parquet file"):
         open_source(files / "p3.parquet")
 
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final
 
 from cdp_backfill.errors import SourceError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Collection, Generator, Iterator, Sequence
 
     import numpy.typing as npt
     import pandas as pd
@@ -37,7 +37,7 @@ class Chunk:
     origin_start: int = 0
 
 
-class Source(Protocol):
+class Source:
     """A table to read.
 
     Attributes:
@@ -46,30 +46,45 @@ class Source(Protocol):
         rows: Number of rows, or None where only reading tells.
         replayable: Whether it can be read more than once.
         keeps_rows: Whether :meth:`original` can give rows back by their number alone.
+        notes: What should be known about it, in sentences.
     """
 
     name: str
     schema: Any
     rows: int | None
-    replayable: bool
-    keeps_rows: bool
+    replayable: bool = True
+    keeps_rows: bool = False
+    notes: tuple[str, ...] = ()
 
-    def chunks(self, columns: Sequence[str], *, start: int = 0) -> Iterator[Chunk]:
+    def chunks(self, columns: Sequence[str], *, start: int = 0) -> Generator[Chunk]:
         """Read the rows in order.
 
         Args:
             columns: Names of the columns to read.
             start: Number of the first row to read.
         """
-        ...
+        raise NotImplementedError
+
+    def settled(self, text: Collection[str]) -> Source:
+        """The same table with the types that its cells have, where only reading them all tells.
+
+        Args:
+            text: Columns that are to stay text.
+        """
+        del text
+        return self
+
+    def stamp(self) -> tuple[Any, ...] | None:
+        """What changes with the table and costs no reading, or None where nothing does."""
+        return None
 
     def typed(self, frame: pd.DataFrame) -> pd.DataFrame:
         """A part of the rows with each column of one type; only if ``keeps_rows``."""
-        ...
+        raise NotImplementedError
 
     def original(self, rows: npt.NDArray[Any]) -> pd.DataFrame:
         """The rows of these numbers, as they were given; only if ``keeps_rows``."""
-        ...
+        raise NotImplementedError
 
 
 def check_names(names: Sequence[str], where: str) -> None:

@@ -10,16 +10,16 @@ import pandas as pd
 import pyarrow as pa
 
 from cdp_backfill.errors import SourceError
-from cdp_backfill.sources.chunks import CHUNK_BYTES, CHUNK_ROWS, Chunk, check_names, slices
+from cdp_backfill.sources.chunks import CHUNK_BYTES, CHUNK_ROWS, Chunk, Source, check_names, slices
 from cdp_backfill.sources.views import viewless, viewless_type
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Generator, Sequence
 
     import numpy.typing as npt
 
 
-class FrameSource:
+class FrameSource(Source):
     """A pandas DataFrame of any index and any dtypes.
 
     Args:
@@ -31,7 +31,6 @@ class FrameSource:
             have no common type.
     """
 
-    replayable = True
     keeps_rows = True
 
     def __init__(self, frame: pd.DataFrame) -> None:
@@ -50,7 +49,7 @@ class FrameSource:
         }
         self.schema = pa.schema([(name, reader.kind) for name, reader in self._readers.items()])
 
-    def chunks(self, columns: Sequence[str], *, start: int = 0) -> Iterator[Chunk]:
+    def chunks(self, columns: Sequence[str], *, start: int = 0) -> Generator[Chunk]:
         """Read the rows in order."""
         numbers = [self._names.index(name) for name in columns]
         size = len(self._frame)

@@ -7,17 +7,14 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from cdp_backfill.errors import SourceError
-from cdp_backfill.sources.chunks import Chunk, check_names, slices
+from cdp_backfill.sources.chunks import Chunk, Source, check_names, slices
 from cdp_backfill.sources.views import viewless, viewless_type
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-
-    import numpy.typing as npt
-    import pandas as pd
+    from collections.abc import Generator, Sequence
 
 
-class StreamSource:
+class StreamSource(Source):
     """A table or a reader with ``__arrow_c_stream__``.
 
     Args:
@@ -26,8 +23,6 @@ class StreamSource:
     Raises:
         SourceError: Two columns share a name, or the stream cannot be opened.
     """
-
-    keeps_rows = False
 
     def __init__(self, table: Any) -> None:
         self.name = f"the {type(table).__name__}"
@@ -51,7 +46,7 @@ class StreamSource:
         except (pa.ArrowException, ValueError, TypeError) as error:
             raise SourceError(f"The Arrow stream of {self.name} cannot be opened.") from error
 
-    def chunks(self, columns: Sequence[str], *, start: int = 0) -> Iterator[Chunk]:
+    def chunks(self, columns: Sequence[str], *, start: int = 0) -> Generator[Chunk]:
         """Read the rows in order.
 
         Raises:
@@ -85,11 +80,3 @@ class StreamSource:
                 "pyarrow.RecordBatchReader, or read it into a table first."
             )
         self._read = position
-
-    def typed(self, frame: pd.DataFrame) -> pd.DataFrame:
-        """Not needed: rows are kept as they were read."""
-        raise NotImplementedError
-
-    def original(self, rows: npt.NDArray[Any]) -> pd.DataFrame:
-        """Not possible for a stream: its rows are kept when they fail."""
-        raise NotImplementedError

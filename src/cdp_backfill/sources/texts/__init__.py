@@ -1,0 +1,122 @@
+"""Text files: CSV and its relatives, and JSON in the layouts that people have it in."""
+
+from __future__ import annotations
+
+import copy
+import re
+from typing import TYPE_CHECKING, Any, Final
+
+from cdp_backfill.errors import SourceError
+from cdp_backfill.sources.chunks import Chunk, Source, slices
+from cdp_backfill.sources.texts.delimited import Delimited
+from cdp_backfill.sources.texts.objects import Objects
+from cdp_backfill.sources.texts.reading import TextFile
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Generator, Sequence
+    from pathlib import Path
+
+
+__all__ = ["TextSource", "is_text_file"]
+
+_ENDING: Final = re.compile(
+    r"\.(?:(?P<csv>csv|tsv|txt)|json|ndjson|jsonl)(?:\.(?:gz|bz2|zst))?$", re.IGNORECASE
+)
+
+
+def is_text_file(path: str | Path) -> bool:
+    """Whether a file, by its name, is one of those that :class:`TextSource` reads.
+
+    >>> is_text_file("events.csv.gz"), is_text_file("events.parquet")
+    (True, False)
+    """
+    return _ENDING.search(str(path)) is not None
+
+
+class TextSource(Source):
+    """CSV files or JSON files, read one after another.
+
+    The cells of CSV files are text until :meth:`settled` is called. The keys of JSON files are
+    not known before the end, so they are read once at first.
+
+    Args:
+        files: Name, Arrow file system and path there of each.
+
+    Attributes:
+        notes: Sentences on what is read otherwise than the files have it.
+
+    Raises:
+        SourceError: A file is missing or cannot be read, or the files are of both kinds.
+    """
+
+    def __init__(self, files: Sequence[tuple[str, Any, str]]) -> None:
+        kind = _one_kind([name for name, _, _ in files])
+        self._files = [TextFile.found(*file) for file in files]
+        self.name = self._files[0].name if len(files) == 1 else f"{len(files)} {kind} files"
+        reader = Delimited.opened(self._files) if kind == "CSV" else Objects(self._files)
+        self._take(reader)
+
+    def _take(self, reader: Delimited | Objects) -> None:
+        self._reader = reader
+        self.schema: Any = reader.schema
+        self.notes = reader.notes
+        known = [rows for rows in reader.rows if rows is not None]
+        self.rows: int | None = sum(known) if len(known) == len(reader.rows) else None
+
+    def settled(self, text: Collection[str]) -> TextSource:
+        """The same files with columns of types, for which CSV files are read once.
+
+        A column of CSV files is of whole numbers, of decimal numbers, or of true and false only
+        if each of its cells is; what a number would lose, such as a leading zero, keeps it text.
+
+        Args:
+            text: Columns to leave as text.
+
+        Raises:
+            SourceError: A file cannot be read.
+        """
+        if isinstance(self._reader, Objects) or self.rows is not None:
+            return self
+        result = copy.copy(self)
+        result._take(self._reader.settled(text))  # noqa: SLF001
+        return result
+
+    def stamp(self) -> tuple[tuple[str, int, int | None], ...]:
+        """Name, size and time of change of each file, by which another version shows."""
+        return tuple((file.name, file.size, file.mtime_ns) for file in self._files)
+
+    def chunks(self, columns: Sequence[str], *, start: int = 0) -> Generator[Chunk]:
+        """Read the rows in order, file by file.
+
+        Raises:
+            SourceError: A file cannot be read, or changed.
+        """
+        wanted = list(columns) or list(self.schema.names[:1])
+        position = 0
+        for number, (file, rows) in enumerate(zip(self._files, self._reader.rows, strict=True)):
+            if rows is not None and position + rows <= start:
+                position += rows
+                continue
+            offset = 0
+            for batch in self._reader.batches(number, wanted):
+                skip = min(batch.num_rows, max(0, start - position - offset))
+                for first, part in slices(batch.slice(skip)):
+                    here = offset + skip + first
+                    yield Chunk(part, position + here, file.name, here)
+                offset += batch.num_rows
+            position += offset
+
+
+def _one_kind(names: list[str]) -> str:
+    kinds: dict[str, str] = {}
+    for name in names:
+        found = _ENDING.search(name)
+        if found is None:
+            raise SourceError(f"{name!r} is neither a CSV nor a JSON file, as its name has it.")
+        kinds["CSV" if found["csv"] else "JSON"] = name
+    if len(kinds) > 1:
+        raise SourceError(
+            f"{kinds['CSV']!r} is a CSV file and {kinds['JSON']!r} is a JSON file. Send them in "
+            "separate runs."
+        )
+    return next(iter(kinds))

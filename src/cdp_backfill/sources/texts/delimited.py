@@ -1,0 +1,287 @@
+"""CSV files and their relatives, with every cell as text until its type is settled."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from collections import Counter
+from dataclasses import dataclass, field, replace
+from itertools import chain, count
+from typing import TYPE_CHECKING, Any, Final
+
+import pyarrow as pa
+import pyarrow.csv
+
+from cdp_backfill.errors import SourceError
+from cdp_backfill.sources.texts.cell_types import CellTypes, converted
+from cdp_backfill.sources.texts.reading import BLOCK_BYTES, blocks
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator, Sequence
+
+    from cdp_backfill.sources.texts.reading import TextFile
+
+_DELIMITERS: Final = ",\t;|"
+
+# A quote opens a quoted name only at the beginning of a field.
+_QUOTED: Final = r'(?<![^,\t;|])"(?:[^"]|"")*+"'
+_HEADER: Final = re.compile(rb"(?:" + _QUOTED.encode() + rb"|[^\r\n])*+")
+
+_ROW_BYTES: Final = 16 * 2**20
+"""The longest row. What is longer is rather a quote that is never closed."""
+
+_END: Final = "\x1eend of the file\x1e"
+"""Begins a row that is put after the last one. An open quote swallows it, so that shows."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Table:
+    """A file, and what its header tells.
+
+    Attributes:
+        rows: Number of rows; None until all are read.
+    """
+
+    file: TextFile
+    names: tuple[str, ...]
+    delimiter: str
+    rows: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Delimited:
+    """Files of delimited text with a header each.
+
+    Attributes:
+        notes: Sentences on what was named otherwise or has nothing in it.
+    """
+
+    _tables: Sequence[_Table]
+    notes: tuple[str, ...]
+    _types: dict[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def opened(cls, files: Sequence[TextFile]) -> Delimited:
+        """Read the headers.
+
+        Raises:
+            SourceError: A header cannot be read, or no file has one.
+        """
+        notes: list[str] = []
+        tables = [_looked_at(file, notes) for file in files]
+        if not any(table.names for table in tables):
+            which = f"file {files[0].name!r} is" if len(files) == 1 else "files are all"
+            raise SourceError(f"The {which} empty: there is not even a header.")
+        return cls(tables, tuple(notes))
+
+    @property
+    def schema(self) -> Any:
+        """The columns of all files."""
+        names = dict.fromkeys(name for table in self._tables for name in table.names)
+        return pa.schema([(name, self._types.get(name, pa.string())) for name in names])
+
+    @property
+    def rows(self) -> list[int | None]:
+        """Number of rows of each file; None until the types are settled."""
+        return [table.rows for table in self._tables]
+
+    def settled(self, text: Collection[str]) -> Delimited:
+        """Read everything once, and give each column the type that all of its cells have.
+
+        Args:
+            text: Columns to leave as they are.
+        """
+        types = CellTypes(name for name in self.schema.names if name not in text)
+        tables = []
+        for table in self._tables:
+            rows = 0
+            for batch in _batches(table, types.undecided):
+                rows += batch.num_rows
+                types.look(batch)
+            tables.append(replace(table, rows=rows))
+        return replace(self, _tables=tables, _types=types.found())
+
+    def batches(self, number: int, columns: Sequence[str]) -> Iterator[Any]:
+        """The rows of one file.
+
+        Args:
+            number: Which one, from 0.
+            columns: At least one.
+        """
+        schema = self.schema
+        schema = pa.schema([schema.field(name) for name in columns])
+        for batch in _batches(self._tables[number], columns):
+            present = set(batch.schema.names)
+            arrays = [
+                converted(batch.column(field.name), field.type)
+                if field.name in present
+                else pa.nulls(batch.num_rows, field.type)
+                for field in schema
+            ]
+            yield pa.RecordBatch.from_arrays(arrays, schema=schema)
+
+
+def _looked_at(file: TextFile, notes: list[str]) -> _Table:
+    header = _opened(file)[0]
+    if not header:
+        notes.append(f"The file {file.name!r} is empty.")
+        return _Table(file, (), ",")
+    unquoted = re.sub(_QUOTED, "", header)
+    delimiter = max(_DELIMITERS, key=unquoted.count)
+    try:
+        (given,) = csv.reader(io.StringIO(header, newline=""), delimiter=delimiter, strict=True)
+    except (csv.Error, ValueError):
+        raise SourceError(
+            f"The header of the file {file.name!r} cannot be read as CSV: its quotes do not pair."
+        ) from None
+    return _Table(file, _distinct(given, file.name, notes), delimiter)
+
+
+def _distinct(given: list[str], where: str, notes: list[str]) -> tuple[str, ...]:
+    """The names of a header, each of them once and none of them empty."""
+    taken, names, seen = set(given), [], Counter[str]()
+    for number, name in enumerate(given, 1):
+        seen[name] += 1
+        called = name
+        if not name:
+            called = _free(f"column_{number}", 1, taken)
+            notes.append(
+                f"Column {number} of the file {where!r} has no name; it is {called!r} here."
+            )
+        elif seen[name] > 1:
+            called = _free(name, seen[name], taken)
+            total, which = given.count(name), seen[name]
+            notes.append(
+                f"The file {where!r} has {_NUMBERS.get(total, total)} columns named {name!r}; "
+                f"the {_ORDINALS.get(which, f'{which}th')} is called {called!r} here."
+            )
+        taken.add(called)
+        names.append(called)
+    return tuple(names)
+
+
+_NUMBERS: Final = {2: "two", 3: "three"}
+_ORDINALS: Final = {2: "second", 3: "third"}
+
+
+def _free(name: str, first: int, taken: set[str]) -> str:
+    numbered = (f"{name}_{number}" if number > 1 else name for number in count(first))
+    return next(candidate for candidate in numbered if candidate not in taken)
+
+
+def _opened(file: TextFile) -> tuple[str, Iterator[bytes]]:
+    """The header of a file and the blocks of text after it."""
+    parts = blocks(file)
+    head = next(parts, b"").lstrip(b"\r\n")
+    end = _HEADER.match(head).end()  # type: ignore[union-attr]  # it matches nothing, too
+    if end >= BLOCK_BYTES // 2 and end == len(head):
+        raise SourceError(
+            f"The file {file.name!r} cannot be read as CSV: there is no header in its first "
+            f"{BLOCK_BYTES:,} bytes."
+        )
+    return head[:end].decode(), chain([head[end:]], parts)
+
+
+class _Judge:
+    """Looks at the rows that do not have as many fields as the header."""
+
+    def __init__(self) -> None:
+        self.ended = False
+        self.wrong: Any = None
+
+    def __call__(self, row: Any) -> str:
+        if _END in row.text:
+            self.ended = row.text.startswith(_END)
+            return "skip"
+        self.wrong = row
+        return "error"
+
+
+def _batches(table: _Table, columns: Sequence[str]) -> Iterator[Any]:
+    """The rows of one file as text: those of the columns that it has, or one to count by."""
+    if not table.names:
+        return
+    wanted = [column for column in columns if column in table.names] or list(table.names[:1])
+    held, rows, enough = b"", 0, 0
+    for block in chain(_opened(table.file)[1], [None]):
+        held += block or b""
+        if block is not None and len(held) < enough:
+            continue
+        for end in [len(held)] if block is None else _ends(held):
+            batches = _parsed(held[:end], table, wanted, rows)
+            if batches is not None:
+                yield from batches
+                rows += sum(batch.num_rows for batch in batches)
+                held, enough = held[end:], 0
+                break
+        else:
+            if block is None:
+                raise SourceError(
+                    f"The file {table.file.name!r} ends within quotes: one that opens after row "
+                    f"{rows} is never closed."
+                )
+            if len(held) > _ROW_BYTES:
+                raise SourceError(
+                    f"The file {table.file.name!r} cannot be read as CSV beyond row {rows}: a row "
+                    f"is longer than {_ROW_BYTES:,} bytes, or a quote is never closed."
+                )
+            enough = 2 * len(held)  # what has no end is not tried with every block
+
+
+def _ends(text: bytes) -> Iterator[int]:
+    """Where the last row may end: where quotes pair, or else, if plain cells have some, do not."""
+    mark = b"\n" if b"\n" in text else b"\r"
+    last = text.rfind(mark) + 1
+    if text.count(b'"', 0, last) % 2 == 0:
+        yield from (end for end in (last, _other_end(text, mark, last)) if end)
+    else:
+        yield from (end for end in (_other_end(text, mark, last), last) if end)
+
+
+def _other_end(text: bytes, mark: bytes, end: int) -> int:
+    """The last line end before another with an odd number of quotes between them, or 0."""
+    quotes = 0
+    while end and quotes % 2 == 0:
+        stop, end = end, text.rfind(mark, 0, max(0, text.rfind(b'"', 0, end))) + 1
+        quotes += text.count(b'"', end, stop)
+    return end
+
+
+def _parsed(text: bytes, table: _Table, columns: list[str], before: int) -> list[Any] | None:
+    """Some rows, or None if the text ends within quotes.
+
+    Args:
+        before: Number of rows before these.
+    """
+    text += f"\n{_END}{table.delimiter * len(table.names)}".encode()
+    judge = _Judge()
+    try:
+        # Threads would read ahead, and Arrow would not know the numbers of rows.
+        found = pa.csv.read_csv(
+            pa.BufferReader(text),
+            pa.csv.ReadOptions(column_names=table.names, block_size=len(text), use_threads=False),
+            pa.csv.ParseOptions(
+                delimiter=table.delimiter, newlines_in_values=True, invalid_row_handler=judge
+            ),
+            pa.csv.ConvertOptions(
+                check_utf8=False,  # the blocks are checked
+                column_types=dict.fromkeys(columns, pa.string()),
+                include_columns=columns,
+                null_values=[""],
+                strings_can_be_null=True,
+            ),
+        )
+        return found.to_batches() if judge.ended else None
+    except pa.ArrowException:
+        pass  # its words contain cells
+    if judge.wrong is None:
+        raise SourceError(
+            f"The file {table.file.name!r} cannot be read as CSV beyond row {before}."
+        )
+    found, expected = judge.wrong.actual_columns, judge.wrong.expected_columns
+    raise SourceError(
+        f"Row {before + judge.wrong.number - 1} of the file {table.file.name!r} (counted from 0, "
+        f"without the header) has {found} field{'s' * (found != 1)}, but the header has "
+        f"{expected}. Text that contains the delimiter or a quote must stand in quotes."
+    )
