@@ -184,7 +184,6 @@ GOOD: dict[str, Any] = {
         ({"event": "tags"}, "event needs text"),
         ({"timestamp": "flag"}, "timestamp needs times"),
         ({"timestamp": "at"}, "timestamp needs times"),
-        ({"timestamp": "epoch"}, "say their unit with timestamp_unit"),
         ({"timestamp_unit": "ms"}, "have a unit of their own"),
         ({"properties": {"version": "tags"}}, r"properties\.version needs text or numbers"),
         ({"properties": {"from_background": "ts"}}, "needs booleans"),

@@ -13,10 +13,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cdp_backfill.messages.times import format_times, localise, read_times
+from cdp_backfill.messages.text import tidy
+from cdp_backfill.messages.times import format_times, is_text, localise, read_times
 
 moments = st.datetimes(datetime(1, 1, 2), datetime(9999, 12, 30))  # noqa: DTZ001
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+STORES = 1_215_648_000_000  # 10 July 2008
+
+
+def tidied(array: Any) -> Any:
+    """Text as it comes to the reading of times: without white space and words for nothing."""
+    return tidy(array, lambda *_: None) if is_text(array.type) else array
 
 
 def millis(moment: datetime) -> int:
@@ -26,9 +35,9 @@ def millis(moment: datetime) -> int:
 
 def read_one(value: Any, kind: Any = None, **options: Any) -> str:
     """What becomes of one cell: the time, or what is wrong."""
-    arguments = {"unit": None, "timezone": None} | options
-    times = read_times(pa.array([value], kind), **arguments)
-    for name in ("missing", "bad", "nonexistent"):
+    arguments = {"unit": None, "timezone": None, "earliest": STORES} | options
+    times = read_times(tidied(pa.array([value], kind)), **arguments)
+    for name in ("missing", "bad", "unclear", "nonexistent"):
         if getattr(times, name)[0]:
             return name
     return str(format_times(times.millis)[0])
@@ -93,7 +102,11 @@ def test_formatting_is_rfc_3339_with_milliseconds(values: list[datetime]) -> Non
         ("2024-01-15T10:30:61Z", "bad"),
         ("15.01.2024", "bad"),
         ("1/21/2021 23:30", "bad"),
-        ("1705314600", "bad"),
+        ("1705314600", "2024-01-15T10:30:00.000Z"),
+        ("1705314600123", "2024-01-15T10:30:00.123Z"),
+        ("1705314600.5", "2024-01-15T10:30:00.500Z"),
+        ("17053146001", "unclear"),
+        ("NULL", "missing"),
         ("2024", "bad"),
         ("##########", "bad"),
         ("now", "bad"),
@@ -105,9 +118,9 @@ def test_formatting_is_rfc_3339_with_milliseconds(values: list[datetime]) -> Non
 def test_text(cell: str | None, expected: str) -> None:
     """What becomes of a cell of text; the neighbour makes the column take the slow way."""
     assert read_one(cell, pa.string()) == expected
-    pair = read_times(pa.array([cell, "x"]), unit=None, timezone=None)
+    pair = read_times(tidied(pa.array([cell, "x"])), unit=None, timezone=None, earliest=STORES)
     assert pair.bad[1]
-    if expected not in ("bad", "missing"):
+    if expected not in ("bad", "missing", "unclear"):
         assert format_times(pair.millis)[0].as_py() == expected
 
 
@@ -126,7 +139,8 @@ def test_text(cell: str | None, expected: str) -> None:
         (Decimal("1705314600.12"), pa.decimal128(20, 2), "s", "2024-01-15T10:30:00.120Z"),
         ("1705314600123", pa.string(), "ms", "2024-01-15T10:30:00.123Z"),
         ("1705314600.5", pa.string(), "s", "2024-01-15T10:30:00.500Z"),
-        ("NULL", pa.string(), "ms", "bad"),
+        ("NULL", pa.string(), "ms", "missing"),
+        ("x", pa.string(), "ms", "bad"),
         ("", pa.string(), "ms", "missing"),
         (float("nan"), pa.float64(), "s", "missing"),
         (float("inf"), pa.float64(), "s", "bad"),

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 from cdp_backfill import spec
 from cdp_backfill.errors import DestinationError, MissingExtraError
-from cdp_backfill.mapping import did_you_mean
+from cdp_backfill.mapping_checks import did_you_mean
 from cdp_backfill.surroundings import in_notebook
 
 if TYPE_CHECKING:

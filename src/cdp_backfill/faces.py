@@ -5,9 +5,16 @@ from __future__ import annotations
 import html
 import textwrap
 from dataclasses import dataclass, field
-from typing import Final
+from typing import TYPE_CHECKING, Final
+
+from cdp_backfill.outcomes import FIXES
+
+if TYPE_CHECKING:
+    from cdp_backfill.outcomes import Fix
 
 _WIDTH: Final = 80
+_LAST: Final = 24  # characters that the last column of a table has at least
+_LEAST: Final = 8  # and any other
 
 _STYLE: Final = (
     "<style>.cdp{font:13px/1.5 system-ui,sans-serif;max-width:60em}"
@@ -101,6 +108,8 @@ def _table(section: Section) -> list[str]:
     rows = [tuple(map(_cell, row)) for row in section.rows]
     shown = [section.header, *rows] if section.header else rows
     widths = [max(len(row[column]) for row in shown) for column in range(len(shown[0]))]
+    _narrow(widths)
+    shown = [(*map(_cut, row[:-1], widths), row[-1]) for row in shown]
     lines = []
     for row in shown:
         cells = []
@@ -115,6 +124,30 @@ def _table(section: Section) -> list[str]:
         lines.append((left + wrapped[0]).rstrip())
         lines.extend(" " * len(left) + more for more in wrapped[1:])
     return lines
+
+
+def _narrow(widths: list[int]) -> None:
+    """Take from the widest columns but the last until that one has room."""
+    gaps = 2 * len(widths)
+    while sum(widths[:-1]) + gaps > _WIDTH - min(_LAST, widths[-1]):
+        widest = max(range(len(widths) - 1), key=lambda column: widths[column])
+        if widths[widest] <= _LEAST:
+            return
+        widths[widest] -= 1
+
+
+def _cut(cell: str, width: int) -> str:
+    return cell if len(cell) <= width else cell[: width - 1] + "…"
+
+
+def fixes_section(fixes: dict[Fix, int]) -> Section:
+    """What was mended, most cells first."""
+    ordered = sorted(fixes.items(), key=lambda item: -item[1])
+    return Section(
+        "Mended on the way",
+        ("cells", "column", "what was done"),
+        [(cells, fix.column, FIXES[fix.code]) for fix, cells in ordered],
+    )
 
 
 def duration(seconds: float) -> str:

@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 from filelock import FileLock, Timeout
 
+from cdp_backfill.distinct import DIGEST_BYTES, contains, split
 from cdp_backfill.errors import JournalError
 from cdp_backfill.mapping import Mapping
 
@@ -37,8 +38,6 @@ if TYPE_CHECKING:
     Mask = npt.NDArray[np.bool_]
 
 FORMAT: Final = "cdp-backfill journal 1"
-DIGEST_BYTES: Final = 12
-
 _TABLES: Final = """
 CREATE TABLE IF NOT EXISTS about (name TEXT PRIMARY KEY, value TEXT);
 CREATE TABLE IF NOT EXISTS delivered (run INTEGER, rows INTEGER, digests BLOB);
@@ -168,7 +167,7 @@ class Journal:
 
     def _load(self) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.uint32]]:
         blobs = [blob for (blob,) in self._database.execute("SELECT digests FROM delivered")]
-        return _sorted(_split(np.frombuffer(b"".join(blobs), np.uint8).reshape(-1, DIGEST_BYTES)))
+        return _sorted(split(np.frombuffer(b"".join(blobs), np.uint8).reshape(-1, DIGEST_BYTES)))
 
     @property
     def known(self) -> int:
@@ -181,12 +180,7 @@ class Journal:
         Args:
             digests: An array with 12 or more bytes for each message.
         """
-        high, low = _split(digests)
-        if not len(self._high):
-            return np.zeros(len(high), dtype=bool)
-        at = np.minimum(np.searchsorted(self._high, high), len(self._high) - 1)
-        # Should two share the first 64 bits, one may be missed here and sent again: no loss.
-        return np.asarray((self._high[at] == high) & (self._low[at] == low))
+        return contains((self._high, self._low), *split(digests))
 
     def add(self, digests: Sequence[Digests]) -> None:
         """Note that messages are delivered; it is in the file when this returns.
@@ -297,13 +291,6 @@ def _opened(path: Path) -> sqlite3.Connection:
     except sqlite3.Error as error:
         raise JournalError(f"The journal {path} cannot be opened: {error}.") from error
     return database
-
-
-def _split(digests: Digests) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.uint32]]:
-    """The first 64 bits and the next 32 of each digest."""
-    high = np.ascontiguousarray(digests[:, :8]).view(">u8").reshape(-1).astype(np.uint64)
-    low = np.ascontiguousarray(digests[:, 8:DIGEST_BYTES]).view(">u4").reshape(-1)
-    return high, low.astype(np.uint32)
 
 
 def _sorted(

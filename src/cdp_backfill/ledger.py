@@ -126,6 +126,20 @@ class Page:
             if self._pending * _SPARSE <= len(self._rows):
                 self._put_away()
 
+    def note_dropped(self, dropped: dict[str, Rows]) -> None:
+        """Note which columns are left out of which rows of the chunk."""
+        for column, rows in dropped.items():
+            if len(rows):
+                table = pa.table(
+                    {
+                        "cdp_source": pa.repeat(pa.scalar(self._origin, pa.string()), len(rows)),
+                        "cdp_row": pa.array(self._origin_start + rows),
+                        "cdp_dropped": pa.repeat(pa.scalar(column), len(rows)),
+                    }
+                )
+                with self._ledger.lock:
+                    self._ledger.dropped_rows.append(self.start, table)
+
     def settle_rest(self, code: str, reason: str) -> None:
         """Write down as unsent what has no outcome yet."""
         rows = self._rows[self._outcome == _PENDING]
@@ -205,6 +219,8 @@ class Ledger:
         self._reasons: dict[tuple[str, str, str], int] = {}
         self._pages: dict[int, Page] = {}
         self._store = FailureStore(SPILL_BYTES)
+        self.dropped_rows = FailureStore(SPILL_BYTES)
+        """What was left out of messages that were too large; for pages."""
 
     def page(self, chunk: Chunk) -> Page:
         """Begin to account for the rows of a chunk."""
@@ -286,6 +302,13 @@ class Ledger:
         order = np.argsort(table.column(_POSITION).to_numpy(), kind="stable")
         return self._frame(table.take(pa.array(order)))
 
+    def dropped(self) -> pd.DataFrame:
+        """Which column was left out of which row, since its message was too large."""
+        tables = list(self.dropped_rows.tables())
+        names = ("cdp_source", "cdp_row", "cdp_dropped")
+        frame = pa.concat_tables(tables).to_pandas() if tables else pd.DataFrame(columns=names)
+        return frame.sort_values("cdp_row", kind="stable", ignore_index=True)
+
     def save(self, path: Path) -> None:
         """Write the rows that did not arrive to a parquet file, a part at a time.
 
@@ -317,7 +340,7 @@ class Ledger:
 
     def _frame(self, table: Any) -> pd.DataFrame:
         positions = table.column(_POSITION).to_numpy()
-        extra: pd.DataFrame = table.drop_columns([_POSITION]).to_pandas(types_mapper=_NULLABLE.get)
+        extra: pd.DataFrame = table.drop_columns([_POSITION]).to_pandas(types_mapper=_dtype)
         if not self._source.keeps_rows:
             return extra
         frame = self._source.original(positions)
@@ -371,3 +394,10 @@ _NULLABLE: Final = {
     pa.uint64(): pd.UInt64Dtype(),
     pa.bool_(): pd.BooleanDtype(),
 }
+
+
+def _dtype(kind: Any) -> Any:
+    """The pandas dtype that keeps a column what it is when its rows are sent again."""
+    if pa.types.is_nested(kind) or isinstance(kind, pa.BaseExtensionType):
+        return pd.ArrowDtype(kind)
+    return _NULLABLE.get(kind)

@@ -2,52 +2,43 @@
 
 from __future__ import annotations
 
-import copy
-import difflib
 import tomllib
 from collections.abc import Mapping as AbstractMapping
+from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Final, Literal, Self
-from zoneinfo import ZoneInfo
 
 import tomli_w
 
 from cdp_backfill import spec
 from cdp_backfill.errors import MappingError
+from cdp_backfill.mapping_checks import (
+    Lit,
+    check_choice,
+    check_event_name,
+    check_field,
+    check_known,
+    check_zone,
+    checked_day,
+    checked_derive,
+    checked_names,
+    checked_tree,
+    did_you_mean,
+    event_key,
+    lit,
+)
+
+__all__ = ["Field", "Lit", "Mapping", "Tree", "lit"]
 
 TimestampUnit = Literal["s", "ms", "us", "ns"]
 OtherEvents = Literal["invalid", "skip", "send"]
 Rest = Literal["properties", "drop"]
+Oversize = Literal["invalid", "drop_largest"]
+Duplicates = Literal["send", "skip"]
 
 _LITERAL_KEY: Final = "$lit"
-
-
-@dataclass(frozen=True, slots=True)
-class Lit:
-    """A constant in a mapping; made by :func:`lit`."""
-
-    value: Any
-
-    def __repr__(self) -> str:
-        return f"lit({self.value!r})"
-
-
-def lit(value: Any) -> Lit:
-    """Say that a field has the same value in every row, instead of naming a column.
-
-    Args:
-        value: Text, number, boolean, or a list or dict of these. Not None.
-
-    Raises:
-        MappingError: ``value`` is None or cannot be written as JSON.
-
-    >>> lit("Application Installed")
-    lit('Application Installed')
-    """
-    _check_json(value)
-    return Lit(_lists(value))
-
+_SHORT: Final = 60  # characters of a dict that fits into one line
 
 Field = str | Lit
 Tree = dict[str, Any]
@@ -66,7 +57,8 @@ class Mapping:
         anonymous_id: Becomes ``anonymousId``.
         event: The event name, as it is or translated by ``events``.
         timestamp: When it happened: any Arrow time type, ISO 8601 text, or epoch numbers.
-        timestamp_unit: Unit of epoch numbers: ``"s"``, ``"ms"``, ``"us"`` or ``"ns"``.
+        timestamp_unit: Unit of epoch numbers: ``"s"``, ``"ms"``, ``"us"`` or ``"ns"``; None tells
+            them apart by their size, and says so.
         timezone: IANA zone of times that carry none; None reads them as UTC and says so.
         message_id: Becomes ``messageId``; None, or an empty cell, makes one of the content.
         properties: Nested dict of property names to columns or constants.
@@ -79,6 +71,19 @@ class Mapping:
             ``"send"`` sends them under their own name.
         rest: ``"properties"`` makes a property of each column that nothing names;
             ``"drop"`` leaves those out.
+        derive: New columns to SQL expressions (DuckDB's) over the columns of the same row, such as
+            ``{"uid": "info->>'$.user.id'"}``; a later one may use an earlier one.
+        expand: Columns whose parts become properties under their own names: JSON text of an
+            object, a struct, a map, or a list of key/value structs as in GA4's event_params.
+        json: Columns of text that holds JSON, to be sent as what it says.
+        nulls: Texts that stand for an empty cell in every column, such as ``["NULL"]``. In ids,
+            versions, booleans and times NULL, None, nan, (not set) and the like do so anyway.
+        earliest: Rows before this day are invalid; the day the first app store opened.
+        oversize: What becomes of a message beyond 32 KB: ``"invalid"`` reports it,
+            ``"drop_largest"`` drops columns named in ``droppable`` until it fits.
+        droppable: Columns that ``oversize="drop_largest"`` may drop.
+        duplicates: What becomes of a row whose message id occurred before in the same table:
+            ``"send"`` sends it all the same, ``"skip"`` leaves it out.
 
     Raises:
         MappingError: An argument is of the wrong shape, a context name is unknown, or an event
@@ -101,42 +106,75 @@ class Mapping:
     events: dict[Any, str] = field(default_factory=dict)
     other_events: OtherEvents = "invalid"
     rest: Rest = "properties"
+    derive: dict[str, str] = field(default_factory=dict)
+    expand: Sequence[str] = ()
+    json: Sequence[str] = ()
+    nulls: Sequence[str] = ()
+    earliest: str = spec.APP_STORES
+    oversize: Oversize = "invalid"
+    droppable: Sequence[str] = ()
+    duplicates: Duplicates = "send"
 
     def __post_init__(self) -> None:
         set_ = object.__setattr__  # the dataclass is frozen; this is its construction
         for name in ("user_id", "anonymous_id", "event", "timestamp", "message_id"):
-            _check_field(name, getattr(self, name))
+            check_field(name, getattr(self, name))
         for name in ("properties", "context", "integrations"):
-            set_(self, name, _checked_tree(name, getattr(self, name)))
-        _check_choice("timestamp_unit", self.timestamp_unit, (None, "s", "ms", "us", "ns"))
-        _check_choice("other_events", self.other_events, ("invalid", "skip", "send"))
-        _check_choice("rest", self.rest, ("properties", "drop"))
-        _check_zone(self.timezone)
-        _check_known("context", self.context, spec.CONTEXT)
+            set_(self, name, checked_tree(name, getattr(self, name)))
+        for name in ("expand", "json", "droppable"):
+            set_(self, name, checked_names(name, getattr(self, name)))
+        set_(self, "nulls", checked_names("nulls", self.nulls, "texts"))
+        set_(self, "derive", checked_derive(self.derive))
+        set_(self, "earliest", checked_day("earliest", self.earliest))
+        for name, choices in _CHOICES.items():
+            check_choice(name, getattr(self, name), choices)
+        check_zone(self.timezone)
+        check_known("context", self.context, spec.CONTEXT)
+        self._check_integrations()
+        self._check_droppable()
+        if not isinstance(self.events, AbstractMapping):
+            raise MappingError(f"events must be a dict, not {type(self.events).__name__}.")
+        set_(self, "events", {event_key(key): value for key, value in self.events.items()})
+        for name in self._named_events():
+            check_event_name(name, self.other_events)
+
+    def _check_integrations(self) -> None:
         for name, value in self.integrations.items():
             if isinstance(value, dict) or (
                 isinstance(value, Lit) and not isinstance(value.value, bool)
             ):
                 raise MappingError(f"integrations[{name!r}] must be True, False or a column name.")
-        if not isinstance(self.events, AbstractMapping):
-            raise MappingError(f"events must be a dict, not {type(self.events).__name__}.")
-        set_(self, "events", {_event_key(key): value for key, value in self.events.items()})
-        for name in self._named_events():
-            _check_event_name(name, self.other_events)
+
+    def _check_droppable(self) -> None:
+        if (self.oversize == "drop_largest") != bool(self.droppable):
+            raise MappingError(
+                "oversize='drop_largest' and droppable=[...] go together: name the columns that "
+                "may be dropped from a message that is too large."
+            )
 
     def _named_events(self) -> list[Any]:
         constant = [self.event.value] if isinstance(self.event, Lit) else []
         return [*constant, *self.events.values()]
 
-    def columns(self) -> list[str]:
-        """Names of all columns that the mapping reads, each once, in the order of the fields."""
+    @property
+    def complete(self) -> bool:
+        """Whether it says who, what and when, without which nothing can be sent."""
+        who = self.user_id is not None or self.anonymous_id is not None
+        return who and self.event is not None and self.timestamp is not None
+
+    def sources(self) -> list[str]:
+        """Names of the columns that fill something, each once, in the order of the fields."""
         found: dict[str, None] = {}
         for item in fields(self):
             if item.name in _FIELD_NAMES:
                 for value in _leaves(getattr(self, item.name)):
                     if isinstance(value, str):
                         found[value] = None
-        return list(found)
+        return list(found | dict.fromkeys(self.expand))
+
+    def columns(self) -> list[str]:
+        """Names of all columns that the mapping speaks of, each once."""
+        return list(dict.fromkeys([*self.sources(), *self.json, *self.droppable]))
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values only, without what is at its default; ``from_dict`` reads it back."""
@@ -144,6 +182,8 @@ class Mapping:
         for item in fields(self):
             value = getattr(self, item.name)
             if value not in (item.default, {}, None):
+                if isinstance(value, tuple):
+                    value = list(value)
                 result[item.name] = _plain(value) if item.name in _FIELD_NAMES else value
         return result
 
@@ -215,14 +255,42 @@ class Mapping:
             raise MappingError(f"The mapping file cannot be read: {error}.") from error
         return cls.from_toml(text)
 
-    def __repr__(self) -> str:
-        shown = (
-            f"{item.name}={value!r}"
-            for item in fields(self)
-            if (value := getattr(self, item.name)) not in (item.default, {}, None)
-        )
-        return f"Mapping({', '.join(shown)})"
+    def to_python(self) -> str:
+        """The mapping as Python source, one argument a line, to be edited and passed back.
 
+        >>> print(Mapping(user_id="uid", event=lit("Application Opened")).to_python())
+        cdp.Mapping(
+            user_id='uid',
+            event=cdp.lit('Application Opened'),
+        )
+        """
+        lines = ["cdp.Mapping("]
+        for name, value in self._shown():
+            lines.append(f"    {name}={_source(value, 4)},")
+        return "\n".join([*lines, ")"])
+
+    def _shown(self) -> list[tuple[str, Any]]:
+        values = ((item, getattr(self, item.name)) for item in fields(self))
+        return [
+            (item.name, list(value) if isinstance(value, tuple) else value)
+            for item, value in values
+            if value not in (item.default, {}, None)
+        ]
+
+    def __repr__(self) -> str:
+        return f"Mapping({', '.join(f'{name}={value!r}' for name, value in self._shown())})"
+
+    def __str__(self) -> str:
+        return self.to_python()
+
+
+_CHOICES: Final[dict[str, tuple[Any, ...]]] = {
+    "timestamp_unit": (None, "s", "ms", "us", "ns"),
+    "other_events": ("invalid", "skip", "send"),
+    "rest": ("properties", "drop"),
+    "oversize": ("invalid", "drop_largest"),
+    "duplicates": ("send", "skip"),
+}
 
 _FIELD_NAMES: Final = frozenset(
     {
@@ -236,19 +304,6 @@ _FIELD_NAMES: Final = frozenset(
         "integrations",
     }
 )
-
-
-def did_you_mean(name: str, known: list[str]) -> str:
-    """`` Did you mean 'x'?`` with the nearest of ``known``, or nothing where none is near."""
-    folded: dict[str, str] = {}
-    for candidate in known:
-        folded.setdefault(_fold(candidate), candidate)
-    near = difflib.get_close_matches(_fold(name), list(folded), n=1, cutoff=0.5)
-    return f" Did you mean {folded[near[0]]!r}?" if near else ""
-
-
-def _fold(name: str) -> str:
-    return "".join(letter for letter in name.casefold() if letter.isalnum()) or name
 
 
 def _leaves(value: Any) -> list[Any]:
@@ -271,113 +326,15 @@ def _unplain(value: Any) -> Any:
     return {name: _unplain(child) for name, child in value.items()}
 
 
-def _lists(value: Any) -> Any:
-    """The same with lists for tuples, as TOML and JSON give them back."""
-    if isinstance(value, list | tuple):
-        return [_lists(item) for item in value]
-    if isinstance(value, dict):
-        return {name: _lists(item) for name, item in value.items()}
-    return value
-
-
-def _check_json(value: Any) -> None:
-    if isinstance(value, list | tuple):
-        for item in value:
-            _check_json(item)
-    elif isinstance(value, dict):
-        for name, item in value.items():
-            if not isinstance(name, str):
-                raise MappingError("The names in a dict given to lit() must be text.")
-            _check_json(item)
-    elif not isinstance(value, str | bool | int | float) or value != value:  # noqa: PLR0124
-        raise MappingError(
-            f"lit() takes text, numbers, booleans, and lists and dicts of them, "
-            f"not {type(value).__name__}."
-        )
-
-
-def _check_field(name: str, value: Any) -> None:
-    if value is not None and not isinstance(value, str | Lit):
-        raise MappingError(
-            f"{name} must be a column name or a constant such as lit('...'), "
-            f"not {type(value).__name__}."
-        )
-
-
-def _checked_tree(path: str, tree: Any) -> Tree:
-    if not isinstance(tree, AbstractMapping):
-        raise MappingError(
-            f"{path} must be a dict of names to columns or constants, not {type(tree).__name__}."
-        )
-    result: Tree = {}
-    for name, value in tree.items():
-        here = f"{path}[{name!r}]"
-        if not isinstance(name, str) or not name:
-            raise MappingError(f"The names in {path} must be text.")
-        if isinstance(value, AbstractMapping):
-            result[name] = _checked_tree(here, value)
-        elif isinstance(value, bool):
-            result[name] = Lit(value)  # a boolean cannot be a column name
-        else:
-            _check_field(here, value)
-            if value is None:
-                raise MappingError(f"{here} is None; name a column or give a constant.")
-            result[name] = copy.deepcopy(value)
-    return result
-
-
-def _check_choice(name: str, value: Any, choices: tuple[Any, ...]) -> None:
-    if value not in choices:
-        listed = ", ".join(repr(choice) for choice in choices if choice is not None)
-        raise MappingError(f"{name} must be one of {listed}, not {value!r}.")
-
-
-def _check_zone(name: Any) -> None:
-    if name is None:
-        return
-    try:
-        ZoneInfo(name)
-    except (OSError, ValueError, TypeError, KeyError) as error:
-        raise MappingError(
-            f"timezone {name!r} is not known; give an IANA name such as 'Europe/Berlin' or 'UTC'."
-        ) from error
-
-
-def _check_known(path: str, tree: Tree, known: spec.Tree) -> None:
-    for name, value in tree.items():
-        here = f"{path}.{name}"
-        if name not in known:
-            raise MappingError(
-                f"The API knows no {here}.{did_you_mean(name, list(known))} "
-                f"Known here: {', '.join(known)}. Other data can go into properties."
-            )
-        below = known[name]
-        if isinstance(below, dict):
-            if isinstance(value, dict):
-                _check_known(here, value, below)
-            else:
-                raise MappingError(
-                    f"{here} holds further fields: give a dict with some of {', '.join(below)}."
-                )
-        elif isinstance(value, dict) and below != "any":
-            raise MappingError(f"{here} is a single value; name one column or give a constant.")
-
-
-def _event_key(value: Any) -> str:
-    """The text that Arrow makes of a value, which is what the column is compared with."""
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, str | int):
-        return str(value)
-    raise MappingError(f"The keys of events must be text, whole numbers or booleans: {value!r}.")
-
-
-def _check_event_name(name: Any, other_events: str) -> None:
-    if not isinstance(name, str) or not name.strip():
-        raise MappingError("An event name must be text that is not empty.")
-    if name not in spec.EVENTS and other_events != "send":
-        raise MappingError(
-            f"{name!r} is none of the seven mobile-app events."
-            f"{did_you_mean(name, list(spec.EVENTS))} "
-            "To send it all the same, set other_events='send'."
-        )
+def _source(value: Any, indent: int) -> str:
+    """A value as Python source; what is long takes a line for each of its parts."""
+    if isinstance(value, Lit):
+        return f"cdp.{value!r}"
+    if not isinstance(value, dict):
+        return repr(value)
+    parts = [f"{name!r}: {_source(child, indent + 4)}" for name, child in value.items()]
+    flat = "{" + ", ".join(parts) + "}"
+    if len(flat) + indent <= _SHORT and "\n" not in flat:
+        return flat
+    pad = " " * indent
+    return "{\n" + "".join(f"{pad}    {part},\n" for part in parts) + pad + "}"

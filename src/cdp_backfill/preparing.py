@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from cdp_backfill import spec
+from cdp_backfill.distinct import key_digests
 from cdp_backfill.encoding import ContextScope, Encoded, encode, lengths
 from cdp_backfill.mapping import Lit
 from cdp_backfill.messages import Binding, MessageBatch, build
@@ -27,23 +28,40 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
+class Limits:
+    """Times that decide about rows, in milliseconds since 1970 UTC.
+
+    Attributes:
+        recent: Rows from here on can still trigger campaigns.
+        latest: Rows beyond this lie in the future.
+    """
+
+    recent: int
+    latest: int
+
+
+@dataclass(frozen=True, slots=True)
 class Prepared:
     """The rows of a chunk, told apart.
 
     Attributes:
         messages: Their message fields, and what is wrong with them.
         skipped: Rows of the chunk that the mapping leaves out.
+        duplicates: Rows of the chunk that are left out since their message id came before.
         recent: Among the messages, those that are young and have no problem.
         held: Those of them that are not to be sent.
         known: Rows of the chunk that were delivered before.
+        dropped: Columns left out of messages that were too large, with the rows of the chunk.
         encoded: The messages to send, each with its rows in the chunk.
     """
 
     messages: MessageBatch
     skipped: Rows
+    duplicates: Rows
     recent: Mask
     held: Mask
     known: Rows
+    dropped: dict[str, Rows]
     encoded: list[tuple[Encoded, Rows]]
 
 
@@ -51,98 +69,189 @@ def prepare(
     binding: Binding,
     chunk: Chunk,
     *,
-    cutoff: int,
+    limits: Limits,
     hold: bool,
     context_scope: ContextScope,
     knows: Callable[[Digests], Mask] | None = None,
+    seen: Callable[[Digests], Mask] | None = None,
 ) -> Prepared:
     """Check and encode the rows of a chunk.
 
     Args:
         binding: The mapping.
         chunk: The rows.
-        cutoff: Rows from this time on are recent; milliseconds since 1970 UTC.
+        limits: Times that decide about rows.
         hold: Leave recent rows out.
         context_scope: See :func:`cdp_backfill.encoding.encode`.
         knows: Tells which messages were delivered before, or None.
+        seen: Tells which message ids came before in this run, or None to let them pass.
     """
-    messages = build(binding, chunk.batch)
-    good = ~messages.problems.mask()
-    recent = (messages.millis >= cutoff) & good
+    work = _Work(binding, chunk, limits, context_scope, with_digests=knows is not None)
+    recent = (work.messages.millis >= limits.recent) & work.good
     held = recent if hold else np.zeros(len(recent), dtype=bool)
-    good &= ~held
-
-    def encoded_now() -> tuple[list[Encoded], Rows]:
-        return _encoded(messages, good, context_scope, with_digests=knows is not None)
-
-    encoded, chosen = encoded_now()
-    if any((part.sizes > spec.MAX_MESSAGE_BYTES).any() for part in encoded):
-        over = np.zeros(len(messages.rows), dtype=bool)
-        for part in encoded:
-            over[chosen[part.rows[part.sizes > spec.MAX_MESSAGE_BYTES]]] = True
-        _blame(binding, messages, over)
-        good &= ~over
-        encoded, chosen = encoded_now()
-    known = np.zeros(len(messages.rows), dtype=bool)
-    if knows is not None:
-        for part in encoded:
-            known[chosen[part.rows[knows(part.digests)]]] = True
-        if known.any():
-            good &= ~known
-            encoded, chosen = encoded_now()
+    work.leave_out(held)
+    work.encode()
+    work.fit()
+    known = work.chosen(lambda part: knows(part.digests)) if knows is not None else None
+    duplicates = work.chosen(lambda part: seen(work.keys(part))) if seen is not None else None
+    for mask in (known, duplicates):
+        if mask is not None and mask.any():
+            work.leave_out(mask)
+            work.encode()
+    messages, none = work.messages, np.zeros(len(recent), dtype=bool)
+    known = none if known is None else known
+    duplicates = none if duplicates is None else duplicates & ~known
     skipped = np.ones(chunk.batch.num_rows, dtype=bool)
     skipped[messages.rows] = False
-    # What was delivered before cannot message anybody again.
-    recent = recent & ~messages.problems.mask() & ~known
+    good = ~messages.problems.mask()
     return Prepared(
         messages=messages,
         skipped=np.flatnonzero(skipped),
-        recent=recent,
-        held=held & ~messages.problems.mask(),
+        duplicates=messages.rows[duplicates],
+        # What was delivered before cannot message anybody again.
+        recent=recent & good & ~known & ~duplicates,
+        held=held & good,
         known=messages.rows[known],
-        encoded=[(part, messages.rows[chosen[part.rows]]) for part in encoded],
+        dropped={name: messages.rows[mask] for name, mask in work.dropped.items()},
+        encoded=[(part, messages.rows[work.positions[part.rows]]) for part in work.encoded],
     )
 
 
-def _encoded(
-    messages: MessageBatch, good: Mask, context_scope: ContextScope, *, with_digests: bool
-) -> tuple[list[Encoded], Rows]:
-    """Messages as JSON; and the position of each one given to the encoder."""
-    chosen = np.flatnonzero(good)
-    fields, ids = messages.fields, messages.message_id
-    if len(chosen) < len(good):
-        positions = pa.array(chosen)
-        fields = {name: array.take(positions) for name, array in fields.items()}
-        ids = None if ids is None else ids.take(positions)
-    encoded = encode(fields, message_id=ids, context_scope=context_scope, with_digests=with_digests)
-    return list(encoded), chosen
+class _Work:
+    """The messages of a chunk, and which of them are encoded."""
 
+    def __init__(
+        self,
+        binding: Binding,
+        chunk: Chunk,
+        limits: Limits,
+        context_scope: ContextScope,
+        *,
+        with_digests: bool,
+    ) -> None:
+        self._binding, self._batch = binding, chunk.batch
+        self._latest = limits.latest
+        self._scope: ContextScope = context_scope
+        self._with_digests = with_digests
+        self.messages = build(binding, chunk.batch, latest=limits.latest)
+        self.good = ~self.messages.problems.mask()
+        self.dropped: dict[str, Mask] = {}
+        self.encoded: list[Encoded] = []
+        self.positions: Rows = np.zeros(0, dtype=np.int64)
+        """Of each message given to the encoder, its position among all."""
 
-def _blame(binding: Binding, messages: MessageBatch, over: Mask) -> None:
-    """Note for each oversize message which column makes most of it."""
-    positions = pa.array(np.flatnonzero(over))
-    sizes: dict[str, Any] = {}
-    for path, source in binding.leaves():
-        if (array := _at(messages.fields, path)) is not None:
-            shown = "lit()" if isinstance(source, Lit) else source
-            sizes[shown] = lengths(array.take(positions))
-    names = list(sizes)
-    largest = np.argmax(np.stack(list(sizes.values())), axis=0)
-    for number in np.unique(largest):
-        mask = np.zeros(len(over), dtype=bool)
-        mask[np.flatnonzero(over)[largest == number]] = True
-        reason = (
-            f"the message is larger than {spec.MAX_MESSAGE_BYTES:,} bytes, "
-            f"most of it from column {names[number]!r}"
+    def leave_out(self, mask: Mask) -> None:
+        """Encode these no more."""
+        self.good &= ~mask
+
+    def encode(self) -> None:
+        """Write the good messages as JSON."""
+        self.positions = np.flatnonzero(self.good)
+        fields, ids = self.messages.fields, self.messages.message_id
+        if len(self.positions) < len(self.good):
+            chosen = pa.array(self.positions)
+            fields = {name: array.take(chosen) for name, array in fields.items()}
+            ids = None if ids is None else ids.take(chosen)
+        self.encoded = list(
+            encode(
+                fields,
+                message_id=ids,
+                context_scope=self._scope,
+                with_digests=self._with_digests,
+            )
         )
-        messages.problems.add(mask, Problem("oversize", names[number], reason))
+
+    def chosen(self, tell: Callable[[Encoded], Mask]) -> Mask:
+        """True for each message of which ``tell`` says so; in the order of the rows."""
+        result = np.zeros(len(self.good), dtype=bool)
+        for part in sorted(self.encoded, key=lambda part: int(part.rows[0])):
+            result[self.positions[part.rows[tell(part)]]] = True
+        return result
+
+    def keys(self, part: Encoded) -> Digests:
+        """A digest of each message id."""
+        return key_digests(part.ids, part.digests if self.messages.message_id is None else None)
+
+    def fit(self) -> None:
+        """Drop what may be dropped from messages that are too large; note the others."""
+        over = self.chosen(lambda part: part.sizes > spec.MAX_MESSAGE_BYTES)
+        left = set(self._binding.mapping.droppable)
+        while over.any() and left:
+            left -= self._drop_largest(over, left)
+            self.messages = build(
+                self._binding, self._batch, latest=self._latest, without=self._whole_rows()
+            )
+            self.encode()
+            over = self.chosen(lambda part: part.sizes > spec.MAX_MESSAGE_BYTES)
+        if over.any():
+            self._blame(over)
+            self.leave_out(over)
+            self.encode()
+        for name, mask in self.dropped.items():
+            self.messages.problems.mended("dropped", name, mask & self.good)
+
+    def _whole_rows(self) -> dict[str, Mask]:
+        """What is dropped, by row of the chunk."""
+        result = {}
+        for name, mask in self.dropped.items():
+            whole = np.zeros(self._batch.num_rows, dtype=bool)
+            whole[self.messages.rows[mask]] = True
+            result[name] = whole
+        return result
+
+    def _drop_largest(self, over: Mask, left: set[str]) -> set[str]:
+        """Choose for each of these rows its largest column that may go and is not gone yet.
+
+        Returns:
+            The columns that are gone from all of them.
+        """
+        names = sorted(left)
+        places = np.flatnonzero(over)
+        chosen = pa.array(self.messages.rows[places])
+        sizes = np.stack(
+            [lengths(self.messages.plain(name).take(chosen)).astype(np.int64) for name in names]
+        )
+        for number, name in enumerate(names):
+            gone = self.dropped.setdefault(name, np.zeros(len(over), dtype=bool))
+            sizes[number, gone[places]] = -1
+        largest = np.argmax(sizes, axis=0)
+        for number, name in enumerate(names):
+            self.dropped[name][places[largest == number]] = True
+        return {name for name in names if self.dropped[name][places].all()}
+
+    def _blame(self, over: Mask) -> None:
+        """Note for each oversize message which column makes most of it."""
+        messages = self.messages
+        positions = pa.array(np.flatnonzero(over))
+        sizes: dict[str, Any] = {}
+        for path, source in self._binding.leaves():
+            for array in _at(messages.fields, path):
+                shown = "lit()" if isinstance(source, Lit) else source
+                size = lengths(array.take(positions))
+                sizes[shown] = sizes.get(shown, 0) + size
+        for name in self._binding.mapping.expand:
+            plain = messages.plain(name).take(pa.array(messages.rows[over]))
+            sizes[name] = lengths(plain)
+        names = list(sizes)
+        largest = np.argmax(np.stack(list(sizes.values())), axis=0)
+        for number in np.unique(largest):
+            mask = np.zeros(len(over), dtype=bool)
+            mask[np.flatnonzero(over)[largest == number]] = True
+            reason = (
+                f"the message is larger than {spec.MAX_MESSAGE_BYTES:,} bytes, "
+                f"most of it from column {names[number]!r}"
+            )
+            messages.problems.add(mask, Problem("oversize", names[number], reason))
 
 
-def _at(fields: dict[str, Any], path: tuple[str, ...]) -> Any | None:
-    """The array at a path, or None where nothing is written there in any row."""
-    array = fields.get(path[0])
+def _at(fields: dict[str, Any], path: tuple[str, ...]) -> list[Any]:
+    """The arrays at a path; JSON of several kinds has one for each."""
+    found = [fields[path[0]]] if path[0] in fields else []
     for name in path[1:]:
-        if array is None or name not in array.type.names:
-            return None
-        array = array.field(name)
-    return array
+        found = [
+            array.field(number)
+            for array in found
+            for number in range(array.type.num_fields)
+            if array.type.field(number).name == name
+        ]
+    return found

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cdp_backfill.errors import BadInputError, UndeliveredError
-from cdp_backfill.faces import Face, Section, duration
-from cdp_backfill.outcomes import PROBLEMS, Outcome
+from cdp_backfill.faces import Face, Section, duration, fixes_section
+from cdp_backfill.outcomes import PROBLEMS, Fix, Outcome
 from cdp_backfill.progress import megabytes
 
 if TYPE_CHECKING:
@@ -49,6 +49,7 @@ class Report:
         journal: The journal, or None.
         canary: Rows that were to go as a canary, or None.
         interrupted: Whether somebody stopped it.
+        fixes: Cells that were mended on the way, by what was done.
         notes: What else should be known, in sentences.
         url: Where it went.
     """
@@ -69,11 +70,13 @@ class Report:
     journal: Path | None
     canary: int | None
     interrupted: bool
+    fixes: dict[Fix, int]
     notes: tuple[str, ...]
     url: str
     _mapping: Mapping = field(repr=False)
     _failures: Callable[[], pd.DataFrame] = field(repr=False)
     _reasons: Callable[[], list[tuple[str, str, str, int]]] = field(repr=False)
+    _dropped: Callable[[], pd.DataFrame] = field(repr=False)
     _save: Callable[[Path], None] = field(repr=False)
     _again: Callable[[pd.DataFrame], Report] | None = field(repr=False)
 
@@ -109,6 +112,15 @@ class Report:
         frame.attrs[URL_ATTRIBUTE] = self.url
         return frame
 
+    @property
+    def dropped(self) -> pd.DataFrame:
+        """Which column was left out of which row because of ``oversize="drop_largest"``.
+
+        Columns ``cdp_source`` (file), ``cdp_row`` (number of the row in the file or frame, from
+        0) and ``cdp_dropped`` (the column).
+        """
+        return self._dropped()
+
     def retry(self, *outcomes: str) -> Report:
         """Send what is worth sending again, in the same way, with the same journal.
 
@@ -143,7 +155,8 @@ class Report:
     def save(self, folder: str | Path) -> None:
         """Write ``failures.parquet``, ``report.json``, ``report.txt`` and ``mapping.toml``.
 
-        Failures are written a part at a time, however many they are.
+        Failures are written a part at a time, however many they are. Where columns were left out
+        of large messages, ``dropped.parquet`` says which.
 
         Args:
             folder: Made if it is not there; files of these names in it are replaced.
@@ -154,6 +167,8 @@ class Report:
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         self._save(folder / "failures.parquet")
+        if len(dropped := self.dropped):
+            dropped.to_parquet(folder / "dropped.parquet", index=False)
         (folder / "report.json").write_text(json.dumps(self.to_dict(), indent=1), "utf-8")
         (folder / "report.txt").write_text(f"{self}\n", "utf-8")
         self._mapping.save(folder / "mapping.toml")
@@ -187,6 +202,10 @@ class Report:
             "paused_seconds": round(self.paused_seconds, 3),
             "journal": str(self.journal) if self.journal else None,
             "interrupted": self.interrupted,
+            "fixes": [
+                {"code": fix.code, "column": fix.column, "cells": cells}
+                for fix, cells in self.fixes.items()
+            ],
             "notes": list(self.notes),
             "url": self.url,
             "reasons": [
@@ -256,6 +275,7 @@ class Report:
             [
                 Section("Rows by outcome", (), outcomes),
                 Section("Not delivered, by reason", ("rows", "outcome", "code", "reason"), reasons),
+                fixes_section(self.fixes),
                 Section(f"Sent to {self.url}", (), [*amount]),
             ],
             notes,

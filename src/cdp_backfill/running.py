@@ -17,7 +17,7 @@ from cdp_backfill.outcomes import Outcome
 from cdp_backfill.packing import Packer, Request
 from cdp_backfill.progress import Progress, Snapshot, Timeline
 from cdp_backfill.report import Report
-from cdp_backfill.road import SKIPPED, Road, in_words, notes
+from cdp_backfill.road import DUPLICATE, SKIPPED, Road, in_words, notes
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from cdp_backfill.destination import Destination
     from cdp_backfill.journal import Journal
+    from cdp_backfill.outcomes import Fix
     from cdp_backfill.preparing import Prepared
     from cdp_backfill.sources import Chunk
 
@@ -52,7 +53,8 @@ class _Tally:
     before: int = 0
     longest: int = 0
     in_doubt: int = 0
-    first: int | None = None
+    duplicates: int = 0
+    fixes: dict[Fix, int] = field(default_factory=dict)
     event_keys: set[str] = field(default_factory=set)
 
 
@@ -196,11 +198,12 @@ class Run:
             else self._road.source.schema.names  # a row that fails is given back whole
         )
         knows = self._journal.knows if self._journal is not None else None
+        prepare = self._road.preparer(knows)
         for whole in self._road.source.chunks(columns):
             chunk = whole
             if self._canary is not None and chunk.start + chunk.batch.num_rows > self._canary:
                 chunk = replace(chunk, batch=chunk.batch.slice(0, self._canary - chunk.start))
-            prepared = self._road.prepared(chunk, knows)
+            prepared = prepare(chunk)
             owners = self._scribe.submit(self._open, chunk, prepared).result()
             if self._road.recent == "raise" and prepared.recent.any():
                 raise RecentRowsError(
@@ -234,11 +237,12 @@ class Run:
         page, batch = self._ledger.page(chunk), prepared.messages
         self._tally.naive += batch.naive
         self._tally.event_keys |= batch.event_keys
-        good = batch.millis[~batch.problems.mask()]
-        if len(good):
-            first = int(good.min())
-            self._tally.first = min(first, self._tally.first or first)
+        for fix, cells in batch.problems.fixes.items():
+            self._tally.fixes[fix] = self._tally.fixes.get(fix, 0) + cells
+        self._tally.duplicates += len(prepared.duplicates)
         page.settle(prepared.skipped, Outcome.SKIPPED, code="skipped", reason=SKIPPED)
+        page.settle(prepared.duplicates, Outcome.SKIPPED, code="duplicate", reason=DUPLICATE)
+        page.note_dropped(prepared.dropped)
         page.settle(prepared.known, Outcome.DELIVERED)
         self._tally.before += len(prepared.known)
         for rows, problems in batch.problems.groups():
@@ -331,11 +335,13 @@ class Run:
             paused_seconds=stats.paused_seconds,
             timeline=tuple(self._timeline.snapshots),
             journal=self._journal.path if self._journal else None,
+            fixes=tally.fixes,
             notes=(*self._notes(), *self._canary_notes()),
             url=self._destination.url,
             _mapping=self._road.mapping,
             _failures=self._ledger.failures,
             _reasons=self._ledger.reasons,
+            _dropped=self._ledger.dropped,
             _save=self._ledger.save,
             _again=self._again,
         )
@@ -344,7 +350,11 @@ class Run:
         tally, mapping = self._tally, self._road.mapping
         # Of rows that were not read, nobody knows what is in them.
         keys = tally.event_keys if not self._ledger.unread else set(mapping.events)
-        return notes(mapping, tally.naive, keys, tally.first)
+        found = (*self._road.source.notes, *notes(self._road.proposal, tally.naive, keys))
+        if tally.duplicates:
+            left_out = f"{tally.duplicates:,} rows were skipped: {DUPLICATE}."
+            found = (*found, left_out)
+        return found
 
     @property
     def _unsent(self) -> tuple[str, str]:

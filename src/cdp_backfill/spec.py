@@ -13,7 +13,7 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Final, Literal
 
-Kind = Literal["text", "version", "build", "boolean", "device_type", "any"]
+Kind = Literal["text", "id", "version", "build", "boolean", "device_type", "any"]
 """How a value is written: see :data:`EVENTS` and :data:`CONTEXT`."""
 
 Tree = dict[str, "Kind | Tree"]
@@ -55,6 +55,12 @@ REQUESTS_PER_SECOND: Final = 1_000.0
 
 RECENT_HOURS: Final = 72
 """An event younger than this can trigger campaigns and messages to people. [D]"""
+
+APP_STORES: Final = "2008-07-10"
+"""The day the first app store opened; no mobile-app event is older. [?]"""
+
+FUTURE_HOURS: Final = 24
+"""How far ahead of now a time may lie: clocks of devices are wrong, but not by a year. [?]"""
 
 # --- a track message ----------------------------------------------------------------------------
 
@@ -127,14 +133,14 @@ CONTEXT: Final[Tree] = {
         "content": "text",
     },
     "device": {
-        "id": "text",
-        "advertisingId": "text",
+        "id": "id",
+        "advertisingId": "id",
         "adTrackingEnabled": "boolean",
         "manufacturer": "text",
         "model": "text",
         "name": "text",
         "type": "device_type",
-        "token": "text",
+        "token": "id",
         "version": "version",
     },
     "groupId": "text",

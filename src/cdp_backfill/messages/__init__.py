@@ -1,7 +1,7 @@
 """From rows to the fields of track messages: whole columns at a time, without I/O or clock."""
 
-from cdp_backfill.messages.binding import Binding, bind
+from cdp_backfill.messages.binding import Binding, bind, text_columns
 from cdp_backfill.messages.building import MessageBatch, build
 from cdp_backfill.messages.problems import Problems
 
-__all__ = ["Binding", "MessageBatch", "Problems", "bind", "build"]
+__all__ = ["Binding", "MessageBatch", "Problems", "bind", "build", "text_columns"]

@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
 import pyarrow as pa
 
 from cdp_backfill import spec
 from cdp_backfill.errors import MappingError
-from cdp_backfill.mapping import Lit, Mapping, did_you_mean
-from cdp_backfill.messages.text import can_be_text, is_bytes
-from cdp_backfill.messages.times import is_number, is_time_like
+from cdp_backfill.mapping_checks import did_you_mean
+from cdp_backfill.messages.deriving import Deriver
+from cdp_backfill.messages.expanding import why_not_expandable
+from cdp_backfill.messages.text import can_be_text, is_bytes, json_type
+from cdp_backfill.messages.times import is_time_like
 from cdp_backfill.messages.values import why_not_json
 from cdp_backfill.outcomes import FAILURE_COLUMNS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from cdp_backfill.mapping import Lit, Mapping
 
 _UNNAMED_INDEX: Final = re.compile(r"__index_level_\d+__")  # as pandas writes it to parquet
 
@@ -51,6 +56,10 @@ class Binding:
         integrations: Leaves of ``integrations``.
         columns: All columns that are read, in the order of the schema.
         guard_columns: Those that say who, what and when.
+        deriver: Makes the derived columns, or None where there are none.
+        guard_deriver: Makes those that say who, what and when.
+        schema: The columns of the table, and the derived ones.
+        earliest: Times before this are too early; milliseconds since 1970 UTC.
     """
 
     mapping: Mapping
@@ -59,6 +68,10 @@ class Binding:
     integrations: Branch
     columns: tuple[str, ...]
     guard_columns: tuple[str, ...]
+    deriver: Deriver | None
+    guard_deriver: Deriver | None
+    schema: Any
+    earliest: int
 
     def leaves(self) -> list[tuple[tuple[str, ...], str | Lit]]:
         """The path of each field of the message with its column or constant."""
@@ -89,6 +102,10 @@ def bind(mapping: Mapping, schema: Any) -> Binding:
         MappingError: A column is missing or of a type that can never become the field, or the
             mapping leaves out a field that every message needs.
     """
+    deriver = Deriver(mapping.derive, schema) if mapping.derive else None
+    given = schema
+    if deriver is not None:
+        schema = pa.schema([*schema, *deriver.fields])
     checker = _Checker(schema)
     checker.columns(mapping.columns())
     _check_complete(mapping)
@@ -106,7 +123,14 @@ def bind(mapping: Mapping, schema: Any) -> Binding:
     )
     checker.time(mapping)
 
-    named = set(mapping.columns())
+    for name in mapping.expand:
+        if reason := why_not_expandable(checker.kind(name)):
+            raise MappingError(f"expand cannot take column {name!r}: {reason}.")
+    for name in mapping.json:
+        checker.type("json", name, can_be_text, "text that holds JSON")
+
+    # What feeds an expression has done its work.
+    named = {*mapping.sources(), *(deriver.reads if deriver else ())}
     properties = checker.branch(("properties",), mapping.properties, spec.PROPERTIES)
     if mapping.rest == "properties":
         for name in schema.names:
@@ -124,16 +148,66 @@ def bind(mapping: Mapping, schema: Any) -> Binding:
     integrations = checker.branch(
         ("integrations",), mapping.integrations, dict.fromkeys(mapping.integrations, "boolean")
     )
+    _check_droppable(mapping, properties, context)
     guard = {mapping.user_id, mapping.anonymous_id, mapping.event, mapping.timestamp}
+    made = {name for name in mapping.derive if name in guard}
+    guard_deriver = Deriver(mapping.derive, given, made) if deriver else None
+    if guard_deriver is not None:
+        guard |= set(guard_deriver.reads)
     read = named | {leaf.source for leaf in _leaves(properties) if isinstance(leaf.source, str)}
     return Binding(
         mapping=mapping,
         properties=properties,
         context=context,
         integrations=integrations,
-        columns=tuple(name for name in schema.names if name in read),
-        guard_columns=tuple(name for name in schema.names if name in guard),
+        columns=tuple(name for name in given.names if name in read),
+        guard_columns=tuple(name for name in given.names if name in guard),
+        deriver=deriver,
+        guard_deriver=guard_deriver,
+        schema=schema,
+        earliest=int(datetime.fromisoformat(mapping.earliest).replace(tzinfo=UTC).timestamp())
+        * 1000,
     )
+
+
+def _check_droppable(mapping: Mapping, properties: Branch, context: Branch) -> None:
+    filled = {leaf.source for leaf in (*_leaves(properties), *_leaves(context))}
+    for name in mapping.droppable:
+        if name not in filled | set(mapping.expand):
+            raise MappingError(
+                f"droppable names {name!r}, which fills no property and nothing of the context."
+            )
+
+
+def text_columns(mapping: Mapping, schema: Any) -> frozenset[str]:
+    """Columns whose cells are read as text: a number would lose zeros, as in 007 and 1.10.
+
+    Args:
+        mapping: What goes where.
+        schema: The columns of the table, all of them text.
+
+    Raises:
+        MappingError: An expression of the mapping does not fit the table.
+    """
+    plain = (mapping.user_id, mapping.anonymous_id, mapping.event, mapping.timestamp)
+    found = {source for source in (*plain, mapping.message_id) if isinstance(source, str)}
+    for tree, known in ((mapping.properties, spec.PROPERTIES), (mapping.context, spec.CONTEXT)):
+        found |= _typed(tree, known)
+    typed = {name for name, kind in spec.PROPERTIES.items() if kind != "any"}
+    # What an expression reads would otherwise be of another type for one odd cell.
+    feeds = Deriver(mapping.derive, schema).reads if mapping.derive else ()
+    return frozenset({*found, *typed, *mapping.json, *mapping.expand, *feeds})
+
+
+def _typed(tree: dict[str, Any], known: spec.Tree) -> set[str]:
+    found: set[str] = set()
+    for name, value in tree.items():
+        kind = known.get(name, "any")
+        if isinstance(value, dict):
+            found |= _typed(value, kind if isinstance(kind, dict) else {})
+        elif isinstance(value, str) and kind != "any":
+            found.add(value)
+    return found
 
 
 def _check_complete(mapping: Mapping) -> None:
@@ -177,7 +251,7 @@ class _Checker:
             kind = self._schema.field(source).type
             while pa.types.is_dictionary(kind) or pa.types.is_run_end_encoded(kind):
                 kind = kind.value_type
-            if isinstance(kind, pa.BaseExtensionType):
+            if isinstance(kind, pa.BaseExtensionType) and not json_type(kind):
                 return pa.string() if kind.extension_name == "arrow.uuid" else kind.storage_type
             return kind
         try:
@@ -209,13 +283,13 @@ class _Checker:
         source = mapping.timestamp
         if source is None:  # pragma: no cover  # checked before
             return
-        self.type("timestamp", source, is_time_like, "times, ISO 8601 text or epoch numbers")
+        self.type(
+            "timestamp",
+            source,
+            lambda found: is_time_like(found) or json_type(found),
+            "times, ISO 8601 text or epoch numbers",
+        )
         kind = self.kind(source)
-        if is_number(kind) and mapping.timestamp_unit is None:
-            raise MappingError(
-                f"timestamp is {source!r}, which holds numbers ({kind}): say their unit with "
-                "timestamp_unit='s', 'ms', 'us' or 'ns'."
-            )
         has_unit = pa.types.is_timestamp(kind) or pa.types.is_date(kind)
         if mapping.timestamp_unit is not None and has_unit:
             raise MappingError(

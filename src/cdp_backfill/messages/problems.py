@@ -1,10 +1,13 @@
-"""Collects what is wrong with the rows of one batch."""
+"""Collects what is wrong with the rows of one batch, and what was mended in them."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pyarrow.compute as pc
+
+from cdp_backfill.outcomes import Fix
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -18,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class Problems:
-    """The problems of a batch; a row can have several.
+    """The problems of a batch, of which a row can have several; and what was mended.
 
     Args:
         rows: Number of rows of the batch.
@@ -26,12 +29,24 @@ class Problems:
 
     def __init__(self, rows: int) -> None:
         self.rows = rows
+        self.fixes: dict[Fix, int] = {}
+        """Cells that were mended, by what was done to them."""
         self._found: list[tuple[Problem, Mask]] = []
 
     def add(self, mask: Mask, problem: Problem) -> None:
         """Note a problem for each row at which ``mask`` is true."""
         if mask.any():
             self._found.append((problem, mask))
+
+    def mended(self, code: str, column: str, where: Any) -> None:
+        """Note that cells were mended: a mask, as numpy or Arrow array, or how many."""
+        if isinstance(where, np.ndarray):
+            count = int(np.count_nonzero(where))
+        else:
+            count = where if isinstance(where, int) else pc.sum(where).as_py() or 0
+        if count:
+            fix = Fix(code, column)
+            self.fixes[fix] = self.fixes.get(fix, 0) + count
 
     def mask(self) -> Mask:
         """True for each row that has a problem."""

@@ -8,9 +8,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from cdp_backfill.messages import json_cells
 from cdp_backfill.messages.times import is_number, is_text
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import numpy.typing as npt
 
     Mask = npt.NDArray[np.bool_]
@@ -20,8 +23,10 @@ LARGEST_EXACT: Final = 2**53
 
 
 def decoded(array: Any) -> Any:
-    """The array with dictionaries, run ends, views and extension types undone."""
+    """The array with dictionaries, run ends, views and extension types but JSON undone."""
     kind = array.type
+    if json_type(kind):
+        return array
     if isinstance(kind, pa.BaseExtensionType):
         is_uuid = kind.extension_name == "arrow.uuid"
         return _uuid_text(array.storage) if is_uuid else decoded(array.storage)
@@ -34,6 +39,11 @@ def decoded(array: Any) -> Any:
     if pa.types.is_binary_view(kind):
         return array.cast(pa.binary())
     return array
+
+
+def json_type(kind: Any) -> bool:
+    """Whether it is Arrow's type of text that is known to be JSON."""
+    return isinstance(kind, pa.BaseExtensionType) and kind.extension_name == "arrow.json"
 
 
 def _uuid_text(storage: Any) -> Any:
@@ -61,7 +71,13 @@ def is_bytes(kind: Any) -> bool:
 
 def can_be_text(kind: Any) -> bool:
     """Whether a column of this type can be an identifier or a name."""
-    return is_text(kind) or is_number(kind) or is_bytes(kind) or bool(pa.types.is_null(kind))
+    return (
+        is_text(kind)
+        or is_number(kind)
+        or is_bytes(kind)
+        or json_type(kind)
+        or bool(pa.types.is_null(kind))
+    )
 
 
 def valid_text(array: Any) -> tuple[Any, Mask]:
@@ -102,6 +118,9 @@ def as_text(array: Any, *, floats: Literal["id", "version", "number"] = "id") ->
     """
     kind = array.type
     none = np.zeros(len(array), dtype=bool)
+    if json_type(kind):
+        text, nested = json_cells.scalars(array.storage)
+        return text, nested.fill_null(False).to_numpy(zero_copy_only=False)
     if is_text(kind) or is_bytes(kind):
         return valid_text(array)
     if pa.types.is_decimal(kind):
@@ -123,8 +142,8 @@ def as_text(array: Any, *, floats: Literal["id", "version", "number"] = "id") ->
     return pc.if_else(pa.array(good), text, None), ~good & ~np.isnan(values)
 
 
-_TRUE: Final = pa.array(["true", "1", "yes", "t", "y"])
-_FALSE: Final = pa.array(["false", "0", "no", "f", "n"])
+_TRUE: Final = pa.array(["true", "1", "yes", "t", "y", "on"])
+_FALSE: Final = pa.array(["false", "0", "no", "f", "n", "off"])
 
 
 def as_boolean(array: Any) -> tuple[Any, Mask]:
@@ -132,15 +151,93 @@ def as_boolean(array: Any) -> tuple[Any, Mask]:
 
     Args:
         array: Booleans, numbers or text, decoded; numbers are 0 and 1, text is read without
-            regard to case, and blank text is an empty cell.
+            regard to case.
     """
     if pa.types.is_boolean(array.type):
         return array, np.zeros(len(array), dtype=bool)
     text, bad = as_text(array)
-    text = pc.utf8_lower(pc.utf8_trim_whitespace(text))
+    text = pc.utf8_lower(text)
     true = pc.is_in(text, value_set=_TRUE.cast(text.type))
     false = pc.is_in(text, value_set=_FALSE.cast(text.type))
     result = pc.if_else(true, True, pc.if_else(false, False, None))
-    empty = pc.or_kleene(pc.is_null(text), pc.equal(text, "")).to_numpy(zero_copy_only=False)
-    known = pc.is_valid(result).to_numpy(zero_copy_only=False)
-    return result, bad | (~known & ~empty.astype(bool))
+    odd = pc.and_(pc.is_valid(text), pc.is_null(result))
+    return result, bad | odd.to_numpy(zero_copy_only=False)
+
+
+NULL_WORDS: Final = (
+    "null",
+    "none",
+    "nan",
+    "nat",
+    "<na>",
+    "n/a",
+    "nil",
+    "undefined",
+    "(null)",
+    "(not set)",
+    "\\n",
+)
+"""What stands for an empty cell in ids, versions, booleans and times, in any letter case: words of
+SQL, Python, pandas, Swift, JavaScript, Google Analytics, and of MySQL's and Redshift's dumps."""
+
+_LONGEST_WORD: Final = max(map(len, NULL_WORDS))
+_ZEROS: Final = r"^[0-]{8,}$"
+_WHOLE: Final = r"^-?\d+\.0+$"
+_ROUNDED: Final = r"^-?\d\.\d+[eE]\+?\d+$"
+_EXACT_DIGITS: Final = 15
+
+
+def tidy(text: Any, note: Callable[[str, Any], None]) -> Any:
+    """Text without white space around it; null where it is blank or a word for nothing.
+
+    Args:
+        text: Arrow array of text.
+        note: Is told what was mended, and where.
+    """
+    trimmed = pc.utf8_trim_whitespace(text)
+    changed = pc.not_equal(trimmed, text)
+    blank = pc.equal(trimmed, "")
+    note("trimmed", pc.and_not(changed, blank))
+    short = pc.less_equal(pc.binary_length(trimmed), _LONGEST_WORD)
+    words = None
+    if pc.any(short).as_py():
+        lowered = pc.utf8_lower(pc.if_else(short, trimmed, None))
+        words = pc.is_in(lowered, value_set=pa.array(NULL_WORDS).cast(lowered.type))
+        note("null_word", words)
+        blank = pc.or_(blank, words)
+    return pc.if_else(blank, None, trimmed) if pc.any(blank).as_py() else trimmed
+
+
+def as_identifier(array: Any, note: Callable[[str, Any], None]) -> tuple[Any, Mask]:
+    """A column as ids; null where there is none, and True where a cell cannot be one.
+
+    Args:
+        array: Text, bytes or numbers, decoded.
+        note: Is told what was mended, and where.
+    """
+    kind = array.type
+    text, bad = as_text(array)
+    text = text.cast(pa.string())
+    if pa.types.is_floating(kind) or pa.types.is_decimal(kind):
+        note("whole_float", text.is_valid())
+    if is_number(kind):
+        return text, bad
+    if is_bytes(kind):
+        note("bytes_text", text.is_valid())
+    text = tidy(text, note)
+    zeros = pc.match_substring_regex(text, _ZEROS)
+    if pc.any(zeros).as_py():
+        note("zero_id", zeros)
+        text = pc.if_else(zeros, None, text)
+    dotted = pc.match_substring_regex(text, r"^-?\d+\.\d")
+    if pc.any(dotted).as_py():
+        whole = pc.match_substring_regex(text, _WHOLE)
+        digits = pc.replace_substring_regex(text, r"\.0+$", "")
+        exact = pc.less_equal(pc.binary_length(digits), _EXACT_DIGITS)
+        rounded = pc.match_substring_regex(text, _ROUNDED)
+        lost = pc.or_(pc.and_not(whole, exact), rounded)
+        fits = pc.and_(whole, exact)
+        note("whole_float", fits)
+        text = pc.if_else(lost, None, pc.if_else(fits, digits, text))
+        bad = bad | lost.fill_null(False).to_numpy(zero_copy_only=False)
+    return text, bad

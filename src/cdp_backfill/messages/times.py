@@ -40,6 +40,13 @@ _NAIVE: Final = pa.timestamp("us")
 _NUMBER: Final = r"^[+-]?\d{1,19}(\.\d+)?$"
 
 
+_DIGITS: Final = r"^\d{9,19}(\.\d+)?$"
+"""Text that is a number of seconds since 1970 or of something smaller."""
+
+FAR: Final = 4_102_444_800_000
+"""The year 2100: numbers are told apart by their size up to it."""
+
+
 @dataclass(frozen=True, slots=True)
 class Times:
     """The times of one column.
@@ -48,15 +55,21 @@ class Times:
         millis: Milliseconds since 1970-01-01 UTC; 0 where there is no good time.
         missing: True where the cell is empty.
         bad: True where the cell is no time, or one outside the years 1 to 9999.
+        unclear: True where a number could be of two units, or of none.
         nonexistent: True where the clock of the stated zone skipped that time of day.
         naive: True where the time carried no zone.
+        twice: True where the clock of the stated zone showed that time of day twice.
+        units: True where a number was found to be of a unit by its size, by unit.
     """
 
     millis: Millis
     missing: Mask
     bad: Mask
+    unclear: Mask
     nonexistent: Mask
     naive: Mask
+    twice: Mask
+    units: dict[str, Mask]
 
 
 def is_time_like(kind: Any) -> bool:
@@ -83,47 +96,63 @@ def is_number(kind: Any) -> bool:
     return bool(types.is_integer(kind) or types.is_floating(kind) or types.is_decimal(kind))
 
 
-def read_times(array: Any, *, unit: str | None, timezone: str | None) -> Times:
+def read_times(
+    array: Any,
+    *,
+    unit: str | None,
+    timezone: str | None,
+    earliest: int = _FIRST,
+    latest: int = FAR,
+) -> Times:
     """Read a column of times.
 
     Args:
         array: Arrow array of a time, text or number type, dictionaries decoded.
-        unit: Unit of numbers, and of text that holds numbers.
+        unit: Unit of numbers, and of text that holds numbers; None tells by their size.
         timezone: IANA name of the zone of times that carry none; None for UTC.
+        earliest: Milliseconds since 1970 UTC from which on numbers may be told by their size.
+        latest: The same, up to which.
     """
     if pa.types.is_null(array.type):
         array = array.cast(pa.string())
-    kind = array.type
-    missing = _nulls(array)
+    kind, size = array.type, len(array)
+    missing, none = _nulls(array), np.zeros(size, dtype=bool)
+    naive, unclear = none, none
+    units: dict[str, Mask] = {}
     if pa.types.is_timestamp(kind):
         raw, bad = _integers(array)
         millis, overflow = _scaled(raw, kind.unit)
-        naive = np.full(len(array), kind.tz is None)
+        naive = np.full(size, kind.tz is None)
         bad = bad | overflow
     elif pa.types.is_date(kind):
         raw, bad = _integers(array.cast(pa.date32()))
-        millis, naive = raw * 86_400_000, np.ones(len(array), dtype=bool)
+        millis, naive = raw * 86_400_000, np.ones(size, dtype=bool)
     elif is_number(kind):
-        millis, bad, not_numbers = _from_numbers(array, unit or "ms")
+        if unit is None:
+            millis, bad, not_numbers, units = _by_size(array, earliest, latest)
+            unclear = bad
+        else:
+            millis, bad, not_numbers = _from_numbers(array, unit)
         missing = missing | not_numbers
-        naive = np.zeros(len(array), dtype=bool)
     elif unit is not None:
-        text = pc.utf8_trim_whitespace(array)
-        missing = missing | _true(pc.equal(text, ""))
-        good = pc.match_substring_regex(text, _NUMBER)
-        digits = pc.match_substring_regex(text, r"^[+-]?\d{1,18}$")
-        integers = pc.if_else(digits, pc.replace_substring_regex(text, r"^\+", ""), None)
-        whole, overflow, _ = _from_numbers(pc.cast(integers, pa.int64()), unit)
-        numbers = pc.cast(pc.if_else(good, text, None), pa.float64())
-        fraction, bad, _ = _from_numbers(numbers, unit)
-        is_whole = _true(digits)
-        millis = np.where(is_whole, whole, fraction)
-        bad = np.where(is_whole, overflow, bad) | ~_true(good)
-        naive = np.zeros(len(array), dtype=bool)
+        millis, bad = _from_digits(array, unit)
     else:
-        millis, naive, bad, blank = _from_text(array)
-        missing = missing | blank
+        millis, naive, bad = _from_text(array)
+        if (bad & ~missing).any():
+            digits = _true(pc.match_substring_regex(array, _DIGITS))
+            if digits.any():
+                numbers = pc.cast(pc.if_else(pa.array(digits), array, None), pa.float64())
+                whole = pc.match_substring_regex(array, r"^\d{1,18}$")
+                exact = pc.cast(pc.if_else(whole, array, None), pa.int64())
+                found, odd, _, units = _by_size(numbers, earliest, latest)
+                found2, _, _, _ = _by_size(exact, earliest, latest)
+                found = np.where(_true(whole), found2, found)
+                millis = np.where(digits, found, millis)
+                unclear = digits & odd
+                bad, naive = (bad & ~digits) | unclear, naive & ~digits
+                units = {name: mask & digits for name, mask in units.items()}
     bad = (bad | (millis < _FIRST) | (millis > _LAST)) & ~missing
+    unclear = unclear & ~missing
     millis = np.where(bad | missing, 0, millis)
     naive = naive & ~bad & ~missing
     if timezone not in (None, "UTC"):
@@ -131,8 +160,8 @@ def read_times(array: Any, *, unit: str | None, timezone: str | None) -> Times:
         edge = naive & ((millis < _FIRST + _DAY) | (millis > _LAST - _DAY))
         bad, naive = bad | edge, naive & ~edge
         millis = np.where(edge, 0, millis)
-    millis, nonexistent = _localised(millis, naive, timezone)
-    return Times(millis, missing, bad, nonexistent, naive)
+    millis, nonexistent, twice = _localised(millis, naive, timezone)
+    return Times(millis, missing, bad & ~unclear, unclear, nonexistent, naive, twice, units)
 
 
 def format_times(millis: Millis) -> Any:
@@ -231,30 +260,64 @@ def _from_numbers(array: Any, unit: str) -> tuple[Millis, Mask, Mask]:
     return millis, bad | (overflow & (np.floor(good) == good)), np.isnan(floats)
 
 
-def _from_text(array: Any) -> tuple[Millis, Mask, Mask, Mask]:
-    """Milliseconds; without a zone; bad; blank."""
+def _by_size(array: Any, earliest: int, latest: int) -> tuple[Millis, Mask, Mask, dict[str, Mask]]:
+    """Milliseconds of numbers whose unit their size tells: the one that leads into the range.
+
+    Returns:
+        The milliseconds; where no unit or more than one leads there; where it is not a number;
+        and where it was found to be of a unit.
+    """
+    size = len(array)
+    millis, hits = np.zeros(size, dtype=np.int64), np.zeros(size, dtype=np.int8)
+    missing = _nulls(array)
+    units = {}
+    for unit in _PER_SECOND:
+        found, bad, not_numbers = _from_numbers(array, unit)
+        missing = missing | not_numbers
+        good = ~bad & ~missing & (found >= earliest) & (found <= latest)
+        if good.any():
+            millis = np.where(good, found, millis)
+            hits += good
+            units[unit] = good
+    clear = hits == 1
+    return millis, ~clear & ~missing, missing, {u: mask & clear for u, mask in units.items()}
+
+
+def _from_digits(array: Any, unit: str) -> tuple[Millis, Mask]:
+    """Milliseconds of text that holds numbers of a unit; and where they are bad."""
+    good = pc.match_substring_regex(array, _NUMBER)
+    digits = pc.match_substring_regex(array, r"^[+-]?\d{1,18}$")
+    integers = pc.if_else(digits, pc.replace_substring_regex(array, r"^\+", ""), None)
+    whole, overflow, _ = _from_numbers(pc.cast(integers, pa.int64()), unit)
+    numbers = pc.cast(pc.if_else(good, array, None), pa.float64())
+    fraction, bad, _ = _from_numbers(numbers, unit)
+    is_whole = _true(digits)
+    bad = np.where(is_whole, overflow, bad) | ~_true(good)
+    return np.where(is_whole, whole, fraction), bad
+
+
+def _from_text(array: Any) -> tuple[Millis, Mask, Mask]:
+    """Milliseconds; without a zone; bad."""
     size = len(array)
     no, yes = np.zeros(size, dtype=bool), np.ones(size, dtype=bool)
     for kind, naive in ((_ZONED, no), (_NAIVE, yes)):
         try:  # the fast way, for a column that is uniform and clean
-            return np.floor_divide(_integers(pc.cast(array, kind))[0], 1000), naive, no, no
+            return np.floor_divide(_integers(pc.cast(array, kind))[0], 1000), naive, no
         except pa.ArrowInvalid:
             continue
-    text = pc.utf8_trim_whitespace(array)
-    blank = _true(pc.equal(text, ""))
-    zoned = _true(pc.match_substring_regex(text, _HAS_ZONE))
-    plain = _true(pc.match_substring_regex(text, _PLAIN))
+    zoned = _true(pc.match_substring_regex(array, _HAS_ZONE))
+    plain = _true(pc.match_substring_regex(array, _PLAIN))
     moments = np.zeros(size, dtype=np.int64)
     try:  # the same for the cells that are clean, among others that are not
         for kind, chosen in ((_ZONED, plain & zoned), (_NAIVE, plain & ~zoned)):
-            moments += _integers(pc.cast(pc.if_else(pa.array(chosen), text, None), kind))[0]
+            moments += _integers(pc.cast(pc.if_else(pa.array(chosen), array, None), kind))[0]
     except pa.ArrowInvalid:  # a 30th of February, say
         plain, moments = no, np.zeros(size, dtype=np.int64)
-    odd = ~plain & ~blank & ~_nulls(array)
+    odd = ~plain & ~_nulls(array)
     bad = no.copy()
     if odd.any():
-        moments[odd], bad[odd] = _from_odd_text(text.filter(pa.array(odd)))
-    return np.floor_divide(moments, 1000), ~zoned, bad, blank
+        moments[odd], bad[odd] = _from_odd_text(array.filter(pa.array(odd)))
+    return np.floor_divide(moments, 1000), ~zoned, bad
 
 
 def _from_odd_text(text: Any) -> tuple[Millis, Mask]:
@@ -272,15 +335,20 @@ def _from_odd_text(text: Any) -> tuple[Millis, Mask]:
     return np.where(bad, 0, moments), bad
 
 
-def _localised(millis: Millis, naive: Mask, timezone: str | None) -> tuple[Millis, Mask]:
-    nonexistent = np.zeros(len(millis), dtype=bool)
+def _localised(millis: Millis, naive: Mask, timezone: str | None) -> tuple[Millis, Mask, Mask]:
+    nonexistent, twice = np.zeros(len(millis), dtype=bool), np.zeros(len(millis), dtype=bool)
     if timezone in (None, "UTC") or not naive.any():
-        return millis, nonexistent
+        return millis, nonexistent, twice
     index = pd.DatetimeIndex(millis[naive].view("M8[ms]"))
     # A time that the clock showed twice is taken as the first of the two.
-    local = index.tz_localize(timezone, ambiguous=np.ones(len(index), bool), nonexistent="NaT")
-    nonexistent[naive] = np.asarray(local.isna())
-    moments = np.asarray(local.tz_convert(None)).astype("M8[ms]").view("i8")
+    first, second = (
+        index.tz_localize(timezone, ambiguous=np.full(len(index), summer), nonexistent="NaT")
+        for summer in (True, False)
+    )
+    nonexistent[naive] = np.asarray(first.isna())
+    both = np.asarray(first.isna()) | np.asarray(second.isna())
+    twice[naive] = np.asarray(first != second) & ~both
+    moments = np.asarray(first.tz_convert(None)).astype("M8[ms]").view("i8")
     result = millis.copy()
     result[naive] = moments
-    return np.where(nonexistent, 0, result), nonexistent
+    return np.where(nonexistent, 0, result), nonexistent, twice

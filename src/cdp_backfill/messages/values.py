@@ -8,7 +8,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from cdp_backfill.messages.text import LARGEST_EXACT, decoded, is_bytes, valid_text
+from cdp_backfill.messages import json_cells
+from cdp_backfill.messages.text import LARGEST_EXACT, decoded, is_bytes, json_type, valid_text
 from cdp_backfill.messages.times import is_text, localise, out_of_range
 from cdp_backfill.outcomes import Problem
 
@@ -27,7 +28,7 @@ def why_not_json(kind: Any) -> str | None:
     """Why a column of this Arrow type cannot be a property, or None if it can."""
     types = pa.types
     if isinstance(kind, pa.BaseExtensionType):
-        return why_not_json(kind.storage_type)
+        return None if json_type(kind) else why_not_json(kind.storage_type)
     if types.is_decimal(kind) and kind.scale < 0:
         return f"decimals with a negative scale ({kind}) cannot be written exactly"
     if types.is_union(kind) or types.is_interval(kind):
@@ -68,9 +69,35 @@ class ValueReader:
         self._problems = problems
         self._timezone = timezone
 
-    def read(self, array: Any, column: str) -> Any | None:
-        """The column as JSON values, or None where there is nothing to write in any row."""
-        return self._read(array, column, np.arange(len(array)), nested=False)
+    def read(self, array: Any, column: str) -> list[Any]:
+        """The column as JSON values.
+
+        Returns:
+            Arrays of which at most one is not null in each row: one for most columns, several
+            for JSON of several kinds, none where there is nothing to write in any row.
+        """
+        if json_type(array.type):
+            return self.read_json(array, column)
+        value = self._read(array, column, np.arange(len(array)), nested=False)
+        return [] if value is None else [value]
+
+    def read_json(self, array: Any, column: str) -> list[Any]:
+        """The same, with text taken for the JSON that it holds; what is no JSON stays text."""
+        found, mixed = json_cells.arrays(self.parsed(array, column))
+        self._problems.mended("mixed_list", column, mixed)
+        return found
+
+    def parsed(self, array: Any, column: str) -> list[Any]:
+        """JSON text as Python values; text that is no JSON as it is."""
+        is_json = json_type(array.type)
+        text, bad = valid_text(array.storage if is_json else array)
+        self._note(bad, np.arange(len(text)), bad_text(column))
+        cells, not_json = json_cells.parsed(text)
+        if not is_json:
+            told = pc.invert(pc.or_(pa.array(not_json, pa.bool_()), text.is_null()))
+            self._problems.mended("json_text", column, told)
+        self._problems.mended("not_json", column, sum(not_json))
+        return cells
 
     def _note(self, bad: Mask, rows: npt.NDArray[np.int64], problem: Problem) -> None:
         if bad.any():
@@ -86,9 +113,7 @@ class ValueReader:
         if types.is_null(kind):
             return None
         if is_text(kind) or is_bytes(kind):
-            array, bad = valid_text(array)
-            self._note(bad, rows, bad_text(column))
-            return array
+            return self._text(array, column, rows)
         if types.is_floating(kind):
             return self._float(array, column, rows, nested=nested)
         if types.is_decimal(kind):
@@ -102,8 +127,7 @@ class ValueReader:
         if types.is_timestamp(kind):
             array, bad = localise(array, self._timezone)
             self._note(bad, rows, nonexistent_time(column))
-            return array
-        if types.is_duration(kind):
+        elif types.is_duration(kind):
             per_second = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}[kind.unit]
             seconds = pc.divide(array.cast(pa.int64()).cast(pa.float64(), safe=False), per_second)
             return self._float(seconds, column, rows, nested=nested)
@@ -115,6 +139,13 @@ class ValueReader:
             return self._struct(array, column, rows)
         return array
 
+    def _text(self, array: Any, column: str, rows: Any) -> Any:
+        if is_bytes(array.type):
+            self._problems.mended("bytes_text", column, array.is_valid())
+        array, bad = valid_text(array)
+        self._note(bad, rows, bad_text(column))
+        return array
+
     def _float(self, array: Any, column: str, rows: Any, *, nested: bool) -> Any:
         floats = array.cast(pa.float32()) if pa.types.is_float16(array.type) else array
         values = floats.fill_null(np.nan).to_numpy(zero_copy_only=False)
@@ -123,6 +154,8 @@ class ValueReader:
         missing = np.isnan(values) | infinite
         if not nested and _whole(values[~missing]).all():
             whole = np.where(missing, 0, values).astype(np.int64)
+            if missing.any():
+                self._problems.mended("integer_float", column, ~missing)
             return pa.array(whole, mask=missing)
         return pa.array(values, floats.type, mask=missing)
 
@@ -156,21 +189,23 @@ class ValueReader:
         return pc.if_else(pc.is_valid(array), made, None)
 
     def _struct(self, array: Any, column: str, rows: Any) -> Any | None:
-        children = {}
+        children = []
         for number, child in enumerate(array.flatten()):
-            name = array.type.field(number).name
             value = self._read(child, column, rows, nested=False)
             if value is not None:
-                children[name] = value
+                children.append((array.type.field(number).name, value))
         return struct(children)
 
 
-def struct(children: dict[str, Any]) -> Any | None:
-    """A struct of the children, sorted by name, null where all are null; None without any."""
+def struct(children: list[tuple[str, Any]]) -> Any | None:
+    """A struct of the children, sorted by name, null where all are null; None without any.
+
+    Several children may share a name if at most one of them is not null in each row.
+    """
     if not children:
         return None
-    names = sorted(children)
-    arrays = [children[name] for name in names]
+    children = sorted(children, key=lambda child: child[0])
+    names, arrays = [name for name, _ in children], [array for _, array in children]
     mask = None
     if all(array.null_count for array in arrays):
         absent = np.ones(len(arrays[0]), dtype=bool)

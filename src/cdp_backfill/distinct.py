@@ -1,0 +1,176 @@
+"""How many different keys there are, and which were there before, in little memory."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+import pyarrow as pa
+import xxhash
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    Hashes = npt.NDArray[np.uint64]
+    Digests = npt.NDArray[np.uint8]
+    Mask = npt.NDArray[np.bool_]
+
+LIMIT: Final = 2**21
+"""Different keys that a sketch tells apart exactly; beyond, it goes by a sample of them."""
+
+DIGEST_BYTES: Final = 12
+"""Of a 128-bit digest; enough to tell more rows apart than anybody has."""
+
+_WAITING: Final = 2**18
+
+
+def hashes(texts: Any) -> Hashes:
+    """64-bit hashes of the texts of an Arrow array, nulls left out."""
+    digest = xxhash.xxh3_64_intdigest
+    return np.array([digest(text) for text in _bytes(texts.drop_null())], dtype=np.uint64)
+
+
+def _bytes(texts: Any) -> list[bytes]:
+    found: list[bytes] = texts.cast(pa.binary()).to_pylist()
+    return found
+
+
+class Sketch:
+    """Counts different keys, and those that came more than once.
+
+    Up to ``limit`` different keys the counts are exact. Then only keys whose hash is below a
+    bound are kept, which is halved whenever they become too many, and the counts are estimates
+    from this sample; with two million keys kept, they are right to about 0.1 %.
+
+    Args:
+        limit: Keys that are kept.
+    """
+
+    def __init__(self, limit: int = LIMIT) -> None:
+        self._limit = limit
+        self._halvings = 0
+        self._kept: Hashes = np.zeros(0, dtype=np.uint64)
+        self._times = np.zeros(0, dtype=np.int64)
+        self._waiting: list[Hashes] = []
+
+    def add(self, found: Hashes) -> None:
+        """Count keys, given by their 64-bit hashes."""
+        if self._halvings:
+            found = found[found < self._bound]
+        if len(found):
+            self._waiting.append(found)
+        if sum(map(len, self._waiting)) >= _WAITING:
+            self._merge()
+
+    @property
+    def exact(self) -> bool:
+        """Whether the counts are no estimates."""
+        self._merge()
+        return not self._halvings
+
+    @property
+    def different(self) -> int:
+        """How many different keys there are."""
+        self._merge()
+        return len(self._kept) << self._halvings
+
+    @property
+    def repeated(self) -> int:
+        """How many times a key came that had come before."""
+        self._merge()
+        return int(self._times.sum() - len(self._times)) << self._halvings
+
+    def __str__(self) -> str:
+        return f"{'' if self.exact else 'some '}{self.different:,}"
+
+    @property
+    def _bound(self) -> np.uint64:
+        return np.uint64(2 ** (64 - self._halvings) - 1)
+
+    def _merge(self) -> None:
+        if not self._waiting:
+            return
+        new, times = np.unique(np.concatenate(self._waiting), return_counts=True)
+        self._waiting = []
+        both = np.concatenate([self._kept, new])
+        counts = np.concatenate([self._times, times])
+        order = np.argsort(both, kind="stable")
+        both, counts = both[order], counts[order]
+        starts = np.flatnonzero(np.concatenate([[True], both[1:] != both[:-1]]))
+        self._kept, self._times = both[starts], np.add.reduceat(counts, starts)
+        while len(self._kept) > self._limit:
+            self._halvings += 1
+            below = self._kept < self._bound
+            self._kept, self._times = self._kept[below], self._times[below]
+
+
+class Seen:
+    """Remembers every key, exactly, in 12 bytes each."""
+
+    def __init__(self) -> None:
+        # Sorted runs, each longer than all behind it together: few to look into, and each key
+        # is moved but a few times.
+        self._runs: list[tuple[Hashes, npt.NDArray[np.uint32]]] = []
+
+    def before(self, digests: Digests) -> Mask:
+        """True for each key that came before, here or in an earlier call; then remember all.
+
+        Args:
+            digests: An array with 12 or more bytes for each key.
+        """
+        high, low = split(digests)
+        found = np.zeros(len(high), dtype=bool)
+        for run in self._runs:
+            found |= contains(run, high, low)
+        order = np.lexsort((low, high))
+        high, low = high[order], low[order]
+        # lexsort is stable: the first of equal keys is the first in the table.
+        equal = (high[1:] == high[:-1]) & (low[1:] == low[:-1])
+        again = np.concatenate([[False], equal])[: len(high)]
+        found[order] |= again
+        new = ~found[order]
+        self._add(high[new], low[new])
+        return found
+
+    def _add(self, high: Hashes, low: npt.NDArray[np.uint32]) -> None:
+        while self._runs and len(self._runs[-1][0]) <= len(high):
+            before, after = self._runs.pop(), (high, low)
+            high = np.concatenate([before[0], after[0]])
+            low = np.concatenate([before[1], after[1]])
+            order = np.argsort(high, kind="stable")
+            high, low = high[order], low[order]
+        self._runs.append((high, low))
+
+
+def split(digests: Digests) -> tuple[Hashes, npt.NDArray[np.uint32]]:
+    """The first 64 bits and the next 32 of each digest."""
+    high = np.ascontiguousarray(digests[:, :8]).view(">u8").reshape(-1).astype(np.uint64)
+    low = np.ascontiguousarray(digests[:, 8:DIGEST_BYTES]).view(">u4").reshape(-1)
+    return high, low.astype(np.uint32)
+
+
+def contains(
+    run: tuple[Hashes, npt.NDArray[np.uint32]], high: Hashes, low: npt.NDArray[np.uint32]
+) -> Mask:
+    """True for each key that is in a sorted run.
+
+    Should two keys of a run share their first 64 bits, one of them may be missed: it would be
+    sent again, and not be lost.
+    """
+    if not len(run[0]):
+        return np.zeros(len(high), dtype=bool)
+    at = np.minimum(np.searchsorted(run[0], high), len(run[0]) - 1)
+    return np.asarray((run[0][at] == high) & (run[1][at] == low))
+
+
+def key_digests(ids: Any, made: Digests | None) -> Digests:
+    """A digest for each message id.
+
+    Args:
+        ids: Arrow array of the ids.
+        made: The digests that the ids were made of, or None where some are given by a column.
+    """
+    if made is not None:
+        return made
+    joined = b"".join([xxhash.xxh3_128_digest(text) for text in _bytes(ids)])
+    return np.frombuffer(joined, np.uint8).reshape(-1, 16)

@@ -1,0 +1,167 @@
+"""JSON values as Arrow arrays, whatever kinds they mix.
+
+A column of JSON has no one type. It becomes several arrays that are written under one name, of
+which at most one is not null in each row: what a row says never depends on its neighbours.
+"""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_MIXED: Final = "mixed"
+_NONE: Final = "none"
+_LARGEST_EXACT: Final = 2**53
+_DIGITS: Final = 10**38  # of which a decimal has room
+
+_KINDS: Final[dict[type, str]] = {
+    bool: "boolean",
+    int: "integer",
+    float: "float",
+    str: "text",
+    dict: "object",
+}
+
+_TYPES: Final[dict[str, Any]] = {
+    "boolean": pa.bool_(),
+    "integer": pa.int64(),
+    "float": pa.float64(),
+    "text": pa.string(),
+}
+
+
+def parsed(text: Any) -> tuple[list[Any], list[bool]]:
+    """JSON text as Python values, None for null; and where it is no JSON, with the text kept."""
+    cells, bad = text.to_pylist(), [False] * len(text)
+    decode = msgspec.json.Decoder().decode
+    for number, cell in enumerate(cells):
+        if cell is not None:
+            try:
+                cells[number] = decode(cell)
+            except (msgspec.DecodeError, UnicodeError, RecursionError):
+                bad[number] = True
+    return cells, bad
+
+
+def scalars(text: Any) -> tuple[Any, Any]:
+    """JSON text as text: strings without their quotes, numbers and booleans as they stand.
+
+    Returns:
+        The text, null where it says null; and a mask of objects and arrays.
+    """
+    nested = pc.match_substring_regex(text, r"^\s*[\[{]")
+    quoted = pc.starts_with(text, '"')
+    plain = pc.if_else(pc.or_(nested, pc.equal(text, "null")), None, text)
+    if pc.any(quoted).as_py():
+        decode = msgspec.json.Decoder().decode
+        undone = [
+            decode(cell) if cell is not None and cell[0] == '"' else cell
+            for cell in plain.to_pylist()
+        ]
+        plain = pa.array(undone, pa.string())
+    return plain, nested
+
+
+def arrays(values: list[Any]) -> tuple[list[Any], int]:
+    """Python values as Arrow arrays of their length; and how many mixed lists became text.
+
+    Args:
+        values: None, booleans, numbers, text, and lists and dicts of these.
+    """
+    kinds = [_kind(value) for value in values]
+    found = sorted(set(kinds) - {_NONE})
+    result, mixed = [], 0
+    for kind in found:
+        here = values if len(found) == 1 else _only(values, kinds, kind)
+        array, more = _array(here, kind)
+        result += array
+        mixed += more
+    return result, mixed
+
+
+def _kind(value: Any) -> str:
+    """What decides which array a value goes to; only the value itself has a say in it."""
+    if value is None:
+        return _NONE
+    if not isinstance(value, list):
+        kind = _KINDS[type(value)]
+        return "decimal" if kind == "integer" and not -(2**63) <= value < 2**63 else kind
+    inner = {_kind(item) for item in value} - {_NONE}
+    if inner == {"integer", "float"} and all(
+        abs(item) <= _LARGEST_EXACT for item in value if isinstance(item, int)
+    ):
+        inner = {"float"}
+    if len(inner) > 1 or any(kind.endswith((_MIXED, "decimal")) for kind in inner):
+        return f"list of {_MIXED}"
+    return f"list of {inner.pop() if inner else _NONE}"
+
+
+def _only(values: list[Any], kinds: list[str], kind: str) -> list[Any]:
+    return [value if found == kind else None for value, found in zip(values, kinds, strict=True)]
+
+
+def _array(values: list[Any], kind: str) -> tuple[list[Any], int]:
+    if kind in _TYPES:
+        return [pa.array(values, _TYPES[kind])], 0
+    if kind == "decimal":
+        return [_large(values)], 0
+    if kind == "object":
+        return _objects(values)
+    if kind == f"list of {_MIXED}":
+        texts = [None if value is None else _text(value) for value in values]
+        return [pa.array(texts, pa.string())], sum(value is not None for value in values)
+    return _lists(values, kind.removeprefix("list of "))
+
+
+def _large(values: list[Any]) -> Any:
+    """Whole numbers beyond 64 bits; as text those that are too large even for a decimal."""
+    if all(value is None or abs(value) < _DIGITS for value in values):
+        return pa.array([None if v is None else Decimal(v) for v in values], pa.decimal128(38, 0))
+    return pa.array([None if value is None else str(value) for value in values], pa.string())
+
+
+def _text(value: Any) -> str:
+    return msgspec.json.encode(value).decode()
+
+
+def _objects(values: list[Any]) -> tuple[list[Any], int]:
+    names, children, mixed = [], [], 0
+    for name, parts, more in members(values):
+        names += [name] * len(parts)
+        children += parts
+        mixed += more
+    if not children:
+        return [], 0
+    mask = np.ones(len(values), dtype=bool)
+    for child in children:
+        mask &= child.is_null().to_numpy(zero_copy_only=False)
+    return [pa.StructArray.from_arrays(children, names, mask=pa.array(mask))], mixed
+
+
+def members(values: list[Any]) -> Iterator[tuple[str, list[Any], int]]:
+    """The members of objects, by name in order: their arrays, and how many mixed lists."""
+    names = sorted({name for value in values if value is not None for name in value})
+    for name in names:
+        found, mixed = arrays([None if value is None else value.get(name) for value in values])
+        if found:
+            yield name, found, mixed
+
+
+def _lists(values: list[Any], kind: str) -> tuple[list[Any], int]:
+    flat = [item for value in values if value is not None for item in value]
+    if kind == "float":
+        flat = [item if item is None else float(item) for item in flat]
+    inner, mixed = _array(flat, kind) if kind != _NONE else ([], 0)
+    items = inner[0] if inner else pa.nulls(len(flat))
+    lengths = [0 if value is None else len(value) for value in values]
+    ends = np.concatenate([[0], np.cumsum(lengths)]).astype("i4")
+    mask = pa.array([value is None for value in values])
+    return [pa.ListArray.from_arrays(pa.array(ends), items, mask=mask)], mixed
