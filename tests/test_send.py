@@ -25,6 +25,7 @@ from cdp_backfill import backfill
 from cdp_backfill import destination as destinations
 from cdp_backfill import ledger as ledgers
 from cdp_backfill.sources import ParquetSource
+from cdp_backfill.sources.paths import files_of
 from tests.rows import opens, texts
 from tests.servers import Reply, Seen, serving
 
@@ -130,12 +131,13 @@ def test_a_rehearsal_does_not_go_on_to_an_account(
 
 
 def test_a_wrong_unit_is_said_aloud(box: Sandbox) -> None:
-    """Milliseconds read as microseconds are of 1970, when there were no apps."""
+    """Milliseconds read as microseconds are of 1970, when there were no apps: not one is sent."""
     frame = opens(2, ts=[1_705_314_600_000, 1_705_314_601_000])
     for unit, wrong in (("us", True), ("ms", False)):
         plan = frame.cdp.plan(OPENED, timestamp_unit=unit, destination=box.destination)
         for shown in (plan, plan.send(progress=False)):
-            assert ("The earliest time is of 1970" in str(shown)) is wrong
+            assert ("holds a time before 2008-07-10" in str(shown)) is wrong
+            assert shown.counts["invalid"] == (2 if wrong else 0)
 
 
 def test_a_key_of_events_that_never_occurs(box: Sandbox) -> None:
@@ -289,7 +291,7 @@ def test_times_without_a_zone_are_said_aloud(box: Sandbox) -> None:
     for shown in (str(plan), str(report), plan._repr_html_(), report._repr_html_()):
         assert "1 times carry no zone and are read as UTC" in shown
     other = frame.cdp.plan(OPENED, timezone="Asia/Tokyo", destination=box.destination)
-    assert "are read as Asia/Tokyo." in str(other)
+    assert "are read as Asia/Tokyo, as timezone says." in str(other)
 
 
 # --- the recent guard ---------------------------------------------------------------------------
@@ -304,7 +306,7 @@ def recent_rows() -> pd.DataFrame:
 
 def test_recent_rows_stop_a_run_before_it_starts(box: Sandbox) -> None:
     """By default nothing is sent, and the error says how many rows and people."""
-    with pytest.raises(cdp.RecentRowsError, match="3 rows, about 2 people") as got:
+    with pytest.raises(cdp.RecentRowsError, match="3 rows, of 2 people") as got:
         send(recent_rows(), box, now=NOW)
     assert got.value.report is None
     assert len(box.requests()) == 0
@@ -456,7 +458,7 @@ def test_a_table_that_changes_while_it_is_read(
     for number in range(2):
         opens(5).to_parquet(tmp_path / f"p{number}.parquet")
     source = sorted(tmp_path.glob("*.parquet"))
-    table = ParquetSource([str(path) for path in source])
+    table = ParquetSource(files_of(source))
     read = table.chunks
 
     def shrinking(columns: Any, *, start: int = 0) -> Any:

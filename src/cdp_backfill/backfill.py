@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import re
-from dataclasses import fields, replace
+from dataclasses import dataclass, fields, replace
+from json import loads
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
@@ -12,24 +12,45 @@ from urllib.parse import urlsplit
 import pandas as pd
 import xxhash
 
-from cdp_backfill.census import Census
+from cdp_backfill import presets
+from cdp_backfill.advising import propose
 from cdp_backfill.destination import Destination, chosen, resolve
-from cdp_backfill.errors import BadInputError, DestinationError, JournalError, MappingError
+from cdp_backfill.errors import (
+    BadInputError,
+    DestinationError,
+    JournalError,
+    MappingError,
+    SourceError,
+)
 from cdp_backfill.journal import Journal, read_about
-from cdp_backfill.mapping import Field, Mapping, OtherEvents, Rest, TimestampUnit, Tree
+from cdp_backfill.mapping import (
+    Duplicates,
+    Field,
+    Mapping,
+    OtherEvents,
+    Oversize,
+    Rest,
+    TimestampUnit,
+    Tree,
+)
+from cdp_backfill.messages import text_columns
 from cdp_backfill.outcomes import Outcome
-from cdp_backfill.packing import Packer
-from cdp_backfill.plan import Plan, as_moment
+from cdp_backfill.plan import Plan, refuse_open
+from cdp_backfill.planning import plan_of, undecided
 from cdp_backfill.progress import Progress, make_progress
+from cdp_backfill.proposal import Proposal
 from cdp_backfill.report import MAPPING_ATTRIBUTE, URL_ATTRIBUTE, Report
-from cdp_backfill.road import SKIPPED, Recent, Road, in_words, notes, type_in_words
+from cdp_backfill.road import DUPLICATE, SKIPPED, Recent, Road, in_words
 from cdp_backfill.running import Run
 from cdp_backfill.sources import Source, open_source
+from cdp_backfill.sources.stamping import stamp_now
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from datetime import datetime
 
     from cdp_backfill.encoding import ContextScope
+    from cdp_backfill.planning import Sender
 
 _MAPPING_FIELDS: Final = frozenset(item.name for item in fields(Mapping))
 
@@ -51,6 +72,15 @@ def plan(
     events: dict[Any, str] | None = None,
     other_events: OtherEvents | None = None,
     rest: Rest | None = None,
+    derive: dict[str, str] | None = None,
+    expand: Sequence[str] | None = None,
+    json: Sequence[str] | None = None,
+    nulls: Sequence[str] | None = None,
+    earliest: str | None = None,
+    oversize: Oversize | None = None,
+    droppable: Sequence[str] | None = None,
+    duplicates: Duplicates | None = None,
+    preset: str | None = None,
     destination: Destination | None = None,
     recent: Recent = "raise",
     context_scope: ContextScope = "message",
@@ -58,7 +88,9 @@ def plan(
 ) -> Plan:
     """Say what :func:`send` would do with every row of a table, without sending anything.
 
-    Reads the whole table once, with bounded memory, and needs no API key.
+    What is not given of who, what and when is proposed by looking at the table; where that cannot
+    be decided, the plan asks. Reads the whole table once, with bounded memory (and before that
+    its first rows and the column of the event, if something is to be proposed). Needs no API key.
 
     Args:
         source: See :func:`send`, as for all arguments here. It must be a table that can be read
@@ -67,66 +99,27 @@ def plan(
     Raises:
         BadInputError: The mapping does not fit the table, or the table cannot be read.
     """
-    wanted = _mapping(source, mapping, locals())
     table = open_source(source)
-    road = Road(table, wanted, recent=recent, context_scope=context_scope, now=now)
     if not table.replayable:
         raise BadInputError(
             f"{table.name.capitalize()} can be read only once, and a plan would spend it. "
             "Send it, or read it into a table first (reader.read_all())."
         )
+    proposal = _proposal(source, table, mapping, locals())
     given = chosen(destination)
 
-    def send_it(
-        progress: bool | Progress, journal: str | Path | bool | None, canary: int | None
-    ) -> Report:
-        return send(
-            source,
-            wanted,
-            destination=destination,
-            progress=progress,
-            journal=journal,
-            canary=canary,
-            recent=recent,
-            context_scope=context_scope,
-            now=now,
-        )
+    def sender(stamp: tuple[Any, ...]) -> Sender:
+        def send_it(
+            progress: bool | Progress, journal: str | Path | bool | None, canary: int | None
+        ) -> Report:
+            options = _Options(destination, progress, journal, canary, recent, context_scope, now)
+            return _sent(source, open_source(source), proposal, options, stamp=stamp)
 
-    census = Census(Packer(max_messages=given.max_messages))
-    for chunk in table.chunks(road.binding.columns):
-        census.add(road.prepared(chunk), chunk.batch.num_rows)
-    census.finish()
-    schema = {item.name: type_in_words(item.type) for item in table.schema}
-    return Plan(
-        source=table.name,
-        mapping=wanted,
-        rows=census.rows,
-        to_send=census.to_send,
-        invalid=census.invalid,
-        held=census.held,
-        skipped=census.skipped,
-        events=census.events,
-        problems=census.problems,
-        fields=[
-            (".".join(path), source, schema[source] if isinstance(source, str) else "constant")
-            for path, source in road.binding.leaves()
-        ],
-        first=None if census.first is None else as_moment(census.first),
-        last=None if census.last is None else as_moment(census.last),
-        recent=census.recent,
-        recent_people=census.recent_people.count,
-        people=census.people.count,
-        people_exact=census.people.exact,
-        mean=census.message_bytes / census.to_send if census.to_send else 0.0,
-        largest=census.largest,
-        body_bytes=census.body_bytes,
-        requests=census.requests,
-        fill=census.fill,
-        seconds=None if given.rate_limit is None else census.requests / given.rate_limit,
-        notes=notes(wanted, census.naive, census.event_keys, census.first),
-        url=given.url,
-        _send=send_it,
-    )
+        return send_it
+
+    if not proposal.complete:
+        return undecided(table, proposal, given, sender(()))
+    return plan_of(_road(table, proposal, recent, context_scope, now), given, sender)
 
 
 def send(
@@ -146,6 +139,15 @@ def send(
     events: dict[Any, str] | None = None,
     other_events: OtherEvents | None = None,
     rest: Rest | None = None,
+    derive: dict[str, str] | None = None,
+    expand: Sequence[str] | None = None,
+    json: Sequence[str] | None = None,
+    nulls: Sequence[str] | None = None,
+    earliest: str | None = None,
+    oversize: Oversize | None = None,
+    droppable: Sequence[str] | None = None,
+    duplicates: Duplicates | None = None,
+    preset: str | None = None,
     destination: Destination | None = None,
     progress: bool | Progress = True,
     journal: str | Path | bool | None = None,
@@ -158,10 +160,12 @@ def send(
 
     Args:
         source: A pandas DataFrame; anything with ``__arrow_c_stream__`` (pyarrow, polars,
-            DuckDB); or a path, a glob or a list of paths to parquet files.
+            DuckDB); or a path, a glob or a list of paths to parquet, CSV or JSON files.
         mapping: What goes where. The fields of :class:`Mapping` given as keywords replace its
-            own; None for all of them, on a frame of failures, uses the mapping that it had.
-        user_id: See :class:`Mapping`, as for all up to ``rest``.
+            own; None for all of them, on a frame of failures, uses the mapping that it had. What
+            is missing of who, what and when is proposed by looking at the table, as a plan shows;
+            if that cannot be decided, nothing is sent.
+        user_id: See :class:`Mapping`, as for all up to ``duplicates``.
         anonymous_id: See :class:`Mapping`.
         event: See :class:`Mapping`.
         timestamp: See :class:`Mapping`.
@@ -174,6 +178,16 @@ def send(
         events: See :class:`Mapping`.
         other_events: See :class:`Mapping`.
         rest: See :class:`Mapping`.
+        derive: See :class:`Mapping`.
+        expand: See :class:`Mapping`.
+        json: See :class:`Mapping`.
+        nulls: See :class:`Mapping`.
+        earliest: See :class:`Mapping`.
+        oversize: See :class:`Mapping`.
+        droppable: See :class:`Mapping`.
+        duplicates: See :class:`Mapping`.
+        preset: Name of a preset for a vendor's export, or the path of a copy of one; its mapping
+            is the base for what is given as keywords. ``cdp-backfill presets`` lists them.
         destination: Where to; None for what ``configure()`` set, or else the US region.
         progress: Show how it is doing: True, False, or a display of one's own.
         journal: File that remembers what is delivered: the next run with it sends only the rest.
@@ -202,37 +216,68 @@ def send(
 
     >>> send(frame, user_id="uid", event="name", timestamp="ts")  # doctest: +SKIP
     """
-    wanted = _mapping(source, mapping, locals())
     table = open_source(source)
-    road = Road(table, wanted, recent=recent, context_scope=context_scope, now=now)
+    proposal = _proposal(source, table, mapping, locals())
+    refuse_open(proposal)
+    options = _Options(destination, progress, journal, canary, recent, context_scope, now)
+    return _sent(source, table, proposal, options)
+
+
+@dataclass(frozen=True, slots=True)
+class _Options:
+    """How to send; see :func:`send`."""
+
+    destination: Destination | None
+    progress: bool | Progress
+    journal: str | Path | bool | None
+    canary: int | None
+    recent: Recent
+    context_scope: ContextScope
+    now: datetime | None
+
+
+def _sent(
+    source: Any,
+    table: Source,
+    proposal: Proposal,
+    options: _Options,
+    *,
+    stamp: tuple[Any, ...] | None = None,
+) -> Report:
+    """Send a table; with the stamp of a plan, only if it is still the same."""
+    recent, canary, wanted = options.recent, options.canary, proposal.mapping
+    road = _road(table, proposal, recent, options.context_scope, options.now)
     if canary is not None and (not isinstance(canary, int) or canary < 1):
         raise BadInputError("canary must be a number of rows, from 1 on.")
-    _check_address(source, destination)
-    target = resolve(destination)
-    path = _journal_path(journal, source, table, target, canary=canary is not None)
+    _check_address(source, options.destination)
+    target = resolve(options.destination)
+    path = _journal_path(options.journal, source, table, target, canary=canary is not None)
+    if stamp is not None and stamp_now(road.source) != stamp:
+        raise SourceError(
+            f"{table.name.capitalize()} is not what it was when the plan was made. Nothing was "
+            "sent: make the plan again."
+        )
     if recent == "raise" and table.replayable:
         road.refuse_recent()
 
     def again(frame: pd.DataFrame) -> Report:
-        return send(
-            frame,
-            wanted,
-            destination=destination,
-            progress=progress,
-            journal=path or False,
-            recent=recent,
-            context_scope=context_scope,
-            now=now,
-        )
+        once_more = replace(options, journal=path or False, canary=None)
+        return _sent(frame, open_source(frame), proposal, once_more)
 
-    opened = path and Journal(
-        path,
-        mapping=wanted,
-        url=target.url,
-        paths=_paths(source),
-    )
-    shown = make_progress(progress, table.rows)
+    opened = path and Journal(path, mapping=wanted, url=target.url, paths=_paths(source))
+    shown = make_progress(options.progress, road.source.rows)
     return Run(road, target, shown, journal=opened or None, canary=canary, again=again).report()
+
+
+def _road(
+    table: Source,
+    proposal: Proposal,
+    recent: Recent,
+    context_scope: ContextScope,
+    now: datetime | None,
+) -> Road:
+    settled = table.settled(text_columns(proposal.mapping, table.schema))
+    return Road(settled, proposal, recent=recent, context_scope=context_scope, now=now)
 
 
 def resume(
@@ -276,16 +321,8 @@ def resume(
     if destination is None:
         base = chosen(None)
         destination = base if base.url == about.url else replace(base, base_url=about.url)
-    return send(
-        source,
-        about.mapping,
-        destination=destination,
-        progress=progress,
-        journal=journal,
-        recent=recent,
-        context_scope=context_scope,
-        now=now,
-    )
+    options = _Options(destination, progress, journal, None, recent, context_scope, now)
+    return _sent(source, open_source(source), Proposal(about.mapping), options)
 
 
 def _check_address(source: Any, destination: Destination | None) -> None:
@@ -353,26 +390,51 @@ def messages(
     events: dict[Any, str] | None = None,
     other_events: OtherEvents | None = None,
     rest: Rest | None = None,
+    derive: dict[str, str] | None = None,
+    expand: Sequence[str] | None = None,
+    json: Sequence[str] | None = None,
+    nulls: Sequence[str] | None = None,
+    earliest: str | None = None,
+    oversize: Oversize | None = None,
+    droppable: Sequence[str] | None = None,
+    duplicates: Duplicates | None = None,
+    preset: str | None = None,
     context_scope: ContextScope = "message",
 ) -> list[dict[str, Any]]:
-    """The payloads of the first ``n`` rows; see ``df.cdp.messages``."""
-    wanted = _mapping(source, mapping, locals())
+    """The payloads of the first ``n`` rows, exactly as they would be sent.
+
+    Args:
+        source: See :func:`send`, as for all arguments but ``n``.
+        n: Number of rows.
+
+    Returns:
+        One dict a row: the message, or ``cdp_outcome``, ``cdp_code`` and ``cdp_reason`` of a row
+        that would not be sent.
+
+    Raises:
+        BadInputError: The mapping does not fit the table.
+    """
     table = open_source(source)
-    road = Road(table, wanted, recent="send", context_scope=context_scope, now=None)
+    proposal = _proposal(source, table, mapping, locals())
+    refuse_open(proposal)
+    road = _road(table, proposal, "send", context_scope, None)
+    prepare = road.preparer()
     result: list[dict[str, Any]] = []
-    for chunk in table.chunks(road.binding.columns):
+    for chunk in road.source.chunks(road.binding.columns):
         part = replace(chunk, batch=chunk.batch.slice(0, n - len(result)))
-        prepared = road.prepared(part)
+        prepared = prepare(part)
         rows: dict[int, dict[str, Any]] = {}
         for row in prepared.skipped:
             rows[row] = _told(Outcome.SKIPPED, "skipped", SKIPPED)
+        for row in prepared.duplicates:
+            rows[row] = _told(Outcome.SKIPPED, "duplicate", DUPLICATE)
         for bad, problems in prepared.messages.problems.groups():
             told = _told(Outcome.INVALID, problems[0].code, in_words(problems))
             rows.update(dict.fromkeys(prepared.messages.rows[bad], told))
         for encoded, numbers in prepared.encoded:
-            top = json.loads(b"{" + encoded.head.rstrip(b",") + b"}")
+            top = loads(b"{" + encoded.head.rstrip(b",") + b"}")
             for number, row in enumerate(numbers):
-                rows[row] = top | json.loads(encoded.message(number))
+                rows[row] = top | loads(encoded.message(number))
         result.extend(rows[row] for row in sorted(rows))
         if len(result) >= n:
             break
@@ -383,8 +445,10 @@ def _told(outcome: Outcome, code: str, reason: str) -> dict[str, Any]:
     return {"cdp_outcome": str(outcome), "cdp_code": code, "cdp_reason": reason}
 
 
-def _mapping(source: Any, mapping: Mapping | None, arguments: dict[str, Any]) -> Mapping:
-    """The mapping of a call: as given, with what is given as keywords in place of its own."""
+def _proposal(
+    source: Any, table: Source, mapping: Mapping | None, arguments: dict[str, Any]
+) -> Proposal:
+    """The mapping of a call: what is given, and for what is missing what the table suggests."""
     if mapping is not None and not isinstance(mapping, Mapping):
         raise MappingError(
             f"A mapping must be a Mapping, such as cdp.Mapping(user_id='...'), or be given as "
@@ -395,7 +459,15 @@ def _mapping(source: Any, mapping: Mapping | None, arguments: dict[str, Any]) ->
         for name, value in arguments.items()
         if name in _MAPPING_FIELDS and value is not None
     }
+    preset = arguments["preset"]
+    if preset is not None:
+        if mapping is not None:
+            raise MappingError("Give a mapping or a preset, not both.")
+        return presets.load(preset).proposal(list(table.schema.names), given, "given")
     if mapping is None and not given and isinstance(source, pd.DataFrame):
         text = source.attrs.get(MAPPING_ATTRIBUTE)
         mapping = Mapping.from_toml(text) if isinstance(text, str) else None
-    return replace(mapping or Mapping(), **given)
+    wanted = replace(mapping or Mapping(), **given)
+    if wanted.complete or not table.replayable:
+        return Proposal(wanted)
+    return propose(table, wanted, arguments.get("now"))

@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import json
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import pyarrow.compute as pc
 
 from cdp_backfill import spec
-from cdp_backfill.road import People
+from cdp_backfill.distinct import Sketch, hashes
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     import numpy.typing as npt
 
     from cdp_backfill.messages import MessageBatch
-    from cdp_backfill.outcomes import Problem
+    from cdp_backfill.outcomes import Fix, Problem
     from cdp_backfill.packing import Packer, Request
     from cdp_backfill.preparing import Prepared
+
+SAMPLES: Final = 3
+"""Payloads that a plan shows."""
+
+_SHOWN: Final = 20  # characters of a cell that a plan shows
+_MAX_VALUES: Final = 1_000  # values of the event column that are told apart
 
 
 class Census:
@@ -26,43 +33,70 @@ class Census:
 
     Args:
         packer: Packs what would be sent, as a run does.
+        columns: Names of the columns to look at.
     """
 
-    def __init__(self, packer: Packer) -> None:
+    def __init__(self, packer: Packer, columns: Sequence[str]) -> None:
         self._packer = packer
-        self.rows = self.to_send = self.invalid = self.held = self.skipped = 0
+        self.rows = self.to_send = self.invalid = self.held = self.skipped = self.duplicates = 0
         self.recent = self.naive = self.largest = self.message_bytes = self.body_bytes = (
             self.requests
         ) = 0
         self.events: dict[str, int] = {}
         self.event_keys: set[str] = set()
+        self.unknown_events: dict[str, int] = {}
         self.problems: dict[Problem, int] = {}
+        self.fixes: dict[Fix, int] = {}
         self.first: int | None = None
         self.last: int | None = None
-        self.people = People()
-        self.recent_people = People()
+        self.people, self.recent_people, self.ids = Sketch(), Sketch(), Sketch()
+        self.filled: dict[str, int] = dict.fromkeys(columns, 0)
+        self.cells: dict[str, str] = {}
+        self.samples: list[dict[str, Any]] = []
 
     def add(self, prepared: Prepared, rows: int) -> None:
         """Count a chunk."""
         batch = prepared.messages
         bad = batch.problems.mask()
-        good = ~bad & ~prepared.held
+        left_out = np.isin(batch.rows, prepared.duplicates)
+        good = ~bad & ~prepared.held & ~left_out
         self.rows += rows
-        self.skipped += len(prepared.skipped)
+        self.duplicates += len(prepared.duplicates)
+        self.skipped += len(prepared.skipped) + len(prepared.duplicates)
         self.invalid += int(np.count_nonzero(bad))
         self.held += int(np.count_nonzero(prepared.held))
         self.recent += int(np.count_nonzero(prepared.recent))
         self.naive += batch.naive
         self.event_keys |= batch.event_keys
+        for value, count in batch.unknown_events.items():
+            if value in self.unknown_events or len(self.unknown_events) < _MAX_VALUES:
+                self.unknown_events[value] = self.unknown_events.get(value, 0) + count
         for problem, count in batch.problems.counts():
             self.problems[problem] = self.problems.get(problem, 0) + count
+        for fix, count in batch.problems.fixes.items():
+            self.fixes[fix] = self.fixes.get(fix, 0) + count
         self.recent_people.add(batch.people(prepared.recent))
+        self._look(batch)
         if good.any():
             self._add_good(batch, good)
         for encoded, _ in prepared.encoded:
             self.largest = max(self.largest, int(encoded.sizes.max()))
             self.message_bytes += int(encoded.sizes.sum())
+            self.ids.add(hashes(encoded.ids))
+            for number in range(min(len(encoded), SAMPLES - len(self.samples))):
+                top = json.loads(b"{" + encoded.head.rstrip(b",") + b"}")
+                self.samples.append(top | json.loads(encoded.message(number)))
             self._count(self._packer.feed(encoded))
+
+    def _look(self, batch: MessageBatch) -> None:
+        """Count filled cells, and keep one of each column to be shown."""
+        for name in self.filled:
+            array = batch.raw(name)
+            filled = len(array) - array.null_count
+            self.filled[name] += filled
+            if filled and name not in self.cells:
+                first = pc.index(array.is_valid(), value=True).as_py()
+                self.cells[name] = shown(batch.plain(name)[first].as_py())
 
     def _add_good(self, batch: MessageBatch, good: npt.NDArray[np.bool_]) -> None:
         self.to_send += int(np.count_nonzero(good))
@@ -89,3 +123,9 @@ class Census:
     def fill(self) -> float:
         """Share of the limit on bytes that the requests use."""
         return self.body_bytes / (self.requests * spec.MAX_REQUEST_BYTES) if self.requests else 0.0
+
+
+def shown(cell: Any) -> str:
+    """A cell for people, cut where it is long."""
+    text = " ".join(str(cell).split())
+    return text if len(text) <= _SHOWN else text[: _SHOWN - 1] + "…"

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
-from cdp_backfill import backfill, demo, showcase, spec
+from cdp_backfill import backfill, demo, presets, showcase, spec
 from cdp_backfill.destination import Destination
 from cdp_backfill.errors import BackfillError, BadInputError, MappingError, StoppedError
 from cdp_backfill.faces import Face, Section
@@ -20,6 +20,7 @@ from cdp_backfill.journal import read_about
 from cdp_backfill.mapping import Mapping, lit
 from cdp_backfill.outcomes import Outcome
 from cdp_backfill.rehearsal import sandbox
+from cdp_backfill.sources import open_source
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(
     name="cdp-backfill",
-    help="Send mobile-app records from parquet files to the Customer.io Pipelines API.",
+    help="Send mobile-app records from files to the Customer.io Pipelines API.",
     epilog="Exit codes: 0 all rows delivered or skipped, 1 some not, 2 bad use.",
     no_args_is_help=True,
     add_completion=False,
@@ -50,11 +51,12 @@ def _options(
         typer.Option("--version", callback=_version, is_eager=True, help="Show the version."),
     ] = False,
 ) -> None:
-    """Send mobile-app records from parquet files to the Customer.io Pipelines API."""
+    """Send mobile-app records from parquet, CSV and JSON files to the Customer.io Pipelines API."""
 
 
 Sources = Annotated[
-    list[str], typer.Argument(help="Parquet files, folders or globs, here or s3:// gs://.")
+    list[str],
+    typer.Argument(help="Parquet, CSV or JSON files, folders or globs."),
 ]
 MappingFile = Annotated[
     Path | None,
@@ -94,6 +96,14 @@ Events = Annotated[
 ]
 OtherEvents = Annotated[
     str | None, typer.Option(help="Events that are neither: invalid (default), skip or send.")
+]
+Preset = Annotated[
+    str | None,
+    typer.Option(help="Preset for a vendor's export, or the path of a copy; see 'presets'."),
+]
+Duplicates = Annotated[
+    str | None,
+    typer.Option(help="Rows with the message id of a row before: send (default) or skip."),
 ]
 Rest = Annotated[
     str | None, typer.Option(help="Columns that nothing names: properties (default) or drop.")
@@ -141,6 +151,8 @@ def plan_command(
     translate: Events = None,
     other_events: OtherEvents = None,
     rest: Rest = None,
+    duplicates: Duplicates = None,
+    preset: Preset = None,
     region: Region = "us",
     base_url: BaseUrl = None,
     recent: Recent = "raise",
@@ -154,6 +166,8 @@ def plan_command(
     def work() -> int:
         chosen = _mapping(
             mapping,
+            sources,
+            preset,
             user_id=user_id,
             anonymous_id=anonymous_id,
             event=event,
@@ -166,6 +180,7 @@ def plan_command(
             events=_pairs("--translate", translate),
             other_events=other_events,
             rest=rest,
+            duplicates=duplicates,
         )
         found = backfill.plan(
             sources,
@@ -174,8 +189,10 @@ def plan_command(
             recent=recent,  # type: ignore[arg-type]  # checked there, with one clear error
         )
         if save_mapping:
-            chosen.save(save_mapping)
+            found.mapping.save(save_mapping)
         print(json.dumps(found.to_dict()) if as_json else found)
+        if not found.proposal.complete:
+            return 2
         return 0 if found.to_send + found.skipped == found.rows else 1
 
     _run(work, as_json=as_json)
@@ -198,6 +215,8 @@ def send_command(
     translate: Events = None,
     other_events: OtherEvents = None,
     rest: Rest = None,
+    duplicates: Duplicates = None,
+    preset: Preset = None,
     region: Region = "us",
     base_url: BaseUrl = None,
     recent: Recent = "raise",
@@ -227,6 +246,8 @@ def send_command(
     def work() -> Report:
         chosen = _mapping(
             mapping,
+            sources,
+            preset,
             user_id=user_id,
             anonymous_id=anonymous_id,
             event=event,
@@ -239,6 +260,7 @@ def send_command(
             events=_pairs("--translate", translate),
             other_events=other_events,
             rest=rest,
+            duplicates=duplicates,
         )
         return backfill.send(
             sources,
@@ -372,6 +394,30 @@ def _sent(work: Callable[[], Report], save: Path | None, *, as_json: bool) -> in
     return 0 if report.ok else 1
 
 
+@app.command("presets")
+def presets_command(
+    name: Annotated[str | None, typer.Argument(help="Print this one, to be copied.")] = None,
+    *,
+    as_json: AsJson = False,
+) -> None:
+    """List the presets for vendors' exports, or print one: cdp-backfill presets ga4 > mine.toml."""
+
+    def work() -> int:
+        if name:
+            print(presets.load(name).text, end="")
+            return 0
+        found = [presets.load(each) for each in presets.names()]
+        if as_json:
+            print(json.dumps({preset.name: preset.title for preset in found}))
+        else:
+            rows: list[tuple[object, ...]] = [(preset.name, preset.title) for preset in found]
+            hint = ["A plan proposes one by itself. Print one with: cdp-backfill presets NAME"]
+            print(Face("Presets", [Section("For the exports of", (), rows)], hint).text())
+        return 0
+
+    _run(work, as_json=as_json)
+
+
 @app.command("sandbox")
 def sandbox_command(
     *,
@@ -433,9 +479,13 @@ def sandbox_command(
     _run(work)
 
 
-def _mapping(path: Path | None, **given: Any) -> Mapping:
-    """The mapping of a file, with what the options say in place of its own."""
+def _mapping(path: Path | None, sources: list[str], preset: str | None, **given: Any) -> Mapping:
+    """The mapping of a file or a preset, with what the options say in place of its own."""
+    if path and preset:
+        raise MappingError("Give --mapping or --preset, not both.")
     base = Mapping.load(path) if path else Mapping()
+    if preset:
+        base = presets.load(preset).fitted(list(open_source(sources).schema.names))
     values: dict[str, Any] = {
         name: lit(value[1:]) if isinstance(value, str) and value.startswith("=") else value
         for name, value in given.items()

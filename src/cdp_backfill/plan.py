@@ -2,22 +2,50 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import json
+import textwrap
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from cdp_backfill import spec
-from cdp_backfill.faces import Face, Section, duration
-from cdp_backfill.mapping import Lit, Mapping
-from cdp_backfill.outcomes import PROBLEMS, Outcome, Problem
+from cdp_backfill.errors import MappingError
+from cdp_backfill.faces import Face, Section, duration, fixes_section
+from cdp_backfill.outcomes import PROBLEMS, Fix, Outcome, Problem
 from cdp_backfill.progress import megabytes
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from cdp_backfill.mapping import Mapping
     from cdp_backfill.progress import Progress
+    from cdp_backfill.proposal import Proposal, Question
     from cdp_backfill.report import Report
+
+_MAX_LINES: Final = 12
+_WIDE: Final = 60
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """What a plan says about a column, or about a constant.
+
+    Attributes:
+        name: The column, or None for a constant.
+        kind: Its type in words.
+        filled: Share of the rows in which it is not empty.
+        sample: One of its cells, cut where it is long.
+        fields: What it becomes: paths in the message; empty where it is left out.
+        verdict: What is wrong with it and what was mended, or what it is for.
+    """
+
+    name: str | None
+    kind: str
+    filled: float
+    sample: str
+    fields: tuple[str, ...]
+    verdict: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,58 +54,77 @@ class Plan:
 
     Attributes:
         source: What the table is.
-        mapping: What goes where.
+        proposal: The mapping, and why it is so where it was proposed.
         rows: Rows of the table.
         to_send: Rows that would be sent.
         invalid: Rows that fail a check.
         held: Recent rows that would be held back.
         skipped: Rows that the mapping leaves out.
         events: Rows to send by event name.
+        unknown_events: Rows by value of the event column that is no event; a thousand values at
+            most.
         problems: Rows by problem; a row can have several.
-        fields: Each field of a message with its source and that one's type.
+        fixes: Cells that were mended, by what was done.
+        columns: What each column becomes.
         first: Earliest time among the rows to send, or None.
         last: Latest one.
         recent: Rows that could send messages to people, because they are young.
         recent_people: How many people these are about.
         people: How many people the rows to send are about.
-        people_exact: False where there are more than were counted.
+        people_exact: False where there are too many to count them one by one.
+        duplicates: Rows whose message id occurred before; about, where there are too many.
         mean: Bytes of a message on average.
         largest: Bytes of the largest message.
         body_bytes: Bytes of all requests, before compression.
         requests: Number of requests.
         fill: How full the requests are, as a share of the limit on bytes.
         seconds: How long the requests take at the rate limit, or None without one.
+        samples: The first messages that would be sent.
         notes: What else should be known, in sentences.
         url: Where it would go.
     """
 
     source: str
-    mapping: Mapping
+    proposal: Proposal
     rows: int
     to_send: int
     invalid: int
     held: int
     skipped: int
     events: dict[str, int]
+    unknown_events: dict[str, int]
     problems: dict[Problem, int]
-    fields: list[tuple[str, str | Lit, str]]
+    fixes: dict[Fix, int]
+    columns: tuple[Column, ...]
     first: datetime | None
     last: datetime | None
     recent: int
     recent_people: int
     people: int
     people_exact: bool
+    duplicates: int
     mean: float
     largest: int
     body_bytes: int
     requests: int
     fill: float
     seconds: float | None
+    samples: tuple[dict[str, Any], ...]
     notes: tuple[str, ...]
     url: str
     _send: Callable[[bool | Progress, str | Path | bool | None, int | None], Report] = field(
         repr=False
     )
+
+    @property
+    def mapping(self) -> Mapping:
+        """What goes where; ``print(plan.mapping)`` shows it as Python."""
+        return self.proposal.mapping
+
+    @property
+    def questions(self) -> tuple[Question, ...]:
+        """What could not be decided by looking at the table."""
+        return self.proposal.questions
 
     def send(
         self,
@@ -94,8 +141,11 @@ class Plan:
             canary: Send the first so many rows only.
 
         Raises:
+            MappingError: A question of the plan is open.
+            SourceError: The table is not what it was when the plan was made. Nothing was sent.
             BackfillError: As :func:`cdp_backfill.send` does.
         """
+        refuse_open(self.proposal)
         return self._send(progress, journal, canary)
 
     @property
@@ -116,6 +166,7 @@ class Plan:
             "rows": self.rows,
             "counts": self.counts,
             "events": dict(self.events),
+            "unknown_events": dict(self.unknown_events),
             "problems": [
                 {
                     "code": problem.code,
@@ -125,15 +176,17 @@ class Plan:
                 }
                 for problem, rows in self.problems.items()
             ],
-            "fields": [
-                {
-                    "field": name,
-                    "column": source if isinstance(source, str) else None,
-                    "constant": source.value if isinstance(source, Lit) else None,
-                    "type": kind,
-                }
-                for name, source, kind in self.fields
+            "fixes": [
+                {"code": fix.code, "column": fix.column, "cells": cells}
+                for fix, cells in self.fixes.items()
             ],
+            "columns": [asdict(column) for column in self.columns],
+            "preset": self.proposal.preset,
+            "facts": list(self.proposal.facts),
+            "choices": [asdict(choice) for choice in self.proposal.choices],
+            "questions": [asdict(question) for question in self.proposal.questions],
+            "duplicates": self.duplicates,
+            "samples": list(self.samples),
             "first": self.first and self.first.isoformat(),
             "last": self.last and self.last.isoformat(),
             "recent": self.recent,
@@ -151,40 +204,99 @@ class Plan:
         }
 
     def _face(self) -> Face:
-        fields: list[tuple[object, ...]] = [
-            (name, _source_shown(source), kind) for name, source, kind in self.fields
-        ]
-        counts: list[tuple[object, ...]] = [
-            (rows, name.replace("_", " ")) for name, rows in self.counts.items() if rows
-        ]
-        problems: list[tuple[object, ...]] = [
-            (rows, problem.code, f"{problem.reason}. {PROBLEMS.get(problem.code, '')}".strip())
-            for problem, rows in sorted(self.problems.items(), key=lambda item: -item[1])
-        ]
-        events: list[tuple[object, ...]] = [
-            (rows, name) for name, rows in sorted(self.events.items(), key=lambda item: -item[1])
-        ]
-        size: list[tuple[object, ...]] = []
-        if self.to_send:
-            more = "" if self.people_exact else "more than "
-            size = [
-                ("time (UTC)", f"{_moment(self.first)} to {_moment(self.last)}"),
-                ("people", f"{more}{self.people:,}"),
-                (
-                    "messages",
+        title = f"Plan: {self.to_send:,} of {self.rows:,} rows of {self.source} to {self.url}"
+        if not self.proposal.complete:
+            title = f"Plan for {self.source}: a question first"
+        sections = [
+            Section("Please decide", (), [(q.field, q.text) for q in self.questions]),
+            Section("Rows", (), [(n, k.replace("_", " ")) for k, n in self.counts.items() if n]),
+            Section("Rows to send, by event", (), _by_rows(self.events)),
+            Section(
+                "Values of the event column that are no event",
+                (),
+                _by_rows(self.unknown_events, limit=_MAX_LINES),
+            ),
+            Section(
+                "What is wrong",
+                ("rows", "code", "reason"),
+                [
+                    (rows, problem.code, f"{problem.reason}. {PROBLEMS.get(problem.code, '')}")
+                    for problem, rows in sorted(self.problems.items(), key=lambda item: -item[1])
+                ],
+            ),
+            fixes_section(self.fixes),
+            Section("Size", (), self._size()),
+            Section(
+                "Columns",
+                ("column", "type", "filled", "sample", "becomes"),
+                [
                     (
-                        f"{self.mean:,.0f} bytes on average, "
-                        f"the largest {self.largest:,} of {spec.MAX_MESSAGE_BYTES:,}"
-                    ),
-                ),
+                        column.name or "-",
+                        column.kind,
+                        f"{column.filled:.0%}",
+                        column.sample,
+                        _becomes(column),
+                    )
+                    for column in self.columns
+                    if column.fields or not self.proposal.complete
+                ],
+            ),
+            Section(
+                "Why this mapping",
+                ("field", "from", "sure", "reason"),
+                [
+                    (choice.field, choice.value, f"{choice.confidence:.0%}", choice.reason)
+                    for choice in self.proposal.choices
+                ],
+            ),
+            Section(
+                f"What the preset {self.proposal.preset!r} relies on",
+                (),
+                [(fact,) for fact in self.proposal.facts],
+            ),
+            Section(
+                "The first messages",
+                (),
+                [(json.dumps(sample, ensure_ascii=False),) for sample in self.samples],
+            ),
+        ]
+        return Face(title, sections, self._shown_notes())
+
+    def _size(self) -> list[tuple[object, ...]]:
+        if not self.to_send:
+            return []
+        about = "" if self.people_exact else "about "
+        size: list[tuple[object, ...]] = [
+            ("time (UTC)", f"{_moment(self.first)} to {_moment(self.last)}"),
+            ("people", f"{about}{self.people:,}"),
+            (
+                "messages",
                 (
-                    "requests",
-                    f"{self.requests:,}, {self.fill:.0%} full, {megabytes(self.body_bytes)}",
+                    f"{self.mean:,.0f} bytes on average, "
+                    f"the largest {self.largest:,} of {spec.MAX_MESSAGE_BYTES:,}"
                 ),
-            ]
-            if self.seconds is not None:
-                size.append(("at least", f"{duration(self.seconds)} at the rate limit"))
+            ),
+            (
+                "requests",
+                f"{self.requests:,}, {self.fill:.0%} full, {megabytes(self.body_bytes)}",
+            ),
+        ]
+        if self.seconds is not None:
+            size.append(("at least", f"{duration(self.seconds)} at the rate limit"))
+        return size
+
+    def _shown_notes(self) -> list[str]:
         notes = list(self.notes)
+        if self.duplicates:
+            what = (
+                "They are left out."
+                if self.mapping.duplicates == "skip"
+                else "They would be sent all the same; duplicates='skip' leaves them out."
+            )
+            notes.insert(
+                0,
+                f"{self.duplicates:,} rows have the message id of a row before them. {what}",
+            )
         if self.recent:
             notes.insert(
                 0,
@@ -192,17 +304,20 @@ class Plan:
                 f"campaigns and messages to {self.recent_people:,} people. By default nothing is "
                 "sent then; recent='hold' leaves them out, recent='send' sends them.",
             )
-        return Face(
-            f"Plan: {self.to_send:,} of {self.rows:,} rows of {self.source} to {self.url}",
-            [
-                Section("What goes where", ("field", "from", "type"), fields),
-                Section("Rows", (), counts),
-                Section("What is wrong", ("rows", "code", "reason"), problems),
-                Section("Rows to send, by event", (), events),
-                Section("Size", (), size),
-            ],
-            notes,
-        )
+        left_out = [repr(c.name) for c in self.columns if c.verdict.startswith("left out")]
+        if left_out and self.proposal.complete:
+            listed = ", ".join(left_out[:_MAX_LINES])
+            more = f" and {len(left_out) - _MAX_LINES} more" if left_out[_MAX_LINES:] else ""
+            notes.append(f"Columns that become nothing: {listed}{more}.")
+        if self.rows and not self.to_send and self.proposal.complete:
+            hint = " other_events='send' sends every event." if self.skipped == self.rows else ""
+            notes.insert(0, f"Nothing would be sent.{hint}")
+        if self.proposal.choices or self.proposal.preset:
+            notes.append(
+                "The mapping was proposed: print(plan.mapping) shows it, to be edited and passed "
+                "back; plan.mapping.save('mapping.toml') keeps it."
+            )
+        return notes
 
     def __str__(self) -> str:
         return self._face().text()
@@ -213,8 +328,31 @@ class Plan:
         return self._face().html()
 
 
-def _source_shown(source: str | Lit) -> str:
-    return f"column {source!r}" if isinstance(source, str) else f"always {source.value!r}"
+def refuse_open(proposal: Proposal) -> None:
+    """Stop where something that every message needs is not decided.
+
+    Raises:
+        MappingError: It is not; the text says what to do.
+    """
+    for question in proposal.questions:
+        if question.needed:
+            raise MappingError(question.text)
+
+
+def _by_rows(counts: dict[str, int], limit: int | None = None) -> list[tuple[object, ...]]:
+    ordered = sorted(counts.items(), key=lambda item: -item[1])
+    lines: list[tuple[object, ...]] = [
+        (rows, textwrap.shorten(name, _WIDE, placeholder="…")) for name, rows in ordered[:limit]
+    ]
+    if limit is not None and len(ordered) > limit:
+        rest = sum(rows for _, rows in ordered[limit:])
+        lines.append((rest, f"({len(ordered) - limit} more)"))
+    return lines
+
+
+def _becomes(column: Column) -> str:
+    fields = ", ".join(column.fields) or "-"
+    return f"{fields} ({column.verdict})" if column.verdict else fields
 
 
 def _moment(moment: datetime | None) -> str:
