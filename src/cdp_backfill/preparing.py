@@ -99,8 +99,9 @@ def prepare(
             work.leave_out(mask)
             work.encode()
     messages, none = work.messages, np.zeros(len(recent), dtype=bool)
-    known = none if known is None else known
-    duplicates = none if duplicates is None else duplicates & ~known
+    duplicates = none if duplicates is None else duplicates
+    # Of equal rows the journal knows all; only the first of them is the one that was sent.
+    known = none if known is None else known & ~duplicates
     skipped = np.ones(chunk.batch.num_rows, dtype=bool)
     skipped[messages.rows] = False
     good = ~messages.problems.mask()

@@ -218,7 +218,7 @@ def as_identifier(array: Any, note: Callable[[str, Any], None]) -> tuple[Any, Ma
     kind = array.type
     text, bad = as_text(array)
     text = text.cast(pa.string())
-    if pa.types.is_floating(kind) or pa.types.is_decimal(kind):
+    if pa.types.is_floating(kind):
         note("whole_float", text.is_valid())
     if is_number(kind):
         return text, bad

@@ -115,7 +115,7 @@ def _reader(name: str, column: pd.Series[Any]) -> _Reader:
         if column.dtype != object:
             kind = pa.array(column.iloc[:0], from_pandas=True).type
             values = kind.value_type if pa.types.is_dictionary(kind) else kind
-            if isinstance(values, pa.BaseExtensionType):  # periods and intervals
+            if isinstance(values, pa.BaseExtensionType) and not _is_arrows_own(values):
                 raise pa.ArrowNotImplementedError(str(kind))  # noqa: TRY301
             return _Reader(viewless_type(kind))
         return _object_reader(name, column)
@@ -124,6 +124,11 @@ def _reader(name: str, column: pd.Series[Any]) -> _Reader:
             f"Column {name!r} of {column.dtype} cannot be read: Arrow has no type for it. "
             "Convert it, for example to text with .astype('string'), or drop it."
         ) from error
+
+
+def _is_arrows_own(kind: Any) -> bool:
+    """Whether it is an extension type that Arrow defines; pandas has some for its periods."""
+    return bool(kind.extension_name.startswith("arrow."))
 
 
 def _object_reader(name: str, column: pd.Series[Any]) -> _Reader:
