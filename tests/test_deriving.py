@@ -187,8 +187,11 @@ def test_json_of_any_shape(objects: list[dict[str, Any]]) -> None:
     """Objects that mix kinds under one name arrive as they are, whatever their neighbours."""
     cells = [json.dumps(item) for item in objects]
     got = [item.get("j") for item in properties({"j": pa.array(cells, pa.string())}, json=["j"])]
-    for found, expected in zip(got, map(plain, objects), strict=True):
-        assert _text(found) == _text(expected)
+    for found, item, cell in zip(got, objects, cells, strict=True):
+        if json_cells._has_zero_names(item):
+            assert found == cell
+        else:
+            assert _text(found) == _text(plain(item))
 
 
 def _text(value: Any) -> Any:

@@ -34,9 +34,16 @@ _ALIKE: Final = 0.2
 
 _NOT_WHEN: Final = {
     *("birth", "birthday", "dob", "updated", "modified", "expires", "expiry", "deleted", "synced"),
-    *("loaded", "ingested", "processed", "touch", "signup", "registered", "install", "first"),
+    *("loaded", "load", "ingested", "ingest", "ingestion", "processed", "imported", "import"),
+    *("inserted", "insert", "exported", "extracted", "dwh", "etl", "batch", "refreshed", "kafka"),
+    *("touch", "signup", "registered", "joined", "install", "first", "last", "uploaded", "stored"),
 }
 """Words in the names of times at which no event of the row happened."""
+
+_CALLED_TIMES: Final = {"time", "date", "datetime", "timestamp", "ts", "when", "day", "at"}
+
+_ACTS_ON: Final = ("object", "target", "entity", "subject", "item", "noun", "resource")
+"""Words in the name of a column that says what an action is done to."""
 
 _MANY_COLUMNS: Final = 4
 
@@ -190,7 +197,7 @@ class Inference:
                 for factor, why in [looks("timestamp", self._sample.column(name), self._now)]
                 if factor == 1.0
             ]
-            if len(others) == 1:
+            if len(others) == 1 and not self._unread_times(others[0].column):
                 self._take("timestamp", others[0])
                 return others[0].column
         if found is not None and event is None and folded(found) in _OF_ANYTHING:
@@ -199,6 +206,14 @@ class Inference:
             self._choices = [choice for choice in self._choices if choice.field != "timestamp"]
             return None
         return found
+
+    def _unread_times(self, chosen: str) -> bool:
+        """Whether another column is called a time, though its cells cannot be read as one."""
+        return any(
+            _CALLED_TIMES & set(words(name)) and not _NOT_WHEN & set(words(name))
+            for name in self._names
+            if name not in self._taken and name != chosen
+        )
 
     def _event(self) -> str | None:
         """The event column: of several, the one whose values are events."""
@@ -218,6 +233,8 @@ class Inference:
             # Of a column of another name, one word like "open" is not enough.
             ranked.append((len(known) > (0 if item.score else 1), item))
         rivals = [item for known, item in ranked if known]
+        if rivals and self._acts_on_something(rivals):
+            return None
         if rivals:
             if len(rivals) > 1:
                 best = max(item.score for item in rivals)
@@ -237,6 +254,16 @@ class Inference:
         if len(strong) > 1:
             self._compete("event", [item.column for item in strong])
         return None
+
+    def _acts_on_something(self, rivals: list[_Candidate]) -> bool:
+        """Whether the values are bare verbs, and another column says of what: then it asks."""
+        objects = [name for name in self._names if set(words(name)) & set(_ACTS_ON)]
+        for item in rivals:
+            known = events_of(list(self._values(item.column) or {}), item.column)
+            if objects and all(len(words(value)) == 1 for value in known):
+                self._compete("event", [item.column, *objects])
+                return True
+        return False
 
     def _event_settings(self, given: Mapping, event: Any) -> dict[str, Any]:
         """Translations of the values of the event column."""
@@ -325,8 +352,8 @@ class Inference:
                 Question(
                     "user_id",
                     (),
-                    "Who are these events about? No column says so for certain. Give user_id='...' "
-                    "or anonymous_id='...', or both.",
+                    "Who are these events about? No column says so for certain"
+                    f"{self._perhaps(_ids)}. Give user_id='...' or anonymous_id='...', or both.",
                     needed=True,
                 )
             )
@@ -346,10 +373,16 @@ class Inference:
                 Question(
                     "timestamp",
                     (),
-                    "When did it happen? No column says so for certain. Give timestamp='...'.",
+                    "When did it happen? No column says so for certain"
+                    f"{self._perhaps(_times)}. Give timestamp='...'.",
                     needed=True,
                 )
             )
+
+    def _perhaps(self, fits: Callable[[str], bool]) -> str:
+        """Columns that could be meant, for a question."""
+        names = [repr(name) for name in self._names if name not in self._taken and fits(name)]
+        return f"; perhaps {' or '.join(names[:3])} does" if names else ""
 
     def _hint_of_event(self, timestamp: Any) -> str:
         name = folded(timestamp) if isinstance(timestamp, str) else ""
@@ -362,6 +395,16 @@ class Inference:
             if part in name:
                 return str(event)
         return str(spec.Event.INSTALLED)
+
+
+def _ids(name: str) -> bool:
+    spelled = words(name)
+    return len(spelled) > 1 and spelled[-1] in ("id", "uuid", "no", "number", "key", "hash")
+
+
+def _times(name: str) -> bool:
+    spelled = set(words(name))
+    return bool(_CALLED_TIMES & spelled) and not _NOT_WHEN & spelled
 
 
 def _common(names: list[str]) -> tuple[str, ...]:

@@ -75,6 +75,10 @@ COLUMNS: Final[dict[str, dict[str, float]]] = {
         "adid": 0.8,
         "deviceapphash": 0.8,
         "instanceid": 0.75,
+        "handsetid": 0.85,
+        "handsetuuid": 0.93,
+        "tabletid": 0.8,
+        "appinstanceuuid": 0.95,
         "clientid": 0.7,
         "idfv": 0.6,
         "identifierforvendor": 0.6,
@@ -106,6 +110,11 @@ COLUMNS: Final[dict[str, dict[str, float]]] = {
         "eventdatetime": 1.0,
         "eventat": 1.0,
         "eventts": 1.0,
+        "eventepoch": 1.0,
+        "tstamp": 0.9,
+        "activitytimestamp": 0.95,
+        "activitytime": 0.95,
+        "actiontime": 0.95,
         "occurredat": 1.0,
         "occurred": 0.9,
         "occurredon": 0.95,
@@ -238,7 +247,6 @@ COLUMNS: Final[dict[str, dict[str, float]]] = {
         "handset": 0.7,
         "phone": 0.6,
         "device": 0.6,
-        "machine": 0.7,
     },
     "context.device.manufacturer": {
         "devicemanufacturer": 1.0,
@@ -374,6 +382,14 @@ PREFIXES: Final = (
     "amplitude",
     "context",
     "client",
+    "phone",
+    "mobile",
+    "handset",
+    "tablet",
+    "raw",
+    "ctx",
+    "prop",
+    "evt",
     "payload",
     "userdata",
     "mobilecontext",
@@ -468,7 +484,7 @@ _SPELLINGS: Final[dict[Event, str]] = {
     """,
     Event.CRASHED: """
         application crashed, app crashed, app crash, application crash, crash, crashed,
-        $ae_crashed, ae crashed, crash detected, app crash detected, fatal crash, crash report
+        $ae_crashed, ae crashed, app crash detected, fatal crash, crash report
     """,
 }
 
@@ -541,6 +557,11 @@ PEOPLE: Final = [
     "resident",
     "citizen",
     "fan",
+    "applicant",
+    "courier",
+    "panelist",
+    "technician",
+    "worker",
 ]
 """What companies call the people they serve; with ``id`` behind it, it is an id of theirs."""
 
@@ -610,8 +631,11 @@ def events_of(values: list[str], column: str) -> dict[str, Event]:
         column: Its name.
     """
     found = {value: event for value in values if (event := event_of(value)) is not None}
-    keys = {folded(value) for value in values}
     adjust = folded(column) == "activitykind"
+    bare = len(set(found.values())) == 1 and all(len(words(value)) == 1 for value in found)
+    if bare and not adjust:
+        found = {}  # one bare word: a crash of a car, the opening of a shop
+    keys = {folded(value) for value in values}
     for value in values:
         key = folded(value)
         if (value.casefold() == "session_start" and len(keys & FIREBASE_EVENTS) > 1) or (
@@ -639,12 +663,9 @@ def likeness(name: str, field: str, prefixes: tuple[str, ...] = ()) -> float:
     best, keys = 0.0, [(folded(name), 1.0)]
     if any(word in SHORT for word in spelled):
         keys.append(("".join(SHORT.get(word, word) for word in spelled), 0.97))
-    if (
-        field == "user_id"
-        and spelled[-1:] in (["id"], ["uuid"], ["guid"])
-        and "".join(spelled[:-1]) in PEOPLE
-    ):
-        best = 0.85
+    if field == "user_id" and spelled[-1:] and spelled[-1] in _IDENTIFIES:
+        said = [word for word in spelled[:-1] if word not in ("raw", "ctx", "prop", "evt")]
+        best = 0.85 if "".join(said) in PEOPLE else 0.0
     for key, worth in keys:  # which grows by what is left of each name
         best = max(best, known.get(key, 0.0) * worth)
         if worth > _LEAST:
@@ -664,4 +685,5 @@ def _without(key: str, parts: tuple[str, ...], remove: Callable[[str, str], str]
 
 
 _LEAST: Final = 0.9
+_IDENTIFIES: Final = ("id", "uuid", "guid", "no", "nr", "nbr", "number", "key", "hash")
 _TELLING: Final = len("uninstall")

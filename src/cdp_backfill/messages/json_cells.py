@@ -39,16 +39,31 @@ _TYPES: Final[dict[str, Any]] = {
 
 
 def parsed(text: Any) -> tuple[list[Any], list[bool]]:
-    """JSON text as Python values, None for null; and where it is no JSON, with the text kept."""
+    """JSON text as Python values, None for null; and where it cannot be, with the text kept.
+
+    It cannot where it is no JSON, and where the name of a member holds the character 0, at which
+    Arrow would cut it.
+    """
     cells, bad = text.to_pylist(), [False] * len(text)
     decode = msgspec.json.Decoder().decode
     for number, cell in enumerate(cells):
         if cell is not None:
             try:
-                cells[number] = decode(cell)
+                value = decode(cell)
             except (msgspec.DecodeError, UnicodeError, RecursionError):
                 bad[number] = True
+                continue
+            if "\\u0000" in cell and _has_zero_names(value):
+                bad[number] = True
+            else:
+                cells[number] = value
     return cells, bad
+
+
+def _has_zero_names(value: Any) -> bool:
+    if isinstance(value, dict):
+        return any("\0" in name for name in value) or any(map(_has_zero_names, value.values()))
+    return isinstance(value, list) and any(map(_has_zero_names, value))
 
 
 def scalars(text: Any) -> tuple[Any, Any]:
