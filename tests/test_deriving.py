@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pandas as pd
@@ -15,6 +16,9 @@ import cdp_backfill as cdp
 from cdp_backfill import Mapping, MappingError
 from cdp_backfill.messages import json_cells
 from cdp_backfill.messages.deriving import Deriver, columns_of
+from cdp_backfill.proposal import Proposal
+from cdp_backfill.road import Road
+from cdp_backfill.sources import open_source
 from tests.rows import MAPPING, built, codes, opens, payloads, properties
 
 SCHEMA = pa.schema([("info", pa.string()), ("n", pa.string()), ("k", pa.int64())])
@@ -216,6 +220,28 @@ def test_ids_of_json_do_not_depend_on_neighbours(objects: list[dict[str, Any]]) 
     for number, cell in enumerate(cells):
         alone = built({"j": [cell], "uid": [f"u{number}"]}, json=["j"])
         assert payloads(alone)[0]["messageId"] == together[number]["messageId"]
+
+
+def test_objects_with_names_of_their_own_take_bounded_memory(box: Any) -> None:
+    """Where each row has a hundred other names, fewer rows are taken at a time; none is lost."""
+    rows = 3_000
+    cells = [json.dumps({f"{row}-{number}": 1 for number in range(100)}) for row in range(rows)]
+    frame = opens(rows, p=cells)
+    road = Road(
+        open_source(frame),
+        Proposal(replace(MAPPING, expand=["p"])),
+        recent="send",
+        context_scope="message",
+        now=None,
+    )
+    parts = list(road.prepared(road.binding.columns))
+    assert sum(chunk.batch.num_rows for chunk, _ in parts) == rows
+    assert max(100 * chunk.batch.num_rows**2 for chunk, _ in parts) <= json_cells.MAX_CELLS
+    report = frame.cdp.send(
+        MAPPING, expand=["p"], destination=box.destination, progress=False, canary=2_999
+    )
+    assert report.counts["delivered"] == 2_999
+    assert len(box.events()["properties"][7]) == 100
 
 
 def test_json_columns_of_arrow() -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import csv
 import json
 from collections import Counter
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +24,9 @@ if TYPE_CHECKING:
 
 def arrived(box: Sandbox, source: Any, **options: Any) -> list[dict[str, Any]]:
     """Plan with no argument, send that, and give what is stored, in order."""
-    plan = cdp.plan(source, destination=box.destination, **options)
+    # One request at a time: then they are stored in the order of the rows.
+    destination = replace(box.destination, workers=1)
+    plan = cdp.plan(source, destination=destination, **options)
     assert plan.proposal.complete, plan
     report = plan.send(progress=False)
     counts = {**report.counts, "to_send": report.counts["delivered"]}

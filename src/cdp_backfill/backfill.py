@@ -418,11 +418,8 @@ def messages(
     proposal = _proposal(source, table, mapping, locals())
     refuse_open(proposal)
     road = _road(table, proposal, "send", context_scope, None)
-    prepare = road.preparer()
     result: list[dict[str, Any]] = []
-    for chunk in road.source.chunks(road.binding.columns):
-        part = replace(chunk, batch=chunk.batch.slice(0, n - len(result)))
-        prepared = prepare(part)
+    for _, prepared in road.prepared(road.binding.columns, rows=n):
         rows: dict[int, dict[str, Any]] = {}
         for row in prepared.skipped:
             rows[row] = _told(Outcome.SKIPPED, "skipped", SKIPPED)
@@ -436,8 +433,6 @@ def messages(
             for number, row in enumerate(numbers):
                 rows[row] = top | loads(encoded.message(number))
         result.extend(rows[row] for row in sorted(rows))
-        if len(result) >= n:
-            break
     return result
 
 

@@ -40,9 +40,8 @@ def plan_of(
     census = Census(Packer(max_messages=destination.max_messages), binding.schema.names)
     cheap = table.stamp()
     content = ContentStamp(table.schema) if cheap is None else None
-    prepare = road.preparer()
-    for chunk in table.chunks(table.schema.names):
-        census.add(prepare(chunk), chunk.batch.num_rows)
+    for chunk, prepared in road.prepared(table.schema.names):
+        census.add(prepared, chunk.batch.num_rows)
         if content is not None:
             content.add(chunk.batch)
     census.finish()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import closing
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final, Literal
 
@@ -11,22 +13,20 @@ import pyarrow as pa
 from cdp_backfill import spec
 from cdp_backfill.distinct import Seen, Sketch
 from cdp_backfill.errors import BadInputError, RecentRowsError
-from cdp_backfill.messages import Binding, bind, build
+from cdp_backfill.messages import Binding, TooWideError, bind, build
 from cdp_backfill.messages.text import is_bytes, json_type
 from cdp_backfill.messages.times import is_text
 from cdp_backfill.messages.values import is_list
 from cdp_backfill.preparing import Limits, Prepared, prepare
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator, Sequence
 
     from cdp_backfill.encoding import ContextScope, Digests
     from cdp_backfill.outcomes import Problem
     from cdp_backfill.preparing import Mask
     from cdp_backfill.proposal import Proposal
     from cdp_backfill.sources import Chunk, Source
-
-    Preparer = Callable[[Chunk], Prepared]
 
 Recent = Literal["raise", "hold", "send"]
 
@@ -118,22 +118,55 @@ class Road:
             latest=_millis(moment + timedelta(hours=spec.FUTURE_HOURS)),
         )
 
-    def preparer(self, knows: Callable[[Digests], Mask] | None = None) -> Preparer:
-        """What checks and encodes the chunks of one reading of the table, in their order.
+    def prepared(
+        self,
+        columns: Sequence[str],
+        *,
+        knows: Callable[[Digests], Mask] | None = None,
+        rows: int | None = None,
+    ) -> Iterator[tuple[Chunk, Prepared]]:
+        """Read the table in order, and check and encode it.
 
         Args:
+            columns: Columns to read.
             knows: Tells which messages were delivered before, or None.
+            rows: Stop after so many, or None for all.
         """
         seen = Seen().before if self.mapping.duplicates == "skip" else None
-        return lambda chunk: prepare(
-            self.binding,
-            chunk,
-            limits=self.limits,
-            hold=self.recent == "hold",
-            context_scope=self.context_scope,
-            knows=knows,
-            seen=seen,
-        )
+        with closing(self.source.chunks(columns)) as chunks:
+            for whole in chunks:
+                chunk = whole
+                if rows is not None and chunk.start + chunk.batch.num_rows > rows:
+                    chunk = replace(chunk, batch=chunk.batch.slice(0, rows - chunk.start))
+                yield from self._parts(chunk, knows, seen)
+                if rows is not None and chunk.start + chunk.batch.num_rows >= rows:
+                    return
+
+    def _parts(
+        self,
+        chunk: Chunk,
+        knows: Callable[[Digests], Mask] | None,
+        seen: Callable[[Digests], Mask] | None,
+    ) -> Iterator[tuple[Chunk, Prepared]]:
+        try:
+            prepared = prepare(
+                self.binding,
+                chunk,
+                limits=self.limits,
+                hold=self.recent == "hold",
+                context_scope=self.context_scope,
+                knows=knows,
+                seen=seen,
+            )
+        except TooWideError:
+            half = chunk.batch.num_rows // 2
+            first, second = chunk.batch.slice(0, half), chunk.batch.slice(half)
+            yield from self._parts(replace(chunk, batch=first), knows, seen)
+            start, origin_start = chunk.start + half, chunk.origin_start + half
+            rest = replace(chunk, batch=second, start=start, origin_start=origin_start)
+            yield from self._parts(rest, knows, seen)
+        else:
+            yield chunk, prepared
 
     def refuse_recent(self) -> None:
         """Read who, what and when of the whole table.

@@ -6,7 +6,7 @@ import sqlite3
 import threading
 import time
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from cdp_backfill import spec
@@ -198,12 +198,7 @@ class Run:
             else self._road.source.schema.names  # a row that fails is given back whole
         )
         knows = self._journal.knows if self._journal is not None else None
-        prepare = self._road.preparer(knows)
-        for whole in self._road.source.chunks(columns):
-            chunk = whole
-            if self._canary is not None and chunk.start + chunk.batch.num_rows > self._canary:
-                chunk = replace(chunk, batch=chunk.batch.slice(0, self._canary - chunk.start))
-            prepared = prepare(chunk)
+        for chunk, prepared in self._road.prepared(columns, knows=knows, rows=self._canary):
             owners = self._scribe.submit(self._open, chunk, prepared).result()
             if self._road.recent == "raise" and prepared.recent.any():
                 raise RecentRowsError(
@@ -214,7 +209,7 @@ class Run:
             for (encoded, _), owner in zip(prepared.encoded, owners, strict=True):
                 for request in self._packer.feed(encoded, owner):
                     self._hand_over(request)
-            if self._courier.stopped or chunk is not whole:
+            if self._courier.stopped:
                 break
             self._show()
         for request in self._packer.flush():

@@ -2,6 +2,15 @@
 
 from cdp_backfill.messages.binding import Binding, bind, text_columns
 from cdp_backfill.messages.building import MessageBatch, build
+from cdp_backfill.messages.json_cells import TooWideError
 from cdp_backfill.messages.problems import Problems
 
-__all__ = ["Binding", "MessageBatch", "Problems", "bind", "build", "text_columns"]
+__all__ = [
+    "Binding",
+    "MessageBatch",
+    "Problems",
+    "TooWideError",
+    "bind",
+    "build",
+    "text_columns",
+]

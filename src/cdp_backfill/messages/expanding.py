@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from cdp_backfill.messages.json_cells import check_width
 from cdp_backfill.messages.text import can_be_text, json_type
 from cdp_backfill.messages.values import is_list
 
@@ -87,6 +88,7 @@ def _by_key(keys: Any, values: list[Any], rows: Rows, size: int) -> Parts:
     codes = encoded.indices.fill_null(-1).to_numpy(zero_copy_only=False)
     order = np.argsort(codes, kind="stable")
     names = encoded.dictionary.to_pylist()
+    check_width(len(names), size)
     bounds = np.searchsorted(codes[order], np.arange(len(names) + 1))
     result: Parts = {}
     for number, name in enumerate(names):

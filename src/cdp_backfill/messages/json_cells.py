@@ -17,6 +17,9 @@ import pyarrow.compute as pc
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+MAX_CELLS: Final = 4 * 2**20
+"""Cells that the members of the objects of a column may take, most of them empty."""
+
 _MIXED: Final = "mixed"
 _NONE: Final = "none"
 _LARGEST_EXACT: Final = 2**53
@@ -36,6 +39,24 @@ _TYPES: Final[dict[str, Any]] = {
     "float": pa.float64(),
     "text": pa.string(),
 }
+
+
+class TooWideError(Exception):
+    """So many names occur in so many rows that fewer rows must be taken at a time.
+
+    Where names are ids, say, each row has names of its own, and an array for each name would
+    take memory with the square of the rows.
+    """
+
+
+def check_width(names: int, rows: int) -> None:
+    """Refuse to make so many arrays of so many rows.
+
+    Raises:
+        TooWideError: They are too many, and half of the rows would have fewer of them.
+    """
+    if names * rows > MAX_CELLS and rows > 1:
+        raise TooWideError
 
 
 def parsed(text: Any) -> tuple[list[Any], list[bool]]:
@@ -162,8 +183,13 @@ def _objects(values: list[Any]) -> tuple[list[Any], int]:
 
 
 def members(values: list[Any]) -> Iterator[tuple[str, list[Any], int]]:
-    """The members of objects, by name in order: their arrays, and how many mixed lists."""
+    """The members of objects, by name in order: their arrays, and how many mixed lists.
+
+    Raises:
+        TooWideError: There are too many names for so many rows.
+    """
     names = sorted({name for value in values if value is not None for name in value})
+    check_width(len(names), len(values))
     for name in names:
         found, mixed = arrays([None if value is None else value.get(name) for value in values])
         if found:
