@@ -50,7 +50,7 @@ def test_help_is_for_newcomers() -> None:
     """Each command has a sentence, and the exit codes are said."""
     shown = run("--help").output
     assert "0 all rows delivered or skipped, 1 some not, 2 bad use" in " ".join(shown.split())
-    for command in ("demo", "plan", "send", "resume", "status", "sandbox"):
+    for command in ("demo", "plan", "send", "resume", "status", "presets", "sandbox"):
         assert command in shown
         assert "Usage" in run(command, "--help").output
 
@@ -258,3 +258,48 @@ def test_faults_of_a_sandbox_process() -> None:
         assert httpx.put(f"{base}/faults", json={}).status_code == 200
         assert httpx.post(f"{base}/v1/batch").status_code == 200
         server.send_signal(signal.SIGINT)
+
+
+def test_a_plan_without_options_proposes_or_asks(tmp_path: Path) -> None:
+    """A CSV that says it all is planned; one that does not ends with a question, exit code 2."""
+    rows = "user_id,event,ts\nu1,app_open,2023-05-01T10:00:00Z\nu2,purchase,2023-05-01T11:00:00Z\n"
+    (tmp_path / "a.csv").write_text(rows)
+    planned = run("plan", tmp_path / "a.csv", key=None)
+    assert planned.exit_code == 0
+    assert "1  Application Opened" in planned.output
+    (tmp_path / "b.csv").write_text("x,y\n1,2\n")
+    asked = run("plan", tmp_path / "b.csv", key=None)
+    assert asked.exit_code == 2
+    assert "Who are these events about?" in asked.output
+    sent = run("send", tmp_path / "b.csv")
+    assert sent.exit_code == 2
+    assert "MappingError: Who are these events about?" in sent.stderr
+
+
+def test_presets_are_listed_printed_and_used(tmp_path: Path) -> None:
+    """A list, one to copy, and the copy in use; a name that is none says which there are."""
+    assert "ga4" in run("presets").output
+    assert json.loads(run("presets", "--json").stdout)["snowplow"]
+    text = run("presets", "segment").output
+    (tmp_path / "mine.toml").write_text(text)
+    rows = "id,anonymous_id,event_text,timestamp\nm1,a1,Application Opened,2023-05-01T10:00:00Z\n"
+    (tmp_path / "tracks.csv").write_text(rows)
+    planned = run("plan", tmp_path / "tracks.csv", "--preset", tmp_path / "mine.toml", "--json")
+    assert json.loads(planned.stdout)["counts"]["to_send"] == 1
+    wrong = run("plan", tmp_path / "tracks.csv", "--preset", "segmnt")
+    assert wrong.exit_code == 2
+    assert "Did you mean 'segment'?" in wrong.stderr
+
+
+def test_duplicates_can_be_left_out(box: Sandbox, tmp_path: Path) -> None:
+    """The option does what the argument does."""
+    opens(3, uid=["same"] * 3, ts="2023-05-01T10:00:00Z").to_json(
+        tmp_path / "rows.ndjson", orient="records", lines=True
+    )
+    result = run(
+        "send", tmp_path / "rows.ndjson", *ARGUMENTS, "--duplicates", "skip",
+        "--base-url", box.url, "--json",
+    )  # fmt: skip
+    assert result.exit_code == 0
+    assert json.loads(result.stdout)["counts"]["skipped"] == 2
+    assert len(box.events()) == 1

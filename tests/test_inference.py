@@ -147,6 +147,16 @@ def test_what_is_given_wins() -> None:
     assert not [choice for choice in found.choices if choice.field == "user_id"]
 
 
+def test_what_is_given_at_its_default_wins_too() -> None:
+    """``other_events="invalid"`` is what it is by default, and still an answer."""
+    frame = pd.DataFrame(BASE)
+    assert frame.cdp.plan(now=NOW).mapping.other_events == "skip"
+    plan = frame.cdp.plan(other_events="invalid", now=NOW)
+    assert plan.counts["invalid"] == 1
+    export = pd.DataFrame({name: ["x"] for name in [*presets.load("ga4").detect[0], "user_id"]})
+    assert export.cdp.plan(other_events="invalid").mapping.other_events == "invalid"
+
+
 def test_two_columns_that_compete_are_asked_for() -> None:
     """Both are named, neither is taken, and nothing is sent until it is decided."""
     columns = BASE | {"customer_id": ["c1", "c2", "c3"]}

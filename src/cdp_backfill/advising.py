@@ -15,29 +15,37 @@ from cdp_backfill.mapping import Mapping
 from cdp_backfill.messages.text import as_text, can_be_text, decoded
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
     from datetime import datetime
 
     from cdp_backfill.proposal import Proposal
     from cdp_backfill.sources import Source
 
 
-def propose(table: Source, given: Mapping, now: datetime | None = None) -> Proposal:
+def propose(
+    table: Source,
+    given: Mapping,
+    said: Collection[str] = (),
+    now: datetime | None = None,
+) -> Proposal:
     """Propose what a mapping does not say: by a preset, or else by looking at the table.
 
     Args:
         table: The table; it can be read more than once.
         given: What is said.
+        said: Fields that are said even if they are at their default.
         now: The current time.
     """
     names = list(table.schema.names)
     preset = presets.detect(names)
     if preset is not None:
-        said = {
-            item.name: value
+        values = {item.name: getattr(given, item.name) for item in fields(Mapping)}
+        kept = {
+            item.name: values[item.name]
             for item in fields(Mapping)
-            if (value := getattr(given, item.name)) not in (item.default, {}, None)
+            if item.name in said or values[item.name] not in (item.default, {}, None)
         }
-        return preset.proposal(names, said, "its columns tell")
+        return preset.proposal(names, kept, "its columns tell")
     # Closed before anything else is read: some tables have but one reader at a time.
     with closing(table.chunks(names)) as chunks:
         first = next(chunks, None)
@@ -50,12 +58,12 @@ def propose(table: Source, given: Mapping, now: datetime | None = None) -> Propo
         sample = first.batch
     counted: dict[str, dict[str, int] | None] = {}
 
-    def values(column: str) -> dict[str, int] | None:
+    def values_of(column: str) -> dict[str, int] | None:
         if column not in counted:
             counted[column] = _values(table, column)
         return counted[column]
 
-    return Inference(sample, values, now).propose(given)
+    return Inference(sample, values_of, now).propose(given, said)
 
 
 def _values(table: Source, column: str) -> dict[str, int] | None:

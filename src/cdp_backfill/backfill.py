@@ -465,4 +465,4 @@ def _proposal(
     wanted = replace(mapping or Mapping(), **given)
     if wanted.complete or not table.replayable:
         return Proposal(wanted)
-    return propose(table, wanted, arguments.get("now"))
+    return propose(table, wanted, given, arguments.get("now"))

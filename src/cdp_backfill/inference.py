@@ -19,7 +19,7 @@ from cdp_backfill.proposal import Choice, Proposal, Question
 from cdp_backfill.vocabulary import COLUMNS, events_of, folded, likeness, words
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Collection, Sequence
 
 SURE: Final = 0.5
 """Below this nothing is proposed."""
@@ -92,15 +92,18 @@ class Inference:
         self._now = now or datetime.now(UTC)
         self._prefixes = _common(self._names)
         self._taken: set[str] = set()
+        self._said: frozenset[str] = frozenset()
         self._choices: list[Choice] = []
         self._questions: list[Question] = []
 
-    def propose(self, given: Mapping) -> Proposal:
+    def propose(self, given: Mapping, said: Collection[str] = ()) -> Proposal:
         """Fill in what a mapping does not say.
 
         Args:
             given: What is said; it is kept as it is.
+            said: Fields that are said even if they are at their default.
         """
+        self._said = frozenset(said)
         self._taken = set(given.columns()) - set(given.json) - set(given.droppable)
         nulls = given.nulls or self._null_texts()
         fields: dict[str, Any] = {"nulls": nulls}
@@ -288,7 +291,7 @@ class Inference:
             if value not in known and value not in spec.EVENTS
         )
         found: dict[str, Any] = {"events": known}
-        if others and given.other_events == "invalid":
+        if others and given.other_events == "invalid" and "other_events" not in self._said:
             found["other_events"] = "skip"
             self._choices.append(
                 Choice(
