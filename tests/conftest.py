@@ -22,6 +22,8 @@ hypothesis.settings.register_profile(
 )
 hypothesis.settings.load_profile("default")
 
+pytest_plugins = ["pytester"]
+
 _DATA = Path(__file__).parents[2] / "shared" / "data"
 
 

@@ -6,6 +6,7 @@ import json
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.compute as pc
 
 from cdp_backfill import spec
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
 
 SAMPLES: Final = 3
 """Payloads that a plan shows."""
+
+_DAY: Final = 86_400_000
+_MANY_DAYS: Final = 10_000_000  # more than there are in the years 1 to 9999
 
 _SHOWN: Final = 20  # characters of a cell that a plan shows
 _MAX_VALUES: Final = 1_000  # values of the event column that are told apart
@@ -45,6 +49,7 @@ class Census:
         self.events: dict[str, int] = {}
         self.event_keys: set[str] = set()
         self.unknown_events: dict[str, int] = {}
+        self.days: dict[str, dict[str, int]] = {}
         self.problems: dict[Problem, int] = {}
         self.fixes: dict[Fix, int] = {}
         self.first: int | None = None
@@ -105,10 +110,17 @@ class Census:
         first, last = int(millis.min()), int(millis.max())
         self.first = first if self.first is None else min(self.first, first)
         self.last = last if self.last is None else max(self.last, last)
-        names = batch.fields["event"].filter(good)
-        for item in pc.value_counts(names).to_pylist():
-            name = item["values"]
-            self.events[name] = self.events.get(name, 0) + item["counts"]
+        names = batch.fields["event"].filter(pa.array(good)).dictionary_encode()
+        codes = names.indices.to_numpy()
+        first_day = int(millis.min()) // _DAY
+        both = codes.astype(np.int64) * _MANY_DAYS + (millis // _DAY - first_day)
+        found, counts = np.unique(both, return_counts=True)
+        for key, count in zip(found.tolist(), counts.tolist(), strict=True):
+            name = names.dictionary[key // _MANY_DAYS].as_py()
+            day = np.datetime64(key % _MANY_DAYS + first_day, "D").astype(str)
+            days = self.days.setdefault(name, {})
+            days[day] = days.get(day, 0) + count
+            self.events[name] = self.events.get(name, 0) + count
 
     def _count(self, requests: Iterator[Request]) -> None:
         for request in requests:

@@ -6,6 +6,7 @@ import json
 import signal
 import sys
 from dataclasses import asdict, replace
+from datetime import datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
@@ -20,6 +21,7 @@ from cdp_backfill.journal import read_about
 from cdp_backfill.mapping import Mapping, lit
 from cdp_backfill.outcomes import Outcome
 from cdp_backfill.rehearsal import sandbox
+from cdp_backfill.rehearse import rehearse
 from cdp_backfill.sources import open_source
 
 if TYPE_CHECKING:
@@ -394,6 +396,78 @@ def _sent(work: Callable[[], Report], save: Path | None, *, as_json: bool) -> in
     return 0 if report.ok else 1
 
 
+@app.command("rehearse")
+def rehearse_command(
+    sources: Sources,
+    *,
+    mapping: MappingFile = None,
+    user_id: UserId = None,
+    anonymous_id: AnonymousId = None,
+    event: EventName = None,
+    timestamp: Timestamp = None,
+    timestamp_unit: Unit = None,
+    timezone: Zone = None,
+    message_id: MessageId = None,
+    properties: Properties = None,
+    context: Context = None,
+    translate: Events = None,
+    other_events: OtherEvents = None,
+    rest: Rest = None,
+    duplicates: Duplicates = None,
+    preset: Preset = None,
+    keep: Annotated[
+        Path | None,
+        typer.Option(help="Folder for the sandbox's data and the report; else a new one here."),
+    ] = None,
+    latency: Annotated[float, typer.Option(help="Seconds before each answer.")] = 0.0,
+    failing: Annotated[float, typer.Option(help="Share of requests answered 500 or 503.")] = 0.0,
+    too_many: Annotated[float, typer.Option(help="Share of requests answered 429.")] = 0.0,
+    reset_after: Annotated[
+        float, typer.Option(help="Share of connections broken after it was taken.")
+    ] = 0.0,
+    progress: ShowProgress = True,
+    as_json: AsJson = False,
+) -> None:
+    """Send everything to a sandbox of its own, and compare what arrived by event and day."""
+
+    def work() -> int:
+        chosen = _mapping(
+            mapping,
+            sources,
+            preset,
+            user_id=user_id,
+            anonymous_id=anonymous_id,
+            event=event,
+            timestamp=timestamp,
+            timestamp_unit=timestamp_unit,
+            timezone=timezone,
+            message_id=message_id,
+            properties=_tree("--property", properties),
+            context=_tree("--context", context),
+            events=_pairs("--translate", translate),
+            other_events=other_events,
+            rest=rest,
+            duplicates=duplicates,
+        )
+        folder = keep or Path(f"rehearsal-{datetime.now():%Y%m%d-%H%M%S}")  # noqa: DTZ005
+        if (folder / "box.db").exists():
+            raise BadInputError(f"{folder} holds another rehearsal. Give another folder.")
+        found = rehearse(
+            sources,
+            chosen,
+            folder,
+            progress=progress,
+            latency=latency,
+            failing=failing,
+            too_many=too_many,
+            reset_after=reset_after,
+        )
+        print(json.dumps(found.to_dict()) if as_json else found)
+        return 0 if found.ok else 1
+
+    _run(work, as_json=as_json)
+
+
 @app.command("presets")
 def presets_command(
     name: Annotated[str | None, typer.Argument(help="Print this one, to be copied.")] = None,
@@ -445,6 +519,13 @@ def sandbox_command(
         float | None, typer.Option(help="Requests per second; 429 beyond.")
     ] = None,
     seed: Annotated[int, typer.Option(help="Decides which requests the faults hit.")] = 0,
+    name_bad: Annotated[
+        bool, typer.Option(help="A 400 for a batch says which messages are bad (not documented).")
+    ] = True,
+    keep_rest: Annotated[
+        bool,
+        typer.Option(help="The good messages of a batch with bad ones are kept (not documented)."),
+    ] = False,
 ) -> None:
     """Run the Pipelines API on this machine, to rehearse with."""
 
@@ -466,8 +547,11 @@ def sandbox_command(
             refuse_users=refuse_user or (),
             rate_limit=rate_limit,
             seed=seed,
+            name_bad=name_bad,
+            keep_rest=keep_rest,
         ) as box:
             print(f"The sandbox answers at {box.url}. Its API key is {api_key!r}.")
+            print(f"Look at it: {box.page}")
             print(f"Send to it: cdp-backfill send ... --base-url {box.url}")
             print("Stop it with Ctrl-C.", flush=True)
             try:

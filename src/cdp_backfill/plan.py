@@ -61,6 +61,7 @@ class Plan:
         held: Recent rows that would be held back.
         skipped: Rows that the mapping leaves out.
         events: Rows to send by event name.
+        days: The same by event name and day (UTC), as ``2023-05-01``.
         unknown_events: Rows by value of the event column that is no event; a thousand values at
             most.
         problems: Rows by problem; a row can have several.
@@ -92,6 +93,7 @@ class Plan:
     held: int
     skipped: int
     events: dict[str, int]
+    days: dict[str, dict[str, int]]
     unknown_events: dict[str, int]
     problems: dict[Problem, int]
     fixes: dict[Fix, int]
@@ -166,6 +168,7 @@ class Plan:
             "rows": self.rows,
             "counts": self.counts,
             "events": dict(self.events),
+            "days": {event: dict(days) for event, days in self.days.items()},
             "unknown_events": dict(self.unknown_events),
             "problems": [
                 {

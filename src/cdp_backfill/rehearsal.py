@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from cdp_backfill.destination import Destination
 from cdp_backfill.errors import DestinationError
-from cdp_backfill.sandbox import Box, Faults
+from cdp_backfill.sandbox import Box, Faults, Policy
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -56,6 +56,8 @@ def sandbox(
     refuse_users: Iterable[str] = (),
     rate_limit: float | None = None,
     seed: int = 0,
+    name_bad: bool = True,
+    keep_rest: bool = False,
 ) -> Iterator[Sandbox]:
     """Run the Pipelines API on this machine for as long as the ``with`` block lasts.
 
@@ -76,10 +78,14 @@ def sandbox(
         refuse_users: User ids that are refused with 400.
         rate_limit: Requests per second; what exceeds it in a second is answered 429.
         seed: Decides which requests the faults hit.
+        name_bad: A 400 for a batch says which messages are bad; not documented.
+        keep_rest: The good messages of a batch with bad ones are kept; not documented.
 
     Yields:
-        The box: ``destination``, ``url``, ``events()``, ``requests()``, ``totals()``, and
-        ``set_faults(...)``, which takes the names from ``latency`` on while it runs.
+        The box: ``destination``, ``url``, ``events()``, ``people()``, ``requests()``,
+        ``rejected()``, ``duplicates()``, ``totals()`` and ``sql("...")`` as DataFrames, and
+        ``set_faults(...)``, which takes the names from ``latency`` to ``seed`` while it runs.
+        A page at the root of the address shows it.
 
     Raises:
         DestinationError: The address or port cannot be used, or a fault is out of its range.
@@ -114,7 +120,14 @@ def sandbox(
             rate_limit=rate_limit,
             seed=seed,
         )
-        box = Sandbox(host=host, port=port, api_key=api_key, store=store, faults=faults)
+        box = Sandbox(
+            host=host,
+            port=port,
+            api_key=api_key,
+            store=store,
+            faults=faults,
+            policy=Policy(name_bad, keep_rest),
+        )
     except ValueError as error:
         raise DestinationError(str(error)) from error
     except OSError as error:

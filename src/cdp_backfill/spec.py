@@ -36,9 +36,6 @@ STRICT_HEADER: Final = ("X-Strict-Mode", "1")
 BATCH_PATH: Final = "/batch"
 """Call that takes many messages, below the base address. [D]"""
 
-TRACK_PATH: Final = "/track"
-"""Call that takes one. [D]"""
-
 # --- limits -----------------------------------------------------------------------------------
 
 MAX_MESSAGE_BYTES: Final = 32_000

@@ -3,12 +3,13 @@
 A house of its own: it takes the API's figures from :mod:`cdp_backfill.spec` and nothing else from
 the package, so that it judges what is sent to it by its own lights.
 
-Where nothing is documented, it decides as follows. A batch with a bad message is refused as a
-whole (400) and nothing of it is kept; without strict mode it is answered 200 and nothing of it is
-kept either. What is over a size limit is answered 200 and not kept, in both modes.
+Where nothing is documented, :class:`Policy` decides: whether a 400 for a batch names the bad
+messages, and whether the others are kept. What is over a size limit is answered 200 and not kept,
+in both modes, as documented. Without strict mode, what is not valid is answered 200 and not kept.
 """
 
 from cdp_backfill.sandbox.box import Box
 from cdp_backfill.sandbox.faults import Faults
+from cdp_backfill.sandbox.server import Policy
 
-__all__ = ["Box", "Faults"]
+__all__ = ["Box", "Faults", "Policy"]

@@ -10,7 +10,7 @@ import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from cdp_backfill.sandbox.faults import Faults, Mischief
-from cdp_backfill.sandbox.server import Connections, application
+from cdp_backfill.sandbox.server import Connections, Policy, application
 from cdp_backfill.sandbox.store import Store
 
 if TYPE_CHECKING:
@@ -46,6 +46,7 @@ class Box:
         api_key: The key that it takes.
         store: A database file for what it takes in; None keeps it in memory.
         faults: What it does wrong on purpose; can be set while it runs.
+        policy: What it does where nothing is documented.
 
     Raises:
         OSError: The port is taken.
@@ -59,16 +60,19 @@ class Box:
         api_key: str = DEFAULT_KEY,
         store: str | Path | None = None,
         faults: Faults | None = None,
+        policy: Policy | None = None,
     ) -> None:
         self.api_key = api_key
         self._socket = socket.create_server((host, port), backlog=2048)
         self.url = f"http://{host}:{self._socket.getsockname()[1]}/v1"
         """Address for ``base_url``; it ends in ``/v1``."""
+        self.page = f"{self.url.removesuffix('/v1')}/"
+        """Address of the page that shows what it holds."""
         self._store = Store(store)
         self._mischief = Mischief(faults or Faults())
         connections: Connections = {}
         config = uvicorn.Config(
-            application(self._store, api_key, self._mischief, connections),
+            application(self._store, api_key, self._mischief, connections, policy or Policy()),
             http=_protocol(connections),
             log_level="error",
             access_log=False,
@@ -115,10 +119,36 @@ class Box:
         """What was accepted, one row a message in the order of arrival.
 
         The columns are the API's fields (``type``, ``messageId``, ``userId``, ``anonymousId``,
-        ``event``, ``timestamp`` in UTC, and ``properties``, ``context`` and ``integrations`` as
-        dicts), ``receivedAt`` and the number of the ``request``.
+        ``event``, ``timestamp`` in UTC, and ``properties``, ``context``, ``integrations`` and
+        ``traits`` as dicts, ``name``, ``category``, ``groupId`` and ``previousId``),
+        ``receivedAt``, the number of the ``request``, and ``repeated``: whether the message id
+        came before.
         """
         return self._store.events()
+
+    def people(self) -> pd.DataFrame:
+        """Who the messages are about: ``id``, whether ``anonymous``, ``messages``, first, last."""
+        return self._store.sql("SELECT * FROM people ORDER BY messages DESC, id")
+
+    def duplicates(self) -> pd.DataFrame:
+        """Message ids that came more than once, how many ``times``, and when."""
+        return self._store.sql("SELECT * FROM duplicates ORDER BY times DESC, messageId")
+
+    def rejected(self) -> pd.DataFrame:
+        """Messages that were not valid: ``request``, ``position`` in it, ``reason``, beginning."""
+        return self._store.sql("SELECT * FROM rejected ORDER BY seq")
+
+    def sql(self, query: str) -> pd.DataFrame:
+        """The answer to a question of one's own; nothing can be changed by it.
+
+        Args:
+            query: SQL of SQLite over the tables ``messages``, ``requests`` and ``rejected`` and
+                the views ``events``, ``duplicates`` and ``people``.
+
+        Raises:
+            pandas.errors.DatabaseError: The query is wrong.
+        """
+        return self._store.sql(query)
 
     def requests(self) -> pd.DataFrame:
         """Every request with its status, size and number of messages, and why if refused."""

@@ -7,6 +7,7 @@ import base64
 import binascii
 import hmac
 import zlib
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
@@ -18,8 +19,10 @@ from starlette.routing import Route
 
 from cdp_backfill import spec
 from cdp_backfill.sandbox.faults import Faults, Mischief
-from cdp_backfill.sandbox.models import Message, read_batch, read_message
-from cdp_backfill.sandbox.store import Call, Store
+from cdp_backfill.sandbox.models import CALLS, Message, read_batch, read_message, values
+from cdp_backfill.sandbox.openapi import description
+from cdp_backfill.sandbox.overview import Overview
+from cdp_backfill.sandbox.store import FIELDS, Call, Rejected, Store
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -27,21 +30,41 @@ if TYPE_CHECKING:
 MAX_BODY_BYTES: Final = 16 * spec.MAX_REQUEST_BYTES
 """Bytes of a body that the box reads at all, compressed or inflated."""
 
+_BATCH: Final = spec.BATCH_PATH.removeprefix("/")
+_BEGINNING: Final = 500  # bytes of a rejected message that are kept, to know it by
+
 Connections = dict[tuple[Any, ...], asyncio.Transport]
 
 _encode = msgspec.json.encode
 
 
 class _Refused(Exception):  # noqa: N818  # an answer, not an error
-    def __init__(self, status: int, reason: str, messages: int = 0) -> None:
+    def __init__(self, status: int, reason: str) -> None:
         super().__init__(reason)
         self.status = status
-        self.reason = reason
-        self.messages = messages
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """What the box does where nothing is documented.
+
+    Attributes:
+        name_bad: A 400 for a batch says which of its messages are bad, and why; else only that
+            some are. True by default. [?]
+        keep_rest: The good messages of a batch with bad ones are kept; else none. False by
+            default, which a sender must be able to cope with. [?]
+    """
+
+    name_bad: bool = True
+    keep_rest: bool = False
 
 
 def application(
-    store: Store, api_key: str, mischief: Mischief, connections: Connections
+    store: Store,
+    api_key: str,
+    mischief: Mischief,
+    connections: Connections,
+    policy: Policy,
 ) -> Starlette:
     """Make the application.
 
@@ -50,14 +73,24 @@ def application(
         api_key: The key that it takes.
         mischief: What it does wrong on purpose.
         connections: The open connections by their client, to be able to break them.
+        policy: What it does where nothing is documented.
     """
-    calls = _Calls(store, api_key, mischief, connections)
+    calls = _Calls(store, api_key, mischief, connections, policy)
+    overview = Overview(store, mischief)
+    described = description()
+
+    async def openapi(_: Request) -> Response:
+        return JSONResponse(described)
+
     return Starlette(
         routes=[
-            Route("/v1" + spec.TRACK_PATH, calls.call, methods=["POST"]),
-            Route("/v1" + spec.BATCH_PATH, calls.call, methods=["POST"]),
+            *(Route(f"/v1/{call}", calls.call, methods=["POST"]) for call in (*CALLS, _BATCH)),
             Route("/health", calls.health),
+            Route("/ready", calls.ready),
             Route("/faults", calls.faults, methods=["GET", "PUT"]),
+            Route("/openapi.json", openapi),
+            Route("/overview.json", overview.data),
+            Route("/", overview.page),
         ],
         exception_handlers={404: calls.missing, 405: calls.missing},
     )
@@ -65,15 +98,21 @@ def application(
 
 class _Calls:
     def __init__(
-        self, store: Store, api_key: str, mischief: Mischief, connections: Connections
+        self,
+        store: Store,
+        api_key: str,
+        mischief: Mischief,
+        connections: Connections,
+        policy: Policy,
     ) -> None:
+        self._policy = policy
         self._store = store
         self._api_key = api_key
         self._mischief = mischief
         self._connections = connections
 
     async def call(self, request: Request) -> Response:
-        """``/track`` and ``/batch``, with whatever goes wrong on purpose."""
+        """Any of the seven calls, with whatever goes wrong on purpose."""
         fate = self._mischief.fate()
         client = self._connections.get(tuple(request.client or ()))
         if fate.wait:
@@ -95,27 +134,30 @@ class _Calls:
     async def _answer(self, request: Request, *, silent: bool) -> Response:
         path = request.url.path.removeprefix("/v1")
         strict = request.headers.get(spec.STRICT_HEADER[0]) == spec.STRICT_HEADER[1]
-        size, reason, status, count = 0, None, 200, 0
-        kept: list[tuple[Any, ...]] = []
+        size, status, errors = 0, 200, list[str]()
+        found = _Found()
         try:
             _check_key(request, self._api_key)
+            _check_type(request)
             body = await _body(request)
             size = len(body)
-            if size > spec.MAX_REQUEST_BYTES:
-                reason = f"the body has {size} bytes, more than {spec.MAX_REQUEST_BYTES}"
-            else:
-                parts = _parts(path, body)
-                count = len(parts)
-                _check_users(path, parts, self._mischief.faults.refuse_users)
-                kept, reason = ([], "dropped in silence") if silent else _accepted(parts)
+            found = _read(path, body, self._mischief.faults.refuse_users)
+            if silent:
+                found = _Found(count=found.count, dropped="dropped in silence")
+            elif found.bad:
+                status, errors = 400, _errors(path, found, self._policy)
+                if not self._policy.keep_rest:
+                    found.kept = []
         except _Refused as refused:
-            reason, count = refused.reason, refused.messages
-            # What cannot be read at all is an error in both modes.
-            status = refused.status if strict or refused.status not in (400, 401) else 200
+            status, errors = refused.status, [str(refused)]
+        # What cannot be read at all is an error in both modes.
+        answer = status if strict or status not in (400, 401) else 200
+        reason = found.dropped or "; ".join(errors) or None
         received = datetime.now(UTC).isoformat(timespec="milliseconds")
-        self._store.add(Call(received, path, strict, status, size, count, reason), kept)
-        if status != 200:  # noqa: PLR2004
-            return JSONResponse({"meta": {"errors": [reason]}}, status)
+        call = Call(received, path, strict, answer, size, found.count, reason)
+        self._store.add(call, found.kept, found.bad)
+        if answer != 200:  # noqa: PLR2004
+            return JSONResponse({"meta": {"errors": errors}}, answer)
         return JSONResponse({})
 
     async def faults(self, request: Request) -> Response:
@@ -130,6 +172,11 @@ class _Calls:
     async def health(self, _: Request) -> Response:
         """That it lives."""
         return JSONResponse({"status": "ok"})
+
+    async def ready(self, _: Request) -> Response:
+        """That it can take calls: its database answers."""
+        self._store.sql("SELECT 1")
+        return JSONResponse({"status": "ready"})
 
     async def missing(self, _: Request, error: Exception) -> Response:
         """A call that is not there."""
@@ -151,15 +198,6 @@ async def _turned_away(request: Request, status: int, retry_after: float | None)
     return JSONResponse({"meta": {"errors": ["try again later"]}}, status, headers)
 
 
-def _check_users(
-    path: str, parts: list[tuple[msgspec.Raw, Message]], refused: frozenset[str]
-) -> None:
-    for number, (_, message) in enumerate(parts):
-        if message.user_id in refused:
-            where = f"batch[{number}]: " if path == spec.BATCH_PATH else ""
-            raise _Refused(400, f"{where}userId is refused", len(parts))
-
-
 def _check_key(request: Request, api_key: str) -> None:
     scheme, _, credentials = request.headers.get("Authorization", "").partition(" ")
     try:
@@ -168,6 +206,12 @@ def _check_key(request: Request, api_key: str) -> None:
         user = password = b""
     if scheme.lower() != "basic" or password or not hmac.compare_digest(user, api_key.encode()):
         raise _Refused(401, "the API key is not valid")
+
+
+def _check_type(request: Request) -> None:
+    kind = request.headers.get("Content-Type", "application/json").partition(";")[0].strip()
+    if kind.lower() not in ("application/json", "text/plain"):
+        raise _Refused(415, "Content-Type must be application/json")
 
 
 async def _body(request: Request) -> bytes:
@@ -191,58 +235,78 @@ async def _body(request: Request) -> bytes:
     return b"".join(parts)
 
 
-def _parts(path: str, body: bytes) -> list[tuple[msgspec.Raw, Message]]:
-    """The messages of a body with their own bytes; all of them valid."""
-    try:
-        if path == spec.TRACK_PATH:
-            return [(msgspec.Raw(body), read_message(body))]
-        batch = read_batch(body)
-    except (ValueError, RecursionError) as error:
-        raise _Refused(400, str(error)) from error
-    parts = []
-    for number, raw in enumerate(batch.batch):
+@dataclass(slots=True)
+class _Found:
+    """What is in a body.
+
+    Attributes:
+        count: Messages in it.
+        kept: Those that are valid, as the store takes them.
+        bad: Those that are not.
+        dropped: Why something was left out that is answered 200 all the same.
+    """
+
+    count: int = 0
+    kept: list[tuple[Any, ...]] = field(default_factory=list)
+    bad: list[Rejected] = field(default_factory=list)
+    dropped: str | None = None
+
+
+def _read(path: str, body: bytes, refused: frozenset[str]) -> _Found:
+    found = _Found()
+    if len(body) > spec.MAX_REQUEST_BYTES:
+        found.dropped = f"the body has {len(body)} bytes, more than {spec.MAX_REQUEST_BYTES}"
+        return found
+    call, parts, shared = path.removeprefix("/"), [msgspec.Raw(body)], None
+    if call == _BATCH:
         try:
-            message = read_message(raw)
-            if message.type is None:
-                raise ValueError("type is required")  # noqa: TRY301
+            shared = read_batch(body)
         except (ValueError, RecursionError) as error:
-            raise _Refused(400, f"batch[{number}]: {error}", len(batch.batch)) from error
-        # What stands at the top goes for every message that has none of its own.
-        message.context = batch.context if message.context is None else message.context
-        if message.integrations is None:
-            message.integrations = batch.integrations
-        parts.append((raw, message))
-    return parts
-
-
-def _accepted(
-    parts: list[tuple[msgspec.Raw, Message]],
-) -> tuple[list[tuple[Any, ...]], str | None]:
-    """The messages to keep, as the store takes them; and why one was left out, if one was."""
-    kept, reason = [], None
-    for raw, message in parts:
-        if len(bytes(raw)) > spec.MAX_MESSAGE_BYTES:
-            reason = f"a message has more than {spec.MAX_MESSAGE_BYTES} bytes"
+            raise _Refused(400, str(error)) from error
+        parts = shared.batch
+    found.count = len(parts)
+    for position, raw in enumerate(parts):
+        try:
+            message = read_message(raw, None if shared else call)
+            if message.user_id in refused:
+                raise ValueError("userId is refused")  # noqa: TRY301
+        except (ValueError, RecursionError) as error:
+            beginning = bytes(raw)[:_BEGINNING].decode(errors="replace")
+            found.bad.append(Rejected(position, str(error), beginning))
             continue
-        kept.append(
-            (
-                message.type or spec.MESSAGE_TYPE,
-                message.message_id,
-                message.user_id,
-                message.anonymous_id,
-                message.event,
-                None if message.timestamp is None else _utc(message.timestamp),
-                _json(message.properties),
-                _json(message.context),
-                _json(message.integrations),
-            )
-        )
-    return kept, reason
+        if memoryview(raw).nbytes > spec.MAX_MESSAGE_BYTES:
+            found.dropped = f"a message has more than {spec.MAX_MESSAGE_BYTES} bytes"
+            continue
+        if shared is not None:
+            # What stands at the top goes for every message that has none of its own.
+            message.context = shared.context if message.context is None else message.context
+            if message.integrations is None:
+                message.integrations = shared.integrations
+        found.kept.append(_row(message))
+    return found
+
+
+def _errors(path: str, found: _Found, policy: Policy) -> list[str]:
+    if path != f"/{_BATCH}":
+        return [item.reason for item in found.bad]
+    if not policy.name_bad:
+        return ["the batch holds messages that are not valid"]
+    return [f"batch[{item.position}]: {item.reason}" for item in found.bad]
+
+
+def _row(message: Message) -> tuple[Any, ...]:
+    given = values(message)
+    moment = given["timestamp"]
+    given["timestamp"] = None if moment is None else _utc(moment)
+    return tuple(
+        value if value is None or isinstance(value, str) else _json(value)
+        for value in map(given.get, FIELDS)
+    )
 
 
 def _utc(moment: datetime) -> str:
     return moment.astimezone(UTC).isoformat(timespec="milliseconds")
 
 
-def _json(value: Any) -> str | None:
-    return None if value is None else _encode(value).decode()
+def _json(value: Any) -> str:
+    return _encode(value).decode()

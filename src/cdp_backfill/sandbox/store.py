@@ -13,22 +13,38 @@ import pandas as pd
 if TYPE_CHECKING:
     from pathlib import Path
 
-_TABLES: Final = """
+FIELDS: Final = (
+    *("type", "messageId", "userId", "anonymousId", "event", "timestamp", "properties"),
+    *("context", "integrations", "traits", "name", "category", "groupId", "previousId"),
+)
+"""The fields of all calls, as the columns of the stored messages."""
+
+_OBJECTS: Final = ("properties", "context", "integrations", "traits")
+
+_TABLES: Final = f"""
 CREATE TABLE IF NOT EXISTS requests (
     request INTEGER PRIMARY KEY, receivedAt TEXT, path TEXT, strict INTEGER, status INTEGER,
     bytes INTEGER, messages INTEGER, stored INTEGER, reason TEXT
 );
 CREATE TABLE IF NOT EXISTS messages (
-    seq INTEGER PRIMARY KEY, request INTEGER, receivedAt TEXT, type TEXT, messageId TEXT,
-    userId TEXT, anonymousId TEXT, event TEXT, timestamp TEXT,
-    properties TEXT, context TEXT, integrations TEXT
+    seq INTEGER PRIMARY KEY, request INTEGER, receivedAt TEXT,
+    {", ".join(f"{name} TEXT" for name in FIELDS)}
 );
-"""
+CREATE TABLE IF NOT EXISTS rejected (
+    seq INTEGER PRIMARY KEY, request INTEGER, receivedAt TEXT, position INTEGER, reason TEXT,
+    message TEXT
+);
+CREATE VIEW IF NOT EXISTS events AS SELECT *, row_number() OVER (
+    PARTITION BY coalesce(messageId, 'none ' || seq) ORDER BY seq) > 1 AS repeated FROM messages;
+CREATE VIEW IF NOT EXISTS duplicates AS SELECT messageId, count(*) AS times,
+    min(receivedAt) AS first, max(receivedAt) AS last FROM messages
+    WHERE messageId IS NOT NULL GROUP BY messageId HAVING count(*) > 1;
+CREATE VIEW IF NOT EXISTS people AS SELECT coalesce(userId, anonymousId) AS id,
+    userId IS NULL AS anonymous, count(*) AS messages, min(timestamp) AS first,
+    max(timestamp) AS last FROM messages GROUP BY 1, 2;
+"""  # noqa: S608  # fixed names
 
-_FIELDS: Final = (
-    "type, messageId, userId, anonymousId, event, timestamp, properties, context, integrations, "
-    "receivedAt, request"
-)
+_REASON: Final = 500  # characters that are kept of a rejected message
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +58,7 @@ class Call:
         status: What it was answered.
         size: Bytes of the body, inflated.
         messages: Messages in it.
-        reason: Why nothing was kept, or None.
+        reason: Why not all was kept, or None.
     """
 
     received: str
@@ -54,8 +70,23 @@ class Call:
     reason: str | None
 
 
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """A message that was not kept.
+
+    Attributes:
+        position: Its number in the request, from 0.
+        reason: Why.
+        message: How it began.
+    """
+
+    position: int
+    reason: str
+    message: str
+
+
 class Store:
-    """Keeps calls and the messages that were accepted.
+    """Keeps calls, the messages that were accepted, and those that were not.
 
     Args:
         path: A database file, made or gone on with; None keeps all in memory.
@@ -64,13 +95,16 @@ class Store:
     def __init__(self, path: str | Path | None = None) -> None:
         self._lock = threading.Lock()
         self._closed = False
+        self.path = path
         self._database = sqlite3.connect(str(path or ":memory:"), check_same_thread=False)
         self._database.executescript(_TABLES)
         # A rehearsal can be repeated: speed counts for more than surviving a power cut.
         self._database.execute("PRAGMA synchronous = OFF")
 
-    def add(self, call: Call, messages: list[tuple[Any, ...]]) -> None:
-        """Keep a call and its messages, each as the values from ``type`` to ``integrations``."""
+    def add(
+        self, call: Call, messages: list[tuple[Any, ...]], rejected: list[Rejected] | None = None
+    ) -> None:
+        """Keep a call with its messages, each as the values of :data:`FIELDS`."""
         with self._lock, self._database:
             cursor = self._database.execute(
                 "INSERT INTO requests (receivedAt, path, strict, status, bytes, messages, stored, "
@@ -88,45 +122,60 @@ class Store:
             )
             number = cursor.lastrowid
             self._database.executemany(
-                "INSERT INTO messages (request, receivedAt, type, messageId, userId, anonymousId, "
-                "event, timestamp, properties, context, integrations) "
-                "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                f"INSERT INTO messages (request, receivedAt, {', '.join(FIELDS)}) "  # noqa: S608
+                f"VALUES (?, ?{', ?' * len(FIELDS)})",
                 ((number, call.received, *message) for message in messages),
+            )
+            self._database.executemany(
+                "INSERT INTO rejected (request, receivedAt, position, reason, message) "
+                "VALUES (?, ?, ?, ?, ?)",
+                (
+                    (number, call.received, item.position, item.reason, item.message[:_REASON])
+                    for item in rejected or ()
+                ),
             )
 
     def events(self) -> pd.DataFrame:
         """All messages; see :meth:`Box.events`."""
-        frame = self._read(f"SELECT {_FIELDS} FROM messages ORDER BY seq")  # noqa: S608  # fixed
+        columns = ", ".join(FIELDS)
+        query = f"SELECT {columns}, receivedAt, request, repeated FROM events ORDER BY seq"  # noqa: S608
+        frame = self.sql(query)
         for name in ("timestamp", "receivedAt"):
             frame[name] = pd.to_datetime(frame[name], format="ISO8601", utc=True)
-        for name in ("properties", "context", "integrations"):
+        for name in _OBJECTS:
             cells = [json.loads(text) if isinstance(text, str) else None for text in frame[name]]
             frame[name] = pd.Series(cells, index=frame.index, dtype=object)
+        frame["repeated"] = frame["repeated"].astype(bool)
         return frame
 
     def requests(self) -> pd.DataFrame:
         """All calls; see :meth:`Box.requests`."""
-        frame = self._read("SELECT * FROM requests ORDER BY request")
+        frame = self.sql("SELECT * FROM requests ORDER BY request")
         frame["receivedAt"] = pd.to_datetime(frame["receivedAt"], format="ISO8601", utc=True)
         frame["strict"] = frame["strict"].astype(bool)
         return frame
 
     def totals(self) -> pd.DataFrame:
         """Messages, distinct ids and people by event."""
-        return self._read(
+        return self.sql(
             "SELECT event, count(*) AS messages, count(DISTINCT messageId) AS ids, "
             "count(DISTINCT coalesce(userId, anonymousId)) AS people "
-            "FROM messages GROUP BY event ORDER BY event"
+            "FROM messages WHERE event IS NOT NULL GROUP BY event ORDER BY event"
         ).set_index("event")
 
-    def _read(self, query: str) -> pd.DataFrame:
+    def sql(self, query: str, parameters: tuple[Any, ...] = ()) -> pd.DataFrame:
+        """The answer to a query; see :meth:`Box.sql`."""
         with self._lock:
             if self._closed:
                 raise RuntimeError(
                     "The sandbox is closed and what it held is gone. Ask it before it ends, or "
                     "give it a file to keep things in: sandbox(store='box.db')."
                 )
-            return pd.read_sql_query(query, self._database)
+            self._database.execute("PRAGMA query_only = ON")
+            try:
+                return pd.read_sql_query(query, self._database, params=parameters)
+            finally:
+                self._database.execute("PRAGMA query_only = OFF")
 
     def close(self) -> None:
         """Give the database up."""
