@@ -222,7 +222,7 @@ def test_ids_of_json_do_not_depend_on_neighbours(objects: list[dict[str, Any]]) 
         assert payloads(alone)[0]["messageId"] == together[number]["messageId"]
 
 
-def test_objects_with_names_of_their_own_take_bounded_memory(box: Any) -> None:
+def test_objects_with_names_of_their_own_take_bounded_memory(box: Any, tmp_path: Any) -> None:
     """Where each row has a hundred other names, fewer rows are taken at a time; none is lost."""
     rows = 3_000
     cells = [json.dumps({f"{row}-{number}": 1 for number in range(100)}) for row in range(rows)]
@@ -238,7 +238,12 @@ def test_objects_with_names_of_their_own_take_bounded_memory(box: Any) -> None:
     assert sum(chunk.batch.num_rows for chunk, _ in parts) == rows
     assert max(100 * chunk.batch.num_rows**2 for chunk, _ in parts) <= json_cells.MAX_CELLS
     report = frame.cdp.send(
-        MAPPING, expand=["p"], destination=box.destination, progress=False, canary=2_999
+        MAPPING,
+        expand=["p"],
+        destination=box.destination,
+        progress=False,
+        canary=2_999,
+        journal=tmp_path / "j",
     )
     assert report.counts["delivered"] == 2_999
     assert len(box.events()["properties"][7]) == 100

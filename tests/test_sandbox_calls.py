@@ -46,7 +46,7 @@ NEEDED = {
     "track": ["userId", "event"],
     "page": ["userId"],
     "screen": ["userId"],
-    "group": ["userId", "groupId"],
+    "group": ["groupId"],
     "alias": ["userId", "previousId"],
 }
 
@@ -274,7 +274,7 @@ def test_two_thousand_connections(box: Sandbox) -> None:
     assert len(box.events()) == count
 
 
-# --- for the tests of others, and rehearsals --------------------------------------------------------
+# --- for the tests of others, and rehearsals --------------------------------------------------
 
 
 def test_the_fixture_for_others(pytester: pytest.Pytester) -> None:

@@ -264,7 +264,11 @@ def _sent(
         once_more = replace(options, journal=path or False, canary=None)
         return _sent(frame, open_source(frame), proposal, once_more)
 
-    opened = path and Journal(path, mapping=wanted, url=target.url, paths=_paths(source))
+    types = road.source.found_types
+    read = {name: types[name] for name in road.binding.columns if name in types}
+    opened = path and Journal(
+        path, mapping=wanted, url=target.url, paths=_paths(source), types=read
+    )
     shown = make_progress(options.progress, road.source.rows)
     return Run(road, target, shown, journal=opened or None, canary=canary, again=again).report()
 

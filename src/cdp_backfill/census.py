@@ -101,7 +101,10 @@ class Census:
             self.filled[name] += filled
             if filled and name not in self.cells:
                 first = pc.index(array.is_valid(), value=True).as_py()
-                self.cells[name] = shown(batch.plain(name)[first].as_py())
+                try:
+                    self.cells[name] = shown(batch.plain(name)[first].as_py())
+                except (ValueError, OverflowError, pa.ArrowException):  # no value of Python's
+                    self.cells[name] = "?"
 
     def _add_good(self, batch: MessageBatch, good: npt.NDArray[np.bool_]) -> None:
         self.to_send += int(np.count_nonzero(good))

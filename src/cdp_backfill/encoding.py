@@ -1,13 +1,13 @@
 r"""From message fields to JSON: one buffer for many messages, and a stable id for each.
 
 A message id made here is ``cdp1-`` and 32 hexadecimal digits: the 128-bit XXH3 hash (seed 0) of
-the message's canonical JSON. That is the message without ``type`` and ``messageId``, its fields
-in the order of :data:`cdp_backfill.spec.MESSAGE_FIELDS`, names inside objects sorted, nothing
-that is null, no white space, UTF-8 with only ``"``, the backslash and control characters escaped
-(``\b \f \n \r \t``, else ``\u00xx``). Whole numbers are written as such whatever their type;
-other floats as ``"f64:"`` and the signed decimal value of their 64 bits; other decimals, and whole
-ones beyond 64 bits, as text without trailing zeros. Inside lists and maps a whole number is
-``"i:"`` and its digits. The ``1`` in ``cdp1`` is the number of this recipe: another recipe gets
+the message's canonical JSON. That is the message without ``type`` and ``messageId``, its fields in
+the order of :data:`cdp_backfill.spec.MESSAGE_FIELDS`, names inside objects sorted, nothing that is
+null, no white space, UTF-8 with only ``"``, the backslash and control characters escaped (``\b \f
+\n \r \t``, else ``\u00xx``). Whole numbers are written as such whatever their type; other floats
+as ``"f64:"`` and the signed decimal value of their 64 bits; other decimals, and whole ones that
+are no signed 64-bit integers, as text without trailing zeros. Inside lists and maps a whole number
+is ``"i:"`` and its digits. The ``1`` in ``cdp1`` is the number of this recipe: another recipe gets
 another number.
 """
 

@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 from cdp_backfill import spec
 from cdp_backfill.looks import looks, moments
 from cdp_backfill.mapping import Lit, Mapping
-from cdp_backfill.messages.text import json_type
+from cdp_backfill.messages.text import decoded, json_type
 from cdp_backfill.messages.times import is_number
 from cdp_backfill.outcomes import FAILURE_COLUMNS
 from cdp_backfill.proposal import Choice, Proposal, Question
@@ -87,8 +87,8 @@ class Inference:
         values: Callable[[str], dict[str, int] | None],
         now: datetime | None = None,
     ) -> None:
-        self._sample, self._values = sample, values
-        self._names = [name for name in sample.schema.names if name not in FAILURE_COLUMNS]
+        self._sample, self._values = _readable(sample), values
+        self._names = [name for name in self._sample.schema.names if name not in FAILURE_COLUMNS]
         self._now = now or datetime.now(UTC)
         self._prefixes = _common(self._names)
         self._taken: set[str] = set()
@@ -408,6 +408,19 @@ def _ids(name: str) -> bool:
 def _times(name: str) -> bool:
     spelled = set(words(name))
     return bool(_CALLED_TIMES & spelled) and not _NOT_WHEN & spelled
+
+
+def _readable(sample: Any) -> Any:
+    """The columns of a table that can be looked at, without dictionaries and the like."""
+    columns = {}
+    for name, column in zip(sample.schema.names, sample.columns, strict=True):
+        try:
+            array = decoded(column)
+            array.validate(full=True)
+        except pa.ArrowException:
+            continue  # text that is no UTF-8, say: told row by row, and nothing to go by
+        columns[name] = array
+    return pa.RecordBatch.from_arrays(list(columns.values()), list(columns))
 
 
 def _common(names: list[str]) -> tuple[str, ...]:

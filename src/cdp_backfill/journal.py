@@ -91,6 +91,7 @@ class Journal:
         mapping: The mapping of the backfill.
         url: Its address.
         paths: Files of its source, or None.
+        types: Types of columns that were found by looking at all of their cells.
 
     Raises:
         JournalError: It cannot be opened or written, is in use, or is another backfill's.
@@ -103,12 +104,13 @@ class Journal:
         mapping: Mapping,
         url: str,
         paths: Sequence[str] | None = None,
+        types: dict[str, str] | None = None,
     ) -> None:
         self.path = path
         self._lock = _locked(path)
         try:
             self._database = _opened(path)
-            self._begin(mapping, url, paths)
+            self._begin(mapping, url, paths, types or {})
             self.lost_sight_of = self._lost_sight_of()
             """Rows that runs which never ended may have had under way: they may be there twice."""
             self._high, self._low = self._load()
@@ -124,12 +126,15 @@ class Journal:
                 ) from error
             raise
 
-    def _begin(self, mapping: Mapping, url: str, paths: Sequence[str] | None) -> None:
+    def _begin(
+        self, mapping: Mapping, url: str, paths: Sequence[str] | None, types: dict[str, str]
+    ) -> None:
         about = {
             "format": FORMAT,
             "mapping": mapping.to_toml(),
             "url": url,
             "paths": json.dumps(list(paths) if paths is not None else None),
+            "types": json.dumps(types),
         }
         try:
             with self._database:
@@ -145,6 +150,16 @@ class Journal:
             raise JournalError(
                 f"The journal {self.path} belongs to a backfill to {found['url']}, not to {url}. "
                 "Give another journal."
+            )
+        before = json.loads(found.get("types", "{}"))
+        changed = sorted(name for name in {*before, *types} if before.get(name) != types.get(name))
+        if changed:
+            was = before.get(changed[0], "text")
+            raise JournalError(
+                f"The journal {self.path} is of a table whose column {changed[0]!r} was of type "
+                f"{was}, as all of its cells were; now it is {types.get(changed[0], 'text')}. All "
+                "rows would be other messages and be sent again. Mend the cells that differ, or "
+                "give another journal."
             )
         if paths is not None:  # what resume goes on with is what was sent last
             with self._database:

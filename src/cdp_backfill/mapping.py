@@ -14,6 +14,7 @@ import tomli_w
 from cdp_backfill import spec
 from cdp_backfill.errors import MappingError
 from cdp_backfill.mapping_checks import (
+    LITERAL_KEY,
     Lit,
     check_choice,
     check_event_name,
@@ -37,7 +38,6 @@ Rest = Literal["properties", "drop"]
 Oversize = Literal["invalid", "drop_largest"]
 Duplicates = Literal["send", "skip"]
 
-_LITERAL_KEY: Final = "$lit"
 _SHORT: Final = 60  # characters of a dict that fits into one line
 
 Field = str | Lit
@@ -315,14 +315,14 @@ def _leaves(value: Any) -> list[Any]:
 def _plain(value: Any) -> Any:
     if isinstance(value, dict):
         return {name: _plain(child) for name, child in value.items()}
-    return {_LITERAL_KEY: value.value} if isinstance(value, Lit) else value
+    return {LITERAL_KEY: value.value} if isinstance(value, Lit) else value
 
 
 def _unplain(value: Any) -> Any:
     if not isinstance(value, dict):
         return value
-    if set(value) == {_LITERAL_KEY}:
-        return lit(value[_LITERAL_KEY])
+    if set(value) == {LITERAL_KEY}:
+        return lit(value[LITERAL_KEY])
     return {name: _unplain(child) for name, child in value.items()}
 
 

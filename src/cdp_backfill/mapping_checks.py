@@ -7,11 +7,14 @@ import difflib
 from collections.abc import Mapping as AbstractMapping
 from dataclasses import dataclass
 from datetime import date
-from typing import Any
+from typing import Any, Final
 from zoneinfo import ZoneInfo
 
 from cdp_backfill import spec
 from cdp_backfill.errors import MappingError
+
+LITERAL_KEY: Final = "$lit"
+"""Marks a constant in TOML."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,8 +100,10 @@ def checked_tree(path: str, tree: Any) -> dict[str, Any]:
     result: dict[str, Any] = {}
     for name, value in tree.items():
         here = f"{path}[{name!r}]"
-        if not isinstance(name, str) or not name:
-            raise MappingError(f"The names in {path} must be text.")
+        if not isinstance(name, str) or not name or "\0" in name:
+            raise MappingError(f"The names in {path} must be text, without the character 0.")
+        if name == LITERAL_KEY:
+            raise MappingError(f"{path} cannot have the name {name!r}, which stands for constants.")
         if isinstance(value, AbstractMapping):
             result[name] = checked_tree(here, value)
         elif isinstance(value, bool):

@@ -209,9 +209,7 @@ class _Work:
         names = sorted(left)
         places = np.flatnonzero(over)
         chosen = pa.array(self.messages.rows[places])
-        sizes = np.stack(
-            [lengths(self.messages.plain(name).take(chosen)).astype(np.int64) for name in names]
-        )
+        sizes = np.stack([_lengths(self.messages.plain(name).take(chosen)) for name in names])
         for number, name in enumerate(names):
             gone = self.dropped.setdefault(name, np.zeros(len(over), dtype=bool))
             sizes[number, gone[places]] = -1
@@ -232,7 +230,7 @@ class _Work:
                 sizes[shown] = sizes.get(shown, 0) + size
         for name in self._binding.mapping.expand:
             plain = messages.plain(name).take(pa.array(messages.rows[over]))
-            sizes[name] = lengths(plain)
+            sizes[name] = _lengths(plain)
         names = list(sizes)
         largest = np.argmax(np.stack(list(sizes.values())), axis=0)
         for number in np.unique(largest):
@@ -243,6 +241,14 @@ class _Work:
                 f"most of it from column {names[number]!r}"
             )
             messages.problems.add(mask, Problem("oversize", names[number], reason))
+
+
+def _lengths(array: Any) -> Rows:
+    """Bytes that the cells of a column take, about, whatever their type."""
+    try:
+        return lengths(array).astype(np.int64)
+    except Exception:  # noqa: BLE001  # types that have no JSON as they are, such as maps of numbers
+        return np.array([len(str(cell)) for cell in array.to_pylist()], dtype=np.int64)
 
 
 def _at(fields: dict[str, Any], path: tuple[str, ...]) -> list[Any]:

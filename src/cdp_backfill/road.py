@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import closing
+from contextlib import closing, nullcontext
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final, Literal
@@ -13,7 +13,7 @@ import pyarrow as pa
 from cdp_backfill import spec
 from cdp_backfill.distinct import Seen, Sketch
 from cdp_backfill.errors import BadInputError, RecentRowsError
-from cdp_backfill.messages import Binding, TooWideError, bind, build
+from cdp_backfill.messages import Binding, TooWideError, bind, build, unlimited
 from cdp_backfill.messages.text import is_bytes, json_type
 from cdp_backfill.messages.times import is_text
 from cdp_backfill.messages.values import is_list
@@ -148,16 +148,18 @@ class Road:
         knows: Callable[[Digests], Mask] | None,
         seen: Callable[[Digests], Mask] | None,
     ) -> Iterator[tuple[Chunk, Prepared]]:
+        alone = chunk.batch.num_rows == 1
         try:
-            prepared = prepare(
-                self.binding,
-                chunk,
-                limits=self.limits,
-                hold=self.recent == "hold",
-                context_scope=self.context_scope,
-                knows=knows,
-                seen=seen,
-            )
+            with unlimited() if alone else nullcontext():
+                prepared = prepare(
+                    self.binding,
+                    chunk,
+                    limits=self.limits,
+                    hold=self.recent == "hold",
+                    context_scope=self.context_scope,
+                    knows=knows,
+                    seen=seen,
+                )
         except TooWideError:
             half = chunk.batch.num_rows // 2
             first, second = chunk.batch.slice(0, half), chunk.batch.slice(half)

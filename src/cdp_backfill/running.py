@@ -347,7 +347,10 @@ class Run:
         keys = tally.event_keys if not self._ledger.unread else set(mapping.events)
         found = (*self._road.source.notes, *notes(self._road.proposal, tally.naive, keys))
         if tally.duplicates:
-            left_out = f"{tally.duplicates:,} rows were skipped: {DUPLICATE}."
+            left_out = (
+                f"{tally.duplicates:,} rows were skipped: {DUPLICATE}. Where that row did not "
+                "arrive, neither did they: after a repair, send the whole table again."
+            )
             found = (*found, left_out)
         return found
 

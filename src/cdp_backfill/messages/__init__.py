@@ -2,7 +2,7 @@
 
 from cdp_backfill.messages.binding import Binding, bind, text_columns
 from cdp_backfill.messages.building import MessageBatch, build
-from cdp_backfill.messages.json_cells import TooWideError
+from cdp_backfill.messages.json_cells import TooWideError, unlimited
 from cdp_backfill.messages.problems import Problems
 
 __all__ = [
@@ -13,4 +13,5 @@ __all__ = [
     "bind",
     "build",
     "text_columns",
+    "unlimited",
 ]

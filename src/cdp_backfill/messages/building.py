@@ -332,6 +332,7 @@ class _Builder:
         """``properties``, with the parts of expanded columns."""
         children = self._children(self._binding.properties)
         taken = set(self._binding.properties)
+        before: dict[str, Mask] = {}
         for column in self._mapping.expand:
             for name, arrays in self._parts(column).items():
                 if name in taken:
@@ -342,11 +343,25 @@ class _Builder:
                 kind: spec.Kind = "any" if isinstance(known, dict) else known
                 children += [
                     (name, value)
-                    for array in arrays
+                    for array in self._free(name, arrays, column, before)
                     for value in self._values_of(array, column, kind)
                 ]
-            taken |= {name for name, _ in children}
         return struct(children)
+
+    def _free(
+        self, name: str, arrays: list[Any], column: str, before: dict[str, Mask]
+    ) -> list[Any]:
+        """Parts of a name, without the rows in which an earlier column has one of that name."""
+        there = np.zeros(self._rows, dtype=bool)
+        for array in arrays:
+            there |= array.is_valid().to_numpy(zero_copy_only=False)
+        earlier = before.get(name)
+        before[name] = there if earlier is None else there | earlier
+        if earlier is None or not (clash := there & earlier).any():
+            return arrays
+        self.problems.mended("name_taken", column, clash)
+        rows = pa.array(np.arange(self._rows), mask=earlier)
+        return [array.take(rows) for array in arrays]
 
     def _parts(self, column: str) -> Parts:
         """The parts of an expanded column."""
@@ -369,7 +384,7 @@ class _Builder:
         objects = [cell if isinstance(cell, dict) else None for cell in cells]
         for name, found, mixed in json_cells.members(objects):
             self.problems.mended("mixed_list", column, mixed)
-            parts[name] = found
+            parts[name] = [*parts.get(name, ()), *found]
         return parts
 
     def tree(self, branch: Branch) -> Any | None:

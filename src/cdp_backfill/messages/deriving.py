@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from cdp_backfill.errors import MappingError
 from cdp_backfill.mapping_checks import did_you_mean
-from cdp_backfill.messages.text import json_type
+from cdp_backfill.messages.text import json_type, plain, plain_type
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
@@ -102,9 +102,15 @@ class Deriver:
         self.reads: tuple[str, ...] = tuple(
             name for name in schema.names if name.casefold() in used and name not in derive
         )
+        if len({name.casefold() for name in self.reads}) < len(self.reads):
+            raise MappingError(
+                "derive reads a column whose name occurs twice but for letter case, of "
+                f"{', '.join(self.reads)}. SQL knows none: rename one of them."
+            )
         """Columns of the source that the expressions use."""
         # Of constants alone, DuckDB would not know for how many rows.
-        self._source = pa.schema([schema.field(name) for name in self.reads] or [_NO_COLUMN])
+        given = [pa.field(name, plain_type(schema.field(name).type)) for name in self.reads]
+        self._source = pa.schema(given or [_NO_COLUMN])
         self.fields: list[Any] = self._bound()
         """Arrow fields of the new columns."""
 
@@ -112,30 +118,50 @@ class Deriver:
         """The columns that an expression names; other rows, clock and chance are refused."""
         tree = _parsed(self._connection, name, expression)
         nodes = list(_nodes(tree))
-        selected = (
-            tree["statements"][0]["node"]["select_list"] if len(tree["statements"]) == 1 else ()
-        )
+        selected = _selected(tree)
         if len(selected) != 1 or any(node.get("class") == "STAR" for node in nodes):
             raise MappingError(f"derive[{name!r}] must be one SQL expression.")
         if any(node.get("class") in ("SUBQUERY", "WINDOW") for node in nodes):
             raise MappingError(f"derive[{name!r}] must be about its own row: no query, no window.")
-        names = {node["function_name"] for node in nodes if node.get("class") == "FUNCTION"}
-        for function in sorted(names):
+        if any(node.get("class") == "POSITIONAL_REFERENCE" for node in nodes):
+            raise MappingError(f"derive[{name!r}] must name its columns, not number them.")
+        self._check_functions(name, nodes, set())
+        return _referenced(tree)
+
+    def _check_functions(self, name: str, nodes: list[dict[str, Any]], seen: set[str]) -> None:
+        """Refuse functions over other rows, the clock and chance, and macros that use some."""
+        for node in nodes:
+            function = node.get("function_name")
+            if node.get("class") != "FUNCTION" or not function:
+                continue
+            alone = function == "age" and len(node.get("arguments", ())) == 1
+            if alone or function in _CLOCKS:
+                raise _changing(name, function)
+            if function in seen:
+                continue
+            seen.add(function)
             kinds = self._connection.execute(
-                "SELECT DISTINCT function_type, coalesce(stability, 'CONSISTENT')"
-                " FROM duckdb_functions() WHERE function_name = ?",
+                "SELECT DISTINCT function_type, coalesce(stability, 'CONSISTENT'), "
+                "coalesce(macro_definition, '') FROM duckdb_functions() WHERE function_name = ?",
                 [function],
             ).fetchall()
-            if any(kind in ("aggregate", "window", "table") for kind, _ in kinds):
-                raise MappingError(
-                    f"derive[{name!r}] must be about its own row, and {function}() is not."
-                )
-            if any(stability != "CONSISTENT" for _, stability in kinds):
-                raise MappingError(
-                    f"derive[{name!r}] uses {function}(), which gives something else each time: "
-                    "the same record would get another message id."
-                )
-        return _referenced(tree)
+            for kind, stability, definition in kinds:
+                if kind not in ("scalar", "macro"):
+                    raise MappingError(
+                        f"derive[{name!r}] must be about its own row, and {function}() is not."
+                    )
+                if stability != "CONSISTENT":
+                    raise _changing(name, function)
+                if definition:
+                    inner = list(_nodes(_parsed(self._connection, name, definition)))
+                    if any(one.get("class") in ("SUBQUERY", "WINDOW") for one in inner):
+                        raise MappingError(
+                            f"derive[{name!r}] must be about its own row, and {function}() is not."
+                        )
+                    words = {word for one in inner for word in one.get("column_names", ())}
+                    if any(word.startswith(("current_", "local")) for word in words):
+                        raise _changing(name, function)
+                    self._check_functions(name, inner, seen)
 
     def _bound(self) -> list[Any]:
         if not self._expressions:
@@ -171,7 +197,7 @@ class Deriver:
         """
         if not self._expressions:
             return [], {}
-        arrays = [batch.column(name) for name in self.reads]
+        arrays = [plain(batch.column(name)) for name in self.reads]
         arrays = arrays or [pa.nulls(batch.num_rows, pa.bool_())]
         given = pa.RecordBatch.from_arrays(arrays, schema=self._source)
         try:
@@ -180,49 +206,40 @@ class Deriver:
             return self._one_by_one(given)
 
     def _one_by_one(self, batch: Any) -> tuple[list[Any], dict[str, Mask]]:
-        """The same, each expression over the rows in which it does not fail."""
-        arrays, failed = [], {}
+        """The same, over the rows in which no expression fails; the others are left empty."""
+        failed = self._failing(batch)
+        bad = np.zeros(batch.num_rows, dtype=bool)
+        for mask in failed.values():
+            bad |= mask
+        if bad.all():
+            return [pa.nulls(len(bad), item.type) for item in self.fields], failed
+        arrays = self._computed(batch.filter(pa.array(~bad)), self._expressions)
+        places = pa.array(np.where(bad, 0, np.cumsum(~bad) - 1), mask=bad)
+        return [array.take(places) for array in arrays], failed
+
+    def _failing(self, batch: Any) -> dict[str, Mask]:
+        """Rows at which each expression fails; where an earlier one did, later ones are empty."""
+        failed = {}
         for item in self.fields:
-            name = item.name
-            alone = {name: self._expressions[name]}
-            mask = np.zeros(batch.num_rows, dtype=bool)
-            mask[list(self._failing(batch, alone, 0, batch.num_rows))] = True
-            places = np.cumsum(~mask) - 1
-            if mask.all():
-                array = pa.nulls(len(mask), item.type)
-            else:
-                (good,) = self._computed(batch.filter(pa.array(~mask)), alone)
-                array = good.take(pa.array(np.where(mask, 0, places), mask=mask))
+            name, text = item.name, self._expressions[item.name]
+            # Of an expression alone: elsewhere in a query, DuckDB may compute parts of it before.
+            tried = f"TRY(CASE WHEN ({text}\n) IS NULL THEN 1 ELSE 2 END)"
+            verdict = self._answer(batch, {name: tried}).column(0).combine_chunks()
+            mask = verdict.is_null().to_numpy(zero_copy_only=False)
             if mask.any():
                 failed[name] = mask
-            arrays.append(array)
-            # A later expression may use it; SQL takes it for the text that it is.
-            plain = array.storage if json_type(item.type) else array
-            batch = batch.append_column(name, plain)
-        return arrays, failed
+            value = self._answer(batch, {name: f"TRY({text}\n)"}).column(0).combine_chunks()
+            batch = batch.append_column(name, value)
+        return failed
 
-    def _failing(
-        self, batch: Any, expressions: dict[str, str], start: int, stop: int
-    ) -> Iterator[int]:
-        """Rows at which an expression fails, found by halving."""
-        try:
-            if start < stop:
-                self._computed(batch.slice(start, stop - start), expressions)
-        except duckdb.Error:
-            if stop - start == 1:
-                yield start
-                return
-            middle = (start + stop) // 2
-            yield from self._failing(batch, expressions, start, middle)
-            yield from self._failing(batch, expressions, middle, stop)
+    def _answer(self, batch: Any, expressions: dict[str, str]) -> Any:
+        self._connection.register(_TABLE, batch)
+        return self._connection.sql(_query(expressions)).to_arrow_table()
 
     def _computed(self, batch: Any, expressions: dict[str, str]) -> list[Any]:
-        self._connection.register(_TABLE, batch)
-        table = self._connection.sql(_query(expressions)).to_arrow_table()
+        table = self._answer(batch, expressions)
         arrays = []
         for item in self.fields:
-            if item.name not in expressions:
-                continue
             column = table.column(item.name).combine_chunks()
             is_json = json_type(item.type)
             plain = column.cast(item.type.storage_type if is_json else item.type)
@@ -230,13 +247,33 @@ class Deriver:
         return arrays
 
 
+_CLOCKS: Final = ("get_current_time", "get_current_timestamp", "current_localtimestamp")
+
+
+def _changing(name: str, function: str) -> MappingError:
+    return MappingError(
+        f"derive[{name!r}] uses {function}(), which gives something else each time: the same "
+        "record would get another message id."
+    )
+
+
+def _selected(tree: dict[str, Any]) -> list[Any]:
+    """What a single plain SELECT selects; nothing of anything else."""
+    statements = tree["statements"]
+    if len(statements) != 1 or statements[0]["node"]["type"] != "SELECT_NODE":
+        return []
+    found: list[Any] = statements[0]["node"]["select_list"]
+    return found
+
+
 def _query(expressions: dict[str, str]) -> str:
     # The line break ends a comment that an expression may end in.
-    listed = ", ".join(f"({text}\n) AS {_quoted(name)}" for name, text in expressions.items())
+    listed = ", ".join(f"({text}\n) AS {quoted(name)}" for name, text in expressions.items())
     return f"SELECT {listed} FROM {_TABLE}"  # noqa: S608  # the user's own expressions
 
 
-def _quoted(name: str) -> str:
+def quoted(name: str) -> str:
+    """The name of a column, as SQL has it."""
     return '"' + name.replace('"', '""') + '"'
 
 

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from cdp_backfill.messages.json_cells import check_width
-from cdp_backfill.messages.text import can_be_text, json_type
+from cdp_backfill.messages.text import as_text, can_be_text, decoded, json_type
 from cdp_backfill.messages.values import is_list
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ def why_not_expandable(kind: Any) -> str | None:
     if types.is_map(kind) and can_be_text(kind.key_type):
         return None
     if is_list(kind) and key_and_values(kind.value_type) is not None:
-        return None
+        return None if _key_is_text(kind.value_type) else f"its keys are no text ({kind})"
     return (
         f"it is of type {kind}, and parts with names are in JSON text of an object, a struct, a "
         "map, or a list of structs with a field named key"
@@ -58,7 +58,7 @@ def map_parts(array: Any) -> Parts:
     """The keys of a map."""
     whole = array.take(pa.array(np.arange(len(array))))
     rows = np.repeat(np.arange(len(whole)), np.diff(whole.offsets.to_numpy()))
-    return _by_key(whole.keys.cast(pa.string()), [whole.items], rows, len(array))
+    return _by_key(_names(whole.keys), [whole.items], rows, len(array))
 
 
 def list_parts(array: Any) -> Parts:
@@ -72,7 +72,18 @@ def list_parts(array: Any) -> Parts:
     for name in names:
         value = fields[name]
         values += _typed(value) if pa.types.is_struct(value.type) else [value]
-    return _by_key(fields["key"].cast(pa.string()), values, rows, len(array))
+    return _by_key(_names(fields["key"]), values, rows, len(array))
+
+
+def _key_is_text(kind: Any) -> bool:
+    return can_be_text(kind.field("key").type)
+
+
+def _names(keys: Any) -> Any:
+    """Keys as text; null where they are none, or would be cut at a character 0."""
+    text, _ = as_text(decoded(keys))
+    text = text.cast(pa.string())
+    return pc.if_else(pc.match_substring(text, "\0"), None, text)
 
 
 def _typed(value: Any) -> list[Any]:

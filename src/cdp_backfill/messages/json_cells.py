@@ -6,6 +6,9 @@ which at most one is not null in each row: what a row says never depends on its 
 
 from __future__ import annotations
 
+import re
+from contextlib import contextmanager
+from contextvars import ContextVar
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Final
 
@@ -20,6 +23,11 @@ if TYPE_CHECKING:
 MAX_CELLS: Final = 4 * 2**20
 """Cells that the members of the objects of a column may take, most of them empty."""
 
+_WIDE: Final = 2**18  # the same for a list within one cell
+_DEEP: Final = 64  # levels of JSON that are told apart; deeper cells stay text
+_LONG: Final = 2**18  # characters; a message has room for far less
+_unlimited: Final[ContextVar[bool]] = ContextVar("unlimited", default=False)
+
 _MIXED: Final = "mixed"
 _NONE: Final = "none"
 _LARGEST_EXACT: Final = 2**53
@@ -32,6 +40,8 @@ _KINDS: Final[dict[type, str]] = {
     str: "text",
     dict: "object",
 }
+
+_STRINGS: Final = re.compile(r'"(?:[^"\\]|\\.)*"')
 
 _TYPES: Final[dict[str, Any]] = {
     "boolean": pa.bool_(),
@@ -55,21 +65,34 @@ def check_width(names: int, rows: int) -> None:
     Raises:
         TooWideError: They are too many, and half of the rows would have fewer of them.
     """
-    if names * rows > MAX_CELLS and rows > 1:
+    if names * rows > MAX_CELLS and not _unlimited.get():
         raise TooWideError
+
+
+@contextmanager
+def unlimited() -> Iterator[None]:
+    """Within this, nothing is too wide: a single row cannot be halved."""
+    token = _unlimited.set(True)
+    try:
+        yield
+    finally:
+        _unlimited.reset(token)
 
 
 def parsed(text: Any) -> tuple[list[Any], list[bool]]:
     """JSON text as Python values, None for null; and where it cannot be, with the text kept.
 
-    It cannot where it is no JSON, and where the name of a member holds the character 0, at which
-    Arrow would cut it.
+    It cannot where it is no JSON, is nested too deeply or is far too long, and where the name of
+    a member holds the character 0, at which Arrow would cut it.
     """
     cells, bad = text.to_pylist(), [False] * len(text)
     decode = msgspec.json.Decoder().decode
     for number, cell in enumerate(cells):
         if cell is not None:
             try:
+                if len(cell) > _LONG or _depth(cell) > _DEEP:
+                    bad[number] = True
+                    continue
                 value = decode(cell)
             except (msgspec.DecodeError, UnicodeError, RecursionError):
                 bad[number] = True
@@ -79,6 +102,20 @@ def parsed(text: Any) -> tuple[list[Any], list[bool]]:
             else:
                 cells[number] = value
     return cells, bad
+
+
+def _depth(text: str) -> int:
+    """Levels of a JSON text, or more: brackets within strings count too."""
+    if text.count("[") + text.count("{") <= _DEEP:
+        return 0
+    level = deepest = 0
+    for letter in _STRINGS.sub("", text):
+        if letter in "[{":
+            level += 1
+            deepest = max(deepest, level)
+        elif letter in "]}":
+            level -= 1
+    return deepest
 
 
 def _has_zero_names(value: Any) -> bool:
@@ -131,6 +168,8 @@ def _kind(value: Any) -> str:
         kind = _KINDS[type(value)]
         return "decimal" if kind == "integer" and not -(2**63) <= value < 2**63 else kind
     inner = {_kind(item) for item in value} - {_NONE}
+    if inner == {"object"} and _wide(value):
+        return f"list of {_MIXED}"
     if inner == {"integer", "float"} and all(
         abs(item) <= _LARGEST_EXACT for item in value if isinstance(item, int)
     ):
@@ -138,6 +177,15 @@ def _kind(value: Any) -> str:
     if len(inner) > 1 or any(kind.endswith((_MIXED, "decimal")) for kind in inner):
         return f"list of {_MIXED}"
     return f"list of {inner.pop() if inner else _NONE}"
+
+
+def _wide(items: list[Any]) -> bool:
+    """Whether objects in a list have so many names that arrays of them would be mostly empty."""
+    names = sum(len(item) for item in items if item is not None)
+    if names * len(items) <= _WIDE:
+        return False
+    different = {name for item in items if item is not None for name in item}
+    return len(different) * len(items) > _WIDE
 
 
 def _only(values: list[Any], kinds: list[str], kind: str) -> list[Any]:

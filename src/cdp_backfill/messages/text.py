@@ -38,12 +38,27 @@ def decoded(array: Any) -> Any:
         return array.cast(pa.string())
     if pa.types.is_binary_view(kind):
         return array.cast(pa.binary())
+    if pa.types.is_decimal32(kind) or pa.types.is_decimal64(kind):
+        return array.cast(pa.decimal128(kind.precision, kind.scale))
     return array
 
 
 def json_type(kind: Any) -> bool:
     """Whether it is Arrow's type of text that is known to be JSON."""
     return isinstance(kind, pa.BaseExtensionType) and kind.extension_name == "arrow.json"
+
+
+def plain_type(kind: Any) -> Any:
+    """The type of what :func:`plain` gives."""
+    return pa.string() if json_type(kind) else kind
+
+
+def plain(array: Any) -> Any:
+    """JSON as text, strings without their quotes: as a column of strings alone would be."""
+    if not json_type(array.type):
+        return array
+    text, nested = json_cells.scalars(array.storage)
+    return pc.if_else(nested, array.storage, text)
 
 
 def _uuid_text(storage: Any) -> Any:

@@ -26,10 +26,10 @@ _PER_SECOND: Final = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
 
 _ISO: Final = (
     r"^\d{4}-\d{2}-\d{2}"
-    r"([Tt ]\d{2}:\d{2}(:\d{2}([.,]\d{1,18})?)?)?"
+    r"([Tt ]\d{2}(:\d{2}(:\d{2}([.,]\d{1,18})?)?)?)?"
     r" ?([Zz]|UTC|GMT|[+-]\d{2}(:?\d{2})?)?$"
 )
-_HAS_ZONE: Final = r":\d{2}([.,]\d+)? ?([Zz]|UTC|GMT|[+-]\d{2}(:?\d{2})?)$"
+_HAS_ZONE: Final = r"(:\d{2}([.,]\d+)?|[Tt ]\d{2}) ?([Zz]|UTC|GMT|[+-]\d{2}(:?\d{2})?)$"
 # What Arrow reads, but for days that a month does not have.
 _PLAIN: Final = (
     r"^\d{4}-(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01])"
@@ -39,6 +39,10 @@ _ZONED: Final = pa.timestamp("us", "UTC")
 _NAIVE: Final = pa.timestamp("us")
 _NUMBER: Final = r"^[+-]?\d{1,19}(\.\d+)?$"
 
+
+_WHOLE: Final = r"^([0-8]?\d{18}|\d{1,17})$"  # fits into 64 bits for certain
+_SIGNED: Final = r"^[+-]?([0-8]?\d{18}|\d{1,17})$"
+_LAST_BIT: Final = 3e-4  # milliseconds; what a float of seconds since 1970 is off by
 
 _DIGITS: Final = r"^\d{9,19}(\.\d+)?$"
 """Text that is a number of seconds since 1970 or of something smaller."""
@@ -142,7 +146,7 @@ def read_times(
             digits = _true(pc.match_substring_regex(array, _DIGITS))
             if digits.any():
                 numbers = pc.cast(pc.if_else(pa.array(digits), array, None), pa.float64())
-                whole = pc.match_substring_regex(array, r"^\d{1,18}$")
+                whole = pc.match_substring_regex(array, _WHOLE)
                 exact = pc.cast(pc.if_else(whole, array, None), pa.int64())
                 found, odd, _, units = _by_size(numbers, earliest, latest)
                 found2, _, _, _ = _by_size(exact, earliest, latest)
@@ -255,7 +259,7 @@ def _from_numbers(array: Any, unit: str) -> tuple[Millis, Mask, Mask]:
     good = np.where(bad, 0.0, floats)
     # A whole number is rounded down as the integer that it is; a fraction may lack its last bit.
     whole, overflow = _scaled(good.astype(np.int64), unit)
-    fraction = np.floor(np.where(bad, 0.0, scaled) + 1e-3).astype(np.int64)
+    fraction = np.floor(np.where(bad, 0.0, scaled) + _LAST_BIT).astype(np.int64)
     millis = np.where(np.floor(good) == good, whole, fraction)
     return millis, bad | (overflow & (np.floor(good) == good)), np.isnan(floats)
 
@@ -286,7 +290,7 @@ def _by_size(array: Any, earliest: int, latest: int) -> tuple[Millis, Mask, Mask
 def _from_digits(array: Any, unit: str) -> tuple[Millis, Mask]:
     """Milliseconds of text that holds numbers of a unit; and where they are bad."""
     good = pc.match_substring_regex(array, _NUMBER)
-    digits = pc.match_substring_regex(array, r"^[+-]?\d{1,18}$")
+    digits = pc.match_substring_regex(array, _SIGNED)
     integers = pc.if_else(digits, pc.replace_substring_regex(array, r"^\+", ""), None)
     whole, overflow, _ = _from_numbers(pc.cast(integers, pa.int64()), unit)
     numbers = pc.cast(pc.if_else(good, array, None), pa.float64())
@@ -324,7 +328,7 @@ def _from_odd_text(text: Any) -> tuple[Millis, Mask]:
     """Microseconds of ISO text that Arrow does not read; and where it is bad."""
     text = pc.if_else(pc.match_substring_regex(text, _ISO), text, None)
     text = pc.replace_substring_regex(text, r" ?(UTC|GMT|[Zz])$", "Z")
-    text = pc.replace_substring_regex(text, r"[Tt ](\d{2}:)", r"T\1")
+    text = pc.replace_substring_regex(text, r"[Tt ](\d{2})", r"T\1")
     text = pc.replace_substring_regex(text, r",(\d)", r".\1")
     # What is finer than a microsecond cannot change a millisecond when rounding down.
     text = pc.replace_substring_regex(text, r"(\.\d{6})\d+", r"\1")

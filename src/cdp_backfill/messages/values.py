@@ -36,13 +36,20 @@ def why_not_json(kind: Any) -> str | None:
     if types.is_dictionary(kind) or types.is_run_end_encoded(kind):
         return why_not_json(kind.value_type)
     if types.is_map(kind):
-        return why_not_json(kind.item_type)
+        return _why_not_inside(kind.key_type) or _why_not_inside(kind.item_type)
     if is_list(kind):
-        return why_not_json(kind.value_type)
+        return _why_not_inside(kind.value_type)
     if types.is_struct(kind):
         reasons = (why_not_json(kind.field(number).type) for number in range(kind.num_fields))
         return next((reason for reason in reasons if reason), None)
     return None
+
+
+def _why_not_inside(kind: Any) -> str | None:
+    """The same for what is in lists and maps."""
+    if isinstance(kind, pa.BaseExtensionType) or pa.types.is_run_end_encoded(kind):
+        return f"lists and maps of {kind} are not known; convert them to text"
+    return why_not_json(kind)
 
 
 def is_list(kind: Any) -> bool:
@@ -239,6 +246,10 @@ def canonical(array: Any) -> list[Any]:
         whole = _whole(values)
         whole_part = pa.array(np.where(whole, values, 0).astype(np.int64), mask=~whole)
         return [whole_part, _bits(values, mask=whole | np.isnan(values))]
+    if types.is_uint64(kind):
+        fits = pc.less(array, pa.scalar(2**63, pa.uint64()))
+        small = pc.if_else(fits, array, None).cast(pa.int64())
+        return [small, pc.if_else(fits, None, array.cast(pa.string()))]
     if types.is_decimal(kind):
         digits, whole = _digits(array)
         fits = np.abs(array.cast(pa.float64()).fill_null(0).to_numpy(zero_copy_only=False)) < _INT64
@@ -299,7 +310,7 @@ def _digits(array: Any) -> tuple[Any, Any]:
 def needs_canonical(kind: Any) -> bool:
     """Whether :func:`canonical` changes anything in a column of this type."""
     types = pa.types
-    if types.is_floating(kind) or types.is_decimal(kind):
+    if types.is_floating(kind) or types.is_decimal(kind) or types.is_uint64(kind):
         return True
     if is_list(kind) or types.is_map(kind):
         item = kind.item_type if types.is_map(kind) else kind.value_type

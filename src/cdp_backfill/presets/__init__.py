@@ -18,7 +18,7 @@ from typing import Any, Final
 from cdp_backfill.errors import MappingError
 from cdp_backfill.mapping import Mapping
 from cdp_backfill.mapping_checks import did_you_mean
-from cdp_backfill.messages.deriving import columns_of
+from cdp_backfill.messages.deriving import columns_of, quoted
 from cdp_backfill.proposal import Choice, Proposal
 from cdp_backfill.vocabulary import folded
 
@@ -86,7 +86,7 @@ class Preset:
                 if used.casefold() in exact or used in made or used in given:
                     continue
                 there = found.get(folded(used))
-                given[used] = "NULL::VARCHAR" if there is None else f'"{there}"'
+                given[used] = "NULL::VARCHAR" if there is None else quoted(there)
         return replace(
             mapping,
             **{name: column(getattr(mapping, name)) for name in _FIELDS},

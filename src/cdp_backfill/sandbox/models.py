@@ -7,14 +7,13 @@ pages say; where they say nothing, what the open SDKs always send is not require
 from __future__ import annotations
 
 from datetime import datetime  # noqa: TC003  # msgspec reads the annotations
-from typing import Annotated, Any, ClassVar, Final
+from typing import Any, ClassVar, Final
 
 import msgspec
 
 from cdp_backfill import spec
 
 Values = dict[str, msgspec.Raw]
-Filled = Annotated[str, msgspec.Meta(min_length=1)]
 
 
 class Message(msgspec.Struct, rename="camel", kw_only=True):
@@ -38,14 +37,14 @@ class Message(msgspec.Struct, rename="camel", kw_only=True):
             ValueError: It is not valid; says why.
         """
         for name in self.needs:
-            if not getattr(self, name):
+            if getattr(self, name) in (None, ""):
                 raise ValueError(f"{_CAMEL[name]} is required")
         if not self.identified:
             raise ValueError("userId or anonymousId is required")
         if self.timestamp is not None and self.timestamp.tzinfo is None:
             raise ValueError("timestamp must carry a time zone")
         for name, value in (self.integrations or {}).items():
-            if bytes(value).strip()[:1] not in (b"t", b"f", b"{"):
+            if bytes(value).strip()[:1] not in (b"t", b"f", b"{", b"n"):
                 raise ValueError(f"integrations.{name} must be a boolean or an object")
 
     @property
@@ -102,12 +101,20 @@ class Screen(Message, rename="camel", kw_only=True):
 
 
 class Group(Message, rename="camel", kw_only=True):
-    """A group that a person belongs to: ``groupId`` and its ``traits``."""
+    """A group, ``groupId`` with its ``traits``, and the person that belongs to it, if one is named.
+
+    Without a person it only says what the group is. [D] The SDKs let its id be a number. [K]
+    """
 
     call: ClassVar[str] = "group"
     needs: ClassVar[tuple[str, ...]] = ("group_id",)
-    group_id: str | None = None
+    group_id: str | int | None = None
     traits: Values | None = None
+
+    @property
+    def identified(self) -> bool:
+        """It need not name a person."""
+        return True
 
 
 class Alias(Message, rename="camel", kw_only=True):
@@ -115,7 +122,7 @@ class Alias(Message, rename="camel", kw_only=True):
 
     call: ClassVar[str] = "alias"
     needs: ClassVar[tuple[str, ...]] = ("user_id", "previous_id")
-    previous_id: str | None = None
+    previous_id: str | int | None = None
 
 
 class Batch(msgspec.Struct, kw_only=True):

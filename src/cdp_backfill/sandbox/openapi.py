@@ -7,7 +7,7 @@ from typing import Any, Final
 import msgspec
 
 from cdp_backfill import spec
-from cdp_backfill.sandbox.models import CALLS, Message
+from cdp_backfill.sandbox.models import CALLS, Group, Message
 
 _TITLE: Final = "The Pipelines API in a box"
 
@@ -140,7 +140,7 @@ def _typed(call: str) -> dict[str, Any]:
 def _integrations() -> dict[str, Any]:
     return {
         "type": ["object", "null"],
-        "additionalProperties": {"type": ["boolean", "object"]},
+        "additionalProperties": {"type": ["boolean", "object", "null"]},
     }
 
 
@@ -159,12 +159,16 @@ def _completed(schema: dict[str, Any], call: str, kind: type[Message]) -> dict[s
         "description": "With a zone.",
     }
     for name in kind.needs:
-        properties[names[name]] = {"type": "string", "minLength": 1}
+        number = name in ("group_id", "previous_id")
+        kind_of = ["string", "integer"] if number else "string"
+        properties[names[name]] = {"type": kind_of, "minLength": 1}
     filled = {"type": "string", "minLength": 1}
-    return schema | {
+    found = schema | {
         "properties": properties,
         "required": [names[name] for name in kind.needs],
-        "anyOf": [
-            {"properties": {name: filled}, "required": [name]} for name in ("userId", "anonymousId")
-        ],
     }
+    if kind is not Group:
+        found["anyOf"] = [
+            {"properties": {name: filled}, "required": [name]} for name in ("userId", "anonymousId")
+        ]
+    return found

@@ -200,6 +200,9 @@ async def _turned_away(request: Request, status: int, retry_after: float | None)
 
 def _check_key(request: Request, api_key: str) -> None:
     scheme, _, credentials = request.headers.get("Authorization", "").partition(" ")
+    # The vendor's Python SDK sends keys of one form in this way. [K]
+    if scheme.lower() == "bearer" and hmac.compare_digest(credentials.encode(), api_key.encode()):
+        return
     try:
         user, _, password = base64.b64decode(credentials, validate=True).partition(b":")
     except (binascii.Error, ValueError):
@@ -299,14 +302,18 @@ def _row(message: Message) -> tuple[Any, ...]:
     moment = given["timestamp"]
     given["timestamp"] = None if moment is None else _utc(moment)
     return tuple(
-        value if value is None or isinstance(value, str) else _json(value)
+        value if value is None or isinstance(value, str) else _text(value)
         for value in map(given.get, FIELDS)
     )
 
 
 def _utc(moment: datetime) -> str:
-    return moment.astimezone(UTC).isoformat(timespec="milliseconds")
+    try:
+        moment = moment.astimezone(UTC)
+    except OverflowError:  # within hours of the first or last year there is
+        moment = moment.replace(tzinfo=UTC)
+    return moment.isoformat(timespec="milliseconds")
 
 
-def _json(value: Any) -> str:
+def _text(value: Any) -> str:
     return _encode(value).decode()

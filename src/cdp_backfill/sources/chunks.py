@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
 from cdp_backfill.errors import SourceError
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Generator, Iterator, Sequence
+    from collections.abc import Collection, Generator, Iterator, Mapping, Sequence
 
     import numpy.typing as npt
     import pandas as pd
@@ -47,6 +48,7 @@ class Source:
         replayable: Whether it can be read more than once.
         keeps_rows: Whether :meth:`original` can give rows back by their number alone.
         notes: What should be known about it, in sentences.
+        found_types: Columns that got another type than text because all of their cells fit it.
     """
 
     name: str
@@ -55,6 +57,7 @@ class Source:
     replayable: bool = True
     keeps_rows: bool = False
     notes: tuple[str, ...] = ()
+    found_types: Mapping[str, str] = MappingProxyType({})
 
     def chunks(self, columns: Sequence[str], *, start: int = 0) -> Generator[Chunk]:
         """Read the rows in order.
@@ -95,6 +98,11 @@ def check_names(names: Sequence[str], where: str) -> None:
     """
     seen: set[str] = set()
     for name in names:
+        if "\0" in name:
+            raise SourceError(
+                f"{where} has a column whose name holds the character 0, at which it would be cut. "
+                "Rename it."
+            )
         if name in seen:
             raise SourceError(
                 f"{where} has more than one column named {name!r}. Rename or drop one: "

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import duckdb
 import pyarrow as pa
+import xxhash
 
 if TYPE_CHECKING:
     from cdp_backfill.sources.chunks import Source
@@ -15,17 +16,20 @@ _QUERY = f"SELECT count(*), sum(hash({_TABLE})), bit_xor(hash({_TABLE})) FROM {_
 
 
 class ContentStamp:
-    """A hash over the rows of a table, whatever pieces and order they are read in.
+    """A hash over the rows of a table, whatever order they are read in.
 
     Args:
-        schema: Columns of the table; those of a type that DuckDB does not know are left out.
+        schema: Columns of the table.
     """
 
     def __init__(self, schema: Any) -> None:
         self._connection = duckdb.connect()
         self._connection.execute("SET threads = 1")
         self._names = [item.name for item in schema if self._takes(item)]
+        # Of types that DuckDB does not know, the bytes of each chunk are taken as they are.
+        self._others = [name for name in schema.names if name not in self._names]
         self._rows = self._sum = self._mixed = 0
+        self._add(f"{schema.remove_metadata()}".encode())
 
     def _takes(self, item: Any) -> bool:
         try:
@@ -46,6 +50,11 @@ class ContentStamp:
             _, total, mixed = self._hashed(batch.select(self._names))
             self._sum += int(total)
             self._mixed ^= int(mixed)
+        if self._others and batch.num_rows:
+            self._add(batch.select(self._others).serialize().to_pybytes())
+
+    def _add(self, data: bytes) -> None:
+        self._sum += xxhash.xxh3_64_intdigest(data)
 
     @property
     def value(self) -> tuple[int, int, int]:

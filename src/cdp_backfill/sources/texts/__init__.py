@@ -6,6 +6,8 @@ import copy
 import re
 from typing import TYPE_CHECKING, Any, Final
 
+import pyarrow as pa
+
 from cdp_backfill.errors import SourceError
 from cdp_backfill.sources.chunks import Chunk, Source, slices
 from cdp_backfill.sources.texts.delimited import Delimited
@@ -75,10 +77,17 @@ class TextSource(Source):
         Raises:
             SourceError: A file cannot be read.
         """
-        if isinstance(self._reader, Objects) or self.rows is not None:
+        if isinstance(self._reader, Delimited) and self.rows is not None:
+            return self
+        settled = self._reader.settled(text)
+        if settled.schema.equals(self.schema) and isinstance(settled, Objects):
             return self
         result = copy.copy(self)
-        result._take(self._reader.settled(text))  # noqa: SLF001
+        result._take(settled)  # noqa: SLF001
+        if isinstance(self._reader, Delimited):
+            result.found_types = {
+                item.name: str(item.type) for item in result.schema if item.type != pa.string()
+            }
         return result
 
     def stamp(self) -> tuple[tuple[str, int, int | None], ...]:

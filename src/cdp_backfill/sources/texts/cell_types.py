@@ -12,7 +12,8 @@ if TYPE_CHECKING:
 
 _WHOLE: Final = r"^-?(?:0|[1-9]\d*)$"
 # Two digits of exponent: neither infinite nor rounded to nothing.
-_DECIMAL: Final = r"^-?(?:0|[1-9]\d*)(?:\.\d+)?(?:[eE][+-]?\d{1,2})?$"
+# A whole number with an exponent, such as 12e4, may as well be a piece of a hash.
+_DECIMAL: Final = r"^-?(?:0|[1-9]\d*)(?:\.\d+(?:[eE][+-]?\d{1,2})?)?$"
 _NO_DIGITS: Final = r"[eE].*$|[-.]"
 _EXACT_DIGITS: Final = 15  # what float64 holds of any decimal number
 

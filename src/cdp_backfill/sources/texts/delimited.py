@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import re
+import secrets
 from collections import Counter
 from dataclasses import dataclass, field, replace
 from itertools import chain, count
@@ -31,7 +32,8 @@ _HEADER: Final = re.compile(rb"(?:" + _QUOTED.encode() + rb"|[^\r\n])*+")
 _ROW_BYTES: Final = 16 * 2**20
 """The longest row. What is longer is rather a quote that is never closed."""
 
-_END: Final = "\x1eend of the file\x1e"
+# What no file can hold, since nobody knows it before.
+_END: Final = f"end of the file {secrets.token_hex(16)}"
 """Begins a row that is put after the last one. An open quote swallows it, so that shows."""
 
 

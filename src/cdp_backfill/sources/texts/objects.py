@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import re
 from collections import defaultdict
@@ -16,7 +17,7 @@ from cdp_backfill.errors import SourceError
 from cdp_backfill.sources.texts.reading import BLOCK_BYTES, blocks
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Collection, Iterator, Sequence
 
     from cdp_backfill.sources.texts.reading import TextFile
 
@@ -33,6 +34,7 @@ _array: Final = msgspec.json.Decoder(list[msgspec.Raw]).decode
 # Objects without a key look the same in every layout.
 _EMPTY: Final = re.compile(rb"\s*+(?:\{\s*+\}\s*+)*+")
 
+_string: Final = msgspec.json.Decoder(str).decode
 _JSON: Final = pa.json_(pa.string())
 _NULL: Final = msgspec.Raw(b"null")
 _NUMERIC: Final = frozenset(bytes([letter]) for letter in b"-0123456789")
@@ -131,6 +133,19 @@ class Objects:
             for name in mended
         )
 
+    def settled(self, text: Collection[str]) -> Objects:
+        """The same with these columns as text, whatever their neighbours: 1.10 stays 1.10."""
+        result = copy.copy(self)
+        result.schema = pa.schema(
+            [
+                pa.field(item.name, pa.large_string())
+                if item.name in text and item.type not in (pa.string(), pa.null())
+                else item
+                for item in self.schema
+            ]
+        )
+        return result
+
     def batches(self, number: int, columns: Sequence[str]) -> Iterator[Any]:
         """The rows of one file.
 
@@ -152,7 +167,16 @@ def _column(values: list[msgspec.Raw], kind: Any) -> Any:
     if kind == _JSON:
         texts = [None if text == b"null" else text for text in map(bytes, values)]
         return pa.ExtensionArray.from_storage(kind, pa.array(texts, pa.binary()).cast(pa.string()))
+    if kind == pa.large_string():
+        return pa.array([_plain(bytes(value)) for value in values], kind)
     return pa.array(_LISTS[kind].decode(b"[" + b",".join(values) + b"]"), kind)
+
+
+def _plain(raw: bytes) -> str | None:
+    """A value as text: strings without quotes, all else as it stands."""
+    if raw == b"null":
+        return None
+    return _string(raw) if raw[:1] == b'"' else raw.decode()
 
 
 def _objects(file: TextFile, mended: dict[str, None]) -> Iterator[list[_Row]]:
