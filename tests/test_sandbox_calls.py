@@ -14,9 +14,11 @@ import hypothesis
 import pandas as pd
 import pytest
 import schemathesis
+from hypothesis import strategies as st
 
 import cdp_backfill as cdp
 from cdp_backfill.rehearse import rehearse
+from cdp_backfill.sandbox import server, swift
 from tests.test_sandbox import EXAMPLE, post
 
 if TYPE_CHECKING:
@@ -321,3 +323,69 @@ def test_a_rehearsal_shows_what_differs(tmp_path: Path) -> None:
     ]
     assert "Days that differ" in str(lost)
     assert lost.to_dict()["differences"][0]["planned"] == 1
+
+
+fields: st.SearchStrategy[dict[str, Any]] = st.fixed_dictionaries(
+    {},
+    optional={
+        "type": st.sampled_from(["track", "identify", None, 3]),
+        "event": st.sampled_from(["Application Opened", "Else", "", None, 1]),
+        "userId": st.sampled_from(["u1", "bad", "", None, 1]),
+        "anonymousId": st.sampled_from(["a1", "", None]),
+        "messageId": st.sampled_from(["m1", None, 5]),
+        "timestamp": st.sampled_from(
+            [
+                "2024-01-15T10:30:00.000Z",
+                "2024-01-15T10:30:00Z",
+                "2024-01-15T10:30:00.000+02:00",
+                "2024-01-15T10:30:00.0001",
+                "2024-02-30T10:30:00.000Z",
+                "nonsense",
+                None,
+            ]
+        ),
+        "properties": st.sampled_from(
+            [{"url": "x", "n": [1]}, {"url": 1}, {"from_background": True}, {}, None, [], "x"]
+        ),
+        "context": st.sampled_from([{"ip": "1"}, {}, None, [], 7]),
+        "integrations": st.sampled_from([{"All": False}, {"All": {}}, {"All": 3}, {}, None, 7]),
+        "unknown": st.sampled_from([1, {}, None]),
+    },
+)
+
+
+@hypothesis.given(messages=st.lists(fields, max_size=4), top=fields)
+def test_the_short_way_says_the_same_as_the_long_one(
+    messages: list[dict[str, Any]], top: dict[str, Any]
+) -> None:
+    """Where it says anything: the same messages, field by field."""
+    shared = {name: top[name] for name in ("context", "integrations") if name in top}
+    body = json.dumps({"batch": messages} | shared).encode()
+    refused = frozenset({"bad"})
+    short = swift.rows_of(body, refused)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(server, "rows_of", lambda *_: None)
+        try:
+            found = server._read("/batch", body, refused)
+        except server._Refused:
+            assert short is None
+            return
+    if short is None:
+        return
+    assert not found.bad
+    assert found.dropped is None
+    for one, other in zip(short, found.kept, strict=True):
+        assert [_meant(cell) for cell in one] == [_meant(cell) for cell in other]
+
+
+def _meant(cell: Any) -> Any:
+    return json.loads(cell) if isinstance(cell, str) and cell[:1] == "{" else cell
+
+
+def test_plain_messages_take_the_short_way() -> None:
+    """It is taken for what a backfill sends, and not for what is too large or refused."""
+    body = json.dumps({"batch": [EXAMPLE | {"properties": {"version": "1"}}]}).encode()
+    assert swift.rows_of(body, frozenset()) is not None
+    assert swift.rows_of(body, frozenset({"user_12345"})) is None
+    large = json.dumps({"batch": [EXAMPLE | {"properties": {"x": "y" * 32_000}}]}).encode()
+    assert swift.rows_of(large, frozenset()) is None

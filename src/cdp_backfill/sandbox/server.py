@@ -23,6 +23,7 @@ from cdp_backfill.sandbox.models import CALLS, Message, read_batch, read_message
 from cdp_backfill.sandbox.openapi import description
 from cdp_backfill.sandbox.overview import Overview
 from cdp_backfill.sandbox.store import FIELDS, Call, Rejected, Store
+from cdp_backfill.sandbox.swift import rows_of
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -262,6 +263,8 @@ def _read(path: str, body: bytes, refused: frozenset[str]) -> _Found:
         return found
     call, parts, shared = path.removeprefix("/"), [msgspec.Raw(body)], None
     if call == _BATCH:
+        if (kept := rows_of(body, refused)) is not None:
+            return _Found(count=len(kept), kept=kept)
         try:
             shared = read_batch(body)
         except (ValueError, RecursionError) as error:
@@ -312,7 +315,7 @@ def _utc(moment: datetime) -> str:
         moment = moment.astimezone(UTC)
     except OverflowError:  # within hours of the first or last year there is
         moment = moment.replace(tzinfo=UTC)
-    return moment.isoformat(timespec="milliseconds")
+    return moment.replace(tzinfo=None).isoformat(timespec="milliseconds") + "Z"
 
 
 def _text(value: Any) -> str:
