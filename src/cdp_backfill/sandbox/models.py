@@ -149,6 +149,9 @@ CALLS: Final[dict[str, type[Message]]] = {
 }
 """The calls that carry one message, by name. [D]"""
 
+TYPED: Final = ("track",)
+"""Calls that need a ``type`` though their address says it: the vendor's page has it so. [S]"""
+
 _decoders: Final = {name: msgspec.json.Decoder(kind).decode for name, kind in CALLS.items()}
 _decode_type: Final = msgspec.json.Decoder(_Typed).decode
 _decode_batch: Final = msgspec.json.Decoder(Batch).decode
@@ -179,6 +182,8 @@ def read_message(body: bytes | msgspec.Raw, call: str | None = None) -> Message:
     if kind not in _decoders:
         raise ValueError(f"type must be one of {', '.join(CALLS)}")
     message = _decoders[kind](body)
+    if message.type is None and kind in TYPED:
+        raise ValueError("type is required")
     if message.type not in (None, kind):
         raise ValueError(f"type must be {kind}")
     message.check()

@@ -7,7 +7,7 @@ from typing import Any, Final
 import msgspec
 
 from cdp_backfill import spec
-from cdp_backfill.sandbox.models import CALLS, Group, Message
+from cdp_backfill.sandbox.models import CALLS, TYPED, Group, Message
 
 _TITLE: Final = "The Pipelines API in a box"
 
@@ -148,7 +148,8 @@ def _completed(schema: dict[str, Any], call: str, kind: type[Message]) -> dict[s
     """The schema of a call with what its check says beyond the types."""
     names = dict(zip(kind.__struct_fields__, kind.__struct_encode_fields__, strict=True))
     properties = schema["properties"]
-    properties["type"] = {"type": ["string", "null"], "enum": [call, None]}
+    needs_type = call in TYPED
+    properties["type"] = {"const": call} if needs_type else {"enum": [call, None]}
     properties["integrations"] = _integrations()
     for name in ("context", "properties", "traits"):
         if name in properties:
@@ -165,7 +166,7 @@ def _completed(schema: dict[str, Any], call: str, kind: type[Message]) -> dict[s
     filled = {"type": "string", "minLength": 1}
     found = schema | {
         "properties": properties,
-        "required": [names[name] for name in kind.needs],
+        "required": [*(["type"] if needs_type else []), *(names[name] for name in kind.needs)],
     }
     if kind is not Group:
         found["anyOf"] = [
