@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, date, datetime, timedelta, timezone
 from decimal import Decimal
 from typing import Any
@@ -13,6 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cdp_backfill.messages.iso import read_iso
 from cdp_backfill.messages.text import tidy
 from cdp_backfill.messages.times import format_times, is_text, localise, read_times
 
@@ -69,6 +71,46 @@ def test_iso_text_keeps_its_moment(values: list[datetime], offset: int, *, mixed
     assert [f for f, ok in zip(found, inside, strict=True) if ok] == [
         e for e, ok in zip(expected, inside, strict=True) if ok
     ]
+
+
+@given(
+    cells=st.lists(
+        st.one_of(
+            st.builds(
+                lambda moment, sign, digits, zone: (
+                    moment.isoformat(sep=sign)[:19]
+                    + (f".{moment.microsecond:06d}"[: digits + 1] if digits else "")
+                    + zone
+                ),
+                moments,
+                st.sampled_from("T "),
+                st.sampled_from([0, 3, 6]),
+                st.sampled_from(["", "Z"]),
+            ),
+            st.text("0123456789-:TZ. ", min_size=19, max_size=27),
+            st.none(),
+        )
+    ),
+    cut=st.integers(0, 3),
+    large=st.booleans(),
+)
+def test_usual_forms_are_read_as_python_reads_them(
+    cells: list[str | None], cut: int, *, large: bool
+) -> None:
+    """Whole columns at a time: what is read is right, sliced or not, and all that is usual is."""
+    array = pa.array(cells, pa.large_string() if large else pa.string()).slice(cut)
+    found, naive, done = read_iso(array)
+    for cell, value, zoneless, read in zip(cells[cut:], found, naive, done, strict=True):
+        try:
+            moment = datetime.fromisoformat(cell or "")
+        except ValueError:
+            assert not read
+            continue
+        if read:
+            assert value == millis(moment if moment.tzinfo else moment.replace(tzinfo=UTC))
+            assert zoneless == (moment.tzinfo is None)
+        else:
+            assert re.fullmatch(r"[^.]{10}[T ][^.]{8}(\.\d{3}|\.\d{6})?Z?", cell or "") is None
 
 
 @given(st.lists(moments, min_size=1))

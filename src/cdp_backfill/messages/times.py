@@ -10,6 +10,8 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from cdp_backfill.messages.iso import read_iso
+
 if TYPE_CHECKING:
     import numpy.typing as npt
 
@@ -302,22 +304,27 @@ def _from_digits(array: Any, unit: str) -> tuple[Millis, Mask]:
 
 def _from_text(array: Any) -> tuple[Millis, Mask, Mask]:
     """Milliseconds; without a zone; bad."""
+    millis, naive, done = read_iso(array)
+    rest = ~done & ~_nulls(array)
+    bad = np.zeros(len(array), dtype=bool)
+    if rest.any():
+        millis[rest], naive[rest], bad[rest] = _from_other_text(array.filter(pa.array(rest)))
+    return millis, naive, bad
+
+
+def _from_other_text(array: Any) -> tuple[Millis, Mask, Mask]:
+    """The same for text that is not of a usual form, or no time at all; without nulls."""
     size = len(array)
-    no, yes = np.zeros(size, dtype=bool), np.ones(size, dtype=bool)
-    for kind, naive in ((_ZONED, no), (_NAIVE, yes)):
-        try:  # the fast way, for a column that is uniform and clean
-            return np.floor_divide(_integers(pc.cast(array, kind))[0], 1000), naive, no
-        except pa.ArrowInvalid:
-            continue
+    no = np.zeros(size, dtype=bool)
     zoned = _true(pc.match_substring_regex(array, _HAS_ZONE))
     plain = _true(pc.match_substring_regex(array, _PLAIN))
     moments = np.zeros(size, dtype=np.int64)
-    try:  # the same for the cells that are clean, among others that are not
+    try:  # what Arrow can read
         for kind, chosen in ((_ZONED, plain & zoned), (_NAIVE, plain & ~zoned)):
             moments += _integers(pc.cast(pc.if_else(pa.array(chosen), array, None), kind))[0]
     except pa.ArrowInvalid:  # a 30th of February, say
         plain, moments = no, np.zeros(size, dtype=np.int64)
-    odd = ~plain & ~_nulls(array)
+    odd = ~plain
     bad = no.copy()
     if odd.any():
         moments[odd], bad[odd] = _from_odd_text(array.filter(pa.array(odd)))
