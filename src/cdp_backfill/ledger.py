@@ -56,6 +56,7 @@ class Page:
         self._ledger = ledger
         self._batch = chunk.batch
         self._rows = np.arange(size)  # positions in the chunk of the rows that are still here
+        self._whole = True
         self._pending = size
         self._outcome = np.full(size, _PENDING, dtype=np.uint8)
         self._reason = np.zeros(size, dtype=np.int32)
@@ -76,6 +77,8 @@ class Page:
 
     def _at(self, rows: Rows) -> Rows:
         """Where rows of the chunk are here."""
+        if self._whole:
+            return rows
         at = np.minimum(np.searchsorted(self._rows, rows), len(self._rows) - 1)
         if (self._rows[at] != rows).any():
             raise AccountingError("A row got a second outcome. Please report this.")
@@ -155,6 +158,7 @@ class Page:
         if not self._pending:
             self._ledger.turn(self)
             return
+        self._whole = False
         waiting = self._outcome == _PENDING
         self._batch = self._batch.filter(pa.array(waiting))
         for name, array in self._arrays().items():
