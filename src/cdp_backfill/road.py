@@ -13,7 +13,7 @@ import pyarrow as pa
 from cdp_backfill import spec
 from cdp_backfill.distinct import Seen, Sketch
 from cdp_backfill.errors import BadInputError, RecentRowsError
-from cdp_backfill.messages import Binding, TooWideError, bind, build, unlimited
+from cdp_backfill.messages import Binding, TooWideError, bind, build, newest, unlimited
 from cdp_backfill.messages.text import is_bytes, json_type
 from cdp_backfill.messages.times import is_text
 from cdp_backfill.messages.values import is_list
@@ -176,6 +176,8 @@ class Road:
         Raises:
             RecentRowsError: Rows are recent.
         """
+        if not self._may_be_recent():
+            return
         people, rows = Sketch(), 0
         for chunk in self.source.chunks(self.binding.guard_columns):
             batch = build(self.binding, chunk.batch, latest=self.limits.latest, who_what_when=True)
@@ -188,6 +190,17 @@ class Road:
                 f"Nothing was sent: {rows:,} rows, of {people} people, are younger than "
                 f"{spec.RECENT_HOURS} hours and can trigger campaigns and messages to them. "
                 "recent='hold' leaves these rows out, recent='send' sends them."
+            )
+
+    def _may_be_recent(self) -> bool:
+        """Whether any time at all is recent; the times alone tell, and are quickly read."""
+        column = self.mapping.timestamp
+        if not isinstance(column, str) or column in self.mapping.derive:
+            return True
+        with closing(self.source.chunks([column])) as chunks:
+            return any(
+                newest(self.binding, chunk.batch, latest=self.limits.latest) >= self.limits.recent
+                for chunk in chunks
             )
 
 

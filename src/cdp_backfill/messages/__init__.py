@@ -1,7 +1,7 @@
 """From rows to the fields of track messages: whole columns at a time, without I/O or clock."""
 
 from cdp_backfill.messages.binding import Binding, bind, text_columns
-from cdp_backfill.messages.building import MessageBatch, build
+from cdp_backfill.messages.building import MessageBatch, build, newest
 from cdp_backfill.messages.json_cells import TooWideError, unlimited
 from cdp_backfill.messages.problems import Problems
 
@@ -12,6 +12,7 @@ __all__ = [
     "TooWideError",
     "bind",
     "build",
+    "newest",
     "text_columns",
     "unlimited",
 ]

@@ -150,6 +150,19 @@ def build(
     )
 
 
+def newest(binding: Binding, batch: Any, *, latest: int) -> int:
+    """The newest time of a batch that has the column of times, in milliseconds since 1970 UTC.
+
+    Args:
+        binding: The mapping, held against the schema; it derives no times.
+        batch: Arrow record batch.
+        latest: Times beyond this do not count.
+    """
+    columns = dict(zip(batch.schema.names, batch.columns, strict=True))
+    times = _Builder(binding, columns, batch.num_rows, latest).times()
+    return int(times.millis[times.millis <= latest].max(initial=0))
+
+
 def _columns(
     binding: Binding, batch: Any, *, who_what_when: bool
 ) -> tuple[dict[str, Any], dict[Problem, Mask]]:

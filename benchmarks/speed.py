@@ -1,0 +1,379 @@
+"""How fast a backfill is, and what it costs.
+
+One command each, with a table and, with ``--json FILE``, JSON; the machine and versions are noted::
+
+    python benchmarks/speed.py stages      # CPU a row of each stage, in one thread
+    python benchmarks/speed.py end-to-end  # against a sink that reads and answers, beside the SDK
+    python benchmarks/speed.py memory      # peak memory at 0.2, 2 and 20 million rows
+    python benchmarks/speed.py waiting     # servers that take their time, at two rate limits
+    python benchmarks/speed.py scaling     # cost by columns, nesting and width
+
+Rows are those of the demo: eleven columns, text in many scripts, some rows spoilt. The sink runs in
+a process of its own on the same cores, so the rates hold for both together.
+"""
+
+from __future__ import annotations
+
+import argparse
+import http.server
+import importlib.metadata
+import itertools
+import json
+import multiprocessing
+import os
+import platform
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+import cdp_backfill as cdp
+from cdp_backfill import demo
+from cdp_backfill.delivery.transport import compress
+from cdp_backfill.encoding import encode
+from cdp_backfill.messages import build
+from cdp_backfill.packing import Packer
+from cdp_backfill.proposal import Proposal
+from cdp_backfill.road import Road
+from cdp_backfill.sources import open_source
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+PACKAGES = ("pyarrow", "arro3-io", "httpx", "isal", "pandas", "numpy", "customerio-cdp-analytics")
+
+
+def machine() -> dict[str, Any]:
+    """What it ran on."""
+    return {
+        "machine": platform.machine(),
+        "cores": os.cpu_count(),
+        "python": platform.python_version(),
+        "versions": {name: importlib.metadata.version(name) for name in PACKAGES},
+    }
+
+
+# --- a sink that reads and answers --------------------------------------------------------------
+
+
+def _serve(queue: Any, latency: float) -> None:
+    class Handler(http.server.BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+        disable_nagle_algorithm = True
+        wbufsize = -1
+
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["Content-Length"]))
+            if latency:
+                time.sleep(latency)
+            self.send_response(200)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", "2")
+            self.end_headers()
+            self.wfile.write(b"{}")
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    class Server(http.server.ThreadingHTTPServer):
+        request_queue_size = 512
+
+    server = Server(("127.0.0.1", 0), Handler)
+    queue.put(server.server_address[1])
+    server.serve_forever()
+
+
+@contextmanager
+def sink(latency: float = 0.0) -> Iterator[str]:
+    """A server in its own process; gives its address."""
+    queue: Any = multiprocessing.Queue()
+    process = multiprocessing.Process(target=_serve, args=(queue, latency), daemon=True)
+    process.start()
+    try:
+        yield f"http://127.0.0.1:{queue.get()}/v1"
+    finally:
+        process.terminate()
+
+
+@contextmanager
+def records(rows: int) -> Iterator[Path]:
+    """A parquet file of the demo's records."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "records.parquet"
+        demo.write(path, rows)
+        yield path
+
+
+# --- (a) stages ---------------------------------------------------------------------------------
+
+
+def stages(rows: int = 400_000, repeats: int = 5) -> list[dict[str, Any]]:
+    """CPU of each stage by itself, over the same chunks, in one thread."""
+    with records(rows) as path:
+        source = open_source(path)
+        road = Road(
+            source, Proposal(demo.MAPPING), recent="send", context_scope="message", now=None
+        )
+        binding = road.binding
+        chunks = list(source.chunks(binding.columns))
+        built = [build(binding, chunk.batch) for chunk in chunks]
+        good = []
+        for messages in built:
+            chosen = pa.array(np.flatnonzero(~messages.problems.mask()))
+            good.append({name: array.take(chosen) for name, array in messages.fields.items()})
+        encoded = [part for fields in good for part in encode(fields)]
+        packer = Packer(max_messages=2_500)
+        requests = [request for part in encoded for request in packer.feed(part)]
+        requests += packer.flush()
+        bodies = [request.body() for request in requests]
+
+        def pack() -> None:
+            again = Packer(max_messages=2_500)
+            for part in encoded:
+                for request in again.feed(part):
+                    request.body()
+            for request in again.flush():
+                request.body()
+
+        jobs: dict[str, Callable[[], Any]] = {
+            "read": lambda: list(source.chunks(binding.columns)),
+            "guard (who, what, when)": road.refuse_recent,
+            "map and check": lambda: [build(binding, chunk.batch) for chunk in chunks],
+            "encode, with ids": lambda: [list(encode(fields)) for fields in good],
+            "pack": pack,
+            "gzip": lambda: [compress(body) for body in bodies],
+        }
+        return [_timed(name, job, rows, repeats) for name, job in jobs.items()]
+
+
+def _timed(name: str, job: Callable[[], Any], rows: int, repeats: int) -> dict[str, Any]:
+    found = []
+    for _ in range(repeats):
+        before, cpu = time.perf_counter(), time.process_time()
+        job()
+        found.append((time.perf_counter() - before, time.process_time() - cpu))
+    seconds, used = statistics.median(f[0] for f in found), statistics.median(f[1] for f in found)
+    spread = (max(f[1] for f in found) - min(f[1] for f in found)) / used
+    return {
+        "stage": name,
+        "rows_per_second": round(rows / seconds),
+        "cpu_us_per_row": round(1e6 * used / rows, 3),
+        "spread": round(spread, 2),
+    }
+
+
+# --- (b) and (c) end to end, beside the SDK -----------------------------------------------------
+
+
+def end_to_end(rows: int = 2_000_000, repeats: int = 3) -> list[dict[str, Any]]:
+    """Parquet and DataFrame to a sink, with journal and report; and the SDK on the same rows."""
+    found = []
+    with records(rows) as path, sink() as url:
+        for job in ("parquet", "frame", "sdk"):
+            runs = [_child(job, str(path), url) for _ in range(repeats if job != "sdk" else 1)]
+            rate = statistics.median(run["rows"] / run["seconds"] for run in runs)
+            cpu = statistics.median(1e6 * run["cpu"] / run["rows"] for run in runs)
+            found.append(
+                {
+                    "job": job,
+                    "rows": runs[0]["rows"],
+                    "rows_per_second": round(rate),
+                    "cpu_us_per_row": round(cpu, 2),
+                    "fill": runs[0].get("fill"),
+                    "dropped": runs[0].get("dropped", 0),
+                    "peak_mb": round(max(run["peak_mb"] for run in runs)),
+                }
+            )
+    sdk = found[-1]["rows_per_second"]
+    for line in found:
+        line["times_the_sdk"] = round(line["rows_per_second"] / sdk, 1)
+    return found
+
+
+def _child(job: str, path: str, url: str) -> dict[str, Any]:
+    command = [sys.executable, __file__, "child", "--job", job, "--path", path, "--url", url]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
+def child(job: str, path: str, url: str) -> dict[str, Any]:
+    """One run, in this process."""
+    destination = cdp.Destination(api_key="sandbox", base_url=url)
+    extra: dict[str, Any] = {}
+    if job == "sdk":
+        before, cpu = time.perf_counter(), time.process_time()
+        rows, extra["dropped"] = _sdk(path, url)
+    else:
+        source: Any = pd.read_parquet(path) if job == "frame" else path
+        before, cpu = time.perf_counter(), time.process_time()
+        with tempfile.TemporaryDirectory() as folder:
+            report = cdp.send(
+                source,
+                demo.MAPPING,
+                destination=destination,
+                progress=False,
+                journal=Path(folder) / "journal",
+            )
+        rows, extra["fill"] = report.rows, round(report.fill, 3)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    seconds, used = time.perf_counter() - before, time.process_time() - cpu
+    return {"rows": rows, "seconds": seconds, "cpu": used, "peak_mb": peak} | extra
+
+
+def _sdk(path: str, url: str, rows: int = 40_000) -> tuple[int, int]:
+    """The vendor's SDK as its page shows it, row by row; gives rows and how many it dropped."""
+    from customerio.analytics import Client  # type: ignore[import-untyped]  # noqa: PLC0415
+
+    client = Client("sandbox", host=url.removesuffix("/v1"), gzip=True)
+    dropped = 0
+    batches = pq.ParquetFile(path).iter_batches(8_192)
+    taken = itertools.islice((row for batch in batches for row in batch.to_pylist()), rows)
+    for row in taken:
+        ok, _ = client.track(
+            user_id=row["user"] or "nobody",
+            event=row["action"],
+            properties={"version": row["version"], "build": row["build"]},
+            context={"device": {"model": row["phone"]}},
+        )
+        dropped += not ok
+    client.flush()
+    client.join()
+    return rows, dropped
+
+
+# --- (d) memory ---------------------------------------------------------------------------------
+
+
+def memory(largest: int = 20_000_000) -> list[dict[str, Any]]:
+    """Peak memory of a run by rows."""
+    found = []
+    with sink() as url:
+        for rows in (200_000, 2_000_000, largest):
+            with records(rows) as path:
+                run = _child("parquet", str(path), url)
+            found.append({"rows": rows, "peak_mb": round(run["peak_mb"])})
+    return found
+
+
+# --- (e) servers that take their time -----------------------------------------------------------
+
+
+def waiting(rows: int = 600_000) -> list[dict[str, Any]]:
+    """Requests per second reached, by latency and rate limit, with small requests."""
+    found = []
+    with records(rows) as path:
+        for latency in (0.02, 0.1, 0.3):
+            for limit in (100.0, 1_000.0):
+                with sink(latency) as url:
+                    destination = cdp.Destination(
+                        api_key="sandbox", base_url=url, rate_limit=limit, max_messages=200
+                    )
+                    report = cdp.send(
+                        path,
+                        demo.MAPPING,
+                        destination=destination,
+                        progress=False,
+                        journal=False,
+                    )
+                found.append(
+                    {
+                        "latency_ms": round(latency * 1_000),
+                        "rate_limit": limit,
+                        "requests_per_second": round(report.requests / report.seconds, 1),
+                        "of_the_limit": round(report.requests / report.seconds / limit, 3),
+                        "in_flight": report.max_in_flight,
+                        "seconds": round(report.seconds, 1),
+                    }
+                )
+    return found
+
+
+# --- (f) scaling --------------------------------------------------------------------------------
+
+
+def scaling(rows: int = 40_000) -> list[dict[str, Any]]:
+    """CPU a row of mapping, ids and encoding, by the shape of the table."""
+    base = {
+        "uid": pa.array(np.arange(rows)).cast(pa.string()),
+        "ts": pa.repeat("2023-05-01T10:00:00.000Z", rows),
+    }
+    words = pa.repeat("a value of some length", rows)
+    nested = pa.array([{"a": {"b": number, "c": ["x", "y"]}} for number in range(rows)])
+    tables = {f"{n} columns": {f"c{i}": words for i in range(n - 2)} for n in (10, 50, 200)}
+    tables |= {
+        "nested": {"n": nested},
+        "numbers": {f"c{i}": pa.array(np.arange(rows) * 1.5) for i in range(8)},
+        "JSON text": {"j": pa.repeat('{"a": 1, "b": "x", "c": [1, 2]}', rows)},
+        "2 KB of text": {"t": pa.repeat("x" * 2_000, rows)},
+    }
+    found = []
+    for name, columns in tables.items():
+        mapping = cdp.Mapping(
+            user_id="uid",
+            timestamp="ts",
+            event=cdp.lit("Application Opened"),
+            json=["j"] if "j" in columns else [],
+        )
+        road = Road(
+            open_source(pa.table(base | columns)),
+            Proposal(mapping),
+            recent="send",
+            context_scope="message",
+            now=None,
+        )
+        size = 0
+
+        def run(road: Road = road) -> None:
+            nonlocal size
+            parts = road.prepared(road.binding.columns)
+            size = sum(int(e.sizes.sum()) for _, prepared in parts for e, _ in prepared.encoded)
+
+        line = _timed(name, run, rows, 3)
+        line["bytes_per_message"] = round(size / rows)
+        line["cpu_ns_per_byte"] = round(1_000 * line["cpu_us_per_row"] * rows / size, 2)
+        found.append(line)
+    return found
+
+
+def main() -> None:
+    """Run one of them."""
+    parser = argparse.ArgumentParser()
+    jobs: dict[str, Callable[..., list[dict[str, Any]]]] = {
+        "stages": stages,
+        "end-to-end": end_to_end,
+        "memory": memory,
+        "waiting": waiting,
+        "scaling": scaling,
+    }
+    parser.add_argument("what", choices=[*jobs, "child"])
+    parser.add_argument("--rows", type=int, help="rows, or the most rows for memory")
+    parser.add_argument("--json", type=Path)
+    for name in ("--job", "--path", "--url"):
+        parser.add_argument(name, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.what == "child":
+        print(json.dumps(child(options.job, options.path, options.url)))
+        return
+    found = jobs[options.what](*([options.rows] if options.rows else []))
+    about = machine()
+    print(f"{about['machine']}, {about['cores']} cores, Python {about['python']}")
+    print(pd.DataFrame(found).to_string(index=False))
+    if options.json:
+        options.json.write_text(json.dumps(about | {options.what: found}, indent=1), "utf-8")
+
+
+if __name__ == "__main__":
+    threading.stack_size(512 * 1024)
+    main()
