@@ -303,3 +303,34 @@ def test_duplicates_can_be_left_out(box: Sandbox, tmp_path: Path) -> None:
     assert result.exit_code == 0
     assert json.loads(result.stdout)["counts"]["skipped"] == 2
     assert len(box.events()) == 1
+
+
+def test_nothing_to_send_is_no_success_unless_chosen(box: Sandbox, tmp_path: Path) -> None:
+    """A file of other events only: exit code 1, but for those who said that they are skipped."""
+    path = tmp_path / "o.csv"
+    path.write_text("user_id,event,ts\nu1,purchase,2023-05-01T10:00:00Z\n")
+    assert run("plan", path).exit_code == 1
+    assert run("send", path, "--base-url", box.url).exit_code == 1
+    assert run("plan", path, "--other-events", "skip").exit_code == 0
+    assert run("send", path, "--base-url", box.url, "--other-events", "skip").exit_code == 0
+
+
+def test_rehearse(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The report, the reconciliation, and the data; a question leaves nothing behind."""
+    monkeypatch.chdir(tmp_path)
+    opens(10, eid=["same"] * 2 + list("abcdefgh")).to_parquet("opens.parquet")
+    options = [*ARGUMENTS, "--message-id", "eid", "--keep", "there", "--no-progress"]
+    result = run("rehearse", "opens.parquet", *options)
+    assert result.exit_code == 0
+    shown = " ".join(result.output.split())
+    assert "the sandbox holds 10 messages, 9 different ids" in shown
+    assert "1 messages have the id of another one" in shown
+    assert (tmp_path / "there" / "box.db").exists()
+    assert (tmp_path / "there" / "report.json").exists()
+    assert run("rehearse", "opens.parquet", *options).exit_code == 2
+    Path("what.csv").write_text("x,y\n1,2\n")
+    asked = run("rehearse", "what.csv", "--keep", "not-there")
+    assert asked.exit_code == 2
+    assert "Who are these events about" in asked.stderr
+    assert "When did it happen" in asked.stderr
+    assert not (tmp_path / "not-there").exists()

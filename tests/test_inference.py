@@ -284,3 +284,67 @@ def test_presets_come_first() -> None:
     found = propose(open_source(frame), Mapping(user_id="platform"))
     assert found.preset == "ga4"
     assert found.mapping.user_id == "platform"
+
+
+def test_a_lone_word_is_asked_about() -> None:
+    """A table of one kind of row, called by one word, is neither guessed nor skipped silently."""
+    columns = BASE | {"event": ["install"] * 3}
+    plan = pd.DataFrame(columns).cdp.plan(now=NOW)
+    (question,) = plan.questions
+    assert question.field == "events"
+    assert "events={'install': 'Application Installed'}" in question.text
+    answered = pd.DataFrame(columns).cdp.plan(events={"install": "Application Installed"}, now=NOW)
+    assert answered.events == {"Application Installed": 3}
+
+
+def test_given_translations_are_added_to_known_ones() -> None:
+    """Naming one more value does not take the known ones away."""
+    plan = pd.DataFrame(BASE).cdp.plan(events={"purchase": "Application Updated"}, now=NOW)
+    assert plan.events == {
+        "Application Opened": 1,
+        "Application Crashed": 1,
+        "Application Updated": 1,
+    }
+
+
+def test_known_spellings_are_translated_where_all_else_is_given() -> None:
+    """Keywords for who, what and when leave events to be translated; a Mapping says all."""
+    frame = pd.DataFrame(BASE)
+    given: dict[str, Any] = {"user_id": "user_id", "event": "event", "timestamp": "ts"}
+    plan = frame.cdp.plan(**given)
+    assert plan.events == {"Application Opened": 1, "Application Crashed": 1}
+    assert plan.counts["invalid"] == 1
+    assert [choice.field for choice in plan.proposal.choices] == [
+        "events['app_open']",
+        "events['crash']",
+    ]
+    assert frame.cdp.plan(Mapping(**given)).counts["invalid"] == 3
+
+
+def test_a_plan_with_a_question_shows_the_columns() -> None:
+    """Share filled and a cell of each, to be able to answer."""
+    plan = pd.DataFrame({"a": ["x", None], "b": [1.5, 2.5]}).cdp.plan()
+    assert [(column.filled, column.sample) for column in plan.columns] == [
+        (0.5, "x"),
+        (1.0, "1.5"),
+    ]
+
+
+def test_a_name_that_is_none_is_told_before_any_question() -> None:
+    """A typing error in what is given is not hidden behind questions about the rest."""
+    with pytest.raises(cdp.MappingError, match="no column 'usr'"):
+        pd.DataFrame({"user": ["x"]}).cdp.plan(user_id="usr")
+
+
+def test_a_preset_that_does_not_fit_says_so() -> None:
+    """And what the table lacks."""
+    with pytest.raises(cdp.MappingError, match="'ga4' does not fit this table"):
+        pd.DataFrame(BASE).cdp.plan(preset="ga4")
+
+
+def test_versions_keep_their_zeros_in_files(tmp_path: Any) -> None:
+    """A column that is called a version stays text, whether or not it is mapped."""
+    (tmp_path / "v.csv").write_text("uid,ts,App Ver\nu1,2020-01-01T00:00:00Z,1.10\n")
+    mapping = Mapping(user_id="uid", timestamp="ts", event=cdp.lit(cdp.Event.OPENED))
+    plan = cdp.plan(tmp_path / "v.csv", mapping)
+    assert plan.samples[0]["properties"] == {"App Ver": "1.10"}

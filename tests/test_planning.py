@@ -300,3 +300,26 @@ def test_a_mapping_with_all_of_it_is_kept(tmp_path: Path) -> None:
     assert Mapping.load(tmp_path / "m.toml") == mapping
     assert eval(mapping.to_python(), {"cdp": cdp}) == mapping  # noqa: S307
     assert max(len(line) for line in str(mapping).splitlines()) <= 80
+
+
+def test_what_is_given_replaces_parts_of_the_mapping_of_failures(box: Sandbox) -> None:
+    """A repair by an option keeps who, what and when as they were."""
+    frame = opens(2, a=["x", "y"], trace=["", LARGE * 2]).rename(columns={"uid": "member"})
+    given: dict[str, Any] = {"user_id": "member", "event": cdp.lit("Application Opened")}
+    report = frame.cdp.send(**given, timestamp="ts", destination=box.destination, progress=False)
+    assert counted(report) == {"delivered": 1, "invalid": 1}
+    again = report.failures.cdp.send(
+        oversize="drop_largest",
+        droppable=["trace"],
+        destination=box.destination,
+        progress=False,
+    )
+    assert counted(again) == {"delivered": 1}
+    assert box.events()["userId"].tolist() == ["u0", "u1"]
+
+
+def test_a_plan_can_be_sent_elsewhere(box: Sandbox) -> None:
+    """Where to is the last thing that one decides."""
+    plan = opens(2).cdp.plan(MAPPING)
+    assert plan.send(destination=box.destination, progress=False).ok
+    assert len(box.events()) == 2

@@ -13,7 +13,7 @@ import pandas as pd
 import xxhash
 
 from cdp_backfill import presets
-from cdp_backfill.advising import propose
+from cdp_backfill.advising import propose, translated, versions
 from cdp_backfill.destination import Destination, chosen, resolve
 from cdp_backfill.errors import (
     BadInputError,
@@ -110,9 +110,13 @@ def plan(
 
     def sender(stamp: tuple[Any, ...]) -> Sender:
         def send_it(
-            progress: bool | Progress, journal: str | Path | bool | None, canary: int | None
+            progress: bool | Progress,
+            journal: str | Path | bool | None,
+            canary: int | None,
+            elsewhere: Destination | None,
         ) -> Report:
-            options = _Options(destination, progress, journal, canary, recent, context_scope, now)
+            where = elsewhere or destination
+            options = _Options(where, progress, journal, canary, recent, context_scope, now)
             return _sent(source, open_source(source), proposal, options, stamp=stamp)
 
         return send_it
@@ -280,7 +284,8 @@ def _road(
     context_scope: ContextScope,
     now: datetime | None,
 ) -> Road:
-    settled = table.settled(text_columns(proposal.mapping, table.schema))
+    text = text_columns(proposal.mapping, table.schema) | versions(table.schema.names)
+    settled = table.settled(text)
     return Road(settled, proposal, recent=recent, context_scope=context_scope, now=now)
 
 
@@ -463,10 +468,12 @@ def _proposal(
         if mapping is not None:
             raise MappingError("Give a mapping or a preset, not both.")
         return presets.load(preset).proposal(list(table.schema.names), given, "given")
-    if mapping is None and not given and isinstance(source, pd.DataFrame):
-        text = source.attrs.get(MAPPING_ATTRIBUTE)
+    if mapping is None and isinstance(source, pd.DataFrame):
+        text = source.attrs.get(MAPPING_ATTRIBUTE)  # of failures; what is given replaces parts
         mapping = Mapping.from_toml(text) if isinstance(text, str) else None
     wanted = replace(mapping or Mapping(), **given)
-    if wanted.complete or not table.replayable:
+    if not table.replayable or (wanted.complete and mapping is not None):
         return Proposal(wanted)
+    if wanted.complete:
+        return translated(table, wanted, given)
     return propose(table, wanted, given, arguments.get("now"))

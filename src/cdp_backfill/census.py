@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 
 from cdp_backfill import spec
 from cdp_backfill.distinct import Sketch, hashes
+from cdp_backfill.messages.text import decoded, json_type
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -100,11 +101,7 @@ class Census:
             filled = len(array) - array.null_count
             self.filled[name] += filled
             if filled and name not in self.cells:
-                first = pc.index(array.is_valid(), value=True).as_py()
-                try:
-                    self.cells[name] = shown(batch.plain(name)[first].as_py())
-                except (ValueError, OverflowError, pa.ArrowException):  # no value of Python's
-                    self.cells[name] = "?"
+                self.cells[name] = sample(array)
 
     def _add_good(self, batch: MessageBatch, good: npt.NDArray[np.bool_]) -> None:
         self.to_send += int(np.count_nonzero(good))
@@ -138,6 +135,18 @@ class Census:
     def fill(self) -> float:
         """Share of the limit on bytes that the requests use."""
         return self.body_bytes / (self.requests * spec.MAX_REQUEST_BYTES) if self.requests else 0.0
+
+
+def sample(array: Any) -> str:
+    """The first cell of a column that is not empty, for people; nothing where all are."""
+    first = pc.index(array.is_valid(), value=True).as_py()
+    if first < 0:
+        return ""
+    cell = decoded(array.slice(first, 1))
+    try:
+        return shown((cell.storage if json_type(cell.type) else cell)[0].as_py())
+    except (ValueError, OverflowError, pa.ArrowException):  # no value of Python's
+        return "?"
 
 
 def shown(cell: Any) -> str:

@@ -195,6 +195,8 @@ def plan_command(
         print(json.dumps(found.to_dict()) if as_json else found)
         if not found.proposal.complete:
             return 2
+        if found.rows and not found.to_send and other_events is None and mapping is None:
+            return 1  # nobody chose that nothing is sent
         return 0 if found.to_send + found.skipped == found.rows else 1
 
     _run(work, as_json=as_json)
@@ -279,7 +281,12 @@ def send_command(
             recent=recent,  # type: ignore[arg-type]
         )
 
-    _run(lambda: _sent(work, save, as_json=as_json), as_json=as_json)
+    chosen_so = other_events is not None or mapping is not None
+
+    def code() -> int:
+        return _sent(work, save, as_json=as_json, may_be_nothing=chosen_so)
+
+    _run(code, as_json=as_json)
 
 
 @app.command("resume")
@@ -356,7 +363,9 @@ def _listed(counts: dict[str, int]) -> str:
     return ", ".join(f"{rows:,} {name}" for name, rows in counts.items() if rows) or "?"
 
 
-def _sent(work: Callable[[], Report], save: Path | None, *, as_json: bool) -> int:
+def _sent(
+    work: Callable[[], Report], save: Path | None, *, as_json: bool, may_be_nothing: bool = True
+) -> int:
     """Run a backfill, show and save its report, and give the exit code.
 
     SIGTERM ends it as Ctrl-C does; the process is the command's own.
@@ -393,6 +402,8 @@ def _sent(work: Callable[[], Report], save: Path | None, *, as_json: bool) -> in
     if report.canary is not None:  # what waits for the next run is no failure
         waiting = report.counts[Outcome.UNSENT] + report.counts[Outcome.DELIVERED]
         return 0 if waiting + report.counts[Outcome.SKIPPED] == report.rows else 1
+    if report.rows == report.counts[Outcome.SKIPPED] > 0 and not may_be_nothing:
+        return 1  # nobody chose that nothing is sent
     return 0 if report.ok else 1
 
 
@@ -463,7 +474,8 @@ def rehearse_command(
             reset_after=reset_after,
         )
         print(json.dumps(found.to_dict()) if as_json else found)
-        return 0 if found.ok else 1
+        nothing = found.report.rows and not found.plan.to_send and other_events is None
+        return 0 if found.ok and not (nothing and mapping is None) else 1
 
     _run(work, as_json=as_json)
 

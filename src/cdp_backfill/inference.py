@@ -16,7 +16,7 @@ from cdp_backfill.messages.text import decoded, json_type
 from cdp_backfill.messages.times import is_number
 from cdp_backfill.outcomes import FAILURE_COLUMNS
 from cdp_backfill.proposal import Choice, Proposal, Question
-from cdp_backfill.vocabulary import COLUMNS, events_of, folded, likeness, words
+from cdp_backfill.vocabulary import COLUMNS, event_of, events_of, folded, likeness, words
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence
@@ -269,28 +269,34 @@ class Inference:
         return False
 
     def _event_settings(self, given: Mapping, event: Any) -> dict[str, Any]:
-        """Translations of the values of the event column."""
-        if not isinstance(event, str) or given.events:
+        """Translations of the values of the event column; those that are given stay."""
+        if not isinstance(event, str):
             return {}
         values = self._values(event) if event in self._names else None
         if values is None:
             return {}
-        known = {
-            value: str(name)
-            for value, name in events_of(list(values), event).items()
-            if value not in spec.EVENTS
-        }
-        for value, name in known.items():
-            rows = values[value]
-            self._choices.append(
-                Choice(f"events[{value!r}]", f"{name!r}", 0.95, f"a known spelling; {rows:,} rows")
-            )
-        others = sum(
-            rows
+        known, choices = translations(values, event)
+        self._choices += [c for c in choices if c.field[8:-2] not in given.events]
+        known = known | given.events
+        unknown = {
+            value: rows
             for value, rows in values.items()
             if value not in known and value not in spec.EVENTS
-        )
+        }
         found: dict[str, Any] = {"events": known}
+        alone = {value: event_of(value) for value in unknown}
+        said = {value: str(name) for value, name in alone.items() if name is not None}
+        if said and len(unknown) == len(values):
+            self._questions.append(
+                Question(
+                    "events",
+                    (event,),
+                    f"Is {' and '.join(map(repr, said))} in column {event!r} what an app does? A "
+                    f"lone word could be of anything else. If so, give events={said!r}.",
+                    needed=True,
+                )
+            )
+        others = sum(unknown.values())
         if others and given.other_events == "invalid" and "other_events" not in self._said:
             found["other_events"] = "skip"
             self._choices.append(
@@ -433,6 +439,25 @@ def _common(names: list[str]) -> tuple[str, ...]:
             counts[start] = counts.get(start, 0) + 1
     many = max(_MANY_COLUMNS, len(names) // 2)
     return tuple(start for start, count in counts.items() if count >= many)
+
+
+def translations(values: dict[str, int], column: str) -> tuple[dict[str, str], list[Choice]]:
+    """Known spellings among the values of an event column, and why.
+
+    Args:
+        values: How often each value occurs in the whole table.
+        column: Name of the column.
+    """
+    known = {
+        value: str(name)
+        for value, name in events_of(list(values), column).items()
+        if value not in spec.EVENTS
+    }
+    choices = [
+        Choice(f"events[{value!r}]", f"{name!r}", 0.95, f"a known spelling; {values[value]:,} rows")
+        for value, name in known.items()
+    ]
+    return known, choices
 
 
 def _how(field: str, column: str) -> str:

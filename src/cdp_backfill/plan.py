@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import textwrap
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
@@ -18,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from cdp_backfill.destination import Destination
     from cdp_backfill.mapping import Mapping
     from cdp_backfill.progress import Progress
     from cdp_backfill.proposal import Proposal, Question
@@ -114,9 +114,9 @@ class Plan:
     samples: tuple[dict[str, Any], ...]
     notes: tuple[str, ...]
     url: str
-    _send: Callable[[bool | Progress, str | Path | bool | None, int | None], Report] = field(
-        repr=False
-    )
+    _send: Callable[
+        [bool | Progress, str | Path | bool | None, int | None, Destination | None], Report
+    ] = field(repr=False)
 
     @property
     def mapping(self) -> Mapping:
@@ -134,6 +134,7 @@ class Plan:
         progress: bool | Progress = True,
         journal: str | Path | bool | None = None,
         canary: int | None = None,
+        destination: Destination | None = None,
     ) -> Report:
         """Do it: send the same table with the same mapping and options.
 
@@ -141,6 +142,7 @@ class Plan:
             progress: See :func:`cdp_backfill.send`, as for all arguments.
             journal: A path, True, False, or None for what suits the table.
             canary: Send the first so many rows only.
+            destination: Where to; None for that of the plan.
 
         Raises:
             MappingError: A question of the plan is open.
@@ -148,7 +150,7 @@ class Plan:
             BackfillError: As :func:`cdp_backfill.send` does.
         """
         refuse_open(self.proposal)
-        return self._send(progress, journal, canary)
+        return self._send(progress, journal, canary, destination)
 
     @property
     def counts(self) -> dict[str, int]:
@@ -215,7 +217,7 @@ class Plan:
             Section("Rows", (), [(n, k.replace("_", " ")) for k, n in self.counts.items() if n]),
             Section("Rows to send, by event", (), _by_rows(self.events)),
             Section(
-                "Values of the event column that are no event",
+                "Other events, none of the seven of mobile apps",
                 (),
                 _by_rows(self.unknown_events, limit=_MAX_LINES),
             ),
@@ -337,20 +339,22 @@ def refuse_open(proposal: Proposal) -> None:
     Raises:
         MappingError: It is not; the text says what to do.
     """
-    for question in proposal.questions:
-        if question.needed:
-            raise MappingError(question.text)
+    asked = [question.text for question in proposal.questions if question.needed]
+    if asked:
+        raise MappingError(" ".join(asked))
 
 
 def _by_rows(counts: dict[str, int], limit: int | None = None) -> list[tuple[object, ...]]:
     ordered = sorted(counts.items(), key=lambda item: -item[1])
-    lines: list[tuple[object, ...]] = [
-        (rows, textwrap.shorten(name, _WIDE, placeholder="…")) for name, rows in ordered[:limit]
-    ]
+    lines: list[tuple[object, ...]] = [(rows, _cut(name)) for name, rows in ordered[:limit]]
     if limit is not None and len(ordered) > limit:
         rest = sum(rows for _, rows in ordered[limit:])
         lines.append((rest, f"({len(ordered) - limit} more)"))
     return lines
+
+
+def _cut(name: str) -> str:
+    return name if len(name) <= _WIDE else name[: _WIDE - 1] + "…"
 
 
 def _becomes(column: Column) -> str:

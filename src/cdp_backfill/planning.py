@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
-from cdp_backfill.census import Census, shown
+from cdp_backfill.census import Census, sample, shown
 from cdp_backfill.mapping import Lit
 from cdp_backfill.packing import Packer
 from cdp_backfill.plan import Column, Plan, as_moment
@@ -19,9 +20,11 @@ if TYPE_CHECKING:
     from cdp_backfill.progress import Progress
     from cdp_backfill.proposal import Proposal
     from cdp_backfill.report import Report
-    from cdp_backfill.sources import Source
+    from cdp_backfill.sources import Chunk, Source
 
-    Sender = Callable[[bool | Progress, str | Path | bool | None, int | None], Report]
+    Sender = Callable[
+        [bool | Progress, str | Path | bool | None, int | None, Destination | None], Report
+    ]
 
 
 def plan_of(
@@ -82,7 +85,9 @@ def plan_of(
 
 def undecided(table: Source, proposal: Proposal, destination: Destination, sender: Sender) -> Plan:
     """The plan of a table whose mapping has an open question: nothing is counted."""
-    lines = [Column(item.name, type_in_words(item.type), 0.0, "", (), "") for item in table.schema]
+    with closing(table.chunks(table.schema.names)) as chunks:
+        first = next(chunks, None)
+    lines = [_glance(item, first) for item in table.schema]
     return Plan(
         source=table.name,
         proposal=proposal,
@@ -115,6 +120,16 @@ def undecided(table: Source, proposal: Proposal, destination: Destination, sende
         url=destination.url,
         _send=sender,
     )
+
+
+def _glance(item: Any, first: Chunk | None) -> Column:
+    """A column as its first rows show it."""
+    filled, cell = 0.0, ""
+    if first is not None:
+        array = first.batch.column(item.name)
+        filled = 1 - array.null_count / len(array)
+        cell = sample(array)
+    return Column(item.name, type_in_words(item.type), filled, cell, (), "")
 
 
 def _seconds(requests: int, destination: Destination) -> float | None:

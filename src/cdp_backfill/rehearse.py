@@ -97,6 +97,11 @@ class Rehearsal:
             f"cdp-backfill sandbox --store {self.store} shows it on a page."
         )
         notes = [where]
+        if self.ids < total:
+            notes.append(
+                f"{total - self.ids:,} messages have the id of another one. Whether the API takes "
+                "these for one event is not documented; duplicates='skip' leaves them out."
+            )
         if self.plan.recent:
             notes.append(
                 f"{self.plan.recent:,} of the rows are younger than {spec.RECENT_HOURS} hours. "
@@ -129,6 +134,7 @@ def rehearse(
     Raises:
         BackfillError: As :func:`cdp_backfill.send` does.
     """
+    backfill.messages(source, 1, mapping)  # asks before anything is made
     folder.mkdir(parents=True, exist_ok=True)
     store = folder / "box.db"
     with sandbox(store=store, **faults) as box:

@@ -60,7 +60,11 @@ class Preset:
         return best
 
     def fitted(self, names: list[str]) -> Mapping:
-        """The mapping for a table with these columns."""
+        """The mapping for a table with these columns.
+
+        Raises:
+            MappingError: The table lacks what the preset cannot do without.
+        """
         found = {folded(name): name for name in reversed(names)}
         mapping = self.mapping
         made = set(mapping.derive)
@@ -79,6 +83,13 @@ class Preset:
                     result[name] = fitted
             return result
 
+        for field in ("event", "timestamp"):
+            source = getattr(mapping, field)
+            if source is not None and column(source) is None:
+                raise MappingError(
+                    f"The preset {self.name!r} does not fit this table, which has no column "
+                    f"{source!r}. It is for {self.title}."
+                )
         exact = {name.casefold() for name in names}
         given: dict[str, str] = {}
         for expression in mapping.derive.values():
