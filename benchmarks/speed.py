@@ -233,7 +233,7 @@ def child(job: str, path: str, url: str) -> dict[str, Any]:
 
 
 def _sdk(path: str, url: str, rows: int = 40_000) -> tuple[int, int]:
-    """The vendor's SDK as its page shows it, row by row; gives rows and how many it dropped."""
+    """The vendor's SDK as its page shows it, row by row; gives rows sent and rows dropped."""
     from customerio.analytics import Client  # type: ignore[import-untyped]  # noqa: PLC0415
 
     client = Client("sandbox", host=url.removesuffix("/v1"), gzip=True)
@@ -242,15 +242,19 @@ def _sdk(path: str, url: str, rows: int = 40_000) -> tuple[int, int]:
     taken = itertools.islice((row for batch in batches for row in batch.to_pylist()), rows)
     for row in taken:
         ok, _ = client.track(
-            user_id=row["user"] or "nobody",
+            user_id=row["customer"] or "nobody",
             event=row["action"],
-            properties={"version": row["version"], "build": row["build"]},
-            context={"device": {"model": row["phone"]}},
+            properties={"version": row["app_version"], "build": row["app_build"]},
+            context={
+                "device": {"model": row["phone"], "type": row["platform"]},
+                "os": {"version": row["os_version"]},
+                "locale": row["locale"],
+            },
         )
         dropped += not ok
     client.flush()
     client.join()
-    return rows, dropped
+    return rows - dropped, dropped
 
 
 # --- (d) memory ---------------------------------------------------------------------------------
