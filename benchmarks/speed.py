@@ -274,7 +274,7 @@ def memory(largest: int = 20_000_000) -> list[dict[str, Any]]:
 # --- (e) servers that take their time -----------------------------------------------------------
 
 
-def waiting(rows: int = 600_000) -> list[dict[str, Any]]:
+def waiting(rows: int = 2_000_000) -> list[dict[str, Any]]:
     """Requests per second reached, by latency and rate limit, with small requests."""
     found = []
     with records(rows) as path:

@@ -178,12 +178,18 @@ def answering(level_after: int, seconds: float = 0.1) -> tuple[Governor, Time]:
 
 
 def test_the_level_rises_until_it_is_enough() -> None:
-    """Doubling up to 32, then one each round trip, never beyond 128."""
+    """Doubling each round trip until the first strain, then one each; never beyond 128."""
     assert answering(0)[0].level == 4
     assert answering(4)[0].level == 8
     assert answering(28)[0].level == 32
-    assert answering(28 + 33)[0].level == 33
+    assert answering(28 + 33)[0].level == 65
     assert answering(100_000)[0].level == 128
+    governor, time = answering(28)
+    governor.strained()
+    time.now += 1
+    for _ in range(17):
+        governor.answered(0.1, 16)
+    assert governor.level == 17
 
 
 def test_a_level_that_is_not_used_does_not_grow() -> None:

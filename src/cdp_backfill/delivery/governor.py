@@ -15,7 +15,6 @@ START: Final = 4
 HIGHEST: Final = 128
 """Most that it finds by itself: enough for 1,000 requests a second at 128 ms each."""
 
-_DOUBLING_UP_TO: Final = 32
 _SLOWER: Final = 2.0
 _SLACK_SECONDS: Final = 0.05
 _HALVED: Final = 0.5
@@ -31,7 +30,7 @@ class Governor:
     Turns to send are evenly spaced, and one refusal can make all workers wait. A 429 sets the pace
     to nine tenths of what was answered in the second before, or half of what was sent if that is
     more; from there it grows by four percent and one a second, up to the rate given. The level of
-    concurrency doubles each round trip up to 32 or the first sign of strain, then grows by one each
+    concurrency doubles each round trip up to the first sign of strain, then grows by one each
     round trip as long as it is used; it is halved by 429, 5xx and broken connections, and eased off
     when answers take longer than twice the quickest.
 
@@ -117,7 +116,7 @@ class Governor:
                 self._quickest *= 1.01
                 self._back_off(_EASED)
             elif 2 * on_wire >= self._level:  # what is not used need not grow
-                rising = self._rising and self._level < _DOUBLING_UP_TO
+                rising = self._rising
                 step = 1.0 if rising else 1.0 / self._level
                 self._level = min(float(HIGHEST), self._level + step)
 
