@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from typing import TYPE_CHECKING, Any, Final
 
@@ -22,6 +23,20 @@ if TYPE_CHECKING:
 
 _TABLE: Final = "row_source"
 _NO_COLUMN: Final = pa.field("no column", pa.bool_())
+
+
+@functools.cache
+def _functions() -> dict[str, list[tuple[str, str, str]]]:
+    """What DuckDB says of its functions: kind, stability, and the definition of macros."""
+    found: dict[str, list[tuple[str, str, str]]] = {}
+    with duckdb.connect() as connection:
+        rows = connection.execute(
+            "SELECT DISTINCT function_name, function_type, coalesce(stability, 'CONSISTENT'), "
+            "coalesce(macro_definition, '') FROM duckdb_functions()"
+        ).fetchall()
+    for name, *what in rows:
+        found.setdefault(name, []).append(tuple(what))
+    return found
 
 
 def columns_of(expression: str) -> set[str]:
@@ -140,12 +155,7 @@ class Deriver:
             if function in seen:
                 continue
             seen.add(function)
-            kinds = self._connection.execute(
-                "SELECT DISTINCT function_type, coalesce(stability, 'CONSISTENT'), "
-                "coalesce(macro_definition, '') FROM duckdb_functions() WHERE function_name = ?",
-                [function],
-            ).fetchall()
-            for kind, stability, definition in kinds:
+            for kind, stability, definition in _functions().get(function, ()):
                 if kind not in ("scalar", "macro"):
                     raise MappingError(
                         f"derive[{name!r}] must be about its own row, and {function}() is not."
@@ -167,24 +177,31 @@ class Deriver:
         if not self._expressions:
             return []
         self._connection.register(_TABLE, self._source.empty_table())
+        try:
+            kinds = [str(kind) for kind in self._connection.sql(_query(self._expressions)).types]
+        except duckdb.Error:
+            self._blame()
+            raise  # pragma: no cover  # one of them is to blame
+        schema = self._connection.sql(_query(self._expressions)).to_arrow_table().schema
+        # DuckDB hands JSON over as text; what it is must not get lost.
+        return [
+            pa.field(item.name, pa.json_(pa.string()) if kind == "JSON" else item.type)
+            for item, kind in zip(schema, kinds, strict=True)
+        ]
+
+    def _blame(self) -> None:
+        """Say which expression does not fit the table."""
         made: dict[str, str] = {}
-        kinds: list[str] = []
         for name, expression in self._expressions.items():
             made[name] = expression
             try:
-                kinds = [str(kind) for kind in self._connection.sql(_query(made)).types]
+                _ = self._connection.sql(_query(made)).types
             except duckdb.Error as error:
                 first = str(error).split("\n")[0].split(": ", 1)[-1].rstrip(".!")
                 raise MappingError(
                     f"derive[{name!r}] does not fit the table: {first}."
                     f"{_hint(error, [*self._source.names, *made])}"
                 ) from error
-        schema = self._connection.sql(_query(made)).to_arrow_table().schema
-        # DuckDB hands JSON over as text; what it is must not get lost.
-        return [
-            pa.field(item.name, pa.json_(pa.string()) if kind == "JSON" else item.type)
-            for item, kind in zip(schema, kinds, strict=True)
-        ]
 
     def apply(self, batch: Any) -> tuple[list[Any], dict[str, Mask]]:
         """Compute the new columns.
