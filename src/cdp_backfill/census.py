@@ -47,10 +47,9 @@ class Census:
         self.recent = self.naive = self.largest = self.message_bytes = self.body_bytes = (
             self.requests
         ) = 0
-        self.events: dict[str, int] = {}
         self.event_keys: set[str] = set()
         self.unknown_events: dict[str, int] = {}
-        self.days: dict[str, dict[str, int]] = {}
+        self._days: dict[str, dict[int, int]] = {}  # by days since 1970
         self.problems: dict[Problem, int] = {}
         self.fixes: dict[Fix, int] = {}
         self.first: int | None = None
@@ -115,12 +114,11 @@ class Census:
         first_day = int(millis.min()) // _DAY
         both = codes.astype(np.int64) * _MANY_DAYS + (millis // _DAY - first_day)
         found, counts = np.unique(both, return_counts=True)
+        known = names.dictionary.to_pylist()
         for key, count in zip(found.tolist(), counts.tolist(), strict=True):
-            name = names.dictionary[key // _MANY_DAYS].as_py()
-            day = np.datetime64(key % _MANY_DAYS + first_day, "D").astype(str)
-            days = self.days.setdefault(name, {})
-            days[day] = days.get(day, 0) + count
-            self.events[name] = self.events.get(name, 0) + count
+            number, day = divmod(key, _MANY_DAYS)
+            days = self._days.setdefault(known[number], {})
+            days[day + first_day] = days.get(day + first_day, 0) + count
 
     def _count(self, requests: Iterator[Request]) -> None:
         for request in requests:
@@ -130,6 +128,19 @@ class Census:
     def finish(self) -> None:
         """Count what is still being packed."""
         self._count(self._packer.flush())
+
+    @property
+    def days(self) -> dict[str, dict[str, int]]:
+        """Rows to send by event and day."""
+        return {
+            event: {str(np.datetime64(day, "D")): rows for day, rows in sorted(days.items())}
+            for event, days in self._days.items()
+        }
+
+    @property
+    def events(self) -> dict[str, int]:
+        """Rows to send by event."""
+        return {event: sum(days.values()) for event, days in self._days.items()}
 
     @property
     def fill(self) -> float:
