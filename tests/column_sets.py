@@ -47,4 +47,4 @@ def _read(name: str) -> list[ColumnSet]:
 COLUMN_SETS: Final = _read("column_sets.toml")
 
 HOLDOUT: Final = _read("column_sets_holdout.toml")
-"""Written after the inference; only what it got wrong without asking was mended since."""
+"""Written after the inference, which has learnt from its mistakes here since."""
