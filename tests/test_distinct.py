@@ -44,7 +44,7 @@ def test_seen_tells_what_came_before(chunks: list[list[str]]) -> None:
     """Within a call and across calls, as a set of Python does."""
     seen, known = Seen(), set[str]()
     for chunk in chunks:
-        found = seen.before(key_digests(pa.array(chunk, pa.string()), None))
+        found = seen.before(key_digests(pa.array(chunk, pa.string())))
         expected = []
         for key in chunk:
             expected.append(key in known)
@@ -56,6 +56,6 @@ def test_seen_moves_each_key_but_a_few_times() -> None:
     """A thousand calls leave a handful of sorted runs."""
     seen = Seen()
     for number in range(1_000):
-        assert not seen.before(key_digests(pa.array([f"{number}a", f"{number}b"]), None)).any()
+        assert not seen.before(key_digests(pa.array([f"{number}a", f"{number}b"]))).any()
     assert len(seen._runs) <= 11
     assert sum(len(run[0]) for run in seen._runs) == 2_000

@@ -7,6 +7,7 @@ import pyarrow as pa
 import pytest
 
 from cdp_backfill import AccountingError, Outcome
+from cdp_backfill.encoding import NO_DIGESTS, Ids
 from cdp_backfill.ledger import Ledger
 from cdp_backfill.sources import open_source
 from tests.rows import opens
@@ -47,8 +48,9 @@ def test_rows_that_were_never_read_are_unsent() -> None:
         assert failures["cdp_code"].eq("stopped").all()
 
 
-def test_a_page_holds_little_for_the_few_rows_that_wait() -> None:
-    """One row of a chunk that waits for company does not keep the others in memory."""
+def test_a_page_holds_little_for_the_few_rows_that_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where memory counts, a row that waits for company does not keep its whole chunk in it."""
+    monkeypatch.setattr("cdp_backfill.ledger.CROWDED_BYTES", 2**20)
     table = pa.table({"uid": [f"u{n}" for n in range(8_000)], "pad": ["x" * 500] * 8_000})
     source = open_source(table)
     ledger = Ledger(source)
@@ -56,16 +58,18 @@ def test_a_page_holds_little_for_the_few_rows_that_wait() -> None:
     page = ledger.page(chunk)
     rows = np.arange(8_000)
     page.settle(rows[rows % 1_000 == 1], Outcome.FAILED, code="http_503", reason="busy")
-    page.name(np.array([7_777]), pa.array(["cdp1-x"]))
+    page.name(np.array([7_777]), Ids(NO_DIGESTS, pa.array(["x1"])))
+    assert ledger.crowded
     rest = rows[(rows % 1_000 != 1) & (rows != 7_777)]
     page.settle(rest, Outcome.DELIVERED)
     assert page.held_bytes < 10_000
+    assert not ledger.crowded
     page.settle(np.array([7_777]), Outcome.REFUSED, code="http_400", reason="no")
     ledger.close("stopped", "it stopped")
     failures = ledger.failures()
     assert failures["uid"].tolist() == [*(f"u{n}" for n in range(1, 7_778, 1_000)), "u7777"]
     assert failures["cdp_row"].tolist() == [*range(1, 7_778, 1_000), 7_777]
-    assert failures["cdp_message_id"].tolist()[-1] == "cdp1-x"
+    assert failures["cdp_message_id"].tolist()[-1] == "x1"
     assert ledger.counts == dict.fromkeys(ledger.counts, 0) | {
         "delivered": 7_991, "failed": 8, "refused": 1,
     }  # fmt: skip

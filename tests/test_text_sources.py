@@ -86,8 +86,8 @@ ROWS = [{"id": "1", "name": "Ada"}, {"id": "2", "name": None}]
         PLAIN.encode("utf-16"),
         b"\xfe\xff" + PLAIN.encode("utf-16-be"),
         *(PLAIN.replace(",", mark).encode() for mark in "\t;|"),
-        gzip.compress(PLAIN.encode()),
-        gzip.compress(PLAIN[:9].encode()) + gzip.compress(PLAIN[9:].encode()),
+        gzip.compress(PLAIN.encode(), mtime=0),
+        gzip.compress(PLAIN[:9].encode(), mtime=0) + gzip.compress(PLAIN[9:].encode(), mtime=0),
         bz2.compress(PLAIN.encode()),
         zstd(PLAIN.encode()),
     ],
@@ -226,7 +226,10 @@ def test_quotes_in_every_place(tmp_path: Path) -> None:
         (b"\xff\xfea", "not UTF-8: line 1 "),
         (b"PK\x03\x04" + SECRET.encode(), "is a zip archive or an Excel workbook, not text"),
         (b"PAR1", "is a parquet file, not text"),
-        (gzip.compress(PLAIN.encode() * 99)[:-20], "'x.csv' cannot be read beyond 0 bytes"),
+        (
+            gzip.compress(PLAIN.encode() * 99, mtime=0)[:-20],
+            "'x.csv' cannot be read beyond 0 bytes",
+        ),
     ],
 )
 def test_delimited_text_that_cannot_be_read(

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from cdp_backfill import spec
-from cdp_backfill.distinct import Sketch, hashes
+from cdp_backfill.distinct import Sketch, split
 from cdp_backfill.messages.text import decoded, json_type
 
 if TYPE_CHECKING:
@@ -87,7 +87,7 @@ class Census:
         for encoded, _ in prepared.encoded:
             self.largest = max(self.largest, int(encoded.sizes.max()))
             self.message_bytes += int(encoded.sizes.sum())
-            self.ids.add(hashes(encoded.ids))
+            self.ids.add(split(encoded.ids.keys())[0])
             for number in range(min(len(encoded), SAMPLES - len(self.samples))):
                 top = json.loads(b"{" + encoded.head.rstrip(b",") + b"}")
                 self.samples.append(top | json.loads(encoded.message(number)))

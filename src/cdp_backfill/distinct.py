@@ -163,14 +163,7 @@ def contains(
     return np.asarray((run[0][at] == high) & (run[1][at] == low))
 
 
-def key_digests(ids: Any, made: Digests | None) -> Digests:
-    """A digest for each message id.
-
-    Args:
-        ids: Arrow array of the ids.
-        made: The digests that the ids were made of, or None where some are given by a column.
-    """
-    if made is not None:
-        return made
-    joined = b"".join([xxhash.xxh3_128_digest(text) for text in _bytes(ids)])
+def key_digests(ids: Any) -> Digests:
+    """A digest for each text of an Arrow array."""
+    joined = b"".join(map(xxhash.xxh3_128_digest, _bytes(ids)))
     return np.frombuffer(joined, np.uint8).reshape(-1, 16)

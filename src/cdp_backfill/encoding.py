@@ -14,6 +14,7 @@ another number.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import compress
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 import arro3.io
@@ -23,6 +24,7 @@ import pyarrow.compute as pc
 import xxhash
 
 from cdp_backfill import spec
+from cdp_backfill.distinct import key_digests
 from cdp_backfill.messages.values import canonical, needs_canonical
 
 if TYPE_CHECKING:
@@ -32,14 +34,51 @@ if TYPE_CHECKING:
 
     Offsets = npt.NDArray[np.int64]
     Digests = npt.NDArray[np.uint8]
+    Mask = npt.NDArray[np.bool_]
 
 ContextScope = Literal["message", "batch"]
 
 ID_RECIPE: Final = "cdp1"
 _SHARED: Final = ("context", "integrations")
-_NO_DIGESTS: Final[Digests] = np.zeros((0, 16), dtype=np.uint8)
+_WIDTH: Final = 16  # bytes of a digest
+NO_DIGESTS: Final[Digests] = np.zeros((0, _WIDTH), dtype=np.uint8)
 _NEWLINE: Final = ord("\n")
-_HEAD: Final = f'"type":"{spec.MESSAGE_TYPE}","messageId":'
+_HEAD: Final = f'{{"type":"{spec.MESSAGE_TYPE}","messageId":'
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Ids:
+    """The ids of messages: given by a column, or else made of their digests.
+
+    Attributes:
+        digests: 16 bytes for each message that no other content has, as an array of that width;
+            without rows where all ids are given and nobody asked for digests.
+        given: Arrow array of given ids, null where there is none, or None.
+    """
+
+    digests: Digests
+    given: Any | None
+
+    def array(self) -> Any:
+        """The ids as an Arrow array of text."""
+        if self.given is not None and not self.given.null_count:
+            return self.given
+        made = pc.binary_join_element_wise(f"{ID_RECIPE}-", _hexadecimal(self.digests), "")
+        return made if self.given is None else pc.coalesce(self.given, made)
+
+    def __len__(self) -> int:
+        return len(self.digests) if self.given is None else len(self.given)
+
+    def keys(self) -> Digests:
+        """16 bytes for each id, the same for equal ids."""
+        return self.digests if self.given is None else key_digests(self.array())
+
+    def chosen(self, rows: Any) -> Ids:
+        """Those at some positions, or at which a mask is true."""
+        digests = self.digests[rows] if len(self.digests) else self.digests
+        if self.given is None:
+            return Ids(digests, None)
+        return Ids(digests, self.given.take(pa.array(np.arange(len(self.given))[rows])))
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,9 +92,7 @@ class Encoded:
             ``"context":{...},`` or nothing.
         rows: For each message, its position among what was given to :func:`encode`.
         sizes: Bytes of each message alone, with what ``head`` moved out of it counted in.
-        ids: Arrow array of the message ids.
-        digests: 16 bytes for each message that no other content has, as an array of that width;
-            without rows unless asked for.
+        ids: Its message ids.
     """
 
     data: memoryview
@@ -63,58 +100,78 @@ class Encoded:
     head: bytes
     rows: Offsets
     sizes: Offsets
-    ids: Any
-    digests: Digests
+    ids: Ids
 
     def __len__(self) -> int:
         return len(self.rows)
 
+    @property
+    def digests(self) -> Digests:
+        """16 bytes for each message; see :class:`Ids`."""
+        return self.ids.digests
+
     def message(self, number: int) -> bytes:
         """One message without its comma."""
         return bytes(self.data[self.offsets[number] : self.offsets[number + 1] - 1])
+
+    def only(self, keep: Mask) -> Encoded:
+        """The messages at which ``keep`` is true."""
+        buffers = [None, pa.py_buffer(self.offsets), pa.py_buffer(self.data)]
+        texts = pa.Array.from_buffers(pa.large_binary(), len(self), buffers)
+        data, offsets = _texts_of(texts.filter(pa.array(keep)))
+        rows, sizes, ids = self.rows[keep], self.sizes[keep], self.ids.chosen(keep)
+        return Encoded(data, offsets, self.head, rows, sizes, ids)
 
 
 def encode(
     fields: dict[str, Any],
     *,
     message_id: Any | None = None,
+    keep: Mask | None = None,
     context_scope: ContextScope = "message",
     with_digests: bool = False,
 ) -> Iterator[Encoded]:
     """Write messages as JSON.
 
     Args:
-        fields: Arrow arrays by field name, of one length.
+        fields: Arrow arrays by field name, of one length; each message has one that is not null.
         message_id: Ids to use where they are not null; all others are made of the content.
+        keep: True for each message to write, or None for all.
         context_scope: ``"message"`` writes ``context`` and ``integrations`` into each message;
             ``"batch"`` moves them into ``head``, and gives one result for each different head.
         with_digests: Compute the digests even where a column gives the ids.
 
     Yields:
-        One result, or with ``"batch"`` one for each distinct context; none without rows.
+        One result, or with ``"batch"`` one for each distinct context; none without messages.
     """
     size = len(next(iter(fields.values())))
-    if not size:
+    keep = np.ones(size, dtype=bool) if keep is None else keep
+    rows = np.flatnonzero(keep)
+    if not len(rows):
         return
+    given = message_id
+    if given is not None and len(rows) < size:
+        given = given.filter(pa.array(keep))
     lines, ends = _lines(fields)
-    digests = _NO_DIGESTS
-    if with_digests or message_id is None or message_id.null_count:
-        digests = _digests(fields, lines, message_id)
-    ids = _ids(digests, message_id)
-    every = np.arange(size)
-    quoted = pc.binary_join_element_wise('"', _escaped(ids), '",', "")
-    sizes = np.diff(ends, prepend=0) - len("\n") + len(_HEAD) + pc.binary_length(quoted).to_numpy()
+    digests = NO_DIGESTS
+    if with_digests or given is None or given.null_count:
+        digests = _digests(fields, lines, given, keep)
+    ids = Ids(digests, given)
     shared = {name: array for name, array in fields.items() if name in _SHARED}
     if context_scope == "message" or not shared:
-        yield Encoded(*_joined(lines, ends, quoted), b"", every, sizes, ids, digests)
+        data, offsets = _joined(lines, ends, ids, keep)
+        yield Encoded(data, offsets, b"", rows, np.diff(offsets) - len(","), ids)
         return
+    # Of each message alone: its line has a brace that the join turns into a comma.
+    sizes = np.diff(ends, prepend=0)[rows] + len(_HEAD) + _quoted_lengths(ids) - len("\n")
     own = {name: array for name, array in fields.items() if name not in shared}
-    for head, rows in _groups(shared):
-        chosen = pa.array(rows)
-        lines, ends = _lines({name: array.take(chosen) for name, array in own.items()})
-        data, offsets = _joined(lines, ends, quoted.take(chosen))
-        part = digests[rows] if len(digests) else digests
-        yield Encoded(data, offsets, head, rows, sizes[rows], ids.take(chosen), part)
+    chosen = pa.array(rows)
+    for head, places in _groups({name: array.take(chosen) for name, array in shared.items()}):
+        picked = pa.array(rows[places])
+        lines, ends = _lines({name: array.take(picked) for name, array in own.items()})
+        part, every = ids.chosen(places), np.ones(len(places), dtype=bool)
+        data, offsets = _joined(lines, ends, part, every)
+        yield Encoded(data, offsets, head, rows[places], sizes[places], part)
 
 
 def lengths(array: Any) -> Offsets:
@@ -134,34 +191,61 @@ def _lines(fields: dict[str, Any]) -> tuple[Any, Offsets]:
     return lines, np.flatnonzero(np.frombuffer(lines, np.uint8) == _NEWLINE) + 1
 
 
-def _digests(fields: dict[str, Any], lines: Any, given: Any | None) -> Digests:
+def _digests(fields: dict[str, Any], lines: Any, given: Any | None, keep: Mask) -> Digests:
     """The hash of each message's canonical JSON, and of the id that is given with it."""
     if any(needs_canonical(array.type) for array in fields.values()):
         columns = {name: canonical(array)[0] for name, array in fields.items()}
         lines, _ = _lines(columns)
     texts = lines.to_pybytes().splitlines()
+    if not keep.all():
+        texts = list(compress(texts, keep.tolist()))
     if given is not None:
         # Whoever gives the same id to different messages must not have one taken for the other.
         pairs = zip(texts, given.to_pylist(), strict=True)
         texts = [text if name is None else text + name.encode() for text, name in pairs]
-    digest = xxhash.xxh3_128_digest
-    joined = b"".join([digest(text) for text in texts])
-    return np.frombuffer(joined, np.uint8).reshape(-1, 16)
+    joined = b"".join(map(xxhash.xxh3_128_digest, texts))
+    return np.frombuffer(joined, np.uint8).reshape(-1, _WIDTH)
 
 
-def _ids(digests: Digests, given: Any | None) -> Any:
-    """Given ids, and for all others the digest in hexadecimal digits."""
-    if given is not None and given.null_count == 0:
-        return given
-    size = len(digests)
-    digits = digests.tobytes().hex().encode()
-    hexadecimal = pa.Array.from_buffers(
-        pa.string(),
-        size,
-        [None, pa.py_buffer(np.arange(0, 32 * size + 1, 32, dtype=np.int32)), pa.py_buffer(digits)],
-    )
-    made = pc.binary_join_element_wise(ID_RECIPE, hexadecimal, "-")
-    return made if given is None else pc.coalesce(given, made)
+def _hexadecimal(digests: Digests, keep: Mask | None = None) -> Any:
+    """Digests as text; at other places than those of ``keep`` null."""
+    digits, step = pa.py_buffer(digests.tobytes().hex().encode()), 2 * _WIDTH
+    if keep is None:
+        ends = np.arange(0, step * len(digests) + 1, step, dtype=np.int32)
+        return pa.Array.from_buffers(pa.string(), len(digests), [None, pa.py_buffer(ends), digits])
+    ends = np.zeros(len(keep) + 1, dtype=np.int32)
+    np.cumsum(keep, out=ends[1:])
+    valid = pa.py_buffer(np.packbits(keep, bitorder="little"))
+    return pa.Array.from_buffers(pa.string(), len(keep), [valid, pa.py_buffer(ends * step), digits])
+
+
+def _joined(lines: Any, ends: Offsets, ids: Ids, keep: Mask) -> tuple[memoryview, Offsets]:
+    """Put type and id in front of each message, and a comma behind it, without touching rows."""
+    view = np.frombuffer(lines, np.uint8)
+    starts = np.zeros(len(ends) + 1, dtype=np.int32)
+    starts[1:] = ends
+    # The opening brace goes before the id, and what is behind the id begins with a comma.
+    view[starts[:-1]] = view[ends - 1] = ord(",")
+    rest = pa.Array.from_buffers(pa.binary(), len(ends), [None, pa.py_buffer(starts), lines])
+    every = len(ids) == len(keep)
+    if ids.given is None:
+        head, names = f'{_HEAD}"{ID_RECIPE}-', _hexadecimal(ids.digests, None if every else keep)
+    else:
+        head, names = f'{_HEAD}"', _escaped(ids.array())
+        if not every:
+            places = np.cumsum(keep) - 1
+            names = names.take(pa.array(places, mask=~keep))
+    # Joined with null, a message is left out.
+    joined = pc.binary_join_element_wise(head.encode(), names.cast(pa.binary()), b'"', rest, b"")
+    data, offsets = _texts_of(joined)
+    return data, offsets if every else np.append(offsets[:-1][keep], offsets[-1])
+
+
+def _texts_of(texts: Any) -> tuple[memoryview, Offsets]:
+    """The bytes of an array of texts, and where each begins."""
+    width = np.int64 if pa.types.is_large_binary(texts.type) else np.int32
+    offsets = np.frombuffer(texts.buffers()[1], width)[: len(texts) + 1].astype(np.int64)
+    return memoryview(texts.buffers()[2] or b"")[: offsets[-1]], offsets
 
 
 def _escaped(ids: Any) -> Any:
@@ -178,25 +262,12 @@ def _escaped(ids: Any) -> Any:
     )
 
 
-def _joined(lines: Any, ends: Offsets, ids: Any) -> tuple[memoryview, Offsets]:
-    """Put type and id in front of each message, and a comma behind it, without touching rows."""
-    view = np.frombuffer(lines, np.uint8)
-    view[ends - 1] = ord(",")
-    # Row by row from behind one opening brace to behind the next, which is where the id goes.
-    offsets = np.empty(len(ends) + 1, dtype=np.int32)
-    offsets[0] = 1
-    offsets[1:-1] = ends[:-1] + 1
-    offsets[-1] = ends[-1]
-    rest = pa.Array.from_buffers(pa.binary(), len(ends), [None, pa.py_buffer(offsets), lines])
-    joined = pc.binary_join_element_wise(_HEAD.encode(), ids.cast(pa.binary()), rest, b"")
-    starts = np.frombuffer(joined.buffers()[1], np.int32)[: len(ends) + 1].astype(np.int64)
-    data = pa.allocate_buffer(int(starts[-1]) + len("{"))
-    view = np.frombuffer(data, np.uint8)
-    view[0] = ord("{")
-    view[1:] = np.frombuffer(joined.buffers()[2], np.uint8)[: starts[-1]]
-    # Each row's brace is the last byte of the row before; the last row has none behind it.
-    starts[-1] += 1
-    return memoryview(data), starts
+def _quoted_lengths(ids: Ids) -> Offsets:
+    """Bytes of each id with its quotes."""
+    if ids.given is None:
+        return np.full(len(ids), len(f'"{ID_RECIPE}-"') + 2 * _WIDTH)
+    lengths: Offsets = pc.binary_length(_escaped(ids.array())).to_numpy() + len('""')
+    return lengths
 
 
 def _groups(shared: dict[str, Any]) -> Iterator[tuple[bytes, Offsets]]:

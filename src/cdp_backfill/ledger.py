@@ -14,6 +14,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from cdp_backfill.encoding import NO_DIGESTS, Ids
 from cdp_backfill.errors import AccountingError
 from cdp_backfill.outcomes import FAILURE_COLUMNS, OUTCOMES, Outcome
 from cdp_backfill.spill import FailureStore
@@ -36,7 +37,9 @@ SPILL_BYTES: Final = 16 * 2**20
 
 _MAX_REASONS: Final = 50  # a server may find new words for every row
 
-_SPARSE: Final = 8  # a page is put away in part once so few of its rows wait
+_SPARSE: Final = 8  # a page can be put away in part once so few of its rows wait
+CROWDED_BYTES: Final = 64 * 2**20
+"""Memory that the rows of all pages take before pages are put away in part."""
 
 _SETTLED: Final = np.array([outcome.code for outcome in OUTCOMES if outcome.settled])
 
@@ -64,12 +67,10 @@ class Page:
         self._status = np.zeros(size, dtype=np.int16)
         self._attempts = np.zeros(size, dtype=np.int32)
         self._id_of = np.full(size, _NO_ID, dtype=np.int64)
-        self._ids: list[Any] = []
-
-    @property
-    def held_bytes(self) -> int:
+        self._ids: list[Ids] = []
+        self._failed = False
+        self.held_bytes = int(self._batch.nbytes)
         """Memory that the rows take."""
-        return int(self._batch.nbytes) + sum(array.nbytes for array in self._arrays().values())
 
     def _arrays(self) -> dict[str, npt.NDArray[Any]]:
         names = ("_rows", "_outcome", "_reason", "_status", "_attempts", "_id_of")
@@ -84,7 +85,7 @@ class Page:
             raise AccountingError("A row got a second outcome. Please report this.")
         return at
 
-    def name(self, rows: Rows, ids: Any) -> None:
+    def name(self, rows: Rows, ids: Ids) -> None:
         """Note the message ids of rows that have no outcome yet."""
         with self._ledger.lock:
             offset = sum(len(part) for part in self._ids)
@@ -124,9 +125,11 @@ class Page:
             self._reason[at] = self._reasons.setdefault((code, reason), len(self._reasons))
             self._status[at] = status
             self._attempts[at] = attempts
+            self._failed |= not outcome.settled
             self._pending -= len(rows)
             self._ledger.count(outcome, len(rows), code=code, reason=reason)
-            if self._pending * _SPARSE <= len(self._rows):
+            sparse = self._pending * _SPARSE <= len(self._rows)
+            if not self._pending or (sparse and self._ledger.crowded):
                 self._put_away()
 
     def note_dropped(self, dropped: dict[str, Rows]) -> None:
@@ -154,32 +157,38 @@ class Page:
         A row can wait long, for others that share its context or for a later attempt: it must
         not keep its whole chunk in memory.
         """
-        self._ledger.keep(self.start, self._failures())
+        if self._failed:
+            self._ledger.keep(self.start, self._failures())
         if not self._pending:
             self._ledger.turn(self)
             return
-        self._whole = False
+        self._whole = self._failed = False
         waiting = self._outcome == _PENDING
         self._batch = self._batch.filter(pa.array(waiting))
         for name, array in self._arrays().items():
             setattr(self, name, array[waiting])
         named = self._id_of != _NO_ID
-        ids = pa.chunked_array(self._ids, pa.string()).take(pa.array(self._id_of[named]))
-        self._ids = [ids.combine_chunks()]
+        ids = self._all_ids().take(pa.array(self._id_of[named]))
+        self._ids = [Ids(NO_DIGESTS, ids)]
         self._id_of[named] = np.arange(int(named.sum()))
+        self._ledger.shrunk(self, int(self._batch.nbytes))
 
-    def _failures(self) -> Any | None:
-        """The rows that did not arrive, as an Arrow table, or None where there are none."""
+    def _all_ids(self) -> Any:
+        arrays = [ids.array() for ids in self._ids]
+        return pa.chunked_array(arrays, pa.string()).combine_chunks()
+
+    def _failures(self) -> Any:
+        """The rows that did not arrive, as an Arrow table."""
         settled = np.isin(self._outcome, _SETTLED)
         bad = np.flatnonzero(~settled & (self._outcome != _PENDING))
-        if not len(bad):
-            return None
         chosen = pa.array(bad)
         reason = pa.array(self._reason[bad])
         known = list(self._reasons)
         status = self._status[bad]
-        ids = pa.chunked_array(self._ids, pa.string()).combine_chunks()
         where = self._id_of[bad]
+        ids = pa.nulls(len(bad), pa.string())
+        if (where != _NO_ID).any():
+            ids = self._all_ids().take(pa.array(where, mask=where == _NO_ID))
         columns: dict[str, Any] = {}
         if self._ledger.keeps_batches:
             rows = self._batch.take(chosen)
@@ -197,7 +206,7 @@ class Page:
             "cdp_reason": pa.array([text for _, text in known], pa.string()).take(reason),
             "cdp_status": pa.array(status, mask=status == 0),
             "cdp_attempts": pa.array(self._attempts[bad]),
-            "cdp_message_id": ids.take(pa.array(where, mask=where == _NO_ID)),
+            "cdp_message_id": ids,
             "cdp_source": pa.repeat(pa.scalar(self._origin, pa.string()), len(bad)),
             "cdp_row": pa.array(self._origin_start + self._rows[bad]),
             _POSITION: pa.array(self.start + self._rows[bad]),
@@ -222,6 +231,7 @@ class Ledger:
         self._counts = dict.fromkeys(Outcome, 0)
         self._reasons: dict[tuple[str, str, str], int] = {}
         self._pages: dict[int, Page] = {}
+        self._held_bytes = 0
         self._store = FailureStore(SPILL_BYTES)
         self.dropped_rows = FailureStore(SPILL_BYTES)
         """What was left out of messages that were too large; for pages."""
@@ -231,6 +241,7 @@ class Ledger:
         page = Page(self, chunk)
         if chunk.batch.num_rows:
             self._pages[id(page)] = page
+            self._held_bytes += page.held_bytes
             self._opened = chunk.start + chunk.batch.num_rows
         return page
 
@@ -254,13 +265,23 @@ class Ledger:
         """Whether the rows of failures are kept here; for pages."""
         return not self._source.keeps_rows
 
-    def keep(self, position: int, failures: Any | None) -> None:
+    @property
+    def crowded(self) -> bool:
+        """Whether pages should be put away in part; for pages."""
+        return self._held_bytes > CROWDED_BYTES
+
+    def keep(self, position: int, failures: Any) -> None:
         """Keep rows that failed; for pages."""
-        if failures is not None:
-            self._store.append(position, failures)
+        self._store.append(position, failures)
+
+    def shrunk(self, page: Page, held_bytes: int) -> None:
+        """Note that a page takes less memory now; for pages."""
+        self._held_bytes += held_bytes - page.held_bytes
+        page.held_bytes = held_bytes
 
     def turn(self, page: Page) -> None:
         """Put away a page whose rows all have an outcome; for pages."""
+        self.shrunk(page, 0)
         del self._pages[id(page)]
 
     @property

@@ -9,7 +9,6 @@ import numpy as np
 import pyarrow as pa
 
 from cdp_backfill import spec
-from cdp_backfill.distinct import key_digests
 from cdp_backfill.encoding import ContextScope, Encoded, encode, lengths
 from cdp_backfill.mapping import Lit
 from cdp_backfill.messages import Binding, MessageBatch, build
@@ -93,11 +92,10 @@ def prepare(
     work.encode()
     work.fit()
     known = work.chosen(lambda part: knows(part.digests)) if knows is not None else None
-    duplicates = work.chosen(lambda part: seen(work.keys(part))) if seen is not None else None
+    duplicates = work.chosen(lambda part: seen(part.ids.keys())) if seen is not None else None
     for mask in (known, duplicates):
-        if mask is not None and mask.any():
+        if mask is not None:
             work.leave_out(mask)
-            work.encode()
     messages, none = work.messages, np.zeros(len(recent), dtype=bool)
     duplicates = none if duplicates is None else duplicates
     # Of equal rows the journal knows all; only the first of them is the one that was sent.
@@ -114,7 +112,7 @@ def prepare(
         held=held & good,
         known=messages.rows[known],
         dropped={name: messages.rows[mask] for name, mask in work.dropped.items()},
-        encoded=[(part, messages.rows[work.positions[part.rows]]) for part in work.encoded],
+        encoded=[(part, messages.rows[part.rows]) for part in work.encoded],
     )
 
 
@@ -138,25 +136,24 @@ class _Work:
         self.good = ~self.messages.problems.mask()
         self.dropped: dict[str, Mask] = {}
         self.encoded: list[Encoded] = []
-        self.positions: Rows = np.zeros(0, dtype=np.int64)
-        """Of each message given to the encoder, its position among all."""
 
     def leave_out(self, mask: Mask) -> None:
-        """Encode these no more."""
+        """Send these not."""
+        if not mask.any():
+            return
         self.good &= ~mask
+        parts = [(part, self.good[part.rows]) for part in self.encoded]
+        self.encoded = [
+            part if keep.all() else part.only(keep) for part, keep in parts if keep.any()
+        ]
 
     def encode(self) -> None:
         """Write the good messages as JSON."""
-        self.positions = np.flatnonzero(self.good)
-        fields, ids = self.messages.fields, self.messages.message_id
-        if len(self.positions) < len(self.good):
-            chosen = pa.array(self.positions)
-            fields = {name: array.take(chosen) for name, array in fields.items()}
-            ids = None if ids is None else ids.take(chosen)
         self.encoded = list(
             encode(
-                fields,
-                message_id=ids,
+                self.messages.fields,
+                message_id=self.messages.message_id,
+                keep=self.good,
                 context_scope=self._scope,
                 with_digests=self._with_digests,
             )
@@ -166,12 +163,8 @@ class _Work:
         """True for each message of which ``tell`` says so; in the order of the rows."""
         result = np.zeros(len(self.good), dtype=bool)
         for part in sorted(self.encoded, key=lambda part: int(part.rows[0])):
-            result[self.positions[part.rows[tell(part)]]] = True
+            result[part.rows[tell(part)]] = True
         return result
-
-    def keys(self, part: Encoded) -> Digests:
-        """A digest of each message id."""
-        return key_digests(part.ids, part.digests if self.messages.message_id is None else None)
 
     def fit(self) -> None:
         """Drop what may be dropped from messages that are too large; note the others."""
@@ -187,7 +180,6 @@ class _Work:
         if over.any():
             self._blame(over)
             self.leave_out(over)
-            self.encode()
         for name, mask in self.dropped.items():
             self.messages.problems.mended("dropped", name, mask & self.good)
 

@@ -13,7 +13,15 @@ import pyarrow as pa
 from cdp_backfill import spec
 from cdp_backfill.distinct import Seen, Sketch
 from cdp_backfill.errors import BadInputError, RecentRowsError
-from cdp_backfill.messages import Binding, TooWideError, bind, build, newest, unlimited
+from cdp_backfill.messages import (
+    Binding,
+    TooWideError,
+    any_recent,
+    bind,
+    build,
+    may_be_recent,
+    unlimited,
+)
 from cdp_backfill.messages.text import is_bytes, json_type
 from cdp_backfill.messages.times import is_text
 from cdp_backfill.messages.values import is_list
@@ -197,11 +205,22 @@ class Road:
         column = self.mapping.timestamp
         if not isinstance(column, str) or column in self.mapping.derive:
             return True
-        with closing(self.source.chunks([column])) as chunks:
+        limits = self.limits
+        with closing(self.source.chunks_within(column, self._may_hold_recent)) as chunks:
             return any(
-                newest(self.binding, chunk.batch, latest=self.limits.latest) >= self.limits.recent
+                any_recent(self.binding, chunk.batch, recent=limits.recent, latest=limits.latest)
                 for chunk in chunks
             )
+
+    def _may_hold_recent(self, kind: Any, least: Any, greatest: Any) -> bool:
+        return may_be_recent(
+            kind,
+            least,
+            greatest,
+            unit=self.mapping.timestamp_unit,
+            recent=self.limits.recent,
+            latest=self.limits.latest,
+        )
 
 
 def _millis(moment: datetime) -> int:

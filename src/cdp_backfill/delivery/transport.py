@@ -9,6 +9,8 @@ import re
 from dataclasses import dataclass
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, Final, Protocol
+from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
 
 import httpx
 from isal import igzip
@@ -80,33 +82,38 @@ class HttpTransport:
     """
 
     def __init__(self, destination: Destination, tls: ssl.SSLContext) -> None:
+        key = destination.api_key or ""
+        encoded = base64.b64encode(f"{key}:".encode()).decode()
+        self._secrets = (encoded, encoded.rstrip("="), key) if key else ()
+        self._url = httpx.URL(destination.url + spec.BATCH_PATH)
         headers = {
+            "Authorization": f"Basic {encoded}",
+            "Accept": "application/json",
             "Content-Type": "application/json",
             "Content-Encoding": "gzip",
             "User-Agent": f"cdp-backfill/{version('cdp-backfill')}",
         }
         if destination.strict:
             headers[spec.STRICT_HEADER[0]] = spec.STRICT_HEADER[1]
-        key = destination.api_key or ""
-        encoded = base64.b64encode(f"{key}:".encode()).decode()
-        self._secrets = (encoded, encoded.rstrip("="), key) if key else ()
-        self._url = destination.url + spec.BATCH_PATH
-        self._client = httpx.Client(
-            auth=(destination.api_key or "", ""),
-            headers=headers,
+        self._headers = httpx.Headers(headers)
+        timeout = httpx.Timeout(destination.timeout, connect=min(10.0, destination.timeout))
+        self._extensions = {"timeout": timeout.as_dict()}
+        # Without a client around it: cookies, redirects and the like are not for an API, and
+        # cost as much again.
+        self._transport = httpx.HTTPTransport(
             verify=tls,
-            timeout=httpx.Timeout(destination.timeout, connect=min(10.0, destination.timeout)),
             limits=httpx.Limits(max_connections=1, max_keepalive_connections=1),
-            follow_redirects=False,
             # A proxy that the environment names does not lead to this machine.
-            trust_env=not destination.is_local,
+            proxy=None if destination.is_local else environment_proxy(destination.url),
         )
 
     def post(self, body: bytes) -> Answer:
         """Send a compressed body."""
-        request = self._client.build_request("POST", self._url, content=body)
+        request = httpx.Request(
+            "POST", self._url, headers=self._headers, content=body, extensions=self._extensions
+        )
         try:
-            response = self._client.send(request, stream=True)
+            response = self._transport.handle_request(request)
         except (
             httpx.ConnectError,
             httpx.ConnectTimeout,
@@ -136,7 +143,17 @@ class HttpTransport:
 
     def close(self) -> None:
         """Give the connection up."""
-        self._client.close()
+        self._transport.close()
+
+
+def environment_proxy(url: str) -> str | None:
+    """The proxy that the environment, or the system, names for an address."""
+    parts = urlsplit(url)
+    if not parts.hostname or proxy_bypass(parts.hostname):
+        return None
+    proxies = getproxies()
+    proxy = proxies.get(parts.scheme) or proxies.get("all")
+    return f"http://{proxy}" if proxy and "://" not in proxy else proxy
 
 
 def tls_context() -> ssl.SSLContext:

@@ -1,18 +1,20 @@
 """From rows to the fields of track messages: whole columns at a time, without I/O or clock."""
 
 from cdp_backfill.messages.binding import Binding, bind, text_columns
-from cdp_backfill.messages.building import MessageBatch, build, newest
+from cdp_backfill.messages.building import MessageBatch, any_recent, build
 from cdp_backfill.messages.json_cells import TooWideError, unlimited
 from cdp_backfill.messages.problems import Problems
+from cdp_backfill.messages.recency import may_be_recent
 
 __all__ = [
     "Binding",
     "MessageBatch",
     "Problems",
     "TooWideError",
+    "any_recent",
     "bind",
     "build",
-    "newest",
+    "may_be_recent",
     "text_columns",
     "unlimited",
 ]

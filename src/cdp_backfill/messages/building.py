@@ -16,6 +16,7 @@ from cdp_backfill.mapping import Lit
 from cdp_backfill.messages import json_cells
 from cdp_backfill.messages.expanding import Parts, list_parts, map_parts, struct_parts
 from cdp_backfill.messages.problems import Problems
+from cdp_backfill.messages.recency import old_texts
 from cdp_backfill.messages.text import (
     as_boolean,
     as_identifier,
@@ -150,17 +151,21 @@ def build(
     )
 
 
-def newest(binding: Binding, batch: Any, *, latest: int) -> int:
-    """The newest time of a batch that has the column of times, in milliseconds since 1970 UTC.
+def any_recent(binding: Binding, batch: Any, *, recent: int, latest: int) -> bool:
+    """Whether a batch that has the column of times holds a recent one.
 
     Args:
         binding: The mapping, held against the schema; it derives no times.
         batch: Arrow record batch.
-        latest: Times beyond this do not count.
+        recent: Milliseconds since 1970 UTC from which on times are recent.
+        latest: The same, up to which.
     """
-    columns = dict(zip(batch.schema.names, batch.columns, strict=True))
-    times = _Builder(binding, columns, batch.num_rows, latest).times()
-    return int(times.millis[times.millis <= latest].max(initial=0))
+    column = str(binding.mapping.timestamp)
+    array = decoded(batch.column(column))
+    if is_text(array.type):
+        array = array.filter(pa.array(~old_texts(array, recent)))
+    times = _Builder(binding, {column: array}, len(array), latest).times()
+    return bool(((times.millis >= recent) & (times.millis <= latest)).any())
 
 
 def _columns(

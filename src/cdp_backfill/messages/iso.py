@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
-import pyarrow as pa
+
+from cdp_backfill.messages.edges import text_bytes
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -39,19 +40,12 @@ def read_iso(array: Any) -> tuple[Numbers, Mask, Mask]:
     size = len(array)
     millis, naive = np.zeros(size, dtype=np.int64), np.ones(size, dtype=bool)
     done = np.zeros(size, dtype=bool)
-    if not size or array.buffers()[2] is None:
-        return millis, naive, done
-    width = np.int64 if pa.types.is_large_string(array.type) else np.int32
-    bounds = np.frombuffer(array.buffers()[1], width).astype(np.int64)
-    bounds = bounds[array.offset : array.offset + size + 1]
-    data = np.frombuffer(array.buffers()[2], np.uint8)
-    lengths = np.diff(bounds)
-    lengths = np.where(array.is_valid().to_numpy(zero_copy_only=False), lengths, 0)
+    data, starts, lengths = text_bytes(array)
     for length, (fraction, zoned) in _FORMS.items():
         rows = np.flatnonzero(lengths == length)
         if not len(rows):
             continue
-        letters = data[bounds[rows] + np.arange(length)[:, None]]  # a row for each place
+        letters = data[starts[rows] + np.arange(length)[:, None]]  # a row for each place
         found, good = _read(letters, fraction, zoned=zoned)
         rows = rows[good]
         millis[rows], naive[rows], done[rows] = found[good], not zoned, True

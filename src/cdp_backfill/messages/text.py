@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from cdp_backfill.messages import json_cells
+from cdp_backfill.messages.edges import Edges, byte_set, holds
 from cdp_backfill.messages.times import is_number, is_text
 
 if TYPE_CHECKING:
@@ -196,6 +197,11 @@ NULL_WORDS: Final = (
 SQL, Python, pandas, Swift, JavaScript, Google Analytics, and of MySQL's and Redshift's dumps."""
 
 _LONGEST_WORD: Final = max(map(len, NULL_WORDS))
+_INITIALS: Final = byte_set({ord(c) for word in NULL_WORDS for c in (word[0], word[0].upper())})
+# All white space of ASCII, and the first and last bytes of all other.
+_SPACE_LIKE: Final = byte_set([*range(33), *range(128, 256)])
+_ZERO_LIKE: Final = byte_set(b"0-")
+_NUMBER_LIKE: Final = byte_set(b"-0123456789")
 _ZEROS: Final = r"^[0-]{8,}$"
 _WHOLE: Final = r"^-?\d+\.0+$"
 _ROUNDED: Final = r"^-?\d\.\d+[eE]\+?\d+$"
@@ -209,18 +215,26 @@ def tidy(text: Any, note: Callable[[str, Any], None]) -> Any:
         text: Arrow array of text.
         note: Is told what was mended, and where.
     """
+    edges = Edges.of(text)
+    odd = _SPACE_LIKE[edges.first] | _SPACE_LIKE[edges.last]
+    odd |= _INITIALS[edges.first] & (edges.lengths <= _LONGEST_WORD)
+    odd |= edges.lengths == 0
+    if text.null_count:
+        odd &= text.is_valid().to_numpy(zero_copy_only=False)
+    if not odd.any():
+        return text
+    mask = pa.array(odd)
+    return pc.replace_with_mask(text, mask, _tidied(text.filter(mask), note))
+
+
+def _tidied(text: Any, note: Callable[[str, Any], None]) -> Any:
     trimmed = pc.utf8_trim_whitespace(text)
     changed = pc.not_equal(trimmed, text)
     blank = pc.equal(trimmed, "")
     note("trimmed", pc.and_not(changed, blank))
-    short = pc.less_equal(pc.binary_length(trimmed), _LONGEST_WORD)
-    words = None
-    if pc.any(short).as_py():
-        lowered = pc.utf8_lower(pc.if_else(short, trimmed, None))
-        words = pc.is_in(lowered, value_set=pa.array(NULL_WORDS).cast(lowered.type))
-        note("null_word", words)
-        blank = pc.or_(blank, words)
-    return pc.if_else(blank, None, trimmed) if pc.any(blank).as_py() else trimmed
+    words = pc.is_in(pc.utf8_lower(trimmed), value_set=pa.array(NULL_WORDS).cast(text.type))
+    note("null_word", words)
+    return pc.if_else(pc.or_(blank, words), None, trimmed)
 
 
 def as_identifier(array: Any, note: Callable[[str, Any], None]) -> tuple[Any, Mask]:
@@ -240,10 +254,13 @@ def as_identifier(array: Any, note: Callable[[str, Any], None]) -> tuple[Any, Ma
     if is_bytes(kind):
         note("bytes_text", text.is_valid())
     text = tidy(text, note)
-    zeros = pc.match_substring_regex(text, _ZEROS)
-    if pc.any(zeros).as_py():
+    edges = Edges.of(text)
+    if (_ZERO_LIKE[edges.first] & _ZERO_LIKE[edges.last] & (edges.lengths > 0)).any():
+        zeros = pc.match_substring_regex(text, _ZEROS)
         note("zero_id", zeros)
         text = pc.if_else(zeros, None, text)
+    if not _NUMBER_LIKE[edges.first].any() or not holds(text, ord(".")):
+        return text, bad
     dotted = pc.match_substring_regex(text, r"^-?\d+\.\d")
     if pc.any(dotted).as_py():
         whole = pc.match_substring_regex(text, _WHOLE)

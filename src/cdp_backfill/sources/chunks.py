@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 from cdp_backfill.errors import SourceError
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Generator, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Collection, Generator, Iterator, Mapping, Sequence
 
     import numpy.typing as npt
     import pandas as pd
@@ -67,6 +67,19 @@ class Source:
             start: Number of the first row to read.
         """
         raise NotImplementedError
+
+    def chunks_within(
+        self, column: str, may_hold: Callable[[Any, Any, Any], bool]
+    ) -> Generator[Chunk]:
+        """Read one column where it may hold something that is looked for.
+
+        Args:
+            column: The column.
+            may_hold: Told the type of a column and the least and greatest value of a part of it,
+                says whether to read that part. Where a source does not know these, it reads.
+        """
+        del may_hold
+        return self.chunks([column])
 
     def settled(self, text: Collection[str]) -> Source:
         """The same table with the types that its cells have, where only reading them all tells.

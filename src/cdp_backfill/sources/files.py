@@ -14,7 +14,7 @@ from cdp_backfill.errors import SourceError
 from cdp_backfill.sources.chunks import CHUNK_BYTES, CHUNK_ROWS, Chunk, Source, check_names, slices
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterator, Sequence
+    from collections.abc import Callable, Generator, Iterator, Sequence
 
     from cdp_backfill.sources.paths import File
 
@@ -97,8 +97,33 @@ class ParquetSource(Source):
                 yield from self._file_chunks(file, wanted, position, max(0, start - position))
             position += file.rows
 
+    def chunks_within(
+        self, column: str, may_hold: Callable[[Any, Any, Any], bool]
+    ) -> Generator[Chunk]:
+        """Read one column of the row groups whose statistics do not rule it out.
+
+        The chunks do not say where their rows are.
+
+        Raises:
+            SourceError: A file cannot be read any more.
+        """
+        for file in self._files:
+            with _open(file.name, file.system, file.path) as parquet:
+                groups = [
+                    number
+                    for number in range(parquet.metadata.num_row_groups)
+                    if _may_hold(parquet, number, column, may_hold)
+                ]
+            if groups:
+                yield from self._file_chunks(file, [column], 0, 0, groups)
+
     def _file_chunks(
-        self, file: _File, columns: list[str], position: int, skip: int
+        self,
+        file: _File,
+        columns: list[str],
+        position: int,
+        skip: int,
+        groups: list[int] | None = None,
     ) -> Iterator[Chunk]:
         schema = pa.schema([self.schema.field(name) for name in columns])
         rows = min(CHUNK_ROWS, max(64, CHUNK_BYTES // max(1, file.row_bytes)))
@@ -110,7 +135,9 @@ class ParquetSource(Source):
             try:
                 # A file may lack every column asked for; one is read for the number of rows.
                 for batch in parquet.iter_batches(
-                    batch_size=rows, columns=present or parquet.schema_arrow.names[:1]
+                    batch_size=rows,
+                    row_groups=groups,
+                    columns=present or parquet.schema_arrow.names[:1],
                 ):
                     stop = offset + batch.num_rows
                     if stop > skip:
@@ -131,6 +158,19 @@ class ParquetSource(Source):
         infos = [file.system.get_file_info(file.path) for file in self._files]
         named = zip(self._files, infos, strict=True)
         return tuple((file.name, info.size, info.mtime_ns) for file, info in named)
+
+
+def _may_hold(
+    parquet: Any, number: int, column: str, may_hold: Callable[[Any, Any, Any], bool]
+) -> bool:
+    """Whether a row group may hold it, as far as its statistics tell."""
+    group = parquet.metadata.row_group(number)
+    for place in range(group.num_columns):
+        found = group.column(place)
+        if found.path_in_schema == column and found.is_stats_set and found.statistics.has_min_max:
+            kind = parquet.schema_arrow.field(column).type
+            return may_hold(kind, found.statistics.min, found.statistics.max)
+    return True
 
 
 def _conformed(batch: Any, schema: Any) -> Any:

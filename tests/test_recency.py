@@ -1,0 +1,155 @@
+"""What quickly tells that times are old never overlooks a recent one."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import cdp_backfill as cdp
+from cdp_backfill.messages import may_be_recent
+from cdp_backfill.messages.recency import old_texts
+from cdp_backfill.messages.text import tidy
+from cdp_backfill.messages.times import read_times
+from cdp_backfill.sources import open_source
+from tests.rows import opens
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+NOW = datetime(2026, 11, 20, 12, tzinfo=UTC)
+RECENT = int((NOW - timedelta(hours=72)).timestamp() * 1_000)
+LATEST = int((NOW + timedelta(days=1)).timestamp() * 1_000)
+
+moments = st.one_of(
+    st.datetimes(datetime(2026, 11, 10), datetime(2026, 11, 24)),  # noqa: DTZ001
+    st.datetimes(datetime(2008, 1, 1), datetime(2030, 1, 1)),  # noqa: DTZ001
+)
+forms = st.sampled_from(
+    [
+        "%Y-%m-%dT%H:%M:%S.000Z",
+        "%Y-%m-%d",
+        " %Y-%m-%d %H:%M ",
+        "%Y-%m-%dT%H:%M:%S-14:00",
+        "%Y-%m-%dT%H:%M:%S+1400",
+        "%Y%m%d",
+        "%d/%m/%Y",
+        "%s",
+        "+%s",
+        "0%s",
+        "%s000",
+        "%s000000.5",
+        " %s000000000",
+        "x%Y-%m-%d",
+    ]
+)
+texts = st.builds(
+    lambda moment, form: moment.replace(tzinfo=UTC).strftime(
+        form.replace("%s", str(int(moment.replace(tzinfo=UTC).timestamp())))
+    ),
+    moments,
+    forms,
+)
+
+
+def recent_of(array: Any, unit: str | None = None) -> Any:
+    """Where the reader of times finds a recent one."""
+    if pa.types.is_string(array.type):
+        array = tidy(array, lambda *_: None)
+    times = read_times(array, unit=unit, timezone="Pacific/Kiritimati", latest=LATEST)
+    return (times.millis >= RECENT) & (times.millis <= LATEST)
+
+
+@given(st.lists(texts, min_size=1, max_size=20))
+def test_an_old_text_is_old(cells: list[str]) -> None:
+    """No text that is passed over by its date is recent, whatever its form and zone."""
+    array = pa.array(cells)
+    assert not (old_texts(array, RECENT) & recent_of(array)).any()
+
+
+def test_usual_old_texts_are_passed_over() -> None:
+    """What begins with a date of years ago is not read to its end."""
+    array = pa.array([None, "2023-05-01T10:00:00Z", "", "2024-12-31", "2026-11-20", "soon"])
+    assert old_texts(array, RECENT).tolist() == [False, True, False, True, False, False]
+
+
+@given(st.lists(texts, min_size=1, max_size=6), st.sampled_from([None, "s", "ms"]))
+def test_bounds_of_texts_never_hide_a_recent_one(cells: list[str], unit: str | None) -> None:
+    """Where bounds rule recent times out, there is none between them."""
+    may = may_be_recent(
+        pa.string(), min(cells), max(cells), unit=unit, recent=RECENT, latest=LATEST
+    )
+    assert may or not recent_of(pa.array(cells), unit).any()
+
+
+@given(
+    st.lists(moments, min_size=1, max_size=6),
+    st.sampled_from(["s", "ms", "us", "ns", "date", "number"]),
+    st.sampled_from([None, "s", "ms", "ns"]),
+)
+def test_bounds_of_times_never_hide_a_recent_one(
+    cells: list[datetime], kind: str, unit: str | None
+) -> None:
+    """The same for columns of times, dates and numbers."""
+    if kind == "number":
+        scale = 1_000 if unit == "ms" else 10**9 if unit == "ns" else 1
+        array = pa.array([int(cell.replace(tzinfo=UTC).timestamp()) * scale for cell in cells])
+    else:
+        unit = None
+        array = pa.array(cells).cast(
+            pa.date32() if kind == "date" else pa.timestamp(kind), safe=False
+        )
+    least, greatest = min(array.to_pylist()), max(array.to_pylist())
+    may = may_be_recent(array.type, least, greatest, unit=unit, recent=RECENT, latest=LATEST)
+    assert may or not recent_of(array, unit).any()
+
+
+def test_bounds_rule_out_what_is_old() -> None:
+    """A year of old times, of old text and of old numbers is not read at all."""
+    for kind, least, greatest in (
+        (pa.timestamp("us"), datetime(2022, 1, 1), datetime(2022, 12, 31)),  # noqa: DTZ001
+        (pa.string(), "2022-01-01T00:00:00Z", "2022-12-31T00:00:00Z"),
+        (pa.int64(), 1_640_000_000, 1_670_000_000),
+        (pa.int64(), 1_640_000_000_000, 1_670_000_000_000),
+    ):
+        assert not may_be_recent(kind, least, greatest, unit=None, recent=RECENT, latest=LATEST)
+
+
+@pytest.mark.parametrize("kind", ["time", "text", "number"])
+def test_only_row_groups_that_may_hold_recent_times_are_read(tmp_path: Path, kind: str) -> None:
+    """Statistics of a parquet file rule out what is old, and no recent row gets through."""
+    frame = opens(3_000)
+    frame["ts"] = pd.date_range("2022-01-01", periods=3_000, freq="8h", tz="UTC")
+    frame.loc[2_500, "ts"] = pd.Timestamp(NOW - timedelta(hours=5))
+    if kind == "text":
+        frame["ts"] = frame["ts"].dt.strftime("%Y-%m-%dT%H:%M:%SZ")
+    if kind == "number":
+        frame["ts"] = frame["ts"].astype("datetime64[ms, UTC]").astype("int64")
+    path = tmp_path / "opens.parquet"
+    pq.write_table(pa.Table.from_pandas(frame), path, row_group_size=1_000)
+    source = open_source(path)
+
+    def may(kind: Any, least: Any, greatest: Any) -> bool:
+        return may_be_recent(kind, least, greatest, unit=None, recent=RECENT, latest=LATEST)
+
+    read = [chunk.batch for chunk in source.chunks_within("ts", may)]
+    assert (
+        np.concatenate([batch.column("ts").to_pylist() for batch in read]).tolist()
+        == (pq.read_table(path, columns=["ts"])["ts"].to_pylist()[2_000:])
+    )
+    with pytest.raises(cdp.RecentRowsError, match="1 rows, of 1 people"):
+        cdp.send(
+            path,
+            user_id="uid",
+            timestamp="ts",
+            event=cdp.lit("Application Opened"),
+            destination=cdp.Destination(api_key="k", base_url="http://127.0.0.1:9/v1"),
+            now=NOW,
+        )
