@@ -114,7 +114,7 @@ class Server:
 
     def destination(self, **options: Any) -> Destination:
         """Where to send to reach it."""
-        return Destination(api_key="secret-key", base_url=self.url, **options)
+        return Destination(**{"api_key": "secret-key", "base_url": self.url} | options)
 
 
 @contextmanager

@@ -17,7 +17,7 @@ from cdp_backfill import Outcome
 from cdp_backfill.delivery import retry
 from cdp_backfill.delivery.governor import Governor
 from cdp_backfill.delivery.retry import Verdict
-from cdp_backfill.delivery.transport import words
+from cdp_backfill.delivery.transport import environment_proxy, words
 from tests.rows import opens
 from tests.servers import Reply, Seen, Server, serving
 
@@ -505,6 +505,21 @@ def test_a_proxy_of_the_environment_is_not_asked_for_this_machine(
     monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
     with serving(lambda *_: Reply()) as server:
         assert send(server).ok
+
+
+def test_a_proxy_of_the_environment_is_asked_for_other_machines(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Where the environment names a proxy, requests to the API go through it, unless excepted."""
+    with serving(lambda *_: Reply()) as server:
+        proxy = server.destination().url.removesuffix("/v1")
+        monkeypatch.setenv("HTTP_PROXY", proxy.removeprefix("http://"))
+        elsewhere = "http://api.example/v1"
+        report = send(server, base_url=elsewhere)
+        assert report.ok
+        assert server.seen[0].path == f"{elsewhere}/batch"
+        monkeypatch.setenv("NO_PROXY", "api.example")
+        assert environment_proxy(elsewhere) is None
 
 
 def test_a_server_that_is_busy_at_first() -> None:

@@ -6,6 +6,7 @@ import json
 import struct
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pytest
 import xxhash
@@ -92,6 +93,52 @@ def test_batch_scope_says_the_same(rows: list[tuple[str | None, str]]) -> None:
     columns = {"place": pa.array(places, pa.string()), "text": list(values)}
     messages = built(columns, context={"locale": "place"}, integrations={"All": False})
     assert payloads(messages, "batch") == payloads(messages, "message")
+
+
+@given(
+    st.lists(
+        st.tuples(texts, st.sampled_from([None, "i1", 'i"2']), st.booleans(), st.booleans()),
+        min_size=1,
+        max_size=12,
+    ),
+    st.sampled_from(["message", "batch"]),
+    st.booleans(),
+)
+def test_messages_can_be_left_out(rows: list[Any], scope: Any, given_ids: bool) -> None:
+    """Left out while writing or afterwards: the others are what they are among all, to the byte."""
+    values, ids, written, kept = zip(*rows, strict=True)
+    columns = {
+        "text": list(values),
+        "id": pa.array(ids, pa.string()),
+        "place": [v[:1] for v in values],
+    }
+    named: dict[str, Any] = {"message_id": "id"} if given_ids else {"rest": "drop"}
+    messages = built(columns, properties={"t": "text"}, context={"locale": "place"}, **named)
+
+    def told(keep: Any, then: Any) -> dict[int, tuple[bytes, bytes, int, str, bytes]]:
+        found = {}
+        for whole in encode(
+            messages.fields,
+            message_id=messages.message_id,
+            keep=np.array(keep),
+            context_scope=scope,
+            with_digests=True,
+        ):
+            part = whole.only(np.array(then)[whole.rows])
+            assert bytes(part.data)[-1:] in (b",", b"")
+            assert len(part.data) == part.offsets[-1]
+            names = part.ids.array().to_pylist()
+            for number, row in enumerate(part.rows.tolist()):
+                message, size = part.message(number), int(part.sizes[number])
+                digest = part.digests[number].tobytes()
+                found[row] = (part.head, message, size, names[number], digest)
+        return found
+
+    every = [True] * len(rows)
+    whole = told(every, every)
+    assert len(whole) == len(rows)
+    left = {row for row in whole if written[row] and kept[row]}
+    assert told(written, kept) == {row: whole[row] for row in left}
 
 
 def test_batch_scope_groups_by_context() -> None:
