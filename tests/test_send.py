@@ -609,7 +609,7 @@ def test_failed_rows_go_to_disk_when_they_are_many(
     table = pa.Table.from_pandas(opens(50_000, uid=None, n=np.arange(50_000)))
     report = send(table, box)
     spilled = list(tmp_path.glob("cdp-backfill-*/*.arrow"))
-    assert len(spilled) > 5
+    assert len(spilled) > 2
     assert report.failures["n"].tolist() == list(range(50_000))
     del report
     gc.collect()

@@ -196,7 +196,7 @@ def _digests(fields: dict[str, Any], lines: Any, given: Any | None, keep: Mask) 
     if any(needs_canonical(array.type) for array in fields.values()):
         columns = {name: canonical(array)[0] for name, array in fields.items()}
         lines, _ = _lines(columns)
-    texts = lines.to_pybytes().splitlines()
+    texts = lines.to_pybytes().split(b"\n")[:-1]
     if not keep.all():
         texts = list(compress(texts, keep.tolist()))
     if given is not None:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     import pandas as pd
 
-CHUNK_ROWS: Final = 8_192
+CHUNK_ROWS: Final = 16_384
 """Rows of a chunk: enough for columns to pay off, few enough that other threads get their turn."""
 
 CHUNK_BYTES: Final = 8 * 2**20
