@@ -40,7 +40,7 @@ from cdp_backfill.planning import plan_of, undecided
 from cdp_backfill.progress import Progress, make_progress
 from cdp_backfill.proposal import Proposal
 from cdp_backfill.report import MAPPING_ATTRIBUTE, URL_ATTRIBUTE, Report
-from cdp_backfill.road import DUPLICATE, SKIPPED, Recent, Road, in_words
+from cdp_backfill.road import DUPLICATE, SKIPPED, Road, in_words
 from cdp_backfill.running import Run
 from cdp_backfill.sources import Source, open_source
 from cdp_backfill.sources.stamping import stamp_now
@@ -51,6 +51,7 @@ if TYPE_CHECKING:
 
     from cdp_backfill.encoding import ContextScope
     from cdp_backfill.planning import Sender
+    from cdp_backfill.preparing import Recent
 
 _MAPPING_FIELDS: Final = frozenset(item.name for item in fields(Mapping))
 
@@ -114,9 +115,12 @@ def plan(
             journal: str | Path | bool | None,
             canary: int | None,
             elsewhere: Destination | None,
+            processes: int,
         ) -> Report:
             where = elsewhere or destination
-            options = _Options(where, progress, journal, canary, recent, context_scope, now)
+            options = _Options(
+                where, progress, journal, canary, recent, context_scope, processes, now
+            )
             return _sent(source, open_source(source), proposal, options, stamp=stamp)
 
         return send_it
@@ -158,6 +162,7 @@ def send(
     canary: int | None = None,
     recent: Recent = "raise",
     context_scope: ContextScope = "message",
+    processes: int = 1,
     now: datetime | None = None,
 ) -> Report:
     """Send every row of a table to the Pipelines API as a track event.
@@ -206,6 +211,9 @@ def send(
             nothing from the first of them on), ``"hold"`` leaves them out, ``"send"`` sends them.
         context_scope: ``"message"`` writes context and integrations into each message;
             ``"batch"`` writes them once a request, for rows that share them.
+        processes: How many processes read, check and encode, for files: parquet files by row
+            groups, CSV and JSON files whole. One process sends what they make, keeps the journal
+            and reports. It pays off from some four cores on; rows go in no certain order.
         now: The time that "recent" is counted from; None for the current time.
 
     Returns:
@@ -223,7 +231,9 @@ def send(
     table = open_source(source)
     proposal = _proposal(source, table, mapping, locals())
     refuse_open(proposal)
-    options = _Options(destination, progress, journal, canary, recent, context_scope, now)
+    options = _Options(
+        destination, progress, journal, canary, recent, context_scope, processes, now
+    )
     return _sent(source, table, proposal, options)
 
 
@@ -237,6 +247,7 @@ class _Options:
     canary: int | None
     recent: Recent
     context_scope: ContextScope
+    processes: int
     now: datetime | None
 
 
@@ -253,6 +264,7 @@ def _sent(
     road = _road(table, proposal, recent, options.context_scope, options.now)
     if canary is not None and (not isinstance(canary, int) or canary < 1):
         raise BadInputError("canary must be a number of rows, from 1 on.")
+    _check_processes(options, source, wanted)
     _check_address(source, options.destination)
     target = resolve(options.destination)
     path = _journal_path(options.journal, source, table, target, canary=canary is not None)
@@ -265,7 +277,7 @@ def _sent(
         road.refuse_recent()
 
     def again(frame: pd.DataFrame) -> Report:
-        once_more = replace(options, journal=path or False, canary=None)
+        once_more = replace(options, journal=path or False, canary=None, processes=1)
         return _sent(frame, open_source(frame), proposal, once_more)
 
     types = road.source.found_types
@@ -274,7 +286,15 @@ def _sent(
         path, mapping=wanted, url=target.url, paths=_paths(source), types=read
     )
     shown = make_progress(options.progress, road.source.rows)
-    return Run(road, target, shown, journal=opened or None, canary=canary, again=again).report()
+    return Run(
+        road,
+        target,
+        shown,
+        journal=opened or None,
+        canary=canary,
+        processes=options.processes,
+        again=again,
+    ).report()
 
 
 def _road(
@@ -297,6 +317,7 @@ def resume(
     progress: bool | Progress = True,
     recent: Recent = "raise",
     context_scope: ContextScope = "message",
+    processes: int = 1,
     now: datetime | None = None,
 ) -> Report:
     """Go on with a backfill from its journal: send what is not known to be delivered.
@@ -309,6 +330,7 @@ def resume(
         progress: See :func:`send`.
         recent: See :func:`send`.
         context_scope: See :func:`send`.
+        processes: See :func:`send`.
         now: See :func:`send`.
 
     Returns:
@@ -330,8 +352,24 @@ def resume(
     if destination is None:
         base = chosen(None)
         destination = base if base.url == about.url else replace(base, base_url=about.url)
-    options = _Options(destination, progress, journal, None, recent, context_scope, now)
+    options = _Options(destination, progress, journal, None, recent, context_scope, processes, now)
     return _sent(source, open_source(source), Proposal(about.mapping), options)
+
+
+def _check_processes(options: _Options, source: Any, mapping: Mapping) -> None:
+    processes = options.processes
+    if not isinstance(processes, int) or processes < 1:
+        raise BadInputError("processes must be a whole number from 1 on.")
+    if processes > 1 and _paths(source) is None:
+        raise BadInputError(
+            "processes= is for files, which each process can read for itself. Leave it out, or "
+            "write the table to a parquet file first."
+        )
+    if processes > 1 and (options.canary is not None or mapping.duplicates == "skip"):
+        raise BadInputError(
+            "With processes=, the rows are not sent in their order, which canary= and "
+            "duplicates='skip' need. Leave one of them out."
+        )
 
 
 def _check_address(source: Any, destination: Destination | None) -> None:

@@ -119,6 +119,9 @@ Save = Annotated[
     Path | None,
     typer.Option(help="Folder for the report and, as parquet, the rows that did not arrive."),
 ]
+Processes = Annotated[
+    int, typer.Option(min=1, help="Processes that read, check and encode, for many cores.")
+]
 ShowProgress = Annotated[bool, typer.Option(help="Show how it is doing.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
 
@@ -241,6 +244,7 @@ def send_command(
     canary: Annotated[
         int | None, typer.Option(min=1, help="Send the first so many rows only, to look at them.")
     ] = None,
+    processes: Processes = 1,
     save: Save = None,
     progress: ShowProgress = True,
     as_json: AsJson = False,
@@ -278,6 +282,7 @@ def send_command(
             progress=progress,
             journal=False if no_journal else journal,
             canary=canary,
+            processes=processes,
             recent=recent,  # type: ignore[arg-type]
         )
 
@@ -297,6 +302,7 @@ def resume_command(
         float, typer.Option(min=0.001, help="Requests per second.")
     ] = spec.REQUESTS_PER_SECOND,
     recent: Recent = "raise",
+    processes: Processes = 1,
     save: Save = None,
     progress: ShowProgress = True,
     as_json: AsJson = False,
@@ -309,6 +315,7 @@ def resume_command(
             journal,
             destination=destination,
             progress=progress,
+            processes=processes,
             recent=recent,  # type: ignore[arg-type]
         )
 

@@ -114,6 +114,10 @@ class Encoded:
         """One message without its comma."""
         return bytes(self.data[self.offsets[number] : self.offsets[number + 1] - 1])
 
+    def __reduce__(self) -> tuple[Any, ...]:  # a view cannot go to another process
+        parts = (bytes(self.data), self.offsets, self.head, self.rows, self.sizes, self.ids)
+        return _restored, parts
+
     def only(self, keep: Mask) -> Encoded:
         """The messages at which ``keep`` is true."""
         buffers = [None, pa.py_buffer(self.offsets), pa.py_buffer(self.data)]
@@ -121,6 +125,10 @@ class Encoded:
         data, offsets = _texts_of(texts.filter(pa.array(keep)))
         rows, sizes, ids = self.rows[keep], self.sizes[keep], self.ids.chosen(keep)
         return Encoded(data, offsets, self.head, rows, sizes, ids)
+
+
+def _restored(data: bytes, *others: Any) -> Encoded:
+    return Encoded(memoryview(data), *others)
 
 
 def encode(

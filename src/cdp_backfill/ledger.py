@@ -7,6 +7,9 @@ of the calling thread cannot come between an outcome and its being written down.
 from __future__ import annotations
 
 import threading
+from contextlib import closing
+from dataclasses import replace
+from itertools import takewhile
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -225,7 +228,7 @@ class Ledger:
         self.lock = threading.RLock()
         self.unread = 0
         """Rows that the run never came to, once it is closed."""
-        self._opened = 0
+        self._spans: dict[int, int] = {}  # rows that were read: from where, by where they end
         self._why_unsent = ("", "")
         self._source = source
         self._counts = dict.fromkeys(Outcome, 0)
@@ -242,7 +245,8 @@ class Ledger:
         if chunk.batch.num_rows:
             self._pages[id(page)] = page
             self._held_bytes += page.held_bytes
-            self._opened = chunk.start + chunk.batch.num_rows
+            stop = chunk.start + chunk.batch.num_rows
+            self._spans[stop] = self._spans.pop(chunk.start, chunk.start)
         return page
 
     def count(self, outcome: Outcome, rows: int, *, code: str, reason: str) -> None:
@@ -303,11 +307,12 @@ class Ledger:
         for page in list(self._pages.values()):
             page.settle_rest(code, reason)
         self._why_unsent = (code, reason)
-        self.unread = max(0, (self._source.rows or 0) - self._opened)
+        self.unread = sum(stop - start for start, stop in self._gaps())
         if self.unread:
             self.count(Outcome.UNSENT, self.unread, code=code, reason=reason)
         total = sum(self._counts.values())
-        expected = self._source.rows if self._source.rows is not None else self._opened
+        read = sum(stop - start for stop, start in self._spans.items())
+        expected = self._source.rows if self._source.rows is not None else read
         if total != expected:
             raise AccountingError(
                 f"The outcomes of {total:,} rows were counted and the source has {expected:,}. "
@@ -375,12 +380,25 @@ class Ledger:
         return pd.concat([frame, extra], axis="columns")
 
     def _unread(self) -> Iterator[Any]:
-        start = self._source.rows - self.unread if self._source.rows else 0
         columns = self._source.schema.names[: 1 if self._source.keeps_rows else None]
-        for chunk in self._source.chunks(columns, start=start):
-            ledger = Ledger(self._source)
-            ledger.page(chunk).settle_rest(*self._why_unsent)
-            yield from ledger._store.tables()
+        for start, stop in self._gaps():
+            with closing(self._source.chunks(columns, start=start)) as chunks:
+                for chunk in takewhile(lambda chunk: chunk.start < stop, chunks):  # noqa: B023
+                    ledger = Ledger(self._source)
+                    batch = chunk.batch.slice(0, stop - chunk.start)
+                    ledger.page(replace(chunk, batch=batch)).settle_rest(*self._why_unsent)
+                    yield from ledger._store.tables()
+
+    def _gaps(self) -> Iterator[tuple[int, int]]:
+        """The rows that were never read, from where to where."""
+        position = 0
+        end = self._source.rows or 0
+        for start, stop in sorted((start, stop) for stop, start in self._spans.items()):
+            if position < min(start, end):
+                yield position, min(start, end)
+            position = stop
+        if position < end:
+            yield position, end
 
     def _nothing(self) -> Any:
         columns = {name: pa.array([], kind) for name, kind in _TYPES.items()}

@@ -115,7 +115,7 @@ class Plan:
     notes: tuple[str, ...]
     url: str
     _send: Callable[
-        [bool | Progress, str | Path | bool | None, int | None, Destination | None], Report
+        [bool | Progress, str | Path | bool | None, int | None, Destination | None, int], Report
     ] = field(repr=False)
 
     @property
@@ -135,6 +135,7 @@ class Plan:
         journal: str | Path | bool | None = None,
         canary: int | None = None,
         destination: Destination | None = None,
+        processes: int = 1,
     ) -> Report:
         """Do it: send the same table with the same mapping and options.
 
@@ -143,6 +144,7 @@ class Plan:
             journal: A path, True, False, or None for what suits the table.
             canary: Send the first so many rows only.
             destination: Where to; None for that of the plan.
+            processes: How many read, check and encode, for files.
 
         Raises:
             MappingError: A question of the plan is open.
@@ -150,7 +152,7 @@ class Plan:
             BackfillError: As :func:`cdp_backfill.send` does.
         """
         refuse_open(self.proposal)
-        return self._send(progress, journal, canary, destination)
+        return self._send(progress, journal, canary, destination, processes)
 
     @property
     def counts(self) -> dict[str, int]:

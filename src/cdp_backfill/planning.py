@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from cdp_backfill.sources import Chunk, Source
 
     Sender = Callable[
-        [bool | Progress, str | Path | bool | None, int | None, Destination | None], Report
+        [bool | Progress, str | Path | bool | None, int | None, Destination | None, int], Report
     ]
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -24,6 +24,12 @@ if TYPE_CHECKING:
     Mask = npt.NDArray[np.bool_]
     Rows = npt.NDArray[np.int64]
     Digests = npt.NDArray[np.uint8]
+
+
+Recent = Literal["raise", "hold", "send"]
+"""What becomes of rows that can still trigger campaigns."""
+
+_NONE: Final[Rows] = np.zeros(0, dtype=np.int64)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,8 +77,7 @@ def prepare(
     limits: Limits,
     hold: bool,
     context_scope: ContextScope,
-    knows: Callable[[Digests], Mask] | None = None,
-    seen: Callable[[Digests], Mask] | None = None,
+    with_digests: bool = False,
 ) -> Prepared:
     """Check and encode the rows of a chunk.
 
@@ -82,38 +87,70 @@ def prepare(
         limits: Times that decide about rows.
         hold: Leave recent rows out.
         context_scope: See :func:`cdp_backfill.encoding.encode`.
-        knows: Tells which messages were delivered before, or None.
-        seen: Tells which message ids came before in this run, or None to let them pass.
+        with_digests: See there.
     """
-    work = _Work(binding, chunk, limits, context_scope, with_digests=knows is not None)
+    work = _Work(binding, chunk, limits, context_scope, with_digests=with_digests)
     recent = (work.messages.millis >= limits.recent) & work.good
     held = recent if hold else np.zeros(len(recent), dtype=bool)
     work.leave_out(held)
     work.encode()
     work.fit()
-    known = work.chosen(lambda part: knows(part.digests)) if knows is not None else None
-    duplicates = work.chosen(lambda part: seen(part.ids.keys())) if seen is not None else None
-    for mask in (known, duplicates):
-        if mask is not None:
-            work.leave_out(mask)
-    messages, none = work.messages, np.zeros(len(recent), dtype=bool)
-    duplicates = none if duplicates is None else duplicates
-    # Of equal rows the journal knows all; only the first of them is the one that was sent.
-    known = none if known is None else known & ~duplicates
+    messages = work.messages
     skipped = np.ones(chunk.batch.num_rows, dtype=bool)
     skipped[messages.rows] = False
     good = ~messages.problems.mask()
     return Prepared(
         messages=messages,
         skipped=np.flatnonzero(skipped),
-        duplicates=messages.rows[duplicates],
-        # What was delivered before cannot message anybody again.
-        recent=recent & good & ~known & ~duplicates,
+        duplicates=_NONE,
+        recent=recent & good,
         held=held & good,
-        known=messages.rows[known],
+        known=_NONE,
         dropped={name: messages.rows[mask] for name, mask in work.dropped.items()},
         encoded=[(part, messages.rows[part.rows]) for part in work.encoded],
     )
+
+
+def sift(
+    prepared: Prepared,
+    *,
+    knows: Callable[[Digests], Mask] | None = None,
+    seen: Callable[[Digests], Mask] | None = None,
+) -> Prepared:
+    """Leave out what was delivered before, or came before.
+
+    Args:
+        prepared: The rows of a chunk.
+        knows: Tells which messages were delivered before, or None.
+        seen: Tells which message ids came before in this run, or None to let them pass.
+    """
+    parts = [part for part, _ in prepared.encoded]
+    size = len(prepared.recent)
+    none = np.zeros(size, dtype=bool)
+    duplicates = none if seen is None else _told(parts, size, lambda part: seen(part.ids.keys()))
+    known = none if knows is None else _told(parts, size, lambda part: knows(part.digests))
+    # Of equal rows the journal knows all; only the first of them is the one that was sent.
+    known = known & ~duplicates
+    stays = ~(known | duplicates)
+    if stays.all():
+        return prepared
+    left = [(part, rows, stays[part.rows]) for part, rows in prepared.encoded]
+    return replace(
+        prepared,
+        duplicates=prepared.messages.rows[duplicates],
+        known=prepared.messages.rows[known],
+        # What was delivered before cannot message anybody again.
+        recent=prepared.recent & stays,
+        encoded=[(part.only(keep), rows[keep]) for part, rows, keep in left if keep.any()],
+    )
+
+
+def _told(parts: list[Encoded], size: int, tell: Callable[[Encoded], Mask]) -> Mask:
+    """True for each message of which ``tell`` says so; it is asked in the order of the rows."""
+    result = np.zeros(size, dtype=bool)
+    for part in sorted(parts, key=lambda part: int(part.rows[0])):
+        result[part.rows[tell(part)]] = True
+    return result
 
 
 class _Work:
@@ -159,16 +196,9 @@ class _Work:
             )
         )
 
-    def chosen(self, tell: Callable[[Encoded], Mask]) -> Mask:
-        """True for each message of which ``tell`` says so; in the order of the rows."""
-        result = np.zeros(len(self.good), dtype=bool)
-        for part in sorted(self.encoded, key=lambda part: int(part.rows[0])):
-            result[part.rows[tell(part)]] = True
-        return result
-
     def fit(self) -> None:
         """Drop what may be dropped from messages that are too large; note the others."""
-        over = self.chosen(lambda part: part.sizes > spec.MAX_MESSAGE_BYTES)
+        over = self._too_large()
         left = set(self._binding.mapping.droppable)
         while over.any() and left:
             left -= self._drop_largest(over, left)
@@ -176,12 +206,15 @@ class _Work:
                 self._binding, self._batch, latest=self._latest, without=self._whole_rows()
             )
             self.encode()
-            over = self.chosen(lambda part: part.sizes > spec.MAX_MESSAGE_BYTES)
+            over = self._too_large()
         if over.any():
             self._blame(over)
             self.leave_out(over)
         for name, mask in self.dropped.items():
             self.messages.problems.mended("dropped", name, mask & self.good)
+
+    def _too_large(self) -> Mask:
+        return _told(self.encoded, len(self.good), lambda part: part.sizes > spec.MAX_MESSAGE_BYTES)
 
     def _whole_rows(self) -> dict[str, Mask]:
         """What is dropped, by row of the chunk."""

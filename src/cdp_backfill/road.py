@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import closing, nullcontext
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import pyarrow as pa
@@ -25,18 +25,17 @@ from cdp_backfill.messages import (
 from cdp_backfill.messages.text import is_bytes, json_type
 from cdp_backfill.messages.times import is_text
 from cdp_backfill.messages.values import is_list
-from cdp_backfill.preparing import Limits, Prepared, prepare
+from cdp_backfill.preparing import Limits, Prepared, Recent, prepare, sift
+from cdp_backfill.processes import Task, prepared_in_processes
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Generator, Iterator, Sequence
 
     from cdp_backfill.encoding import ContextScope, Digests
     from cdp_backfill.outcomes import Problem
     from cdp_backfill.preparing import Mask
     from cdp_backfill.proposal import Proposal
     from cdp_backfill.sources import Chunk, Source
-
-Recent = Literal["raise", "hold", "send"]
 
 SKIPPED: Final = "the mapping leaves this event out"
 DUPLICATE: Final = "a row before has the same message id"
@@ -120,6 +119,7 @@ class Road:
         self.mapping = mapping = proposal.mapping
         self.recent: Recent = recent
         self.context_scope: ContextScope = context_scope
+        self.now = moment
         self.binding: Binding = bind(mapping, source.schema)
         self.limits = Limits(
             recent=_millis(moment - timedelta(hours=spec.RECENT_HOURS)),
@@ -132,30 +132,54 @@ class Road:
         *,
         knows: Callable[[Digests], Mask] | None = None,
         rows: int | None = None,
-    ) -> Iterator[tuple[Chunk, Prepared]]:
-        """Read the table in order, and check and encode it.
+        processes: int = 1,
+    ) -> Generator[tuple[Chunk, Prepared]]:
+        """Read the table, and check and encode it; in order, if by one process.
 
         Args:
             columns: Columns to read.
             knows: Tells which messages were delivered before, or None.
-            rows: Stop after so many, or None for all.
+            rows: Stop after so many, or None for all; only with one process.
+            processes: How many to do it in.
         """
         seen = Seen().before if self.mapping.duplicates == "skip" else None
+        with_digests = knows is not None
+        parts = self.source.parts(processes) if processes > 1 else []
+        if len(parts) > 1:
+            found = prepared_in_processes(
+                [self._task(part, columns, with_digests=with_digests) for part in parts]
+            )
+        else:
+            found = self.prepared_here(columns, rows=rows, with_digests=with_digests)
+        with closing(found):
+            for chunk, prepared in found:
+                yield chunk, sift(prepared, knows=knows, seen=seen)
+
+    def prepared_here(
+        self, columns: Sequence[str], *, rows: int | None = None, with_digests: bool = False
+    ) -> Generator[tuple[Chunk, Prepared]]:
+        """The same in this process, with all that was delivered or came before."""
         with closing(self.source.chunks(columns)) as chunks:
             for whole in chunks:
                 chunk = whole
                 if rows is not None and chunk.start + chunk.batch.num_rows > rows:
                     chunk = replace(chunk, batch=chunk.batch.slice(0, rows - chunk.start))
-                yield from self._parts(chunk, knows, seen)
+                yield from self._parts(chunk, with_digests=with_digests)
                 if rows is not None and chunk.start + chunk.batch.num_rows >= rows:
                     return
 
-    def _parts(
-        self,
-        chunk: Chunk,
-        knows: Callable[[Digests], Mask] | None,
-        seen: Callable[[Digests], Mask] | None,
-    ) -> Iterator[tuple[Chunk, Prepared]]:
+    def _task(self, part: Source, columns: Sequence[str], *, with_digests: bool) -> Task:
+        return Task(
+            source=part,
+            proposal=self.proposal,
+            recent=self.recent,
+            context_scope=self.context_scope,
+            now=self.now,
+            columns=list(columns),
+            with_digests=with_digests,
+        )
+
+    def _parts(self, chunk: Chunk, *, with_digests: bool) -> Iterator[tuple[Chunk, Prepared]]:
         alone = chunk.batch.num_rows == 1
         try:
             with unlimited() if alone else nullcontext():
@@ -165,16 +189,15 @@ class Road:
                     limits=self.limits,
                     hold=self.recent == "hold",
                     context_scope=self.context_scope,
-                    knows=knows,
-                    seen=seen,
+                    with_digests=with_digests,
                 )
         except TooWideError:
             half = chunk.batch.num_rows // 2
             first, second = chunk.batch.slice(0, half), chunk.batch.slice(half)
-            yield from self._parts(replace(chunk, batch=first), knows, seen)
+            yield from self._parts(replace(chunk, batch=first), with_digests=with_digests)
             start, origin_start = chunk.start + half, chunk.origin_start + half
             rest = replace(chunk, batch=second, start=start, origin_start=origin_start)
-            yield from self._parts(rest, knows, seen)
+            yield from self._parts(rest, with_digests=with_digests)
         else:
             yield chunk, prepared
 

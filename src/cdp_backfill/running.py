@@ -6,6 +6,7 @@ import sqlite3
 import threading
 import time
 from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import closing
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
@@ -67,6 +68,7 @@ class Run:
         progress: Shows how it is doing.
         journal: What is known to be delivered, or None to do without.
         canary: Rows after which to stop, or None.
+        processes: How many read, check and encode.
         again: Sends a frame in the same way; for the report.
     """
 
@@ -78,11 +80,13 @@ class Run:
         *,
         journal: Journal | None = None,
         canary: int | None = None,
+        processes: int = 1,
         again: Callable[[pd.DataFrame], Report] | None = None,
     ) -> None:
         self._road = road
         self._journal = journal
         self._canary = canary
+        self._processes = processes
         self._again = again
         self._destination = destination
         self._progress = progress
@@ -198,23 +202,31 @@ class Run:
             else self._road.source.schema.names  # a row that fails is given back whole
         )
         knows = self._journal.knows if self._journal is not None else None
-        for chunk, prepared in self._road.prepared(columns, knows=knows, rows=self._canary):
-            owners = self._scribe.submit(self._open, chunk, prepared).result()
-            if self._road.recent == "raise" and prepared.recent.any():
-                raise RecentRowsError(
-                    "The run was stopped at the first rows that are younger than "
-                    f"{spec.RECENT_HOURS} hours: they can trigger campaigns and messages to "
-                    "people. recent='hold' leaves them out, recent='send' sends them."
-                )
-            for (encoded, _), owner in zip(prepared.encoded, owners, strict=True):
-                for request in self._packer.feed(encoded, owner):
-                    self._hand_over(request)
-            if self._courier.stopped:
-                break
-            self._show()
+        found = self._road.prepared(
+            columns, knows=knows, rows=self._canary, processes=self._processes
+        )
+        with closing(found):
+            for chunk, prepared in found:
+                self._pack(chunk, prepared)
+                if self._courier.stopped:
+                    break
+                self._show()
         for request in self._packer.flush():
             self._hand_over(request)
         self._wait()
+
+    def _pack(self, chunk: Chunk, prepared: Prepared) -> None:
+        """Begin to account for a chunk, and hand over the requests that it fills."""
+        owners = self._scribe.submit(self._open, chunk, prepared).result()
+        if self._road.recent == "raise" and prepared.recent.any():
+            raise RecentRowsError(
+                "The run was stopped at the first rows that are younger than "
+                f"{spec.RECENT_HOURS} hours: they can trigger campaigns and messages to "
+                "people. recent='hold' leaves them out, recent='send' sends them."
+            )
+        for (encoded, _), owner in zip(prepared.encoded, owners, strict=True):
+            for request in self._packer.feed(encoded, owner):
+                self._hand_over(request)
 
     def _hand_over(self, request: Request) -> None:
         self._tally.packed += 1

@@ -82,6 +82,10 @@ class MessageBatch:
         array = decoded(self._columns[column])
         return array.storage if json_type(array.type) else array
 
+    def told(self) -> MessageBatch:
+        """What was found out about the rows, without their fields and cells."""
+        return dataclasses.replace(self, fields={}, message_id=None, _columns={})
+
     def people(self, mask: Mask) -> Any:
         """Hashes of who the rows at which ``mask`` is true are about: user or else anonymous."""
         names = [name for name in ("userId", "anonymousId") if name in self.fields]

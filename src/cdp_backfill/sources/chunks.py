@@ -81,6 +81,11 @@ class Source:
         del may_hold
         return self.chunks([column])
 
+    def parts(self, count: int) -> list[Source]:
+        """The table in at most so many parts, each of which can be read in another process."""
+        del count
+        return [self]
+
     def settled(self, text: Collection[str]) -> Source:
         """The same table with the types that its cells have, where only reading them all tells.
 

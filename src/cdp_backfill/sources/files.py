@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import copy
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -34,6 +36,26 @@ class _File:
     system: Any
     rows: int
     row_bytes: int
+    group_rows: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Piece:
+    """Some row groups of a file, one after another.
+
+    Attributes:
+        file: The file.
+        groups: Numbers of the row groups.
+        rows: Their rows.
+        start: Number of their first row in the whole source.
+        origin_start: The same in the file.
+    """
+
+    file: _File
+    groups: tuple[int, ...]
+    rows: int
+    start: int
+    origin_start: int
 
 
 class ParquetSource(Source):
@@ -53,13 +75,20 @@ class ParquetSource(Source):
             with _open(name, system, path) as file:
                 metadata, schema = file.metadata, file.schema_arrow
             check_names(schema.names, f"The file {name!r}")
-            groups = (metadata.row_group(n) for n in range(metadata.num_row_groups))
+            groups = [metadata.row_group(n) for n in range(metadata.num_row_groups)]
             size = sum(group.total_byte_size for group in groups)
             rows = metadata.num_rows
-            self._files.append(_File(name, path, system, rows, size // max(1, rows)))
+            group_rows = tuple(group.num_rows for group in groups)
+            self._files.append(_File(name, path, system, rows, size // max(1, rows), group_rows))
             schemas.append(schema.remove_metadata())
         self.name = self._files[0].name if len(files) == 1 else f"{len(files)} parquet files"
-        self.rows: int | None = sum(file.rows for file in self._files)
+        starts = np.cumsum([0, *(file.rows for file in self._files)]).tolist()
+        self._take(
+            [
+                _Piece(file, tuple(range(len(file.group_rows))), file.rows, start, 0)
+                for file, start in zip(self._files, starts, strict=False)
+            ]
+        )
         self.schema = self._unified(schemas)
 
     def _unified(self, schemas: list[Any]) -> Any:
@@ -91,11 +120,29 @@ class ParquetSource(Source):
             SourceError: A file cannot be read any more.
         """
         wanted = list(columns) or list(self.schema.names[:1])
-        position = 0
-        for file in self._files:
-            if position + file.rows > start:
-                yield from self._file_chunks(file, wanted, position, max(0, start - position))
-            position += file.rows
+        for piece in self._pieces:
+            if piece.start + piece.rows > start:
+                yield from self._piece_chunks(piece, wanted, max(0, start - piece.start))
+
+    def parts(self, count: int) -> list[Source]:
+        """Parts of about equally many rows; a row group is never cut."""
+        groups = [group for piece in self._pieces for group in _groups_of(piece)]
+        total = sum(group.rows for group in groups)
+        ends = np.cumsum([group.rows for group in groups])
+        which = np.clip((ends - 1) * count // max(1, total), 0, count - 1)
+        return [
+            self._part([groups[place] for place in np.flatnonzero(which == number)])
+            for number in np.unique(which)
+        ] or [self]
+
+    def _part(self, pieces: list[_Piece]) -> ParquetSource:
+        part = copy.copy(self)
+        part._take(pieces)  # noqa: SLF001
+        return part
+
+    def _take(self, pieces: list[_Piece]) -> None:
+        self._pieces = pieces
+        self.rows: int | None = sum(piece.rows for piece in pieces)
 
     def chunks_within(
         self, column: str, may_hold: Callable[[Any, Any, Any], bool]
@@ -107,24 +154,19 @@ class ParquetSource(Source):
         Raises:
             SourceError: A file cannot be read any more.
         """
-        for file in self._files:
+        for piece in self._pieces:
+            file = piece.file
             with _open(file.name, file.system, file.path) as parquet:
-                groups = [
+                groups = tuple(
                     number
-                    for number in range(parquet.metadata.num_row_groups)
+                    for number in piece.groups
                     if _may_hold(parquet, number, column, may_hold)
-                ]
+                )
             if groups:
-                yield from self._file_chunks(file, [column], 0, 0, groups)
+                yield from self._piece_chunks(replace(piece, groups=groups), [column], 0)
 
-    def _file_chunks(
-        self,
-        file: _File,
-        columns: list[str],
-        position: int,
-        skip: int,
-        groups: list[int] | None = None,
-    ) -> Iterator[Chunk]:
+    def _piece_chunks(self, piece: _Piece, columns: list[str], skip: int) -> Iterator[Chunk]:
+        file = piece.file
         schema = pa.schema([self.schema.field(name) for name in columns])
         rows = min(CHUNK_ROWS, max(64, CHUNK_BYTES // max(1, file.row_bytes)))
         with _open(file.name, file.system, file.path) as parquet:
@@ -136,21 +178,24 @@ class ParquetSource(Source):
                 # A file may lack every column asked for; one is read for the number of rows.
                 for batch in parquet.iter_batches(
                     batch_size=rows,
-                    row_groups=groups,
+                    row_groups=list(piece.groups),
                     columns=present or parquet.schema_arrow.names[:1],
                 ):
                     stop = offset + batch.num_rows
                     if stop > skip:
-                        piece = _conformed(batch, schema)
+                        rest = _conformed(batch, schema)
                         if offset < skip:
-                            piece, offset = piece.slice(skip - offset), skip
-                        for first, part in slices(piece):
+                            rest, offset = rest.slice(skip - offset), skip
+                        for first, part in slices(rest):
                             here = offset + first
-                            yield Chunk(part, position + here, file.name, here)
+                            yield Chunk(
+                                part, piece.start + here, file.name, piece.origin_start + here
+                            )
                     offset = stop
             except (pa.ArrowException, OSError) as error:
+                here = piece.origin_start + offset
                 raise SourceError(
-                    f"The file {file.name!r} cannot be read beyond row {offset}: {error}."
+                    f"The file {file.name!r} cannot be read beyond row {here}: {error}."
                 ) from error
 
     def stamp(self) -> tuple[Any, ...]:
@@ -158,6 +203,16 @@ class ParquetSource(Source):
         infos = [file.system.get_file_info(file.path) for file in self._files]
         named = zip(self._files, infos, strict=True)
         return tuple((file.name, info.size, info.mtime_ns) for file, info in named)
+
+
+def _groups_of(piece: _Piece) -> Iterator[_Piece]:
+    """Each row group of a piece alone."""
+    before = 0
+    for number in piece.groups:
+        rows = piece.file.group_rows[number]
+        start, origin_start = piece.start + before, piece.origin_start + before
+        yield _Piece(piece.file, (number,), rows, start, origin_start)
+        before += rows
 
 
 def _may_hold(

@@ -6,6 +6,7 @@ import copy
 import re
 from typing import TYPE_CHECKING, Any, Final
 
+import numpy as np
 import pyarrow as pa
 
 from cdp_backfill.errors import SourceError
@@ -15,7 +16,7 @@ from cdp_backfill.sources.texts.objects import Objects
 from cdp_backfill.sources.texts.reading import TextFile
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Generator, Sequence
+    from collections.abc import Collection, Generator, Iterable, Sequence
     from pathlib import Path
 
 
@@ -56,6 +57,7 @@ class TextSource(Source):
         self._files = [TextFile.found(*file) for file in files]
         self.name = self._files[0].name if len(files) == 1 else f"{len(files)} {kind} files"
         reader = Delimited.opened(self._files) if kind == "CSV" else Objects(self._files)
+        self._numbers: frozenset[int] | None = None  # of the files to read, or None for all
         self._take(reader)
 
     def _take(self, reader: Delimited | Objects) -> None:
@@ -90,6 +92,23 @@ class TextSource(Source):
             }
         return result
 
+    def parts(self, count: int) -> list[Source]:
+        """Parts of whole files of about equally many rows."""
+        if self.rows is None:
+            return [self]
+        rows = [rows or 0 for rows in self._reader.rows]
+        which = np.clip((np.cumsum(rows) - 1) * count // max(1, self.rows), 0, count - 1)
+        return [self._part(np.flatnonzero(which == number).tolist()) for number in np.unique(which)]
+
+    def _part(self, numbers: Iterable[int]) -> TextSource:
+        part = copy.copy(self)
+        part._only(frozenset(int(number) for number in numbers))  # noqa: SLF001
+        return part
+
+    def _only(self, numbers: frozenset[int]) -> None:
+        self._numbers = numbers
+        self.rows = sum(self._reader.rows[number] or 0 for number in numbers)
+
     def stamp(self) -> tuple[tuple[str, int, int | None], ...]:
         """Name, size and time of change of each file, by which another version shows."""
         return tuple((file.name, file.size, file.mtime_ns) for file in self._files)
@@ -103,15 +122,16 @@ class TextSource(Source):
         wanted = list(columns) or list(self.schema.names[:1])
         position = 0
         for number, (file, rows) in enumerate(zip(self._files, self._reader.rows, strict=True)):
-            if rows is not None and position + rows <= start:
+            here = self._numbers is None or number in self._numbers
+            if rows is not None and (position + rows <= start or not here):
                 position += rows
                 continue
             offset = 0
             for batch in self._reader.batches(number, wanted):
                 skip = min(batch.num_rows, max(0, start - position - offset))
                 for first, part in slices(batch.slice(skip)):
-                    here = offset + skip + first
-                    yield Chunk(part, position + here, file.name, here)
+                    row = offset + skip + first
+                    yield Chunk(part, position + row, file.name, row)
                 offset += batch.num_rows
             position += offset
 
