@@ -264,9 +264,14 @@ LEGIBLE = """(root) => {
 }"""
 
 
+ALIGNED = """(root) => [...root.querySelectorAll('td, th')].map((cell) =>
+  (cell.classList.contains('n') ? 'n ' : '') + getComputedStyle(cell).textAlign)"""
+
+
 def check_face(face: Locator) -> None:
-    """It can be read on its ground, and nothing sticks out of it."""
+    """It can be read on its ground, nothing sticks out of it, only numbers are set to the right."""
     expect(face).to_be_visible()
+    assert set(face.evaluate(ALIGNED)) <= {"left", "n right"}
     assert face.evaluate(LEGIBLE) >= 4.5
     assert face.evaluate("(node) => node.scrollWidth - node.clientWidth") <= 0
 
@@ -294,8 +299,8 @@ def test_the_quickstart_is_run_cell_by_cell(lab: Lab, page: Page) -> None:
         "Backfill: 3 of 6 rows not delivered",
     ):
         assert words in said
-    page.set_viewport_size({"width": 1_200, "height": 5_200})
-    keep_picture(page, "quickstart")
+    for number, face in enumerate(found):
+        keep_picture(face, f"quickstart_{number}")
 
 
 LONG = f"""
@@ -391,17 +396,18 @@ def test_plan_and_mapping_can_be_read(lab: Lab, page: Page, theme: str) -> None:
     lab.set_theme(theme)
     cells = [
         LONG,
-        "plan = opens(2_000, uid=[None, *['ada'] * 1_999], level=1.5, details='x' * 60).cdp.plan()",
+        "frame = opens(3_000, uid=[None, *['ada'] * 2_999], e='app_open', details='x' * 60)",
+        "plan = frame.cdp.plan(oversize='drop_largest', droppable=['details'])",
         "plan",
         "plan.mapping",
     ]
     lab.write(f"faces_{theme}.ipynb", *cells)
-    page.set_viewport_size({"width": 900, "height": 2_000})
+    page.set_viewport_size({"width": 900, "height": 1_500})
     notebook = Notebook(page, lab, f"faces_{theme}.ipynb")
     outputs = [notebook.run(number) for number in range(len(cells))]
-    check_face(outputs[2].locator(".cdp"))
-    check_face(outputs[3].locator(".jp-OutputArea-output"))
-    expect(outputs[3]).to_contain_text("Mapping(")
+    check_face(outputs[3].locator(".cdp"))
+    check_face(outputs[4].locator(".jp-OutputArea-output"))
+    expect(outputs[4]).to_contain_text("Mapping(")
     keep_picture(notebook.all, f"faces_{theme.lower()}")
 
 
