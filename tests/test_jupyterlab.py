@@ -286,6 +286,7 @@ def test_the_quickstart_is_run_cell_by_cell(lab: Lab, page: Page) -> None:
     for cell in codes:
         cell.outputs, cell.execution_count = [], None
     nbformat.write(notebook, lab.home / "quickstart.ipynb")  # type: ignore[no-untyped-call]
+    page.set_viewport_size({"width": 1_200, "height": 1_600})
     opened = Notebook(page, lab, "quickstart.ipynb")
     outputs = [opened.run(number) for number in range(len(codes))]
     faces = [one.locator(".cdp, .cdp-live") for one in outputs]
@@ -397,7 +398,7 @@ def test_plan_and_mapping_can_be_read(lab: Lab, page: Page, theme: str) -> None:
     cells = [
         LONG,
         "frame = opens(3_000, uid=[None, *['ada'] * 2_999], e='app_open', details='x' * 60)",
-        "plan = frame.cdp.plan(oversize='drop_largest', droppable=['details'])",
+        "plan = frame.cdp.plan(event='e', droppable=['details'], oversize='drop_largest')",
         "plan",
         "plan.mapping",
     ]

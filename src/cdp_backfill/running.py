@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 _TICK: Final = 0.2
 _REASONS: Final = 3  # shown while it runs; the report has all
-_REASON_WORDS: Final = 70
+_REASON_WORDS: Final = 120
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -405,7 +405,7 @@ def _briefly(reason: str) -> str:
     """A reason without what a server said: it may repeat what it was sent, and logs are kept."""
     if reason.startswith("the server answered "):
         reason = reason.partition(":")[0]
-    return reason if len(reason) <= _REASON_WORDS else f"{reason[: _REASON_WORDS - 1]}…"
+    return reason if len(reason) <= _REASON_WORDS else f"{reason[: _REASON_WORDS - 1].rstrip()}…"
 
 
 def _unwritable(journal: Journal, error: sqlite3.Error) -> StoppedError:
