@@ -26,7 +26,8 @@ EXPECTED = {
         "Backfill: 3 of 6 rows not delivered",
         "column 'customer' is empty",
         "Backfill: all 2 rows delivered",
-        "100%",
+        "Backfill done: 100%, 6 of 6 rows",
+        "1 x missing_user: column 'customer' is empty",
         "barbara",
     ]
 }
@@ -151,6 +152,15 @@ def send_quickly():
 """
 
 
+CLOSED = """
+import io
+closed = io.StringIO()
+closed.close()
+with contextlib.redirect_stderr(closed):
+    send()
+"""
+
+
 class Kernel:
     """A kernel, and what it sends when code is run."""
 
@@ -211,11 +221,7 @@ def last_states(messages: list[tuple[str, dict[str, Any]]]) -> list[str]:
         ("import asyncio\nawait asyncio.create_task(asyncio.to_thread(send))", 1),
         ("async def task():\n    return send()\nawait asyncio.create_task(task())", 1),
         ("import io\nwith contextlib.redirect_stdout(io.StringIO()): send()", 1),
-        (
-            "import io\nclosed = io.StringIO()\nclosed.close()\n"
-            "with contextlib.redirect_stderr(closed): send()",
-            1,
-        ),
+        (CLOSED, 1),
     ],
 )
 def test_each_send_has_one_output(kernel: Kernel, code: str, sends: int) -> None:

@@ -35,6 +35,8 @@ from tests.servers import Reply, serving
 from tests.test_shown import Balanced
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from cdp_backfill.rehearsal import Sandbox
 
 OPENED = cdp.Mapping(user_id="uid", timestamp="ts", event=cdp.lit("Application Opened"))
@@ -187,6 +189,30 @@ def test_what_the_governor_does_is_said_in_words(snapshots: list[Snapshot], expe
     assert pace_of(*snapshots).doing == expected
 
 
+def test_a_real_wait_is_told() -> None:
+    """A server that asks for a pause of two seconds: the words say so, and for how long."""
+
+    def answer(number: int, _: object) -> Reply:
+        return Reply(429, headers={"Retry-After": "2.2"}) if number == 1 else Reply()
+
+    pace, said = Pace(), set()
+
+    class Listening:
+        def update(self, snapshot: Snapshot) -> None:
+            pace.add(snapshot)
+            said.add(pace.doing)
+
+        def close(self) -> None:
+            """Nothing to do."""
+
+    with serving(answer) as server:
+        there = server.destination(workers=1, max_messages=100)
+        report = cdp.send(opens(300), OPENED, destination=there, progress=Listening())
+    assert report.ok
+    assert "slowed down by 429" in said
+    assert "waiting as the server asked, for 2 s now" in said
+
+
 # --- what a run tells -----------------------------------------------------------------------------
 
 
@@ -218,10 +244,17 @@ def test_no_word_of_a_server_is_shown() -> None:
     assert kept.snapshots[-1].reasons == (Reason("http_400", "the server answered 400", 1),)
 
 
-def test_a_canary_is_done_when_its_rows_are(box: Sandbox) -> None:
+def test_a_canary_is_done_when_its_rows_are(box: Sandbox, tmp_path: Path) -> None:
     """The share is that of the rows that were to go, not of the whole table."""
     kept = Kept()
-    cdp.send(opens(100), OPENED, destination=box.destination, canary=10, progress=kept)
+    cdp.send(
+        opens(100),
+        OPENED,
+        destination=box.destination,
+        journal=tmp_path / "canary",
+        canary=10,
+        progress=kept,
+    )
     assert (kept.snapshots[-1].rows, kept.snapshots[-1].total) == (10, 10)
     assert kept.snapshots[-1].reasons == ()
 

@@ -75,7 +75,8 @@ class Bar(Display):
                 bar_format=text,
             )
         self._bar.ncols, self._bar.bar_format, self._bar.n = room, text, done
-        self._bar.refresh()
+        # An interrupt in between would leave tqdm's lock taken, which all bars share.
+        self._bar.refresh(nolock=True)
 
     def close(self) -> None:
         """Leave the bar as it stands."""
@@ -98,7 +99,7 @@ def _fitting(pace: Pace, room: int) -> str:
         left = pace.seconds_left
         parts.append(f"{'?' if left is None else words.span(left)} left")
     if now.state.ended:
-        parts.append(f"in {words.span(now.seconds)}")
+        parts.append(f"in {words.taken(now.seconds)}")
     if pace.is_held:
         parts.append(pace.doing)
     shown = _joined(parts, room)

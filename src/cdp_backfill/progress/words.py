@@ -44,6 +44,17 @@ def span(seconds: float) -> str:
     return f"{hours} h {minutes % 60} min" if hours < 24 else f"{hours:,} h"  # noqa: PLR2004
 
 
+def taken(seconds: float) -> str:
+    """A stretch of time that is over; short ones more closely.
+
+    >>> taken(0.042), taken(5.23), taken(151)
+    ('0.04 s', '5.2 s', '2 min 31 s')
+    """
+    if seconds < 10:  # noqa: PLR2004
+        return f"{seconds:.2f} s" if seconds < 1 else f"{seconds:.1f} s"
+    return span(seconds)
+
+
 def short(number: float) -> str:
     """A number in at most five characters.
 
@@ -82,7 +93,7 @@ def speed(pace: Pace) -> list[str]:
     now, rate = pace.now, pace.rate
     rows = "? rows/s" if rate is None else f"{rate:,.0f} rows/s"
     if now.state.ended:
-        return [f"in {now.seconds:.1f} s" if now.seconds < 10 else f"in {span(now.seconds)}", rows]  # noqa: PLR2004
+        return [f"in {taken(now.seconds)}", rows]
     if now.state is State.STOPPING:
         return [rows]
     left = pace.seconds_left
