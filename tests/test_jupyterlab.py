@@ -409,7 +409,7 @@ def test_plan_and_mapping_can_be_read(lab: Lab, page: Page, theme: str) -> None:
     check_face(outputs[3].locator(".cdp"))
     check_face(outputs[4].locator(".jp-OutputArea-output"))
     expect(outputs[4]).to_contain_text("Mapping(")
-    keep_picture(notebook.all, f"faces_{theme.lower()}")
+    keep_picture(outputs[3].locator(".cdp"), f"plan_{theme.lower()}")
 
 
 @pytest.mark.skipif(not hasattr(cdp.Report, "plot"), reason="this report has no plot")

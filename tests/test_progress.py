@@ -6,6 +6,7 @@ import io
 import os
 import pty
 import re
+import signal
 import subprocess
 import sys
 import termios
@@ -372,7 +373,7 @@ import sys; sys.path.insert(0, '.')
 import cdp_backfill as cdp
 from tests.rows import opens
 with cdp.sandbox(latency=0.05, too_many={too_many}) as box:
-    frame = opens(20_000, uid=[None, *['u'] * 19_999])
+    frame = opens({rows}, uid=[None, *['u'] * ({rows} - 1)])
     report = frame.cdp.send(user_id='uid', timestamp='ts', event=cdp.lit('Application Opened'),
         destination=cdp.Destination(api_key=box.api_key, base_url=box.url, max_messages=250,
             rate_limit=60.0))
@@ -380,8 +381,16 @@ print(report)
 """
 
 
-def in_a_terminal(code: str, columns: int) -> tuple[Screen, list[str]]:
-    """Run it in a real pseudo-terminal; the screen, and each state of its lines."""
+def in_a_terminal(
+    code: str, columns: int, *, interrupt_at: bytes | None = None
+) -> tuple[Screen, list[str]]:
+    """Run it in a real pseudo-terminal; the screen, and each state of its lines.
+
+    Args:
+        code: Python.
+        columns: Width.
+        interrupt_at: Press Ctrl-C, as it were, once this is shown.
+    """
     main, other = pty.openpty()
     termios.tcsetwinsize(other, (24, columns))
     command = [sys.executable, "-c", code]
@@ -391,6 +400,9 @@ def in_a_terminal(code: str, columns: int) -> tuple[Screen, list[str]]:
         try:
             while part := os.read(main, 4_096):
                 shown += part
+                if interrupt_at and interrupt_at in shown:
+                    run.send_signal(signal.SIGINT)
+                    interrupt_at = None
         except OSError:  # how a closed terminal ends
             pass
         os.close(main)
@@ -403,7 +415,7 @@ def in_a_terminal(code: str, columns: int) -> tuple[Screen, list[str]]:
 @pytest.mark.parametrize("columns", [80, 60])
 def test_a_real_terminal_gets_one_line_that_moves(columns: int) -> None:
     """The bar stays on its line, whatever is in it, and the report follows; nothing is too wide."""
-    screen, states = in_a_terminal(SEND.format(too_many=0.05), columns)
+    screen, states = in_a_terminal(SEND.format(rows=20_000, too_many=0.05), columns)
     moved = [state for state in states if state.startswith("Backfill")]
     assert len({state[:14] for state in moved}) > 3  # several shares
     assert any("1 failure" in state for state in moved)
@@ -418,6 +430,17 @@ def test_a_real_terminal_gets_one_line_that_moves(columns: int) -> None:
         assert any("slowed down by 429" in state for state in moved)
         assert screen.longest <= 80
         assert max(len(line) for line in screen.lines) <= 80
+
+
+def test_ctrl_c_leaves_the_line_and_the_report() -> None:
+    """The line says that it was interrupted, on the same place, and the report comes after it."""
+    code = SEND.format(rows=1_000_000, too_many=0.0)
+    screen, _ = in_a_terminal(code, 80, interrupt_at=b"k/s, ")
+    assert re.match(r"Interrupted +\d+%\|", screen.lines[0])
+    assert screen.lines[1].startswith("Backfill: ")
+    assert any("unsent" in line for line in screen.lines)
+    assert not any("Traceback" in line for line in screen.lines)
+    assert screen.longest <= 80
 
 
 @pytest.mark.parametrize("columns", [10, 20, 40, 60, 79, 80, 200])

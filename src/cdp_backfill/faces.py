@@ -23,6 +23,8 @@ _STYLE: Final = (
     ".cdp td,.cdp th{padding:.15em .8em .15em 0;text-align:left!important;vertical-align:top;"
     "border-bottom:1px solid color-mix(in srgb,currentColor 18%,transparent);background:none}"
     ".cdp td.n,.cdp th.n{text-align:right!important;font-variant-numeric:tabular-nums}"
+    # The last column takes what is long; words of the others stay whole.
+    ".cdp td:last-child{overflow-wrap:anywhere}"
     ".cdp p{margin:.3em 0}.cdp .q{opacity:.7}</style>"
 )
 
