@@ -231,18 +231,20 @@ def test_failures_show_while_it_runs(box: Sandbox) -> None:
 
 
 def test_no_word_of_a_server_is_shown() -> None:
-    """It may repeat what it was sent, and the lines of a log are kept: the status must do."""
+    """It may repeat what it was sent, and lines of a log are kept: the status counts for all."""
     kept = Kept()
-    refuse = Reply(400, b'{"message": "u1 is not welcome"}')
 
     def answer(number: int, seen: Any) -> Reply:
-        return refuse if number and seen.raw and b'"u1"' in seen.body else Reply()
+        if not number or not seen.raw or b'"u0"' in seen.body:
+            return Reply()
+        user = seen.batch[0]["userId"]
+        return Reply(400, f'{{"message": "{user} is not welcome"}}'.encode())
 
     with serving(answer) as server:
         there = server.destination(workers=1, max_messages=1)
         report = cdp.send(opens(3), OPENED, destination=there, progress=kept)
     assert "u1 is not welcome" in str(report)
-    assert kept.snapshots[-1].reasons == (Reason("http_400", "the server answered 400", 1),)
+    assert kept.snapshots[-1].reasons == (Reason("http_400", "the server answered 400", 2),)
 
 
 def test_a_canary_is_done_when_its_rows_are(box: Sandbox, tmp_path: Path) -> None:

@@ -7,7 +7,6 @@ import threading
 import time
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
-from itertools import islice
 from typing import TYPE_CHECKING, Final
 
 from cdp_backfill import spec
@@ -326,11 +325,13 @@ class Run:
 
     def _reasons(self) -> tuple[Reason, ...]:
         """The most frequent reasons so far."""
-        found = (one for one in self._ledger.reasons() if one[0] != Outcome.UNSENT)
-        return tuple(
-            Reason(code, _briefly(reason), rows)
-            for _, code, reason, rows in islice(found, _REASONS)
-        )
+        found: dict[tuple[str, str], int] = {}
+        for outcome, code, reason, rows in self._ledger.reasons():
+            if outcome != Outcome.UNSENT:
+                key = code, _briefly(reason)
+                found[key] = found.get(key, 0) + rows
+        most = sorted(found.items(), key=lambda item: -item[1])
+        return tuple(Reason(code, words, rows) for (code, words), rows in most[:_REASONS])
 
     def _written(self) -> Report:
         stats, tally = self._courier.stats, self._tally
