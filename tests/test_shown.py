@@ -1,144 +1,21 @@
-"""What people see: progress, plans and reports, as text and as HTML."""
+"""What people see: plans and reports, as text and as HTML."""
 
 from __future__ import annotations
 
-import io
-import os
-import pty
 import re
-import subprocess
-import sys
-import termios
 from html.parser import HTMLParser
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 import cdp_backfill as cdp
-from cdp_backfill import progress
 from cdp_backfill.faces import Face, Section, duration
-from cdp_backfill.progress import Bar, Log, Silence, Snapshot, Unbreakable, make_progress
 from tests.rows import opens
 
 if TYPE_CHECKING:
     from cdp_backfill.rehearsal import Sandbox
 
 OPENED = cdp.Mapping(user_id="uid", timestamp="ts", event=cdp.lit("Application Opened"))
-
-
-def snapshot(rows: int = 500, total: int | None = 1_000) -> Snapshot:
-    """A run that is half done."""
-    return Snapshot(
-        rows=rows,
-        total=total,
-        not_delivered=2,
-        requests=7,
-        wire_bytes=1_234_567,
-        in_flight=3,
-        level=8,
-    )
-
-
-class Clock:
-    """A clock that is set by hand."""
-
-    now = 0.0
-
-    def __call__(self) -> float:
-        """The time."""
-        return self.now
-
-
-def test_a_log_gets_a_line_every_ten_seconds() -> None:
-    """No carriage returns, no bar: whole lines, seldom, and one at the end."""
-    clock, file = Clock(), io.StringIO()
-    log = Log(file, clock=clock)
-    for second in range(25):
-        clock.now = second
-        log.update(snapshot(rows=second * 10))
-    log.close()
-    lines = file.getvalue().splitlines()
-    assert len(lines) == 3
-    assert lines[0] == (
-        "Backfill: 100 of 1,000 (10%) rows, 10 rows/s, 1.2 MB sent, 7 requests, 3/8 in flight, "
-        "2 failures"
-    )
-    assert "\r" not in file.getvalue()
-
-
-def test_a_log_of_a_stream_has_no_share() -> None:
-    """Where nobody knows the total, none is made up."""
-    file = io.StringIO()
-    log = Log(file)
-    log.update(snapshot(total=None))
-    log.close()
-    assert file.getvalue().startswith("Backfill: 500 rows, ")
-
-
-def test_a_bar_counts_records() -> None:
-    """Rows on the bar; bytes, requests and failures behind it."""
-    file = io.StringIO()
-    bar = Bar(1_000, file=file, ncols=120)
-    bar.update(snapshot())
-    bar.close()
-    last = file.getvalue().split("\r")[-1]
-    assert "500/1.00k" in last
-    assert "failures=2" in last
-    assert "in_flight=3/8" in last
-    assert "requests=7" in last
-    assert "sent=1.2 MB" in last
-
-
-def test_a_display_that_breaks_does_not_end_the_run(box: Sandbox) -> None:
-    """It is told once, and the rows arrive."""
-
-    class Broken:
-        def update(self, _: Snapshot) -> None:
-            raise RuntimeError
-
-        def close(self) -> None:
-            raise RuntimeError
-
-    with pytest.warns(RuntimeWarning, match=r"display failed \(RuntimeError\); the run goes on"):
-        report = cdp.send(opens(3), OPENED, destination=box.destination, progress=Broken())
-    assert report.ok
-
-
-def test_which_display_suits_the_place(monkeypatch: pytest.MonkeyPatch) -> None:
-    """False is silence, a log is for output that is no terminal, one's own goes as it is."""
-    assert isinstance(make_progress(False, 3), Silence)
-    chosen = make_progress(True, 3)
-    assert isinstance(chosen, Unbreakable)
-    assert isinstance(chosen._shown, Log)
-    monkeypatch.setattr(progress, "_suitable", lambda _: 1 / 0)
-    assert isinstance(make_progress(True, 3), Silence)
-
-
-def test_a_real_terminal_gets_a_bar() -> None:
-    """In a terminal of 80 columns one line moves, and the last one says that all is done."""
-    code = (
-        "import cdp_backfill as cdp, sys; sys.path.insert(0, '.')\n"
-        "from tests.rows import opens\n"
-        "with cdp.sandbox() as box:\n"
-        "    opens(20_000).cdp.send(user_id='uid', timestamp='ts',\n"
-        "        event=cdp.lit('Application Opened'), destination=box.destination)\n"
-    )
-    main, other = pty.openpty()
-    termios.tcsetwinsize(other, (24, 80))
-    os.set_blocking(main, True)
-    run = subprocess.Popen([sys.executable, "-c", code], stderr=other, stdout=other)
-    os.close(other)
-    shown = b""
-    try:
-        while part := os.read(main, 4_096):
-            shown += part
-    except OSError:  # how a closed terminal ends
-        pass
-    os.close(main)
-    assert run.wait() == 0
-    last = shown.decode().rstrip().split("\r")[-1]
-    assert last.startswith("Backfill: 100%")
-    assert shown.count(b"\n") == 1
 
 
 class Balanced(HTMLParser):

@@ -285,7 +285,7 @@ def _sent(
     opened = path and Journal(
         path, mapping=wanted, url=target.url, paths=_paths(source), types=read
     )
-    shown = make_progress(options.progress, road.source.rows)
+    shown = make_progress(options.progress)
     return Run(
         road,
         target,

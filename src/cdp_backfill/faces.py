@@ -19,9 +19,12 @@ _LEAST: Final = 8  # and any other
 _STYLE: Final = (
     "<style>.cdp{font:13px/1.5 system-ui,sans-serif;max-width:60em}"
     ".cdp h4{margin:.2em 0}.cdp table{font:inherit;border-collapse:collapse;margin:.4em 0 .8em}"
-    ".cdp td,.cdp th{padding:.15em .8em .15em 0;text-align:left;vertical-align:top;"
+    # Notebooks set all cells of all tables to the right, with rules that would win otherwise.
+    ".cdp td,.cdp th{padding:.15em .8em .15em 0;text-align:left!important;vertical-align:top;"
     "border-bottom:1px solid color-mix(in srgb,currentColor 18%,transparent);background:none}"
-    ".cdp td.n,.cdp th.n{text-align:right;font-variant-numeric:tabular-nums}"
+    ".cdp td.n,.cdp th.n{text-align:right!important;font-variant-numeric:tabular-nums}"
+    # The last column takes what is long; words of the others stay whole.
+    ".cdp td:last-child{overflow-wrap:anywhere}"
     ".cdp p{margin:.3em 0}.cdp .q{opacity:.7}</style>"
 )
 

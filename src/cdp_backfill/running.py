@@ -16,7 +16,7 @@ from cdp_backfill.errors import BadInputError, RecentRowsError, StoppedError
 from cdp_backfill.ledger import Ledger, Page
 from cdp_backfill.outcomes import Outcome
 from cdp_backfill.packing import Packer, Request
-from cdp_backfill.progress import Progress, Snapshot, Timeline
+from cdp_backfill.progress import Progress, Reason, Snapshot, State, Timeline
 from cdp_backfill.report import Report
 from cdp_backfill.road import DUPLICATE, SKIPPED, Road, in_words, notes
 
@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 
 
 _TICK: Final = 0.2
+_REASONS: Final = 3  # shown while it runs; the report has all
+_REASON_WORDS: Final = 120
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -134,10 +136,9 @@ class Run:
             )
             trouble.__cause__ = error
         self._patiently(stop=trouble is not None)
-        self._show()
-        self._progress.close()
-        report = self._written()
         ended = self._courier.error or trouble
+        self._show_end(State.STOPPED if ended is not None else State.DONE)
+        report = self._written()
         if isinstance(ended, StoppedError):
             ended.report = report
         if ended is not None:
@@ -301,23 +302,48 @@ class Run:
                 attempts=result.attempts,
             )
 
-    def _show(self) -> None:
+    def _show(self, state: State = State.RUNNING) -> None:
         counts, stats = self._ledger.counts, self._courier.stats
         settled = sum(counts[outcome] for outcome in Outcome if outcome.settled)
         rows = sum(counts.values()) - counts[Outcome.UNSENT]
+        total = self._road.source.rows
+        if state is State.RUNNING and (self._interrupts or self._courier.stopped):
+            state = State.STOPPING
         snapshot = Snapshot(
             seconds=time.monotonic() - self._started,
             level=stats.level,
             paused_seconds=stats.paused_seconds,
             rows=rows,
-            total=self._road.source.rows,
+            total=min(total, self._canary) if total is not None and self._canary else total,
             not_delivered=rows - settled,
             requests=stats.requests,
             wire_bytes=stats.wire_bytes,
             in_flight=stats.in_flight,
+            throttled=stats.throttled,
+            counts=counts,
+            reasons=self._reasons() if rows > settled else (),
+            state=state,
         )
         self._timeline.add(snapshot)
         self._progress.update(snapshot)
+
+    def _show_end(self, state: State) -> None:
+        """Show how it ended; an interrupt cannot take the report away any more."""
+        try:
+            self._show(State.INTERRUPTED if self._interrupts else state)
+            self._progress.close()
+        except KeyboardInterrupt:
+            self._interrupts += 1
+
+    def _reasons(self) -> tuple[Reason, ...]:
+        """The most frequent reasons so far."""
+        found: dict[tuple[str, str], int] = {}
+        for outcome, code, reason, rows in self._ledger.reasons():
+            if outcome != Outcome.UNSENT:
+                key = code, _briefly(reason)
+                found[key] = found.get(key, 0) + rows
+        most = sorted(found.items(), key=lambda item: -item[1])
+        return tuple(Reason(code, words, rows) for (code, words), rows in most[:_REASONS])
 
     def _written(self) -> Report:
         stats, tally = self._courier.stats, self._tally
@@ -386,6 +412,13 @@ class Run:
             "What has arrived is not sent twice."
         )
         return (note,)
+
+
+def _briefly(reason: str) -> str:
+    """A reason without what a server said: it may repeat what it was sent, and logs are kept."""
+    if reason.startswith("the server answered "):
+        reason = reason.partition(":")[0]
+    return reason if len(reason) <= _REASON_WORDS else f"{reason[: _REASON_WORDS - 1].rstrip()}…"
 
 
 def _unwritable(journal: Journal, error: sqlite3.Error) -> StoppedError:
