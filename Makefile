@@ -6,13 +6,18 @@ VENV := .venv
 BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test setup check lint types format lock clean
+.PHONY: demo test docs setup check lint types format lock clean
 
 demo: setup
 	@$(BIN)/cdp-backfill demo
 
 test: setup
 	$(BIN)/python -m pytest -n auto
+
+docs: setup
+	@$(BIN)/python -m docs.made
+	@$(BIN)/python -m sphinx -W --keep-going -n -q docs build/docs
+	@echo "The documentation is in build/docs: open build/docs/index.html in a browser."
 
 setup: $(VENV)/installed
 
@@ -43,4 +48,4 @@ lock:
 		--generate-hashes --no-emit-index-url --quiet --output-file requirements.lock
 
 clean:
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) build .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,6 +1,7 @@
 """How Sphinx builds the site: ``make docs``. It needs no network and runs no notebook."""
 
 from importlib.metadata import version as version_of
+from typing import Any
 
 project = "cdp-backfill"
 author = "the authors of cdp-backfill"
@@ -25,7 +26,10 @@ myst_heading_anchors = 3
 myst_enable_extensions = ["colon_fence"]
 
 autodoc_member_order = "bysource"
-autodoc_typehints = "none"  # the types are in the signatures' docstrings, in words
+autodoc_typehints = "description"
+autodoc_typehints_description_target = "documented"
+python_use_unqualified_type_names = True
+add_module_names = False
 autodoc_preserve_defaults = True
 maximum_signature_line_length = 80
 napoleon_numpy_docstring = False
@@ -33,4 +37,21 @@ napoleon_use_ivar = True
 napoleon_use_rtype = False
 
 # There is no inventory of other projects without a network.
-nitpick_ignore_regex = [("py:.*", r"(pandas|pd|pa|pyarrow|datetime|pathlib|collections)\..*")]
+nitpick_ignore_regex = [("py:.*", r"(pandas|pd|datetime|pathlib|collections)(\..*)?|Path|.*\.Lit")]
+
+_MADE_HERE = {
+    *("Plan", "Column", "Proposal", "Choice", "Question", "Problem", "Fix"),
+    *("Report", "Progress", "Snapshot", "Sandbox"),
+}
+
+
+def _without_arguments(
+    _app: Any, _what: str, name: str, _obj: Any, _options: Any, signature: str, returns: str
+) -> tuple[str, str]:
+    """Nobody calls the classes of what is given back: their arguments would only be in the way."""
+    return ("" if name.rsplit(".", 1)[-1] in _MADE_HERE else signature), returns
+
+
+def setup(app: Any) -> None:
+    """Tell Sphinx of what is done here."""
+    app.connect("autodoc-process-signature", _without_arguments)

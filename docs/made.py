@@ -1,7 +1,7 @@
 """The parts of the pages that are made from the code: ``python -m docs.made`` renews them.
 
-A page holds such a part between ``<!-- made: NAME -->`` and ``<!-- end -->``. A test holds the pages
-against the code, so that they cannot go stale.
+A page holds such a part between ``<!-- made: NAME -->`` and ``<!-- end -->``. A test holds the
+pages against the code, so that they cannot go stale.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import inspect
 import re
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, get_args
 
@@ -72,7 +73,7 @@ def _documented(module: ModuleType | type) -> Iterator[tuple[str, str]]:
     body = tree.body
     if isinstance(module, type) and isinstance(body[0], ast.ClassDef):
         body = body[0].body
-    for node, after in zip(body, body[1:], strict=False):
+    for node, after in pairwise(body):
         target: Any = getattr(node, "target", None) or (getattr(node, "targets", None) or [None])[0]
         if isinstance(target, ast.Name) and isinstance(after, ast.Expr):
             yield target.id, ast.literal_eval(after.value)
@@ -174,7 +175,7 @@ def _presets() -> str:
     parts = []
     for preset in map(presets.load, presets.names()):
         facts = "\n".join(f"- {fact}" for fact in preset.facts)
-        parts.append(f"### `{preset.name}`\n\n{preset.title}.\n\n{facts}")
+        parts.append(f"## {preset.name}\n\n{preset.title}.\n\n{facts}")
     return "\n\n".join(parts)
 
 
@@ -190,10 +191,10 @@ def _command(name: str, command: Any) -> str:
     usage = " ".join(["cdp-backfill", name, *words, *(["[OPTIONS]"] if options else [])])
     parts = [f"### {name}", f"```text\n{usage}\n```", " ".join(command.help.split())]
     if taken:
-        rows = [(_code(word), each.help) for word, each in zip(words, taken, strict=True)]
+        rows = [(_code(word), str(each.help)) for word, each in zip(words, taken, strict=True)]
         parts.append(_table(("argument", "what it is"), rows))
     if options:
-        told = ((_option(each), each.help, _default(each)) for each in options)
+        told = ((_option(each), str(each.help), _default(each)) for each in options)
         parts.append(_table(("option", "what it does", "default"), told))
     return "\n\n".join(parts)
 

@@ -413,7 +413,7 @@ def messages(
     """The payloads of the first ``n`` rows, exactly as they would be sent.
 
     Args:
-        source: See :func:`send`, as for all arguments but ``n``.
+        source: See :func:`cdp_backfill.send`, as for all arguments but ``n``.
         n: Number of rows.
 
     Returns:

@@ -154,7 +154,7 @@ class Plan:
 
     @property
     def counts(self) -> dict[str, int]:
-        """Rows by what would become of them: ``to_send``, ``invalid``, ``held``, ``skipped``."""
+        """Rows by what would become of them, as ``to_send``, ``invalid``, ``held``, ``skipped``."""
         return {
             "to_send": self.to_send,
             str(Outcome.INVALID): self.invalid,
