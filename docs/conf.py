@@ -11,6 +11,9 @@ extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
 templates_path: list[str] = []
 exclude_patterns = ["build", "**/.ipynb_checkpoints"]
 
+smartquotes_action = "D"  # dashes only: what stands between quotes can be copied
+pygments_dark_style = "github-dark"
+
 html_theme = "furo"
 html_title = f"cdp-backfill {version}"
 html_static_path = ["static"]
@@ -46,10 +49,18 @@ _MADE_HERE = {
 
 
 def _without_arguments(
-    _app: Any, _what: str, name: str, _obj: Any, _options: Any, signature: str, returns: str
-) -> tuple[str, str]:
+    _app: Any,
+    _what: str,
+    name: str,
+    _obj: Any,
+    _options: Any,
+    signature: str | None,
+    returns: str | None,
+) -> tuple[str | None, str | None]:
     """Nobody calls the classes of what is given back: their arguments would only be in the way."""
-    return ("" if name.rsplit(".", 1)[-1] in _MADE_HERE else signature), returns
+    if name.rsplit(".", 1)[-1] in _MADE_HERE:
+        return "", returns
+    return signature and signature.replace("<factory>", "{}"), returns
 
 
 def setup(app: Any) -> None:

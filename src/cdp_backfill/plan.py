@@ -144,6 +144,9 @@ class Plan:
             canary: Send the first so many rows only.
             destination: Where to; None for that of the plan.
 
+        Returns:
+            What became of every row.
+
         Raises:
             MappingError: A question of the plan is open.
             SourceError: The table is not what it was when the plan was made. Nothing was sent.
