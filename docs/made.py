@@ -132,8 +132,14 @@ def _limits() -> str:
             continue
         said = re.findall(r"\[([SDK?])\]", text)
         words = re.sub(r"\s*\[[SDK?]\]", "", text)
-        rows.append((_code(name), _shown(value), words, "; ".join(map(SOURCES.get, said))))  # type: ignore[arg-type]
+        rows.append((_code(name), _shown(value), words, _from(said)))
     return _table(("name in `spec.py`", "value", "what it is", "from"), rows)
+
+
+def _from(said: list[str]) -> str:
+    if len(said) > 1 and said[-1] == "?":
+        return "; ".join([*(SOURCES[letter] for letter in said[:-1]), "the reading is ours"])
+    return "; ".join(SOURCES[letter] for letter in said)
 
 
 def _shown(value: Any) -> str:
