@@ -1,5 +1,6 @@
 # The two commands: `make demo` runs the main job on the built-in sandbox and shows its report,
 # `make test` sets everything up and passes all tests. Both need Python 3.11 or later and make.
+# `make docs` builds the documentation.
 
 PYTHON ?= python3
 VENV := .venv
