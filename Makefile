@@ -1,18 +1,24 @@
 # The two commands: `make demo` runs the main job on the built-in sandbox and shows its report,
 # `make test` sets everything up and passes all tests. Both need Python 3.11 or later and make.
+# `make docs` builds the documentation.
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test setup check lint types format lock clean
+.PHONY: demo test docs setup check lint types format lock clean
 
 demo: setup
 	@$(BIN)/cdp-backfill demo
 
 test: setup
 	$(BIN)/python -m pytest -n auto
+
+docs: setup
+	@$(BIN)/python -m docs.made
+	@$(BIN)/python -m sphinx -W --keep-going -n -q docs build/docs
+	@echo "The documentation is in build/docs: open build/docs/index.html in a browser."
 
 setup: $(VENV)/installed
 
@@ -43,4 +49,4 @@ lock:
 		--generate-hashes --no-emit-index-url --quiet --output-file requirements.lock
 
 clean:
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) build .pytest_cache .mypy_cache .ruff_cache .hypothesis

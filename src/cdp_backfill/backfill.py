@@ -97,8 +97,17 @@ def plan(
         source: See :func:`send`, as for all arguments here. It must be a table that can be read
             more than once.
 
+    Returns:
+        The plan. It shows itself in a notebook and in ``print``, and :meth:`Plan.send` carries it
+        out.
+
     Raises:
         BadInputError: The mapping does not fit the table, or the table cannot be read.
+
+    >>> from cdp_backfill import lit
+    >>> frame = pd.DataFrame({"uid": ["a", None], "ts": ["2023-05-01T10:00:00Z"] * 2})
+    >>> plan(frame, user_id="uid", timestamp="ts", event=lit("Application Opened")).counts
+    {'to_send': 1, 'invalid': 1, 'held': 0, 'skipped': 0}
     """
     table = open_source(source)
     if not table.replayable:
@@ -226,7 +235,13 @@ def send(
         RecentRowsError: There are recent rows, and ``recent`` is ``"raise"``.
         StoppedError: The run ended early, such as for a wrong key; ``.report`` has the rest.
 
-    >>> send(frame, user_id="uid", event="name", timestamp="ts")  # doctest: +SKIP
+    >>> from cdp_backfill import lit, sandbox
+    >>> frame = pd.DataFrame({"uid": ["a", "b"], "ts": ["2023-05-01T10:00:00Z"] * 2})
+    >>> mapping = Mapping(user_id="uid", timestamp="ts", event=lit("Application Opened"))
+    >>> with sandbox() as box:
+    ...     report = send(frame, mapping, destination=box.destination, progress=False)
+    >>> report.counts["delivered"]
+    2
     """
     table = open_source(source)
     proposal = _proposal(source, table, mapping, locals())
@@ -340,7 +355,17 @@ def resume(
         JournalError: There is no such journal, or it knows no files and no table is given.
         BackfillError: As :func:`send` does.
 
-    >>> resume("opens.cdp-journal")  # doctest: +SKIP
+    >>> from tempfile import TemporaryDirectory
+    >>> from cdp_backfill import lit, sandbox
+    >>> frame = pd.DataFrame({"uid": ["a", "b"], "ts": ["2023-05-01T10:00:00Z"] * 2})
+    >>> mapping = Mapping(user_id="uid", timestamp="ts", event=lit("Application Opened"))
+    >>> with sandbox() as box, TemporaryDirectory() as folder:
+    ...     path = Path(folder) / "opens.cdp-journal"
+    ...     options = {"destination": box.destination, "progress": False}
+    ...     canary = send(frame, mapping, canary=1, journal=path, **options)
+    ...     report = resume(path, frame, **options)
+    >>> report.delivered_before, report.counts["delivered"]
+    (1, 2)
     """
     about = read_about(journal)
     if source is None:
@@ -451,12 +476,12 @@ def messages(
     """The payloads of the first ``n`` rows, exactly as they would be sent.
 
     Args:
-        source: See :func:`send`, as for all arguments but ``n``.
+        source: See :func:`cdp_backfill.send`, as for all arguments but ``n``.
         n: Number of rows.
 
     Returns:
-        One dict a row: the message, or ``cdp_outcome``, ``cdp_code`` and ``cdp_reason`` of a row
-        that would not be sent.
+        One dict a row, with the message, or with ``cdp_outcome``, ``cdp_code`` and ``cdp_reason``
+        of a row that would not be sent.
 
     Raises:
         BadInputError: The mapping does not fit the table.

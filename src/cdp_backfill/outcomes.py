@@ -23,7 +23,7 @@ class Outcome(StrEnum):
     FAILED = "failed"
     """Retries are spent, and the server is known not to have taken it."""
     UNKNOWN = "unknown"
-    """It left and no answer came, or none that says anything: it may have been taken."""
+    """It left and no answer came, or none that says anything; it may have been taken."""
     HELD = "held"
     """Too recent, and the run was told to hold such rows back."""
     SKIPPED = "skipped"
@@ -51,7 +51,7 @@ class Problem:
     """Why a row cannot be sent.
 
     Attributes:
-        code: Short fixed name, one of :data:`PROBLEMS`.
+        code: Short fixed name, one of ``PROBLEMS``.
         column: The column to blame, or None where it is not one column.
         reason: In words, without any value of the row.
     """
@@ -66,7 +66,7 @@ class Fix:
     """What was mended in a cell on its way.
 
     Attributes:
-        code: One of :data:`FIXES`.
+        code: One of ``FIXES``.
         column: The column.
     """
 

@@ -146,6 +146,9 @@ class Plan:
             destination: Where to; None for that of the plan.
             processes: How many read, check and encode, for files.
 
+        Returns:
+            What became of every row.
+
         Raises:
             MappingError: A question of the plan is open.
             SourceError: The table is not what it was when the plan was made. Nothing was sent.
@@ -156,7 +159,7 @@ class Plan:
 
     @property
     def counts(self) -> dict[str, int]:
-        """Rows by what would become of them: ``to_send``, ``invalid``, ``held``, ``skipped``."""
+        """Rows by what would become of them, as ``to_send``, ``invalid``, ``held``, ``skipped``."""
         return {
             "to_send": self.to_send,
             str(Outcome.INVALID): self.invalid,

@@ -26,7 +26,7 @@ class Sandbox(Box):
         """Set what it does wrong from now on; what is not named is done right.
 
         Args:
-            **faults: See :func:`sandbox`, from ``latency`` on.
+            **faults: See :func:`cdp_backfill.sandbox`, from ``latency`` on.
 
         Raises:
             DestinationError: There is no such fault, or it is out of its range.

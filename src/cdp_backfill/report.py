@@ -39,12 +39,12 @@ class Report:
         body_bytes: Bytes delivered, before compression.
         wire_bytes: Bytes sent, compressed.
         fill: How full the requests were, as a share of the limit on bytes; 0.0 to 1.0.
-        seconds: How long it took.
+        seconds: Seconds it took, from the first row read to the report.
         delivered_before: Delivered rows that an earlier run delivered, as the journal knows.
         maybe_twice: Delivered rows that may have arrived more than once, because an earlier
             attempt had no answer or an earlier run ended without a word.
         max_in_flight: Most requests under way at a time.
-        paused_seconds: How long the server made everyone wait.
+        paused_seconds: Seconds for which the server made everyone wait.
         timeline: How it went: up to 1,000 snapshots with the seconds since the start.
         journal: The journal, or None.
         canary: Rows that were to go as a canary, or None.

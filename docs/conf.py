@@ -1,0 +1,68 @@
+"""How Sphinx builds the site: ``make docs``. It needs no network and runs no notebook."""
+
+from importlib.metadata import version as version_of
+from typing import Any
+
+project = "cdp-backfill"
+author = "the authors of cdp-backfill"
+version = release = version_of("cdp-backfill")
+
+extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
+templates_path: list[str] = []
+exclude_patterns = ["build", "**/.ipynb_checkpoints"]
+
+smartquotes_action = "D"  # dashes only: what stands between quotes can be copied
+pygments_dark_style = "github-dark"
+
+html_theme = "furo"
+html_title = f"cdp-backfill {version}"
+html_static_path = ["static"]
+html_css_files = ["site.css"]
+html_show_copyright = False
+html_show_sphinx = False
+html_copy_source = False
+html_show_sourcelink = False
+
+nb_execution_mode = "off"  # the outputs are those that are stored; tests run the notebooks
+nb_ipywidgets_js: dict[str, dict[str, str]] = {}  # they would come from elsewhere
+myst_heading_anchors = 3
+myst_enable_extensions = ["colon_fence"]
+
+autodoc_member_order = "bysource"
+autodoc_typehints = "description"
+autodoc_typehints_description_target = "documented"
+python_use_unqualified_type_names = True
+add_module_names = False
+autodoc_preserve_defaults = True
+maximum_signature_line_length = 80
+napoleon_numpy_docstring = False
+napoleon_use_ivar = True
+napoleon_use_rtype = False
+
+# There is no inventory of other projects without a network.
+nitpick_ignore_regex = [("py:.*", r"(pandas|pd|datetime|pathlib|collections)(\..*)?|Path|.*\.Lit")]
+
+_MADE_HERE = {
+    *("Plan", "Column", "Proposal", "Choice", "Question", "Problem", "Fix"),
+    *("Report", "Progress", "Snapshot", "Sandbox"),
+}
+
+
+def _without_arguments(
+    _app: Any,
+    _what: str,
+    name: str,
+    _obj: Any,
+    _options: Any,
+    signature: str | None,
+    returns: str | None,
+) -> tuple[str | None, str | None]:
+    """Nobody calls the classes of what is given back: their arguments would only be in the way."""
+    if name.rsplit(".", 1)[-1] in _MADE_HERE:
+        return "", returns
+    return signature and signature.replace("<factory>", "{}"), returns
+
+
+def setup(app: Any) -> None:
+    """Tell Sphinx of what is done here."""
+    app.connect("autodoc-process-signature", _without_arguments)

@@ -1,0 +1,253 @@
+"""The parts of the pages that are made from the code: ``python -m docs.made`` renews them.
+
+A page holds such a part between ``<!-- made: NAME -->`` and ``<!-- end -->``. A test holds the
+pages against the code, so that they cannot go stale.
+"""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import re
+from itertools import pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, get_args
+
+import typer
+from typer.core import TyperOption
+
+import cdp_backfill as cdp
+from cdp_backfill import cli, errors, outcomes, presets, spec
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+    from types import ModuleType
+
+HERE: Final = Path(__file__).parent
+
+PART: Final = re.compile(r"(<!-- made: ([a-z-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
+
+SOURCES: Final = {
+    "S": "the vendor's page on mobile-app events",
+    "D": "the vendor's other documentation",
+    "K": "the vendor's open SDKs",
+    "?": "documented nowhere: a decision of this project",
+}
+
+_KINDS: Final[dict[type, str]] = {str: "TEXT", Path: "PATH", int: "NUMBER", float: "NUMBER"}
+
+
+def pages() -> list[Path]:
+    """The pages of the site, notebooks aside."""
+    return sorted(path for path in HERE.rglob("*.md") if "notebooks" not in path.parts)
+
+
+def renewed(text: str) -> str:
+    """The text of a page with the parts that are made as they are now."""
+    return PART.sub(lambda found: f"{found[1]}\n{PARTS[found[2]]()}\n\n{found[3]}", text)
+
+
+def _table(header: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
+    names = list(header)
+    lines = [names, ["---"] * len(names), *(map(_cell, row) for row in rows)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _cell(text: str) -> str:
+    return _markdown(" ".join(text.split())).replace("|", "\\|")
+
+
+def _markdown(text: str) -> str:
+    """Docstrings mark code with two backticks and names with a role; Markdown with one."""
+    text = re.sub(r":[a-z]+:`~?([^`]+)`", r"`\1`", text)
+    return text.replace("``", "`")
+
+
+def _code(value: object) -> str:
+    return f"`{value}`"
+
+
+def _documented(module: ModuleType | type) -> Iterator[tuple[str, str]]:
+    """Names that are assigned in a module or class with the text that follows each."""
+    tree = ast.parse(inspect.getsource(module))
+    body = tree.body
+    if isinstance(module, type) and isinstance(body[0], ast.ClassDef):
+        body = body[0].body
+    for node, after in pairwise(body):
+        target: Any = getattr(node, "target", None) or (getattr(node, "targets", None) or [None])[0]
+        if isinstance(target, ast.Name) and isinstance(after, ast.Expr):
+            yield target.id, ast.literal_eval(after.value)
+
+
+def _outcomes() -> str:
+    told = dict(_documented(cdp.Outcome))
+    return _table(
+        ("outcome", "what it means", "nothing left to do"),
+        (
+            (_code(item), told[item.name], "yes" if item.settled else "no")
+            for item in outcomes.OUTCOMES
+        ),
+    )
+
+
+def _problems() -> str:
+    return _table(
+        ("`cdp_code`", "what to do"),
+        ((_code(code), remedy) for code, remedy in outcomes.PROBLEMS.items()),
+    )
+
+
+def _fixes() -> str:
+    return _table(
+        ("code", "what was done"),
+        ((_code(code), words) for code, words in outcomes.FIXES.items()),
+    )
+
+
+def _errors() -> str:
+    raised = [
+        item
+        for name, item in vars(errors).items()
+        if inspect.isclass(item) and issubclass(item, cdp.BackfillError) and name[0] != "_"
+    ]
+
+    def parent(item: type[BaseException]) -> str:
+        bases = [base for base in item.__mro__[1:] if base.__name__[0] != "_"]
+        return bases[0].__name__
+
+    return _table(
+        ("error", "is a", "raised when"),
+        (
+            (_code(item.__name__), _code(parent(item)), inspect.getdoc(item) or "")
+            for item in raised
+        ),
+    )
+
+
+def _limits() -> str:
+    rows = []
+    for name, text in _documented(spec):
+        value = getattr(spec, name)
+        if name in ("EVENTS", "PROPERTIES", "CONTEXT", "REGIONS", "Kind", "Tree"):
+            continue
+        said = re.findall(r"\[([SDK?])\]", text)
+        words = re.sub(r"\s*\[[SDK?]\]", "", text)
+        rows.append((_code(name), _shown(value), words, _from(said)))
+    return _table(("name in `spec.py`", "value", "what it is", "from"), rows)
+
+
+def _from(said: list[str]) -> str:
+    if len(said) > 1 and said[-1] == "?":
+        return "; ".join([*(SOURCES[letter] for letter in said[:-1]), "the reading is ours"])
+    return "; ".join(SOURCES[letter] for letter in said)
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, int | float):
+        return f"{value:,.0f}"
+    if isinstance(value, tuple):
+        return ", ".join(map(_code, value))
+    return _code(value)
+
+
+def _regions() -> str:
+    return _table(
+        ("region", "address"),
+        ((_code(name), _code(url)) for name, url in spec.REGIONS.items()),
+    )
+
+
+def _events() -> str:
+    return _table(
+        ("event", "documented properties"),
+        (
+            (event, ", ".join(f"`{name}` ({kind})" for name, kind in tree.items()) or "none")
+            for event, tree in spec.EVENTS.items()
+        ),
+    )
+
+
+def _context() -> str:
+    rows = []
+    for name, kind in spec.CONTEXT.items():
+        if isinstance(kind, dict):
+            rows += [(f"`{name}.{inner}`", str(below)) for inner, below in kind.items()]
+        else:
+            rows.append((_code(name), kind))
+    return _table(("name", "kind of value"), rows)
+
+
+def _presets() -> str:
+    parts = []
+    for preset in map(presets.load, presets.names()):
+        facts = "\n".join(f"- {fact}" for fact in preset.facts)
+        parts.append(f"## {preset.name}\n\n{preset.title}.\n\n{facts}")
+    return "\n\n".join(parts)
+
+
+def _commands() -> str:
+    group: Any = typer.main.get_command(cli.app)
+    return "\n\n".join(_command(name, command) for name, command in group.commands.items())
+
+
+def _command(name: str, command: Any) -> str:
+    taken = [each for each in command.params if not isinstance(each, TyperOption)]
+    options = [each for each in command.params if isinstance(each, TyperOption)]
+    words = [_argument(each) for each in taken]
+    usage = " ".join(["cdp-backfill", name, *words, *(["[OPTIONS]"] if options else [])])
+    parts = [f"### {name}", f"```text\n{usage}\n```", " ".join(command.help.split())]
+    if taken:
+        rows = [(_code(word), str(each.help)) for word, each in zip(words, taken, strict=True)]
+        parts.append(_table(("argument", "what it is"), rows))
+    if options:
+        told = ((_option(each), str(each.help), _default(each)) for each in options)
+        parts.append(_table(("option", "what it does", "default"), told))
+    return "\n\n".join(parts)
+
+
+def _argument(argument: Any) -> str:
+    word = argument.name.upper() + ("..." if argument.nargs == -1 else "")
+    return word if argument.required else f"[{word}]"
+
+
+def _option(option: Any) -> str:
+    names = ", ".join(map(_code, [*option.opts, *option.secondary_opts]))
+    if option.is_flag:
+        return names
+    kind = option.type_descriptor.annotation
+    kind = next(iter(get_args(kind)), kind)  # of a list, that of its items
+    return f"{names} {_KINDS[kind]}"
+
+
+def _default(option: Any) -> str:
+    if option.is_flag:
+        return "on" if option.default else "off"
+    return "" if option.default is None else _code(option.default)
+
+
+PARTS: Final[dict[str, Callable[[], str]]] = {
+    "outcomes": _outcomes,
+    "problems": _problems,
+    "fixes": _fixes,
+    "errors": _errors,
+    "limits": _limits,
+    "regions": _regions,
+    "events": _events,
+    "context": _context,
+    "presets": _presets,
+    "commands": _commands,
+}
+"""What can be made, by the name that pages use."""
+
+
+def main() -> None:
+    """Renew the parts of all pages."""
+    for path in pages():
+        text = path.read_text(encoding="utf-8")
+        if (new := renewed(text)) != text:
+            path.write_text(new, encoding="utf-8")
+            print(f"Renewed {path.relative_to(HERE.parent)}.")
+
+
+if __name__ == "__main__":
+    main()
