@@ -102,8 +102,8 @@ def plan(
     table = open_source(source)
     if not table.replayable:
         raise BadInputError(
-            f"{table.name.capitalize()} can be read only once, and a plan would spend it. "
-            "Send it, or read it into a table first (reader.read_all())."
+            f"{table.title} can be read only once, and a plan would spend it. Send it, or give "
+            f"what can be read again: {table.instead}."
         )
     proposal = _proposal(source, table, mapping, locals())
     given = chosen(destination)
@@ -258,8 +258,9 @@ def _sent(
     path = _journal_path(options.journal, source, table, target, canary=canary is not None)
     if stamp is not None and stamp_now(road.source) != stamp:
         raise SourceError(
-            f"{table.name.capitalize()} is not what it was when the plan was made. Nothing was "
-            "sent: make the plan again."
+            f"{table.title} is not what it was when the plan was made. Nothing was sent: make the "
+            "plan again."
+            + ("" if table.ordered else " A query that differs each time needs a table first.")
         )
     if recent == "raise" and table.replayable:
         road.refuse_recent()
