@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
+from importlib.util import find_spec
 from itertools import chain
 from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
 
+import duckdb
 import pyarrow as pa
 
 from cdp_backfill.errors import SourceError
@@ -48,8 +50,19 @@ def database_cursor(table: Any) -> Source | None:
         names = list(map(str, table.keys()))
     else:
         raise SourceError("The cursor has no rows to give. Execute a SELECT on it first.")
+    again = "a DataFrame, as from pandas.read_sql(query, connection)"
+    if isinstance(table, duckdb.DuckDBPyConnection):
+        # It could give Arrow too, but holds all rows for that, where these are streamed.
+        again = "a relation, as from connection.sql(query)"
+        zoned = next((item[0] for item in described if "WITH TIME ZONE" in str(item[1])), None)
+        if zoned is not None and find_spec("pytz") is None:
+            raise SourceError(
+                f"Column {zoned!r} of the DuckDB result is a time with a zone, of which DuckDB "
+                "makes Python values only where pytz is installed. Give connection.sql(query) "
+                "instead, which needs none."
+            )
     check_names(names, "the cursor")
-    return StreamSource(_Rows(table, names).stream())
+    return StreamSource(_Rows(table, names).stream(again))
 
 
 class _Rows:
@@ -70,13 +83,13 @@ class _Rows:
         for column in self._columns:
             column.settle_empty()
 
-    def stream(self) -> Stream:
-        """How they are read."""
+    def stream(self, instead: str) -> Stream:
+        """How they are read; see :class:`Stream`."""
         return Stream(
             name="the cursor",
             schema=pa.schema([(column.name, column.kind) for column in self._columns]),
             batches=self._batches,
-            instead="a DataFrame, as from pandas.read_sql(query, connection)",
+            instead=instead,
         )
 
     def _batches(self, _: list[str]) -> Generator[Any]:
