@@ -343,9 +343,10 @@ class Run:
 
     def _notes(self) -> tuple[str, ...]:
         tally, mapping = self._tally, self._road.mapping
-        # Of rows that were not read, nobody knows what is in them.
-        keys = tally.event_keys if not self._ledger.unread else set(mapping.events)
         source = self._road.source
+        # Of rows that were not read, nobody knows what is in them.
+        all_read = source.rows is not None and not self._ledger.unread
+        keys = tally.event_keys if all_read else set(mapping.events)
         found = (*source.notes, *notes(self._road.proposal, tally.naive, keys))
         if source.rows is None:
             found = (

@@ -48,10 +48,11 @@ def open_source(table: Any) -> Source:
     is_records = isinstance(table, list) and isinstance(table[0], dict)
     maker = "records" if is_records else type(table).__module__.partition(".")[0]
     raise SourceError(
-        f"A table of type {type(table).__name__} cannot be read.{_HINTS.get(maker, '')} What can: a DataFrame of "
-        "pandas or polars; a LazyFrame; a table, reader or dataset of pyarrow; a relation of "
-        "DuckDB; a table of ibis; anything else that offers an Arrow stream; a cursor after "
-        "execute(); and a path, a glob or a list of paths to parquet, CSV or JSON files."
+        f"A table of type {type(table).__name__} cannot be read.{_HINTS.get(maker, '')} "
+        "What can: a DataFrame of pandas or polars; a LazyFrame; a table, reader or dataset of "
+        "pyarrow; a relation of DuckDB; a table of ibis; anything else that offers an Arrow "
+        "stream; a cursor after execute(); and a path, a glob or a list of paths to parquet, CSV "
+        "or JSON files."
     )
 
 

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
     Cells = Sequence[Any]
 
+_ZONED: Final = "WITH TIME ZONE"
+
 _AHEAD_BYTES: Final = 64 * 2**20
 """How much is read ahead, about, to find a value in each column."""
 
@@ -49,12 +51,12 @@ def database_cursor(table: Any) -> Source | None:
     elif hasattr(table, "keys"):
         names = list(map(str, table.keys()))
     else:
-        raise SourceError("The cursor has no rows to give. Execute a SELECT on it first.")
+        raise SourceError("The cursor has no rows to give. Execute a query on it first.")
     again = "a DataFrame, as from pandas.read_sql(query, connection)"
     if isinstance(table, duckdb.DuckDBPyConnection):
         # It could give Arrow too, but holds all rows for that, where these are streamed.
         again = "a relation, as from connection.sql(query)"
-        zoned = next((item[0] for item in described if "WITH TIME ZONE" in str(item[1])), None)
+        zoned = next((item[0] for item in described or () if _ZONED in str(item[1])), None)
         if zoned is not None and find_spec("pytz") is None:
             raise SourceError(
                 f"Column {zoned!r} of the DuckDB result is a time with a zone, of which DuckDB "
@@ -117,11 +119,11 @@ class _Rows:
         while len(rows) < CHUNK_ROWS:  # some drivers give fewer than they are asked for
             try:
                 more = self._cursor.fetchmany(CHUNK_ROWS - len(rows))
-            except Exception as error:  # each driver has errors of its own
+            except Exception as error:  # noqa: BLE001  # each driver has errors of its own
                 raise SourceError(
-                    f"The cursor cannot be read ({type(error).__name__}). Execute a SELECT on it "
-                    "first, and read it only here."
-                ) from error
+                    f"The cursor cannot be read ({type(error).__name__}). It must have run a "
+                    "query, and be read nowhere else; if so, fetch from it to see why."
+                ) from None  # what drivers say can show a cell
             if not more:
                 break
             rows.extend(more)

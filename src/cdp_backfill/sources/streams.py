@@ -97,10 +97,11 @@ class StreamSource(Source):
                 batch = next(batches, None)
             except SourceError:
                 raise
-            except Exception as error:  # whatever the maker of the stream raises
+            except Exception as error:  # noqa: BLE001  # whatever the maker of the stream raises
                 raise SourceError(
-                    f"{self.title} cannot be read beyond row {position:,} ({type(error).__name__})."
-                ) from error
+                    f"{self.title} cannot be read beyond row {position:,} "
+                    f"({type(error).__name__}). Read it without this package to see why."
+                ) from None  # what engines say can show a cell
             if batch is None:
                 return
             # Cut first: to convert a frame that is a single batch would copy all of it.
@@ -118,11 +119,11 @@ class StreamSource(Source):
             return array
         try:
             return pc.cast(array, item.type)
-        except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+        except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
             raise SourceError(
                 f"Column {item.name!r} of {self.name} is {array.type} from row {row:,} on and "
                 f"{item.type} before. Cast it to one type in the query."
-            ) from error
+            ) from None  # the cause can show a cell
 
 
 def of_reader(name: str, reader: Any, instead: str) -> StreamSource:

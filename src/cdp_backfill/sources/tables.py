@@ -126,6 +126,7 @@ def arrow_stream(table: Any) -> Source | None:
         first.schema,
         lambda _: held.pop() if held else opened(),
         rows=rows if isinstance(rows, int) else None,
+        ordered=isinstance(rows, int),
     )
 
 
