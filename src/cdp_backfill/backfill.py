@@ -163,8 +163,10 @@ def send(
     """Send every row of a table to the Pipelines API as a track event.
 
     Args:
-        source: A pandas DataFrame; anything with ``__arrow_c_stream__`` (pyarrow, polars,
-            DuckDB); or a path, a glob or a list of paths to parquet, CSV or JSON files.
+        source: A DataFrame of pandas or polars; a LazyFrame; a table, reader or dataset of
+            pyarrow; a relation of DuckDB; a table of ibis; anything else that offers an Arrow
+            stream (``__arrow_c_stream__``); a cursor of ADBC or DB-API, or a result of BigQuery
+            or Snowflake; or a path, a glob or a list of paths to parquet, CSV or JSON files.
         mapping: What goes where. The fields of :class:`Mapping` given as keywords replace its
             own; None for all of them, on a frame of failures, uses the mapping that it had. What
             is missing of who, what and when is proposed by looking at the table, as a plan shows;

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import duckdb
 import pyarrow as pa
+import pyarrow.dataset as ds
 
 from cdp_backfill.errors import SourceError
 from cdp_backfill.sources.chunks import CHUNK_ROWS, titled
@@ -90,16 +91,20 @@ def ibis_table(table: Any) -> Source | None:
 
 def arrow_dataset(table: Any) -> Source | None:
     """A pyarrow dataset, or a scanner of one."""
-    if hasattr(table, "projected_schema"):
+    if isinstance(table, ds.Scanner):
         return of_readers("the Scanner", table.projected_schema, lambda _: table.to_reader())
-    if not hasattr(table, "scanner") or not hasattr(table, "get_fragments"):
+    if not isinstance(table, ds.Dataset):
         return None
 
-    def opened(columns: list[str]) -> Any:
-        scanner = table.scanner(
-            columns=columns, batch_size=CHUNK_ROWS, batch_readahead=4, fragment_readahead=1
+    options: dict[str, Any] = {"batch_size": CHUNK_ROWS, "batch_readahead": 4}
+    if isinstance(getattr(table, "format", None), ds.ParquetFileFormat):
+        # Buffering a whole row group ahead would keep all of them until the file is closed.
+        options["fragment_scan_options"] = ds.ParquetFragmentScanOptions(
+            pre_buffer=False, use_buffered_stream=True
         )
-        return scanner.to_reader()
+
+    def opened(columns: list[str]) -> Any:
+        return table.scanner(columns=columns, fragment_readahead=1, **options).to_reader()
 
     return of_readers("the dataset", table.schema, opened)
 
