@@ -464,6 +464,18 @@ def test_a_query_that_breaks_off(box: Sandbox) -> None:
     assert "secret" not in "".join(traceback.format_exception(caught.value))
 
 
+def test_a_table_that_cannot_be_opened() -> None:
+    """The error says what it was, and of what kind the trouble."""
+    for table, words in [
+        (pl.DataFrame({"x": pl.Series([[1]], dtype=pl.List(pl.Int128))}).lazy(), "polars LazyF"),
+        (pl.scan_parquet("nowhere.parquet"), r"polars LazyFrame cannot be opened \(FileNotFound"),
+        (pl.Series([1]), "Series cannot be opened"),
+        (ibis.table({"a": "int64"}), r"ibis table cannot be opened \(IbisError\)"),
+    ]:
+        with pytest.raises(SourceError, match=f"^The {words}"):
+            open_source(table)
+
+
 @pytest.mark.parametrize(
     ("column", "words"),
     [
@@ -476,6 +488,23 @@ def test_a_column_that_only_polars_has(column: Any, words: str) -> None:
     for frame in (column.to_frame(), column.to_frame().lazy()):
         with pytest.raises(SourceError, match=words):
             open_source(frame)
+
+
+def test_names_that_a_library_reads_in_its_own_way() -> None:
+    """A name is a name, be it a pattern to polars or an expression to DuckDB."""
+    names = {"^a.*$": 1, "*": 2, "ab": 3, 'x.y "z"': 4, "select": 5}
+    frame = pl.DataFrame(names)
+    for table in (frame, frame.lazy(), in_duckdb(frame.to_arrow()).table("records")):
+        source = open_source(table)
+        for name, cell in names.items():
+            assert cells(source, name) == [cell]
+
+
+@pytest.mark.parametrize("query", ["SELECT 1 AS a, 2 AS a", 'SELECT 1 AS a, 2 AS "A"'])
+def test_columns_that_duckdb_cannot_tell_apart(query: str) -> None:
+    """They are refused, where DuckDB would rename one without a word."""
+    with closing(duckdb.connect()) as connection, pytest.raises(SourceError, match="than one col"):
+        open_source(connection.sql(query))
 
 
 @pytest.mark.parametrize(

@@ -35,6 +35,14 @@ def _relation(name: str, relation: Any) -> Source:
         chosen = relation.select(*map(duckdb.ColumnExpression, columns))
         return chosen.to_arrow_reader(CHUNK_ROWS)
 
+    # DuckDB takes no notice of case, and renames in Arrow what it cannot tell apart.
+    folded = [column.lower() for column in relation.columns]
+    twice = next((column for column in relation.columns if folded.count(column.lower()) > 1), None)
+    if twice is not None:
+        raise SourceError(
+            f"{titled(name)} has more than one column named {twice!r}, whether in capitals or not. "
+            "Rename one of them: which of them was meant cannot be told."
+        )
     schema = _told(name, lambda: relation.limit(0).to_arrow_table().schema)
     return of_readers(name, schema, opened, ordered=False)
 
@@ -56,12 +64,14 @@ def polars_frame(table: Any) -> Source | None:
         raise SourceError(f"{titled(name)} needs a newer polars, with collect_batches().")
 
     def opened(columns: list[str]) -> Any:
-        chosen = table.select(columns)
+        # Such names would be taken for patterns.
+        as_pattern = any(each == "*" or (each[:1], each[-1:]) == ("^", "$") for each in columns)
+        chosen = table if as_pattern else table.select(columns)
         if is_lazy:
             chosen = chosen.collect_batches(chunk_size=CHUNK_ROWS, lazy=True)
         return pa.RecordBatchReader.from_stream(chosen)
 
-    schema = pa.RecordBatchReader.from_stream(kinds.to_frame()).schema
+    schema = _told(name, lambda: pa.RecordBatchReader.from_stream(kinds.to_frame()).schema)
     rows = None if is_lazy else table.height
     return of_readers(name, schema, opened, rows=rows, ordered=not is_lazy)
 
