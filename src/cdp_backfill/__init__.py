@@ -1,6 +1,7 @@
 """Send years of mobile-app records to the Customer.io Pipelines API, and account for every row.
 
-Importing this package registers ``df.cdp`` on pandas DataFrames.
+Importing this package registers ``df.cdp`` on pandas DataFrames and, where polars is installed, on
+its eager and lazy frames.
 """
 
 from cdp_backfill.accessors import FrameAccessor as _FrameAccessor  # noqa: F401  # registers df.cdp

@@ -1,7 +1,8 @@
-"""The ``df.cdp`` namespace on pandas DataFrames."""
+"""The ``.cdp`` namespace on frames of pandas, and of polars where that is installed."""
 
 from __future__ import annotations
 
+import contextlib
 import functools
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
@@ -31,12 +32,28 @@ class FrameAccessor:
     """What ``df.cdp`` offers: the verbs of the package with the frame as their table.
 
     Args:
-        frame: The frame.
+        frame: A DataFrame of pandas, or a DataFrame or LazyFrame of polars.
     """
 
-    def __init__(self, frame: pd.DataFrame) -> None:
+    def __init__(self, frame: Any) -> None:
         self.frame = frame
 
     plan = _verb(backfill.plan)
     send = _verb(backfill.send)
     messages = _verb(backfill.messages)
+
+
+def _register_on_polars() -> None:
+    """Offer the same on frames of polars.
+
+    It is imported for that, a tenth of a second: only then does it not matter which of the two
+    packages a notebook imports first.
+    """
+    with contextlib.suppress(ImportError):
+        import polars as pl  # noqa: PLC0415  # not everybody has it
+
+        pl.api.register_dataframe_namespace("cdp")(FrameAccessor)
+        pl.api.register_lazyframe_namespace("cdp")(FrameAccessor)
+
+
+_register_on_polars()

@@ -112,8 +112,8 @@ def plan(
     table = open_source(source)
     if not table.replayable:
         raise BadInputError(
-            f"{table.name.capitalize()} can be read only once, and a plan would spend it. "
-            "Send it, or read it into a table first (reader.read_all())."
+            f"{table.title} can be read only once, and a plan would spend it. Send it, or give "
+            f"what can be read again: {table.instead}."
         )
     proposal = _proposal(source, table, mapping, locals())
     given = chosen(destination)
@@ -177,8 +177,10 @@ def send(
     """Send every row of a table to the Pipelines API as a track event.
 
     Args:
-        source: A pandas DataFrame; anything with ``__arrow_c_stream__`` (pyarrow, polars,
-            DuckDB); or a path, a glob or a list of paths to parquet, CSV or JSON files.
+        source: A DataFrame of pandas or polars; a LazyFrame; a table, reader or dataset of
+            pyarrow; a relation of DuckDB; a table of ibis; anything else that offers an Arrow
+            stream (``__arrow_c_stream__``); a cursor of ADBC or DB-API, or a result of BigQuery
+            or Snowflake; or a path, a glob or a list of paths to parquet, CSV or JSON files.
         mapping: What goes where. The fields of :class:`Mapping` given as keywords replace its
             own; None for all of them, on a frame of failures, uses the mapping that it had. What
             is missing of who, what and when is proposed by looking at the table, as a plan shows;
@@ -285,8 +287,9 @@ def _sent(
     path = _journal_path(options.journal, source, table, target, canary=canary is not None)
     if stamp is not None and stamp_now(road.source) != stamp:
         raise SourceError(
-            f"{table.name.capitalize()} is not what it was when the plan was made. Nothing was "
-            "sent: make the plan again."
+            f"{table.title} is not what it was when the plan was made. Nothing was sent: make the "
+            "plan again."
+            + ("" if table.ordered else " A query that differs each time needs a table first.")
         )
     if recent == "raise" and table.replayable:
         road.refuse_recent()

@@ -365,7 +365,7 @@ class Ledger:
 
     def _tables(self) -> Iterator[Any]:
         yield from self._store.tables()
-        if self.unread and self._source.replayable:
+        if self.unread and self._source.replayable and self._source.ordered:
             yield from self._unread()
 
     def _frame(self, table: Any) -> pd.DataFrame:

@@ -381,9 +381,23 @@ class Run:
 
     def _notes(self) -> tuple[str, ...]:
         tally, mapping = self._tally, self._road.mapping
+        source = self._road.source
         # Of rows that were not read, nobody knows what is in them.
-        keys = tally.event_keys if not self._ledger.unread else set(mapping.events)
-        found = (*self._road.source.notes, *notes(self._road.proposal, tally.naive, keys))
+        all_read = source.rows is not None and not self._ledger.unread
+        keys = tally.event_keys if all_read else set(mapping.events)
+        found = (*source.notes, *notes(self._road.proposal, tally.naive, keys))
+        if source.rows is None:
+            found = (
+                *found,
+                f"{source.title} was not read to its end: rows beyond are not counted.",
+            )
+        elif self._ledger.unread and not source.ordered:
+            unread = (
+                f"{self._ledger.unread:,} rows were not read, and are no part of the failures: a "
+                "query can give its rows in another order each time. Send all of it again; with "
+                "a journal, what has arrived is not sent twice."
+            )
+            found = (*found, unread)
         if tally.duplicates:
             left_out = (
                 f"{tally.duplicates:,} rows were skipped: {DUPLICATE}. Where that row did not "

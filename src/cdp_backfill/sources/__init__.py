@@ -3,33 +3,64 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Final
 
 import pandas as pd
 
 from cdp_backfill.errors import SourceError
 from cdp_backfill.sources.chunks import Chunk, Source
+from cdp_backfill.sources.cursors import database_cursor
 from cdp_backfill.sources.files import ParquetSource
 from cdp_backfill.sources.frames import FrameSource
 from cdp_backfill.sources.paths import files_of
-from cdp_backfill.sources.streams import StreamSource
+from cdp_backfill.sources.tables import (
+    adbc_cursor,
+    arrow_dataset,
+    arrow_stream,
+    bigquery_rows,
+    duckdb_relation,
+    ibis_table,
+    polars_frame,
+    snowflake_cursor,
+)
 from cdp_backfill.sources.texts import TextSource, is_text_file
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 __all__ = ["Chunk", "ParquetSource", "Source", "TextSource", "open_source"]
 
 
 def open_source(table: Any) -> Source:
-    """Look at a table without reading it.
+    """Look at a table without reading it, or at most its first rows.
 
     Args:
-        table: A pandas DataFrame; anything with ``__arrow_c_stream__``, such as a pyarrow table
-            or reader, a polars frame or a DuckDB relation; or a path, a glob or a list of them.
+        table: A pandas DataFrame; a path, a glob or a list of them; or what ``_OPENERS`` know:
+            frames, tables, queries and cursors of other libraries.
 
     Raises:
         SourceError: It is none of these, or cannot be read.
     """
-    if isinstance(table, pd.DataFrame):
-        return FrameSource(table)
+    for opener in _OPENERS:
+        source = opener(table)
+        if source is not None:
+            return source
+    is_records = isinstance(table, list) and isinstance(table[0], dict)
+    maker = "records" if is_records else type(table).__module__.partition(".")[0]
+    raise SourceError(
+        f"A table of type {type(table).__name__} cannot be read.{_HINTS.get(maker, '')} "
+        "What can: a DataFrame of pandas or polars; a LazyFrame; a table, reader or dataset of "
+        "pyarrow; a relation of DuckDB; a table of ibis; anything else that offers an Arrow "
+        "stream; a cursor after execute(); and a path, a glob or a list of paths to parquet, CSV "
+        "or JSON files."
+    )
+
+
+def _pandas_frame(table: Any) -> Source | None:
+    return FrameSource(table) if isinstance(table, pd.DataFrame) else None
+
+
+def _files(table: Any) -> Source | None:
     if isinstance(table, str | Path):
         return _open_files([table])
     if isinstance(table, list | tuple):
@@ -37,13 +68,30 @@ def open_source(table: Any) -> Source:
             raise SourceError("The list of paths is empty.")
         if all(isinstance(item, str | Path) for item in table):
             return _open_files(list(table))
-    if hasattr(table, "__arrow_c_stream__"):
-        return StreamSource(table)
-    raise SourceError(
-        f"A table of type {type(table).__name__} cannot be read. Give a pandas DataFrame, "
-        "something that offers an Arrow stream (pyarrow, polars, DuckDB), or a path, a glob or "
-        "a list of paths to parquet, CSV or JSON files."
-    )
+    return None
+
+
+# The first that knows a table takes it: what is most exact, or streams best, comes first.
+_OPENERS: Final[tuple[Callable[[Any], Source | None], ...]] = (
+    _pandas_frame,
+    _files,
+    polars_frame,
+    duckdb_relation,
+    ibis_table,
+    arrow_dataset,
+    arrow_stream,
+    bigquery_rows,
+    snowflake_cursor,
+    adbc_cursor,
+    database_cursor,
+)
+
+_HINTS: Final = {
+    "pyspark": " Write it with df.write.parquet(folder) and give the folder.",
+    "dask": " Write it with df.to_parquet(folder) and give the folder.",
+    "modin": " Give df.modin.to_pandas().",
+    "records": " Give pandas.DataFrame(rows).",
+}
 
 
 def _open_files(paths: list[str | Path]) -> Source:

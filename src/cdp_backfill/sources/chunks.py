@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
+import pyarrow as pa
+
 from cdp_backfill.errors import SourceError
 
 if TYPE_CHECKING:
@@ -46,6 +48,8 @@ class Source:
         schema: Arrow schema, without duplicate names.
         rows: Number of rows, or None where only reading tells.
         replayable: Whether it can be read more than once.
+        instead: If it cannot: what to give where it must be.
+        ordered: Whether every reading gives the rows in the same order.
         keeps_rows: Whether :meth:`original` can give rows back by their number alone.
         notes: What should be known about it, in sentences.
         found_types: Columns that got another type than text because all of their cells fit it.
@@ -55,9 +59,16 @@ class Source:
     schema: Any
     rows: int | None
     replayable: bool = True
+    instead: str = ""
+    ordered: bool = True
     keeps_rows: bool = False
     notes: tuple[str, ...] = ()
     found_types: Mapping[str, str] = MappingProxyType({})
+
+    @property
+    def title(self) -> str:
+        """The name at the beginning of a sentence."""
+        return titled(self.name)
 
     def chunks(self, columns: Sequence[str], *, start: int = 0) -> Generator[Chunk]:
         """Read the rows in order.
@@ -108,6 +119,11 @@ class Source:
         raise NotImplementedError
 
 
+def titled(name: str) -> str:
+    """A name at the beginning of a sentence."""
+    return name[:1].upper() + name[1:]
+
+
 def check_names(names: Sequence[str], where: str) -> None:
     """Refuse a table that has two columns of one name.
 
@@ -137,3 +153,39 @@ def slices(batch: Any) -> Iterator[tuple[int, Any]]:
     step = min(CHUNK_ROWS, max(1, CHUNK_BYTES // row_bytes))
     for start in range(0, batch.num_rows, step):
         yield start, batch.slice(start, step)
+
+
+def gathered(batches: Iterator[Any]) -> Iterator[Any]:
+    """The same rows in batches of chunk size, wherever the given ones end.
+
+    Many small batches cost more than a few, and what a message looks like must not depend on how
+    a table was cut.
+
+    Args:
+        batches: Record batches of one schema, none larger than a chunk.
+    """
+    waiting: list[Any] = []
+    rows = size = 0
+    try:
+        for batch in batches:
+            room = CHUNK_ROWS - rows
+            waiting.append(batch.slice(0, room))
+            rows, size = rows + waiting[-1].num_rows, size + waiting[-1].nbytes
+            if rows >= CHUNK_ROWS or size >= CHUNK_BYTES:
+                yield from _joined(waiting)
+                rest = batch.slice(min(room, batch.num_rows))
+                waiting = [rest] if rest.num_rows else []
+                rows, size = rest.num_rows, rest.nbytes if rest.num_rows else 0
+    except SourceError:
+        yield from _joined(waiting)  # what was read before is not lost
+        raise
+    yield from _joined(waiting)
+
+
+def _joined(batches: list[Any]) -> list[Any]:
+    if len(batches) < 2:  # noqa: PLR2004
+        return batches
+    try:
+        return [pa.concat_batches(batches)]
+    except pa.ArrowException:  # such as categories within structs
+        return batches

@@ -97,14 +97,14 @@ class _Reader:
 
     def read(self, part: pd.Series[Any]) -> Any:
         if self._words:
-            return _surrogates_kept([_word(cell) for cell in part])
+            return surrogates_kept([_word(cell) for cell in part])
         try:
             if isinstance(part.dtype, pd.ArrowDtype):
                 array = part.array.__arrow_array__()
             else:
                 array = pa.array(part, type=self.kind, from_pandas=True)
         except UnicodeEncodeError:
-            return _surrogates_kept(list(part))
+            return surrogates_kept(list(part))
         chunks = array.chunks if isinstance(array, pa.ChunkedArray) else [array]
         parts = [viewless(chunk) for chunk in chunks] or [pa.array([], self.kind)]
         return pa.concat_arrays(parts) if len(parts) > 1 else parts[0]
@@ -187,7 +187,7 @@ def _word(cell: Any) -> str | None:
     return str(cell)
 
 
-def _surrogates_kept(cells: list[Any]) -> Any:
+def surrogates_kept(cells: list[Any]) -> Any:
     """Text that has no UTF-8 form, as bytes under a text type: found and told row by row later."""
     encoded = [None if _empty(cell) else cell.encode("utf-8", "surrogatepass") for cell in cells]
     array = pa.array(encoded, pa.binary())
