@@ -46,6 +46,7 @@ FAILURE_COLUMNS = [
     "cdp_message_id",
     "cdp_source",
     "cdp_row",
+    "cdp_run",
 ]
 
 
@@ -85,7 +86,7 @@ def test_what_arrives_is_what_messages_shows(box: Sandbox) -> None:
 
 
 def test_failures_keep_columns_labels_and_dtypes(box: Sandbox) -> None:
-    """A failed row comes back as it was given, with eight columns more."""
+    """A failed row comes back as it was given, with nine columns more."""
     frame = opens(
         4,
         uid=["a", None, "c", None],

@@ -6,35 +6,39 @@ of the calling thread cannot come between an outcome and its being written down.
 
 from __future__ import annotations
 
+import secrets
 import threading
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from cdp_backfill.errors import AccountingError
+from cdp_backfill.errors import AccountingError, BadInputError
+from cdp_backfill.origins import ORIGIN_COLUMNS, Origins
 from cdp_backfill.outcomes import FAILURE_COLUMNS, OUTCOMES, Outcome
+from cdp_backfill.reasons import Reason, Reasons
 from cdp_backfill.spill import FailureStore
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
+    from collections.abc import Callable, Iterator
 
     import numpy.typing as npt
 
+    from cdp_backfill.outcomes import Problem
+    from cdp_backfill.reasons import Place
     from cdp_backfill.sources import Chunk, Source
 
+    Mask = npt.NDArray[np.bool_]
     Rows = npt.NDArray[np.int64]
+    Keep = Callable[[Any], Mask] | None
 
 _PENDING: Final = 255
 _NO_ID: Final = -1
 _POSITION: Final = "cdp position in the source"  # to get the rows back by; never shown
 SPILL_BYTES: Final = 16 * 2**20
 """Failed rows that are kept in memory before they go to a temporary file, in bytes."""
-
-_MAX_REASONS: Final = 50  # a server may find new words for every row
 
 _SPARSE: Final = 8  # a page is put away in part once so few of its rows wait
 
@@ -52,7 +56,8 @@ class Page:
     def __init__(self, ledger: Ledger, chunk: Chunk) -> None:
         size = chunk.batch.num_rows
         self.start = chunk.start
-        self._origin, self._origin_start = chunk.origin, chunk.origin_start
+        self._chunk = replace(chunk, batch=None)
+        self._earlier = ledger.origins.earlier(chunk)
         self._ledger = ledger
         self._batch = chunk.batch
         self._rows = np.arange(size)  # positions in the chunk of the rows that are still here
@@ -69,7 +74,9 @@ class Page:
     @property
     def held_bytes(self) -> int:
         """Memory that the rows take."""
-        return int(self._batch.nbytes) + sum(array.nbytes for array in self._arrays().values())
+        arrays = sum(array.nbytes for array in self._arrays().values())
+        earlier = 0 if self._earlier is None else self._earlier.nbytes
+        return int(self._batch.nbytes) + int(earlier) + arrays
 
     def _arrays(self) -> dict[str, npt.NDArray[Any]]:
         names = ("_rows", "_outcome", "_reason", "_status", "_attempts", "_id_of")
@@ -100,6 +107,7 @@ class Page:
         reason: str = "",
         status: int = 0,
         attempts: int = 0,
+        problems: tuple[Problem, ...] = (),
     ) -> None:
         """Write down what became of rows; once for each.
 
@@ -125,7 +133,14 @@ class Page:
             self._status[at] = status
             self._attempts[at] = attempts
             self._pending -= len(rows)
-            self._ledger.count(outcome, len(rows), code=code, reason=reason)
+            self._ledger.count(
+                outcome,
+                len(rows),
+                code=code,
+                reason=reason,
+                problems=problems,
+                place=lambda: self._place(at[0]),
+            )
             if self._pending * _SPARSE <= len(self._rows):
                 self._put_away()
 
@@ -133,13 +148,8 @@ class Page:
         """Note which columns are left out of which rows of the chunk."""
         for column, rows in dropped.items():
             if len(rows):
-                table = pa.table(
-                    {
-                        "cdp_source": pa.repeat(pa.scalar(self._origin, pa.string()), len(rows)),
-                        "cdp_row": pa.array(self._origin_start + rows),
-                        "cdp_dropped": pa.repeat(pa.scalar(column), len(rows)),
-                    }
-                )
+                named = pa.repeat(pa.scalar(column), len(rows))
+                table = self._places(rows).append_column("cdp_dropped", named)
                 with self._ledger.lock:
                     self._ledger.dropped_rows.append(self.start, table)
 
@@ -147,6 +157,16 @@ class Page:
         """Write down as unsent what has no outcome yet."""
         rows = self._rows[self._outcome == _PENDING]
         self.settle(rows, Outcome.UNSENT, code=code, reason=reason)
+
+    def _places(self, at: Rows) -> Any:
+        """Where these of the rows that are here were first."""
+        if self._earlier is not None:
+            return self._earlier.take(pa.array(at))
+        return self._ledger.origins.own(self._chunk, self._rows[at])
+
+    def _place(self, at: int) -> tuple[str | None, int]:
+        (place,) = self._places(np.array([at])).to_pylist()
+        return place["cdp_source"], place["cdp_row"]
 
     def _put_away(self) -> None:
         """Hand over the rows that failed, and keep only those that wait for an outcome.
@@ -161,6 +181,8 @@ class Page:
         self._whole = False
         waiting = self._outcome == _PENDING
         self._batch = self._batch.filter(pa.array(waiting))
+        if self._earlier is not None:
+            self._earlier = self._earlier.filter(pa.array(waiting))
         for name, array in self._arrays().items():
             setattr(self, name, array[waiting])
         named = self._id_of != _NO_ID
@@ -198,11 +220,11 @@ class Page:
             "cdp_status": pa.array(status, mask=status == 0),
             "cdp_attempts": pa.array(self._attempts[bad]),
             "cdp_message_id": ids.take(pa.array(where, mask=where == _NO_ID)),
-            "cdp_source": pa.repeat(pa.scalar(self._origin, pa.string()), len(bad)),
-            "cdp_row": pa.array(self._origin_start + self._rows[bad]),
-            _POSITION: pa.array(self.start + self._rows[bad]),
         }
-        return pa.table(columns)
+        places = self._places(bad)
+        for name in FAILURE_COLUMNS[-len(ORIGIN_COLUMNS) :]:
+            columns[name] = places.column(name)
+        return pa.table(columns | {_POSITION: pa.array(self.start + self._rows[bad])})
 
 
 class Ledger:
@@ -219,8 +241,10 @@ class Ledger:
         self._opened = 0
         self._why_unsent = ("", "")
         self._source = source
+        self.origins = Origins(secrets.token_hex(6), source.schema)
+        """Where the rows were first, if they are failures of an earlier run."""
         self._counts = dict.fromkeys(Outcome, 0)
-        self._reasons: dict[tuple[str, str, str], int] = {}
+        self._reasons = Reasons()
         self._pages: dict[int, Page] = {}
         self._store = FailureStore(SPILL_BYTES)
         self.dropped_rows = FailureStore(SPILL_BYTES)
@@ -234,20 +258,25 @@ class Ledger:
             self._opened = chunk.start + chunk.batch.num_rows
         return page
 
-    def count(self, outcome: Outcome, rows: int, *, code: str, reason: str) -> None:
+    def count(
+        self,
+        outcome: Outcome,
+        rows: int,
+        *,
+        code: str,
+        reason: str,
+        problems: tuple[Problem, ...] = (),
+        place: Callable[[], Place] = lambda: (None, None),
+    ) -> None:
         """Add rows to an outcome; for pages."""
         self._counts[outcome] += rows
         if not outcome.settled:
-            key = (str(outcome), code, reason)
-            if key not in self._reasons and len(self._reasons) >= _MAX_REASONS:
-                key = (str(outcome), code, "other reasons; see the failures")
-            self._reasons[key] = self._reasons.get(key, 0) + rows
+            self._reasons.count(str(outcome), code, reason, rows, problems=problems, place=place)
 
-    def reasons(self) -> list[tuple[str, str, str, int]]:
-        """Outcome, code, reason and number of rows of what did not arrive, most rows first."""
+    def reasons(self) -> list[Reason]:
+        """Why rows did not arrive, most rows first."""
         with self.lock:
-            found = [(*key, rows) for key, rows in self._reasons.items()]
-        return sorted(found, key=lambda item: -item[-1])
+            return list(self._reasons)
 
     @property
     def keeps_batches(self) -> bool:
@@ -282,9 +311,12 @@ class Ledger:
         for page in list(self._pages.values()):
             page.settle_rest(code, reason)
         self._why_unsent = (code, reason)
-        self.unread = max(0, (self._source.rows or 0) - self._opened)
-        if self.unread:
-            self.count(Outcome.UNSENT, self.unread, code=code, reason=reason)
+        self.unread = self._to_read
+        if self.origins.columns and self._source.replayable:
+            self._open_rest()
+        if left := self._to_read:
+            first = self._opened if self._source.keeps_rows else None
+            self.count(Outcome.UNSENT, left, code=code, reason=reason, place=lambda: (None, first))
         total = sum(self._counts.values())
         expected = self._source.rows if self._source.rows is not None else self._opened
         if total != expected:
@@ -293,12 +325,42 @@ class Ledger:
                 "It may have changed while it was read; if not, please report this."
             )
 
-    def failures(self) -> pd.DataFrame:
+    @property
+    def runs(self) -> frozenset[str]:
+        """This run."""
+        return frozenset([self.origins.run])
+
+    @property
+    def of(self) -> frozenset[str]:
+        """The earlier runs whose rows it sent again."""
+        return self.origins.runs
+
+    @property
+    def _to_read(self) -> int:
+        """Rows that have no page."""
+        return max(0, (self._source.rows or 0) - self._opened)
+
+    def _open_rest(self) -> None:
+        """Give the rows that the run never came to a page, if they come from an earlier run.
+
+        Which of them were there before must be known, for the sum of both reports.
+        """
+        names = self.origins.columns if self._source.keeps_rows else self._source.schema.names
+        try:
+            for chunk in self._source.chunks(names, start=self._opened):
+                self.page(chunk).settle_rest(*self._why_unsent)
+        except BadInputError:  # a file is gone: what it held is counted all the same
+            return
+
+    def failures(self, keep: Keep = None) -> pd.DataFrame:
         """The rows that did not arrive, as they were given, with the columns ``cdp_...``.
 
         The whole of them at once: the frame can be as large as the input.
+
+        Args:
+            keep: Chooses among them by their places; None for all.
         """
-        tables = list(self._tables())
+        tables = list(self._tables(keep))
         if not tables:
             return self._frame(self._nothing())
         table = pa.concat_tables(tables, promote_options="permissive")
@@ -311,24 +373,33 @@ class Ledger:
         tables = list(self.dropped_rows.tables())
         names = ("cdp_source", "cdp_row", "cdp_dropped")
         frame = pa.concat_tables(tables).to_pandas() if tables else pd.DataFrame(columns=names)
-        return frame.sort_values("cdp_row", kind="stable", ignore_index=True)
+        return frame[[*names]].sort_values("cdp_row", kind="stable", ignore_index=True)
 
-    def save(self, path: Path) -> None:
-        """Write the rows that did not arrive to a parquet file, a part at a time.
+    def parts(self, keep: Keep = None) -> Iterator[Any]:
+        """The same a part at a time, as tables for parquet; at least one, if without rows.
 
-        Where there are none, the file has the columns and no rows.
+        Args:
+            keep: See :meth:`failures`.
         """
-        writer = None
-        try:
-            for table in self._tables():
-                part = self._saved(table)
-                writer = writer or pq.ParquetWriter(path, part.schema)
-                writer.write_table(part.cast(writer.schema))
-            if writer is None:
-                pq.write_table(self._saved(self._nothing()), path)
-        finally:
-            if writer is not None:
-                writer.close()
+        found = False
+        for table in self._tables(keep):
+            found = True
+            yield self._saved(table)
+        if not found:
+            yield self._saved(self._nothing())
+
+    def places(self) -> Iterator[Any]:
+        """Of the same rows only where they were first, and why they did not arrive."""
+        for table in self._tables():
+            yield table.select([*ORIGIN_COLUMNS, "cdp_outcome", "cdp_code", "cdp_reason"])
+
+    def met(self, table: Any) -> Mask:
+        """Which rows of such a table were sent again in this run."""
+        return self.origins.met(table)
+
+    def again(self) -> Iterator[Any]:
+        """Where all rows that were sent again were first."""
+        return self.origins.again()
 
     def _saved(self, table: Any) -> Any:
         """Failures as a table that parquet takes, of the same types for each part."""
@@ -337,9 +408,15 @@ class Ledger:
         frame = self._source.typed(self._frame(table))
         return pa.Table.from_pandas(frame, preserve_index=True)
 
-    def _tables(self) -> Iterator[Any]:
+    def _tables(self, keep: Keep = None) -> Iterator[Any]:
+        for table in self._all_tables():
+            chosen = table if keep is None else table.filter(pa.array(keep(table)))
+            if chosen.num_rows:
+                yield chosen
+
+    def _all_tables(self) -> Iterator[Any]:
         yield from self._store.tables()
-        if self.unread and self._source.replayable:
+        if self._to_read and self._source.replayable:
             yield from self._unread()
 
     def _frame(self, table: Any) -> pd.DataFrame:
@@ -354,10 +431,10 @@ class Ledger:
         return pd.concat([frame, extra], axis="columns")
 
     def _unread(self) -> Iterator[Any]:
-        start = self._source.rows - self.unread if self._source.rows else 0
         columns = self._source.schema.names[: 1 if self._source.keeps_rows else None]
-        for chunk in self._source.chunks(columns, start=start):
+        for chunk in self._source.chunks(columns, start=self._opened):
             ledger = Ledger(self._source)
+            ledger.origins = Origins(self.origins.run, pa.schema([]))
             ledger.page(chunk).settle_rest(*self._why_unsent)
             yield from ledger._store.tables()
 
@@ -381,6 +458,7 @@ _TYPES: Final = dict(
             pa.string(),
             pa.string(),
             pa.int64(),
+            pa.string(),
         ),
         strict=True,
     )

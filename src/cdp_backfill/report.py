@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cdp_backfill.account import Sum, write
 from cdp_backfill.errors import BadInputError, UndeliveredError
 from cdp_backfill.faces import Face, Section, duration, fixes_section
-from cdp_backfill.outcomes import PROBLEMS, Fix, Outcome
+from cdp_backfill.outcomes import Fix, Outcome
 from cdp_backfill.progress import megabytes
+from cdp_backfill.repairing import remedy
+from cdp_backfill.summing import summed
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     import pandas as pd
 
+    from cdp_backfill.account import Account
     from cdp_backfill.mapping import Mapping
     from cdp_backfill.progress import Snapshot
 
@@ -73,11 +77,8 @@ class Report:
     fixes: dict[Fix, int]
     notes: tuple[str, ...]
     url: str
-    _mapping: Mapping = field(repr=False)
-    _failures: Callable[[], pd.DataFrame] = field(repr=False)
-    _reasons: Callable[[], list[tuple[str, str, str, int]]] = field(repr=False)
-    _dropped: Callable[[], pd.DataFrame] = field(repr=False)
-    _save: Callable[[Path], None] = field(repr=False)
+    _mapping: Mapping | None = field(repr=False)
+    _account: Account = field(repr=False)
     _again: Callable[[pd.DataFrame], Report] | None = field(repr=False)
 
     @property
@@ -102,13 +103,19 @@ class Report:
 
         The columns and index labels of the input, and ``cdp_outcome``, ``cdp_code``,
         ``cdp_reason``, ``cdp_status`` (HTTP), ``cdp_attempts``, ``cdp_message_id``,
-        ``cdp_source`` (file) and ``cdp_row`` (number of the row in the file or frame, from 0).
+        ``cdp_source`` (file), ``cdp_row`` (number of the row in the file or frame, from 0) and
+        ``cdp_run`` (which run's file or frame). The last three lead to the row that it was
+        first, also from the failures of failures that were sent again.
+
         It can be sent again as it is: ``report.failures.cdp.send()`` knows the mapping. The
         destination must be given again, or configured; to another address than before it goes
         only if that is given.
         """
-        frame = self._failures()
-        frame.attrs[MAPPING_ATTRIBUTE] = self._mapping.to_toml()
+        frame = self._account.failures()
+        if self._mapping is None:
+            frame.attrs.pop(MAPPING_ATTRIBUTE, None)
+        else:
+            frame.attrs[MAPPING_ATTRIBUTE] = self._mapping.to_toml()
         frame.attrs[URL_ATTRIBUTE] = self.url
         return frame
 
@@ -119,7 +126,7 @@ class Report:
         Columns ``cdp_source`` (file), ``cdp_row`` (number of the row in the file or frame, from
         0) and ``cdp_dropped`` (the column).
         """
-        return self._dropped()
+        return self._account.dropped()
 
     def retry(self, *outcomes: str) -> Report:
         """Send what is worth sending again, in the same way, with the same journal.
@@ -142,7 +149,10 @@ class Report:
                     f"There is no outcome {name!r}. Outcomes: {', '.join(self.counts)}."
                 )
         if self._again is None:
-            raise BadInputError("This report does not know how its rows were sent.")
+            raise BadInputError(
+                "This is the sum of runs that were sent in different ways: send the failures "
+                "of each on its own."
+            )
         failures = self.failures
         chosen = failures[failures["cdp_outcome"].isin(list(wanted))]
         if not len(chosen):
@@ -151,6 +161,43 @@ class Report:
                 "again as it is. The others need a repair first, see report.failures."
             )
         return self._again(chosen)
+
+    def __add__(self, other: object) -> Report:
+        """The report of two runs together, the later one about failures of the earlier.
+
+        Rows that were sent again count once, as what became of them then, so that ``rows`` stays
+        the number of rows of the table that came first; rows that were added count besides.
+        Failures that were not sent again, such as those left out on purpose, stay what they were.
+        Two reports of different tables add up as they are. ``sum(reports)`` works too.
+
+        Args:
+            other: A report.
+
+        Raises:
+            BadInputError: The same run is in both.
+        """
+        if not isinstance(other, Report):
+            return NotImplemented
+        return self._plus(other)
+
+    def __radd__(self, other: object) -> Report:
+        """What ``sum()`` begins with is 0."""
+        return self if other == 0 else NotImplemented
+
+    def _plus(self, other: Report) -> Report:
+        if self._account.of & other._account.runs:
+            return other._plus(self)
+        account = Sum(self._account, other._account)
+        alike = self._mapping == other._mapping
+        same_way = account.linked or (alike and self.url == other.url)
+        return replace(
+            other,
+            **summed(self, other, account),
+            _account=account,
+            # Failures of two tables cannot be sent with one mapping, unless it is the same.
+            _mapping=other._mapping if account.linked or alike else None,
+            _again=other._again if same_way else None,
+        )
 
     def save(self, folder: str | Path) -> None:
         """Write ``failures.parquet``, ``report.json``, ``report.txt`` and ``mapping.toml``.
@@ -166,12 +213,13 @@ class Report:
         """
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        self._save(folder / "failures.parquet")
+        write(self._account, folder / "failures.parquet")
         if len(dropped := self.dropped):
             dropped.to_parquet(folder / "dropped.parquet", index=False)
         (folder / "report.json").write_text(json.dumps(self.to_dict(), indent=1), "utf-8")
         (folder / "report.txt").write_text(f"{self}\n", "utf-8")
-        self._mapping.save(folder / "mapping.toml")
+        if self._mapping is not None:
+            self._mapping.save(folder / "mapping.toml")
 
     def raise_for_failures(self) -> None:
         """Raise an error if anything was not delivered.
@@ -209,8 +257,13 @@ class Report:
             "notes": list(self.notes),
             "url": self.url,
             "reasons": [
-                {"outcome": outcome, "code": code, "reason": reason, "rows": rows}
-                for outcome, code, reason, rows in self._reasons()
+                {
+                    "outcome": found.outcome,
+                    "code": found.code,
+                    "reason": found.reason,
+                    "rows": found.rows,
+                }
+                for found in self._account.reasons()
             ],
         }
 
@@ -234,10 +287,10 @@ class Report:
         outcomes: list[tuple[object, ...]] = [
             (rows, name) for name, rows in self.counts.items() if rows
         ]
-        reasons: list[tuple[object, ...]] = []
-        for outcome, code, reason, rows in self._reasons():
-            remedy = PROBLEMS.get(code, "")
-            reasons.append((rows, outcome, code, f"{reason}. {remedy}".strip()))
+        reasons: list[tuple[object, ...]] = [
+            (found.rows, found.outcome, found.code, f"{found.reason}. {remedy(found)}".strip())
+            for found in self._account.reasons()
+        ]
         amount = [
             (duration(self.seconds), f"{self.rate:,.0f} rows/s"),
             (
@@ -266,7 +319,7 @@ class Report:
                 f"{self.delivered_before:,} of the delivered rows were delivered by an earlier "
                 "run, as the journal knows, and were not sent again."
             )
-        if self.interrupted:
+        if self.interrupted and self.counts[Outcome.UNSENT]:
             notes.append("The run was interrupted; what had not had its turn is 'unsent'.")
         if not self.ok:
             notes.append("The rows, each with its reason: report.failures")

@@ -183,9 +183,9 @@ class Run:
         self._ledger.close(*self._unsent)
         if self._journal is not None:
             codes: dict[str, int] = {}
-            for outcome, code, _, rows in self._ledger.reasons():
-                name = f"{outcome} {code}"
-                codes[name] = codes.get(name, 0) + rows
+            for found in self._ledger.reasons():
+                name = f"{found.outcome} {found.code}"
+                codes[name] = codes.get(name, 0) + found.rows
             try:
                 self._journal.close(self._ledger.counts, codes)
             except sqlite3.Error as error:
@@ -193,7 +193,7 @@ class Run:
 
     def _carry(self) -> None:
         columns = (
-            self._road.binding.columns
+            [*dict.fromkeys((*self._road.binding.columns, *self._ledger.origins.columns))]
             if self._road.source.keeps_rows
             else self._road.source.schema.names  # a row that fails is given back whole
         )
@@ -246,6 +246,7 @@ class Run:
                 Outcome.INVALID,
                 code=problems[0].code,
                 reason=in_words(problems),
+                problems=problems,
             )
         page.settle(
             batch.rows[prepared.held],
@@ -334,10 +335,7 @@ class Run:
             notes=(*self._notes(), *self._canary_notes()),
             url=self._destination.url,
             _mapping=self._road.mapping,
-            _failures=self._ledger.failures,
-            _reasons=self._ledger.reasons,
-            _dropped=self._ledger.dropped,
-            _save=self._ledger.save,
+            _account=self._ledger,
             _again=self._again,
         )
 
