@@ -13,6 +13,7 @@ import pytest
 import cdp_backfill as cdp
 from cdp_backfill import ledger as ledger_module
 from cdp_backfill.origins import Origins
+from cdp_backfill.outcomes import PROBLEMS
 from cdp_backfill.sources import open_source
 from tests.rows import opens
 from tests.servers import Reply, Seen, serving
@@ -278,3 +279,220 @@ def test_origins_take_little_memory() -> None:
     assert sum(part.num_rows for part in origins.again()) == len(rows)
     again = pa.concat_tables(origins.again()).column("cdp_row").to_numpy()
     assert np.array_equal(np.sort(again), np.sort(rows))
+
+
+BAD_TEXT = b"caf\xe9"
+LARGE = "x" * 40_000
+BERLIN = {"timezone": "Europe/Berlin"}
+
+# For each code: columns that make it beside a good row, the mapping, and what becomes of the bad
+# row once its suggestion was followed: "delivered", "gone", or "same" where none can help.
+TROUBLE: list[tuple[str, dict[str, Any], dict[str, Any], str]] = [
+    ("missing_user", {"uid": [None, "b"]}, {}, "gone"),
+    ("missing_user", {"uid": ["NULL", "b"]}, {}, "gone"),
+    ("missing_user", {"uid": [np.nan, 2.0]}, {}, "gone"),
+    ("bad_user", {"uid": [1.5, 2.0]}, {}, "gone"),
+    (
+        "bad_user",
+        {"did": [1.5, 2.0]},
+        {"context": {"device": {"id": "did"}}},
+        "delivered",
+    ),
+    ("bad_message_id", {"mid": [1.5, 2.0]}, {"message_id": "mid"}, "delivered"),
+    ("missing_event", {"name": ["", "Application Opened"]}, {"event": "name"}, "delivered"),
+    (
+        "missing_event",
+        {"name": pd.Categorical([None, "Application Opened"])},
+        {"event": "name"},
+        "delivered",
+    ),
+    (
+        "missing_event",
+        {"name": [np.nan, 1.0]},
+        {"event": "name", "events": {"1": "Application Opened"}},
+        "delivered",
+    ),
+    (
+        "unknown_event",
+        {"name": ["their name", "Application Opened"]},
+        {"event": "name"},
+        "delivered",
+    ),
+    ("missing_time", {"ts": [None, "2023-01-01T00:00:00Z"]}, {}, "gone"),
+    ("bad_time", {"ts": ["May 1, 2023 10:00", "2023-01-01"]}, {}, "delivered"),
+    ("bad_time", {"ts": ["May 1, 2023 10:00", "2023-01-01"]}, BERLIN, "delivered"),
+    ("unclear_time", {"ts": [np.inf, 1.7e9]}, {}, "same"),
+    (
+        "bad_time",
+        {"ts": pd.Categorical(["May 1, 2023 10:00", "2023-01-01"])},
+        {},
+        "delivered",
+    ),
+    ("unclear_time", {"ts": [17_053_146_001, 1_700_000_000]}, {}, "same"),
+    ("unclear_time", {"ts": ["17053146001", "1700000000"]}, {}, "same"),
+    ("too_early", {"ts": pd.to_datetime(["1970-01-01", "2023-01-01"])}, {}, "gone"),
+    ("in_future", {"ts": pd.to_datetime(["2199-01-01", "2023-01-01"])}, {}, "gone"),
+    ("nonexistent_time", {"ts": ["2024-03-31 02:30:00", "2023-01-01"]}, BERLIN, "delivered"),
+    (
+        "nonexistent_time",
+        {"ts": pd.to_datetime(["2024-03-31 02:30:00", "2023-01-01 00:00:00"])},
+        BERLIN,
+        "delivered",
+    ),
+    (
+        "nonexistent_time",
+        {"when": pd.to_datetime(["2024-03-31 02:30:00", "2023-01-01 00:00:00"])},
+        BERLIN,
+        "delivered",
+    ),
+    (
+        "bad_boolean",
+        {"bg": ["perhaps", "yes"]},
+        {"properties": {"from_background": "bg"}},
+        "delivered",
+    ),
+    ("bad_boolean", {"bg": [7, 1]}, {"properties": {"from_background": "bg"}}, "delivered"),
+    (
+        "bad_device_type",
+        {"kind": ["toaster", "ios"]},
+        {"context": {"device": {"type": "kind"}}},
+        "delivered",
+    ),
+    ("bad_text", {"note": pd.Series(["caf\ud83d", "tea"], dtype=object)}, {}, "delivered"),
+    ("bad_text", {"note": [BAD_TEXT, b"tea"]}, {}, "delivered"),
+    ("derive_failed", {"n": ["x", "1"]}, {"derive": {"number": "CAST(n AS INTEGER)"}}, "same"),
+    ("not_finite", {"price": [np.inf, 1.0]}, {}, "delivered"),
+    ("oversize", {"trace": [LARGE, "short"]}, {}, "delivered"),
+    ("oversize", {"trace": [[LARGE], ["short"]]}, {}, "delivered"),
+    ("recent", {}, {}, "same"),
+    ("duplicate", {}, {}, "none"),
+]
+
+
+def test_every_code_is_in_trouble() -> None:
+    """No code of what is found wrong here escapes the next test."""
+    assert {code for code, *_ in TROUBLE} == set(PROBLEMS)
+
+
+@pytest.mark.parametrize(("code", "columns", "options", "fate"), TROUBLE)
+def test_what_is_suggested_works(
+    box: Sandbox, code: str, columns: dict[str, Any], options: dict[str, Any], fate: str
+) -> None:
+    """Each line runs on real failures of its code; the rows then arrive, or are left out."""
+    how: dict[str, Any] = {}
+    frame = opens(2, **columns).set_index(pd.Index(["bad", "good"]))
+    if code == "recent":
+        now = pd.Timestamp("2023-05-02T00:00:00Z").to_pydatetime()
+        how = {"recent": "hold", "now": now}
+    if code == "duplicate":
+        options = {"message_id": "uid", "duplicates": "skip"}
+        frame["uid"] = "a"
+    mapping = cdp.Mapping.from_dict(OPENED.to_dict() | {"event": OPENED.event} | options)
+    first = send(frame, box, mapping, **how)
+    found = first.by_reason()
+    if fate == "none":
+        assert first.counts["skipped"] == 1
+        assert found.empty
+        return
+    (told,) = found.to_dict("records")[:1]
+    assert told["code"] == code
+    assert told["remedy"]
+    bad = first.failures
+    assert told["row"] == bad["cdp_row"].iloc[0] == 0
+    if code in ("derive_failed", "recent"):
+        assert not told["fix"]
+        return
+    assert told["columns"] in {*frame.columns, "uid"}
+    names: dict[str, Any] = {"failures": bad, "pd": pd}
+    exec(told["fix"], names)  # noqa: S102  # as a user would
+    repaired = names["failures"]
+    if fate == "gone":
+        assert repaired.empty
+        return
+    again = send(repaired, box, None)
+    if fate == "delivered":
+        assert counts(again) == {"delivered": 1}, told["fix"]
+        assert (first + again).ok
+    else:
+        assert again.by_reason()["code"].tolist() != ["bad_time"]
+
+
+def test_reasons_are_told_apart(box: Sandbox) -> None:
+    """Of one code each line touches its own rows; of two problems both are mended."""
+    frame = opens(
+        5,
+        a=["yes", "perhaps", "no", "what", None],
+        b=["no", "no", "odd", "odd", "yes"],
+        n=[1.0, 2.0, 3.0, 4.0, np.inf],
+    )
+    mapping = {"properties": {"from_background": "a"}, "context": {"network": {"wifi": "b"}}}
+    report = send(frame, box, cdp.Mapping.from_dict(OPENED.to_dict() | mapping))
+    found = report.by_reason()
+    assert found["columns"].tolist().count("a, b") == 1
+    assert found["rows"].tolist() == [1, 1, 1, 1]
+    names: dict[str, Any] = {"failures": report.failures, "pd": pd}
+    for line in found["fix"]:
+        exec(line, names)  # noqa: S102  # as a user would
+    repaired = names["failures"]
+    assert repaired["a"].isna().tolist() == [True, False, True, True]
+    assert repaired["b"].isna().tolist() == [False, True, True, False]
+    assert counts(report + send(repaired, box, None)) == {"delivered": 5}
+
+
+def test_a_reason_of_a_file_says_where(box: Sandbox, tmp_path: Path) -> None:
+    """File and row of one of them, which the failures hold; no value, no label."""
+    for name, rows in (("a", ["x", "y"]), ("b", ["z", None])):
+        opens(2, uid=rows).to_parquet(tmp_path / f"{name}.parquet")
+    (told,) = send(str(tmp_path / "*.parquet"), box, journal=False).by_reason().to_dict("records")
+    assert (str(told["source"])[-9:], told["row"]) == ("b.parquet", 1)
+
+
+def test_columns_that_are_numbers_can_be_repaired(box: Sandbox) -> None:
+    """The line uses the label that the frame has."""
+    frame = opens(2).assign(x=["perhaps", "no"]).rename(columns={"x": 7})
+    report = send(
+        frame,
+        box,
+        cdp.Mapping.from_dict(OPENED.to_dict() | {"properties": {"from_background": "7"}}),
+    )
+    names: dict[str, Any] = {"failures": report.failures, "pd": pd}
+    exec(report.by_reason()["fix"][0], names)  # noqa: S102  # as a user would
+    assert counts(send(names["failures"], box, None)) == {"delivered": 1}
+
+
+def test_reasons_of_unsent_and_refused_rows(box: Sandbox, tmp_path: Path) -> None:
+    """They need no repair here, and the remedy says what to do; a good report has no reason."""
+    report = send(opens(20), box, canary=5, journal=tmp_path / "j")
+    (told,) = report.by_reason().to_dict("records")
+    assert (told["outcome"], told["rows"], told["row"], told["fix"]) == ("unsent", 15, 5, "")
+    assert "send again without canary" in told["remedy"]
+    box.set_faults(refuse_users=["u3"])
+    (told,) = send(opens(20), box).by_reason().to_dict("records")
+    assert (told["outcome"], told["code"], told["row"]) == ("refused", "http_400", 3)
+    assert "server's words" in told["remedy"]
+    none = send(opens(2), box).by_reason()
+    assert none.empty
+    assert none.columns.tolist() == [
+        "outcome", "code", "columns", "reason", "rows", "source", "row", "remedy", "fix",
+    ]  # fmt: skip
+
+
+def test_reasons_are_counted_without_reading_the_failures(
+    box: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many they are: not one failed row is loaded for it."""
+    report = send(opens(50_000, uid=None), box)
+    monkeypatch.setattr(type(report._account), "_all_tables", lambda _: 1 / 0)
+    assert report.by_reason()["rows"].tolist() == [50_000]
+
+
+def test_reasons_of_a_sum_are_of_what_is_left(box: Sandbox) -> None:
+    """The example of a reason is a row that is still to be repaired."""
+    first = send(opens(5, uid=FIVE), box)
+    second = send(first.failures.iloc[:1].assign(uid="b", ts="x"), box, None)
+    found = (first + second).by_reason()
+    assert found[["code", "rows", "row"]].to_numpy().tolist() == [
+        ["missing_user", 2, 3],
+        ["bad_time", 1, 1],
+    ]
+    assert found["fix"].str.len().gt(0).all()

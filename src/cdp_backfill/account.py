@@ -61,6 +61,10 @@ class Account(Protocol):
         """Where all rows that were sent again were first."""
         ...
 
+    def cells(self, column: str) -> tuple[Any, Any] | None:
+        """What a column is called in the failures, and its Arrow type; None if there is none."""
+        ...
+
     def dropped(self) -> pd.DataFrame:
         """Which column was left out of which row."""
         ...
@@ -174,6 +178,10 @@ class Sum:
         yield from self._first.again()
         for table in self._second.again():
             yield table.filter(pa.array(~self._first.met(table)))
+
+    def cells(self, column: str) -> tuple[Any, Any] | None:
+        """What a column is called in the failures, and its Arrow type; None if there is none."""
+        return self._second.cells(column) or self._first.cells(column)
 
     def dropped(self) -> pd.DataFrame:
         """Which column was left out of which row."""

@@ -325,6 +325,12 @@ class Ledger:
                 "It may have changed while it was read; if not, please report this."
             )
 
+    def cells(self, column: str) -> tuple[Any, Any] | None:
+        """What a column is called in the failures, and its Arrow type; None if there is none."""
+        if column not in self._source.schema.names:
+            return None
+        return self._source.label(column), self._source.schema.field(column).type
+
     @property
     def runs(self) -> frozenset[str]:
         """This run."""

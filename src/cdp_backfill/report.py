@@ -5,20 +5,20 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
+
+import pandas as pd
 
 from cdp_backfill.account import Sum, write
 from cdp_backfill.errors import BadInputError, UndeliveredError
 from cdp_backfill.faces import Face, Section, duration, fixes_section
 from cdp_backfill.outcomes import Fix, Outcome
 from cdp_backfill.progress import megabytes
-from cdp_backfill.repairing import remedy
+from cdp_backfill.repairing import remedy, suggestion
 from cdp_backfill.summing import summed
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-    import pandas as pd
 
     from cdp_backfill.account import Account
     from cdp_backfill.mapping import Mapping
@@ -26,6 +26,18 @@ if TYPE_CHECKING:
 
 MAPPING_ATTRIBUTE = "cdp_mapping"
 """Where a frame of failures carries its mapping, as TOML, among ``DataFrame.attrs``."""
+
+_REASON_COLUMNS: Final = (
+    "outcome",
+    "code",
+    "columns",
+    "reason",
+    "rows",
+    "source",
+    "row",
+    "remedy",
+    "fix",
+)
 
 URL_ATTRIBUTE = "cdp_url"
 """Where it carries the address that it was sent to."""
@@ -118,6 +130,43 @@ class Report:
             frame.attrs[MAPPING_ATTRIBUTE] = self._mapping.to_toml()
         frame.attrs[URL_ATTRIBUTE] = self.url
         return frame
+
+    def by_reason(self) -> pd.DataFrame:
+        """Why rows did not arrive: one row a reason, most rows first, with what to do about it.
+
+        It is cheap, however many rows there are. Columns: ``outcome``, ``code``, ``columns`` (to
+        blame, as text), ``reason``, ``rows`` (how many), ``source`` and ``row`` (where one of them
+        is, as ``cdp_source`` and ``cdp_row`` in the failures), ``remedy`` (in words) and ``fix``: a
+        line of pandas that repairs ``failures = report.failures``, or leaves these rows out of
+        it; empty where a change of the table does not help. Read it before you run it: it is a
+        guess. No value of a row is in it.
+
+        >>> print(report.by_reason().fix[0])  # doctest: +SKIP
+        failures = failures[~(failures.cdp_code == 'missing_user')]
+        """
+        found = list(self._account.reasons())
+        codes = [item.code for item in found]
+        lines = [
+            {
+                "outcome": item.outcome,
+                "code": item.code,
+                "columns": ", ".join(item.columns),
+                "reason": item.reason,
+                "rows": item.rows,
+                "source": item.place[0],
+                "row": item.place[1],
+                "remedy": remedy(item),
+                "fix": suggestion(
+                    item,
+                    alone=codes.count(item.code) == 1,
+                    cells=self._account.cells,
+                    mapping=self._mapping,
+                ),
+            }
+            for item in found
+        ]
+        frame = pd.DataFrame(lines, columns=list(_REASON_COLUMNS))
+        return frame.astype({"rows": "int64", "row": "Int64"})
 
     @property
     def dropped(self) -> pd.DataFrame:
@@ -322,7 +371,10 @@ class Report:
         if self.interrupted and self.counts[Outcome.UNSENT]:
             notes.append("The run was interrupted; what had not had its turn is 'unsent'.")
         if not self.ok:
-            notes.append("The rows, each with its reason: report.failures")
+            notes.append(
+                "The rows, each with its reason: report.failures. What to do about each reason: "
+                "report.by_reason()."
+            )
         return Face(
             self._headline(),
             [
