@@ -14,9 +14,11 @@ import httpx
 from isal import igzip
 
 from cdp_backfill import spec
+from cdp_backfill.secret import Secret
 
 if TYPE_CHECKING:
     import ssl
+    from collections.abc import Generator
 
     from cdp_backfill.destination import Destination
 
@@ -71,6 +73,30 @@ def compress(body: bytes) -> bytes:
     return igzip.compress(body, compresslevel=1)
 
 
+class _Key(httpx.Auth):
+    """Basic authentication whose key is in no variable that a traceback could show.
+
+    Args:
+        key: The key, or None for none.
+    """
+
+    def __init__(self, key: Secret | None) -> None:
+        self._key = key or Secret("")
+
+    def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response]:
+        request.headers["Authorization"] = f"Basic {self._encoded()}"
+        yield request
+
+    def _encoded(self) -> str:
+        return base64.b64encode(f"{self._key.reveal()}:".encode()).decode()
+
+    def secrets(self) -> tuple[Secret, ...]:
+        """All forms in which it could come back."""
+        if not self._key:
+            return ()
+        return Secret(self._encoded()), Secret(self._encoded().rstrip("=")), self._key
+
+
 class HttpTransport:
     """HTTP through httpx, with one connection that is kept open.
 
@@ -87,12 +113,11 @@ class HttpTransport:
         }
         if destination.strict:
             headers[spec.STRICT_HEADER[0]] = spec.STRICT_HEADER[1]
-        key = destination.api_key or ""
-        encoded = base64.b64encode(f"{key}:".encode()).decode()
-        self._secrets = (encoded, encoded.rstrip("="), key) if key else ()
+        auth = _Key(destination.api_key)
+        self._secrets = auth.secrets()
         self._url = destination.url + spec.BATCH_PATH
         self._client = httpx.Client(
-            auth=(destination.api_key or "", ""),
+            auth=auth,
             headers=headers,
             verify=tls,
             timeout=httpx.Timeout(destination.timeout, connect=min(10.0, destination.timeout)),
@@ -105,8 +130,25 @@ class HttpTransport:
     def post(self, body: bytes) -> Answer:
         """Send a compressed body."""
         request = self._client.build_request("POST", self._url, content=body)
+        response = self._sent(request)
+        if isinstance(response, Exception):
+            # Not while the error of the library is handled: its traceback holds the headers.
+            raise response
         try:
-            response = self._client.send(request, stream=True)
+            text = _read(response)
+        finally:
+            response.close()
+        return Answer(
+            response.status_code,
+            "" if response.is_success else words(text, self._secrets),
+            response.headers.get("Retry-After"),
+            foreign=response.is_success and text.strip()[:1] not in (b"", b"{", b"["),
+        )
+
+    def _sent(self, request: httpx.Request) -> httpx.Response | Exception:
+        """The response, or what went wrong."""
+        try:
+            return self._client.send(request, stream=True)
         except (
             httpx.ConnectError,
             httpx.ConnectTimeout,
@@ -119,20 +161,10 @@ class HttpTransport:
         ) as error:
             # What a failed connection says is of the network, not of a row.
             cause = f": {error}" if isinstance(error, httpx.ConnectError) and str(error) else ""
-            raise NotSentError(_named(error) + cause) from error
-        except (httpx.HTTPError, RuntimeError, OSError) as error:
-            # RuntimeError: closed by another thread while the request was under way.
-            raise NoAnswerError(_named(error)) from error
-        try:
-            text = _read(response)
-        finally:
-            response.close()
-        return Answer(
-            response.status_code,
-            "" if response.is_success else words(text, self._secrets),
-            response.headers.get("Retry-After"),
-            foreign=response.is_success and text.strip()[:1] not in (b"", b"{", b"["),
-        )
+            return NotSentError(_named(error) + cause)
+        except Exception as error:  # noqa: BLE001  # whatever the library raises, it may have left
+            # RuntimeError, for one: closed by another thread while the request was under way.
+            return NoAnswerError(_named(error))
 
     def close(self) -> None:
         """Give the connection up."""
@@ -144,7 +176,7 @@ def tls_context() -> ssl.SSLContext:
     return httpx.create_ssl_context()
 
 
-def words(body: bytes, secrets: tuple[str, ...] = ()) -> str:
+def words(body: bytes, secrets: tuple[Secret, ...] = ()) -> str:
     """The reason that a server gives in the body of an error, whatever shape it has.
 
     >>> words(b'{"meta": {"errors": ["userId is required"]}}')
@@ -152,7 +184,7 @@ def words(body: bytes, secrets: tuple[str, ...] = ()) -> str:
     """
     text = body.decode("utf-8", "replace")
     for secret in secrets:  # some servers repeat what they were sent
-        text = text.replace(secret, "***")
+        text = text.replace(secret.reveal(), "***")
     try:
         text = "; ".join(_texts(json.loads(text)))
     except (ValueError, RecursionError):
