@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 
 from cdp_backfill import spec
 from cdp_backfill.errors import DestinationError, MissingExtraError
+from cdp_backfill.faces import Face, Section, duration
 from cdp_backfill.mapping_checks import did_you_mean
 from cdp_backfill.secret import Secret
 from cdp_backfill.surroundings import in_notebook
@@ -141,6 +142,38 @@ class Destination:
         if self.base_url is not None:
             return f"Destination(url={self.url!r})"
         return f"Destination(region={self.region!r}, url={self.url!r})"
+
+    def __str__(self) -> str:
+        return self._face().text()
+
+    def _repr_html_(self) -> str:
+        return self._face().html()
+
+    def _face(self) -> Face:
+        place = "this machine" if self.is_local else f"region {self.region}"
+        if self.base_url is not None and not self.is_local:
+            place = "an address of its own"
+        strict = "yes" if self.strict else "no: rows end as unknown, the API answers 200 to all"
+        rate = "no limit" if self.rate_limit is None else f"{self.rate_limit:,g} a second"
+        most = f"{self.workers:,}" if self.workers else "as many as the server bears, up to 128"
+        lines: list[tuple[object, ...]] = [
+            ("address", self.url),
+            ("where", place),
+            ("API key", self._key_state()),
+            ("strict mode", strict),
+            ("requests", f"{rate}, {self.max_messages:,} messages each at most"),
+            ("at a time", most),
+            ("attempts", f"up to {self.max_attempts}, for {duration(self.retry_seconds)}"),
+            ("waits for an answer", duration(self.timeout)),
+        ]
+        return Face("Destination", [Section("Where messages go", (), lines)])
+
+    def _key_state(self) -> str:
+        if self.api_key is not None:
+            return "set"
+        if spec.API_KEY_VARIABLE in os.environ:
+            return f"not set here; ${spec.API_KEY_VARIABLE} has one"
+        return "not set; a run looks in the keyring, or asks"
 
 
 _configured: Destination | None = None
