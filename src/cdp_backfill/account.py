@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from cdp_backfill.errors import BadInputError
+from cdp_backfill.events_over_time import Counted
 from cdp_backfill.outcomes import OUTCOMES, Outcome
 from cdp_backfill.reasons import Reason, Reasons
 
@@ -50,7 +51,11 @@ class Account(Protocol):
         ...
 
     def places(self) -> Iterator[Any]:
-        """Of the same rows only where they were first, and why they did not arrive."""
+        """Of the same rows only where they were first, why they did not arrive, event and day."""
+        ...
+
+    def counted(self) -> Counted:
+        """Rows by event, time and outcome."""
         ...
 
     def met(self, table: Any) -> Mask:
@@ -91,6 +96,7 @@ class Sum:
         self._keep = (lambda table: ~second.met(table)) if linked else None
         self.moved = dict.fromkeys(map(str, OUTCOMES), 0)
         """Rows of the first that the second sent again, by their first outcome."""
+        self._gone = Counted()
         self._reasons = Reasons()
         if linked:
             self._look()
@@ -110,6 +116,7 @@ class Sum:
             for item in table.filter(pa.array(again)).column("cdp_outcome").value_counts():
                 self.moved[item["values"].as_py()] += item["counts"].as_py()
                 self.moved[Outcome.DELIVERED] -= item["counts"].as_py()
+            self._take_away(table.filter(pa.array(again)))
             left = table.filter(pa.array(~again)).group_by(names, use_threads=False)
             wanted = [("cdp_row", "count"), ("cdp_source", "first"), ("cdp_row", "first")]
             for row in left.aggregate(wanted).to_pylist():
@@ -124,6 +131,19 @@ class Sum:
                     problems=before.problems if before else (),
                     place=lambda place=place: place,  # type: ignore[misc]
                 )
+
+    def _take_away(self, table: Any) -> None:
+        """Count rows by event and time no more under their first outcome."""
+        keys = ["event", "day", "cdp_outcome"]
+        placed = table.filter(table.column("event").is_valid()).group_by(keys)
+        for row in placed.aggregate([("cdp_row", "count")]).to_pylist():
+            counts = np.zeros(len(OUTCOMES), dtype=np.int64)
+            counts[Outcome(row["cdp_outcome"]).code] = -row["cdp_row_count"]
+            self._gone += Counted({(row["event"], row["day"]): counts})
+
+    def counted(self) -> Counted:
+        """Rows by event, time and outcome."""
+        return self._first.counted() + self._gone + self._second.counted()
 
     def _mine(self, table: Any) -> Mask:
         """Which rows of a table are rows of the first."""
@@ -164,7 +184,7 @@ class Sum:
         return lambda table: keep(table) & mine(table)
 
     def places(self) -> Iterator[Any]:
-        """Of the same rows only where they were first, and why they did not arrive."""
+        """Of the same rows only where they were first, why they did not arrive, event and day."""
         for table in self._first.places():
             yield table if self._keep is None else table.filter(pa.array(self._keep(table)))
         yield from self._second.places()

@@ -16,6 +16,7 @@ import pandas as pd
 import pyarrow as pa
 
 from cdp_backfill.errors import AccountingError, BadInputError
+from cdp_backfill.events_over_time import NOWHERE, Counted, EventsOverTime
 from cdp_backfill.origins import ORIGIN_COLUMNS, Origins
 from cdp_backfill.outcomes import FAILURE_COLUMNS, OUTCOMES, Outcome
 from cdp_backfill.reasons import Reason, Reasons
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
+    from cdp_backfill.messages import MessageBatch
     from cdp_backfill.outcomes import Problem
     from cdp_backfill.reasons import Place
     from cdp_backfill.sources import Chunk, Source
@@ -37,6 +39,8 @@ if TYPE_CHECKING:
 _PENDING: Final = 255
 _NO_ID: Final = -1
 _POSITION: Final = "cdp position in the source"  # to get the rows back by; never shown
+_CELL: Final = "cdp cell of event and time"
+_HIDDEN: Final = (_POSITION, _CELL)
 SPILL_BYTES: Final = 16 * 2**20
 """Failed rows that are kept in memory before they go to a temporary file, in bytes."""
 
@@ -69,6 +73,7 @@ class Page:
         self._status = np.zeros(size, dtype=np.int16)
         self._attempts = np.zeros(size, dtype=np.int32)
         self._id_of = np.full(size, _NO_ID, dtype=np.int64)
+        self._cell = np.full(size, NOWHERE, dtype=np.int32)
         self._ids: list[Any] = []
 
     @property
@@ -79,7 +84,7 @@ class Page:
         return int(self._batch.nbytes) + int(earlier) + arrays
 
     def _arrays(self) -> dict[str, npt.NDArray[Any]]:
-        names = ("_rows", "_outcome", "_reason", "_status", "_attempts", "_id_of")
+        names = ("_rows", "_outcome", "_reason", "_status", "_attempts", "_id_of", "_cell")
         return {name: getattr(self, name) for name in names}
 
     def _at(self, rows: Rows) -> Rows:
@@ -90,6 +95,11 @@ class Page:
         if (self._rows[at] != rows).any():
             raise AccountingError("A row got a second outcome. Please report this.")
         return at
+
+    def place_in_time(self, batch: MessageBatch) -> None:
+        """Note event and time of the rows, none of which has an outcome yet."""
+        with self._ledger.lock:
+            self._cell = self._ledger.over_time.cells(batch, len(self._rows))
 
     def name(self, rows: Rows, ids: Any) -> None:
         """Note the message ids of rows that have no outcome yet."""
@@ -133,6 +143,7 @@ class Page:
             self._status[at] = status
             self._attempts[at] = attempts
             self._pending -= len(rows)
+            self._ledger.over_time.count(self._cell[at], outcome.code)
             self._ledger.count(
                 outcome,
                 len(rows),
@@ -224,7 +235,9 @@ class Page:
         places = self._places(bad)
         for name in FAILURE_COLUMNS[-len(ORIGIN_COLUMNS) :]:
             columns[name] = places.column(name)
-        return pa.table(columns | {_POSITION: pa.array(self.start + self._rows[bad])})
+        columns[_POSITION] = pa.array(self.start + self._rows[bad])
+        columns[_CELL] = pa.array(self._cell[bad])
+        return pa.table(columns)
 
 
 class Ledger:
@@ -243,6 +256,7 @@ class Ledger:
         self._source = source
         self.origins = Origins(secrets.token_hex(6), source.schema)
         """Where the rows were first, if they are failures of an earlier run."""
+        self.over_time = EventsOverTime()
         self._counts = dict.fromkeys(Outcome, 0)
         self._reasons = Reasons()
         self._pages: dict[int, Page] = {}
@@ -395,9 +409,16 @@ class Ledger:
             yield self._saved(self._nothing())
 
     def places(self) -> Iterator[Any]:
-        """Of the same rows only where they were first, and why they did not arrive."""
+        """Of the same rows only where they were first, why they did not arrive, event and day."""
         for table in self._tables():
-            yield table.select([*ORIGIN_COLUMNS, "cdp_outcome", "cdp_code", "cdp_reason"])
+            events, days = self.over_time.named(table.column(_CELL))
+            chosen = table.select([*ORIGIN_COLUMNS, "cdp_outcome", "cdp_code", "cdp_reason"])
+            yield chosen.append_column("event", events).append_column("day", days)
+
+    def counted(self) -> Counted:
+        """Rows by event, time and outcome."""
+        with self.lock:
+            return self.over_time.counted()
 
     def met(self, table: Any) -> Mask:
         """Which rows of such a table were sent again in this run."""
@@ -410,7 +431,7 @@ class Ledger:
     def _saved(self, table: Any) -> Any:
         """Failures as a table that parquet takes, of the same types for each part."""
         if not self._source.keeps_rows:
-            return table.drop_columns([_POSITION])
+            return table.drop_columns([*_HIDDEN])
         frame = self._source.typed(self._frame(table))
         return pa.Table.from_pandas(frame, preserve_index=True)
 
@@ -427,7 +448,7 @@ class Ledger:
 
     def _frame(self, table: Any) -> pd.DataFrame:
         positions = table.column(_POSITION).to_numpy()
-        extra: pd.DataFrame = table.drop_columns([_POSITION]).to_pandas(types_mapper=_dtype)
+        extra: pd.DataFrame = table.drop_columns([*_HIDDEN]).to_pandas(types_mapper=_dtype)
         if not self._source.keeps_rows:
             return extra
         frame = self._source.original(positions)
@@ -449,7 +470,7 @@ class Ledger:
         if not self._source.keeps_rows:
             given = self._source.schema.empty_table()
             columns = dict(zip(given.column_names, given.columns, strict=True)) | columns
-        return pa.table(columns | {_POSITION: pa.array([], pa.int64())})
+        return pa.table(columns | {name: pa.array([], pa.int64()) for name in _HIDDEN})
 
 
 _TYPES: Final = dict(

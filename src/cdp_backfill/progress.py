@@ -36,6 +36,8 @@ class Snapshot:
         level: Requests that may be under way, as the governor has found.
         paused_seconds: How long the server made everyone wait.
         seconds: Since the run began.
+        answers: Answers that came.
+        answer_seconds: How long all of these took together.
     """
 
     rows: int
@@ -47,6 +49,8 @@ class Snapshot:
     level: int = 0
     paused_seconds: float = 0.0
     seconds: float = 0.0
+    answers: int = 0
+    answer_seconds: float = 0.0
 
 
 class Timeline:
@@ -57,9 +61,9 @@ class Timeline:
         self._interval = 0.1
         self._due = 0.0
 
-    def add(self, snapshot: Snapshot) -> None:
-        """Keep it if it is time for one."""
-        if snapshot.seconds >= self._due:
+    def add(self, snapshot: Snapshot, *, last: bool = False) -> None:
+        """Keep it if it is time for one, or if it is the last."""
+        if last or snapshot.seconds >= self._due:
             self.snapshots.append(snapshot)
             if len(self.snapshots) >= _TIMELINE:
                 self.snapshots = self.snapshots[::2]

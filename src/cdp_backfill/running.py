@@ -130,7 +130,7 @@ class Run:
             )
             trouble.__cause__ = error
         self._patiently(stop=trouble is not None)
-        self._show()
+        self._show(last=True)
         self._progress.close()
         report = self._written()
         ended = self._courier.error or trouble
@@ -230,6 +230,7 @@ class Run:
     def _open(self, chunk: Chunk, prepared: Prepared) -> list[_Owner]:
         """Begin to account for a chunk, with the rows that will not be sent."""
         page, batch = self._ledger.page(chunk), prepared.messages
+        page.place_in_time(batch)
         self._tally.naive += batch.naive
         self._tally.event_keys |= batch.event_keys
         for fix, cells in batch.problems.fixes.items():
@@ -290,7 +291,7 @@ class Run:
                 attempts=result.attempts,
             )
 
-    def _show(self) -> None:
+    def _show(self, *, last: bool = False) -> None:
         counts, stats = self._ledger.counts, self._courier.stats
         settled = sum(counts[outcome] for outcome in Outcome if outcome.settled)
         rows = sum(counts.values()) - counts[Outcome.UNSENT]
@@ -304,8 +305,10 @@ class Run:
             requests=stats.requests,
             wire_bytes=stats.wire_bytes,
             in_flight=stats.in_flight,
+            answers=stats.answers,
+            answer_seconds=stats.answer_seconds,
         )
-        self._timeline.add(snapshot)
+        self._timeline.add(snapshot, last=last)
         self._progress.update(snapshot)
 
     def _written(self) -> Report:

@@ -76,6 +76,7 @@ def _fill(first: Report, second: Report) -> float:
 def _joined(first: Report, second: Report) -> tuple[Snapshot, ...]:
     """One run after the other, as if there had been no time between them."""
     rows = sum(first.counts.values()) - first.counts[Outcome.UNSENT]
+    last = first.timeline[-1] if first.timeline else None
     later = (
         replace(
             item,
@@ -86,6 +87,8 @@ def _joined(first: Report, second: Report) -> tuple[Snapshot, ...]:
             requests=item.requests + first.requests,
             wire_bytes=item.wire_bytes + first.wire_bytes,
             paused_seconds=item.paused_seconds + first.paused_seconds,
+            answers=item.answers + (last.answers if last else 0),
+            answer_seconds=item.answer_seconds + (last.answer_seconds if last else 0.0),
         )
         for item in second.timeline
     )
