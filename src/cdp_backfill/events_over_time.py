@@ -28,7 +28,8 @@ MOST_EVENTS: Final = 50
 
 OTHER_EVENTS: Final = "other events"
 
-_NO_TIME: Final = (
+_MISSING: Final = (
+    "missing_event",
     "missing_time",
     "bad_time",
     "unclear_time",
@@ -61,12 +62,17 @@ class Counted:
             cells[key] = cells[key] + counts if key in cells else counts
         return Counted(cells, max(self.width, other.width))
 
-    def of_width(self, days: int) -> dict[tuple[str, int], Ints]:
-        """The same in cells of so many days, or of the widest where that is more."""
+    def of_width(self, days: int, first: int = 0) -> dict[tuple[str, int], Ints]:
+        """The same in cells of so many days, or of the widest where that is more.
+
+        Args:
+            days: The width.
+            first: Day on which a cell begins.
+        """
         days = max(days, self.width)
         found: dict[tuple[str, int], Ints] = {}
         for (event, day), counts in self.cells.items():
-            key = (event, day // days * days)
+            key = (event, (day - first) // days * days + first)
             found[key] = found[key] + counts if key in found else counts
         return found
 
@@ -98,7 +104,7 @@ class EventsOverTime:
         known = names.indices.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64)
         good = known >= 0
         if batch.problems.mask().any():
-            for code in _NO_TIME:
+            for code in _MISSING:
                 good &= ~batch.problems.mask_of(code)
         whole = bool(good.all())
         codes = known if whole else known[good]

@@ -13,12 +13,15 @@ from cdp_backfill.account import Sum, write
 from cdp_backfill.errors import BadInputError, UndeliveredError
 from cdp_backfill.faces import Face, Section, duration, fixes_section
 from cdp_backfill.outcomes import Fix, Outcome
+from cdp_backfill.plots import Kind, figure
 from cdp_backfill.progress import megabytes
 from cdp_backfill.repairing import remedy, suggestion
 from cdp_backfill.summing import summed
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from matplotlib.figure import Figure
 
     from cdp_backfill.account import Account
     from cdp_backfill.mapping import Mapping
@@ -269,6 +272,26 @@ class Report:
         (folder / "report.txt").write_text(f"{self}\n", "utf-8")
         if self._mapping is not None:
             self._mapping.save(folder / "mapping.toml")
+
+    def plot(self, kind: Kind = "all") -> Figure:
+        """Draw what happened, for a light or a dark page.
+
+        Args:
+            kind: ``"events"`` draws the events over time by outcome, ``"run"`` rows a second and
+                how long answers took, ``"reasons"`` why rows did not arrive; ``"all"`` all three.
+
+        Returns:
+            A figure of Matplotlib, which a notebook shows and ``.savefig("report.png")`` keeps.
+            Rows without a usable event and time, skipped ones and those that a stopped run never
+            read are in none of its bars of events.
+
+        Raises:
+            BadInputError: There is no such kind.
+            MissingExtraError: The extra ``plot`` is not installed.
+
+        >>> report.plot("run").savefig("run.png")  # doctest: +SKIP
+        """
+        return figure(self, kind)
 
     def raise_for_failures(self) -> None:
         """Raise an error if anything was not delivered.
