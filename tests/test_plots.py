@@ -184,7 +184,12 @@ def test_a_figure_has_three_panels(box: Sandbox) -> None:
     ):
         assert found in shown
     assert any(text.startswith("The run: ") for text in shown)
-    for kind, title in (("events", "Events"), ("run", "The run"), ("reasons", "Not delivered")):
+    kinds: list[tuple[plots.Kind, str]] = [
+        ("events", "Events"),
+        ("run", "The run"),
+        ("reasons", "Not delivered"),
+    ]
+    for kind, title in kinds:
         titles = [
             text
             for text in words(report.plot(kind))

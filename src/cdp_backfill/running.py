@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 from cdp_backfill import spec
 from cdp_backfill.delivery import Courier, Result
 from cdp_backfill.errors import BadInputError, RecentRowsError, StoppedError
-from cdp_backfill.ledger import Ledger, Page
+from cdp_backfill.ledger import Ledger
 from cdp_backfill.outcomes import Outcome
 from cdp_backfill.packing import Packer, Request
 from cdp_backfill.progress import Progress, Snapshot, Timeline
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from cdp_backfill.destination import Destination
     from cdp_backfill.journal import Journal
     from cdp_backfill.outcomes import Fix
+    from cdp_backfill.pages import Page
     from cdp_backfill.preparing import Prepared
     from cdp_backfill.sources import Chunk
 
