@@ -34,7 +34,7 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name, raising=False)
         monkeypatch.delenv(name.lower(), raising=False)
     monkeypatch.setattr(destination, "_configured", None)
-    monkeypatch.setattr(destination, "_key_from_keyring", lambda: None)
+    monkeypatch.setattr(destination, "_key_from_keyring", lambda _: None)
 
 
 @pytest.fixture(autouse=True)

@@ -86,6 +86,6 @@ def test_reasons_stay_few() -> None:
     ledger.close("stopped", "it stopped")
     reasons = ledger.reasons()
     assert len(reasons) == 51
-    assert sum(rows for *_, rows in reasons) == 300
-    assert reasons[0][2] == "other reasons; see the failures"
+    assert sum(found.rows for found in reasons) == 300
+    assert reasons[0].reason == "other reasons; see the failures"
     assert ledger.failures()["cdp_reason"].nunique() == 300

@@ -46,6 +46,7 @@ FAILURE_COLUMNS = [
     "cdp_message_id",
     "cdp_source",
     "cdp_row",
+    "cdp_run",
 ]
 
 
@@ -85,7 +86,7 @@ def test_what_arrives_is_what_messages_shows(box: Sandbox) -> None:
 
 
 def test_failures_keep_columns_labels_and_dtypes(box: Sandbox) -> None:
-    """A failed row comes back as it was given, with eight columns more."""
+    """A failed row comes back as it was given, with nine columns more."""
     frame = opens(
         4,
         uid=["a", None, "c", None],
@@ -422,20 +423,21 @@ def test_a_wrong_option(option: dict[str, Any]) -> None:
 
 def test_no_key_anywhere(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without a key nothing starts, and the error says where one can come from."""
-    monkeypatch.setattr(destinations, "_ask", lambda: None)
+    monkeypatch.setattr(destinations, "_ask", lambda _: None)
     with pytest.raises(cdp.DestinationError, match=r"\$CUSTOMERIO_CDP_API_KEY"):
         cdp.send(opens(1), OPENED)
 
 
 def test_where_a_key_comes_from(monkeypatch: pytest.MonkeyPatch) -> None:
     """Given before configured, configured before the environment, that before the keyring."""
-    monkeypatch.setattr(destinations, "_key_from_keyring", lambda: "from-keyring")
+    monkeypatch.setattr(destinations, "_key_from_keyring", lambda _: "from-keyring")
     assert destinations.resolve(None).api_key == "from-keyring"
     monkeypatch.setenv("CUSTOMERIO_CDP_API_KEY", "from-env")
     assert destinations.resolve(None).api_key == "from-env"
     configured = cdp.configure("from-configure", region="eu")
     assert destinations.resolve(None) == configured
-    assert destinations.resolve(cdp.Destination()).api_key == "from-configure"
+    assert destinations.resolve(cdp.Destination(region="eu")).api_key == "from-configure"
+    assert destinations.resolve(cdp.Destination()).api_key == "from-env"  # another address
     given_ = cdp.Destination(api_key="given")
     assert destinations.resolve(given_) is given_
     monkeypatch.setenv("CUSTOMERIO_CDP_API_KEY", "bad key")

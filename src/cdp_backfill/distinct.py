@@ -9,6 +9,8 @@ import pyarrow as pa
 import xxhash
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     import numpy.typing as npt
 
     Hashes = npt.NDArray[np.uint64]
@@ -118,10 +120,8 @@ class Seen:
         Args:
             digests: An array with 12 or more bytes for each key.
         """
+        found = self.has(digests)
         high, low = split(digests)
-        found = np.zeros(len(high), dtype=bool)
-        for run in self._runs:
-            found |= contains(run, high, low)
         order = np.lexsort((low, high))
         high, low = high[order], low[order]
         # lexsort is stable: the first of equal keys is the first in the table.
@@ -131,6 +131,20 @@ class Seen:
         new = ~found[order]
         self._add(high[new], low[new])
         return found
+
+    def has(self, digests: Digests) -> Mask:
+        """True for each key that came before, without remembering any."""
+        high, low = split(digests)
+        found = np.zeros(len(high), dtype=bool)
+        for run in self._runs:
+            found |= contains(run, high, low)
+        return found
+
+    def firsts(self) -> Iterator[Hashes]:
+        """The first 64 bits of all keys, in parts."""
+        for high, _ in self._runs:
+            for start in range(0, len(high), _WAITING):
+                yield high[start : start + _WAITING]
 
     def _add(self, high: Hashes, low: npt.NDArray[np.uint32]) -> None:
         while self._runs and len(self._runs[-1][0]) <= len(high):

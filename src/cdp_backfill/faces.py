@@ -16,17 +16,41 @@ _WIDTH: Final = 80
 _LAST: Final = 24  # characters that the last column of a table has at least
 _LEAST: Final = 8  # and any other
 
+_FEW: Final = 5  # words that stay in one line in the first column
+_LONG: Final = 22  # characters of a word that may be broken where there is no room
+
+# The class stands twice, so that the rules outweigh those of notebooks and of what they export.
 _STYLE: Final = (
-    "<style>.cdp{font:13px/1.5 system-ui,sans-serif;max-width:60em}"
-    ".cdp h4{margin:.2em 0}.cdp table{font:inherit;border-collapse:collapse;margin:.4em 0 .8em}"
-    # Notebooks set all cells of all tables to the right, with rules that would win otherwise.
-    ".cdp td,.cdp th{padding:.15em .8em .15em 0;text-align:left!important;vertical-align:top;"
-    "border-bottom:1px solid color-mix(in srgb,currentColor 18%,transparent);background:none}"
-    ".cdp td.n,.cdp th.n{text-align:right!important;font-variant-numeric:tabular-nums}"
-    # The last column takes what is long; words of the others stay whole.
-    ".cdp td:last-child{overflow-wrap:anywhere}"
-    ".cdp p{margin:.3em 0}.cdp .q{opacity:.7}</style>"
+    "<style>.cdp.cdp{font:13px/1.5 system-ui,sans-serif;max-width:62em;overflow-x:auto}"
+    ".cdp.cdp h4{margin:.2em 0;font:600 14px/1.5 system-ui,sans-serif;overflow-wrap:anywhere}"
+    ".cdp.cdp table{font:inherit;border-collapse:collapse;margin:.2em 0 .9em;table-layout:auto;"
+    "max-width:100%;border:0;color:inherit;display:table}"
+    ".cdp.cdp tr{background:none!important;border:0}"
+    ".cdp.cdp td,.cdp.cdp th{padding:.15em 1em .15em 0;vertical-align:top;"
+    "text-align:left!important;"
+    "border:0;border-bottom:1px solid color-mix(in srgb,currentColor 18%,transparent);"
+    "background:none;white-space:normal;max-width:none;color:inherit}"
+    ".cdp.cdp th{font-weight:600}"
+    ".cdp.cdp .n{text-align:right!important;font-variant-numeric:tabular-nums}"
+    ".cdp.cdp .k{white-space:nowrap}"
+    ".cdp.cdp .w{overflow-wrap:anywhere;min-width:9em}"
+    ".cdp.cdp p{margin:.3em 0}.cdp.cdp .q{opacity:.75;margin-top:.6em}"
+    ".cdp.cdp a{color:inherit;text-decoration:underline}</style>"
 )
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """A cell that leads somewhere.
+
+    Attributes:
+        url: An address that this package made.
+    """
+
+    url: str
+
+    def __str__(self) -> str:
+        return self.url
 
 
 @dataclass(slots=True)
@@ -85,14 +109,27 @@ class Face:
 
 def _html_row(cells: tuple[object, ...], tag: str, like: tuple[object, ...]) -> str:
     shown = (
-        f"<{tag}{_aligned(model)}>{html.escape(_cell(cell))}</{tag}>"
-        for cell, model in zip(cells, like, strict=True)
+        f"<{tag}{_looks(cell, model, number)}>{_html_cell(cell)}</{tag}>"
+        for number, (cell, model) in enumerate(zip(cells, like, strict=True))
     )
     return f"<tr>{''.join(shown)}</tr>"
 
 
-def _aligned(cell: object) -> str:
-    return ' class="n"' if isinstance(cell, int | float) else ""
+def _html_cell(cell: object) -> str:
+    text = html.escape(_cell(cell))
+    if isinstance(cell, Link):
+        return f'<a href="{text}" target="_blank" rel="noopener">{text}</a>'
+    return text
+
+
+def _looks(cell: object, model: object, column: int) -> str:
+    """Numbers to the right; short words whole; long names where there is room."""
+    if isinstance(model, int | float):
+        return ' class="n"'
+    words = _cell(cell).split()
+    if any(len(word) > _LONG for word in words):
+        return ' class="w"'
+    return ' class="k"' if column == 0 and len(words) <= _FEW else ""
 
 
 def _cell(cell: object) -> str:

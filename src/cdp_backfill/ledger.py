@@ -6,215 +6,44 @@ of the calling thread cannot come between an outcome and its being written down.
 
 from __future__ import annotations
 
+import secrets
 import threading
 from contextlib import closing
 from dataclasses import replace
-from itertools import takewhile
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from cdp_backfill.encoding import NO_DIGESTS, Ids
-from cdp_backfill.errors import AccountingError
-from cdp_backfill.outcomes import FAILURE_COLUMNS, OUTCOMES, Outcome
+from cdp_backfill.covered import Covered
+from cdp_backfill.errors import AccountingError, BadInputError
+from cdp_backfill.events_over_time import Counted, EventsOverTime
+from cdp_backfill.origins import ORIGIN_COLUMNS, Origins
+from cdp_backfill.outcomes import FAILURE_COLUMNS, Outcome
+from cdp_backfill.pages import CELL, POSITION, Page
+from cdp_backfill.reasons import Reason, Reasons
 from cdp_backfill.spill import FailureStore
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
+    from collections.abc import Callable, Iterator, Sequence
 
     import numpy.typing as npt
 
+    from cdp_backfill.outcomes import Problem
+    from cdp_backfill.reasons import Place
     from cdp_backfill.sources import Chunk, Source
 
+    Mask = npt.NDArray[np.bool_]
     Rows = npt.NDArray[np.int64]
+    Keep = Callable[[Any], Mask] | None
 
-_PENDING: Final = 255
-_NO_ID: Final = -1
-_POSITION: Final = "cdp position in the source"  # to get the rows back by; never shown
+_HIDDEN: Final = (POSITION, CELL)
 SPILL_BYTES: Final = 16 * 2**20
 """Failed rows that are kept in memory before they go to a temporary file, in bytes."""
 
-_MAX_REASONS: Final = 50  # a server may find new words for every row
-
-_SPARSE: Final = 8  # a page can be put away in part once so few of its rows wait
 CROWDED_BYTES: Final = 64 * 2**20
 """Memory that the rows of all pages take before pages are put away in part."""
-
-_SETTLED: Final = np.array([outcome.code for outcome in OUTCOMES if outcome.settled])
-
-
-class Page:
-    """The rows of one chunk, as long as they have no outcome.
-
-    Args:
-        ledger: The account that it belongs to.
-        chunk: The rows.
-    """
-
-    def __init__(self, ledger: Ledger, chunk: Chunk) -> None:
-        size = chunk.batch.num_rows
-        self.start = chunk.start
-        self._origin, self._origin_start = chunk.origin, chunk.origin_start
-        self._ledger = ledger
-        self._batch = chunk.batch
-        self._rows = np.arange(size)  # positions in the chunk of the rows that are still here
-        self._whole = True
-        self._pending = size
-        self._outcome = np.full(size, _PENDING, dtype=np.uint8)
-        self._reason = np.zeros(size, dtype=np.int32)
-        self._reasons: dict[tuple[str, str], int] = {}
-        self._status = np.zeros(size, dtype=np.int16)
-        self._attempts = np.zeros(size, dtype=np.int32)
-        self._id_of = np.full(size, _NO_ID, dtype=np.int64)
-        self._ids: list[Ids] = []
-        self._failed = False
-        self.held_bytes = int(self._batch.nbytes)
-        """Memory that the rows take."""
-
-    def _arrays(self) -> dict[str, npt.NDArray[Any]]:
-        names = ("_rows", "_outcome", "_reason", "_status", "_attempts", "_id_of")
-        return {name: getattr(self, name) for name in names}
-
-    def _at(self, rows: Rows) -> Rows:
-        """Where rows of the chunk are here."""
-        if self._whole:
-            return rows
-        at = np.minimum(np.searchsorted(self._rows, rows), len(self._rows) - 1)
-        if (self._rows[at] != rows).any():
-            raise AccountingError("A row got a second outcome. Please report this.")
-        return at
-
-    def name(self, rows: Rows, ids: Ids) -> None:
-        """Note the message ids of rows that have no outcome yet."""
-        with self._ledger.lock:
-            offset = sum(len(part) for part in self._ids)
-            self._id_of[self._at(rows)] = np.arange(offset, offset + len(rows))
-            self._ids.append(ids)
-
-    def settle(
-        self,
-        rows: Rows,
-        outcome: Outcome,
-        *,
-        code: str = "",
-        reason: str = "",
-        status: int = 0,
-        attempts: int = 0,
-    ) -> None:
-        """Write down what became of rows; once for each.
-
-        Args:
-            rows: Positions in the chunk.
-            outcome: What became of them.
-            code: Short name of the reason.
-            reason: In words.
-            status: HTTP status, or 0 for none.
-            attempts: Times they were sent.
-
-        Raises:
-            AccountingError: A row is settled already.
-        """
-        if not len(rows):
-            return
-        with self._ledger.lock:
-            at = self._at(rows)
-            if not (self._outcome[at] == _PENDING).all():
-                raise AccountingError("A row got a second outcome. Please report this.")
-            self._outcome[at] = outcome.code
-            self._reason[at] = self._reasons.setdefault((code, reason), len(self._reasons))
-            self._status[at] = status
-            self._attempts[at] = attempts
-            self._failed |= not outcome.settled
-            self._pending -= len(rows)
-            self._ledger.count(outcome, len(rows), code=code, reason=reason)
-            sparse = self._pending * _SPARSE <= len(self._rows)
-            if not self._pending or (sparse and self._ledger.crowded):
-                self._put_away()
-
-    def note_dropped(self, dropped: dict[str, Rows]) -> None:
-        """Note which columns are left out of which rows of the chunk."""
-        for column, rows in dropped.items():
-            if len(rows):
-                table = pa.table(
-                    {
-                        "cdp_source": pa.repeat(pa.scalar(self._origin, pa.string()), len(rows)),
-                        "cdp_row": pa.array(self._origin_start + rows),
-                        "cdp_dropped": pa.repeat(pa.scalar(column), len(rows)),
-                    }
-                )
-                with self._ledger.lock:
-                    self._ledger.dropped_rows.append(self.start, table)
-
-    def settle_rest(self, code: str, reason: str) -> None:
-        """Write down as unsent what has no outcome yet."""
-        rows = self._rows[self._outcome == _PENDING]
-        self.settle(rows, Outcome.UNSENT, code=code, reason=reason)
-
-    def _put_away(self) -> None:
-        """Hand over the rows that failed, and keep only those that wait for an outcome.
-
-        A row can wait long, for others that share its context or for a later attempt: it must
-        not keep its whole chunk in memory.
-        """
-        if self._failed:
-            self._ledger.keep(self.start, self._failures())
-        if not self._pending:
-            self._ledger.turn(self)
-            return
-        self._whole = self._failed = False
-        waiting = self._outcome == _PENDING
-        self._batch = self._batch.filter(pa.array(waiting))
-        for name, array in self._arrays().items():
-            setattr(self, name, array[waiting])
-        named = self._id_of != _NO_ID
-        ids = self._all_ids().take(pa.array(self._id_of[named]))
-        self._ids = [Ids(NO_DIGESTS, ids)]
-        self._id_of[named] = np.arange(int(named.sum()))
-        self._ledger.shrunk(self, int(self._batch.nbytes))
-
-    def _all_ids(self) -> Any:
-        arrays = [ids.array() for ids in self._ids]
-        return pa.chunked_array(arrays, pa.string()).combine_chunks()
-
-    def _failures(self) -> Any:
-        """The rows that did not arrive, as an Arrow table."""
-        settled = np.isin(self._outcome, _SETTLED)
-        bad = np.flatnonzero(~settled & (self._outcome != _PENDING))
-        chosen = pa.array(bad)
-        reason = pa.array(self._reason[bad])
-        known = list(self._reasons)
-        status = self._status[bad]
-        where = self._id_of[bad]
-        ids = pa.nulls(len(bad), pa.string())
-        if (where != _NO_ID).any():
-            ids = self._all_ids().take(pa.array(where, mask=where == _NO_ID))
-        columns: dict[str, Any] = {}
-        if self._ledger.keeps_batches:
-            rows = self._batch.take(chosen)
-            # Each chunk has categories of its own; a file of many chunks takes but one set.
-            plain = [
-                column.dictionary_decode() if pa.types.is_dictionary(column.type) else column
-                for column in rows.columns
-            ]
-            columns.update(zip(rows.schema.names, plain, strict=True))
-        columns |= {
-            "cdp_outcome": pa.array([str(outcome) for outcome in OUTCOMES]).take(
-                pa.array(self._outcome[bad])
-            ),
-            "cdp_code": pa.array([code for code, _ in known], pa.string()).take(reason),
-            "cdp_reason": pa.array([text for _, text in known], pa.string()).take(reason),
-            "cdp_status": pa.array(status, mask=status == 0),
-            "cdp_attempts": pa.array(self._attempts[bad]),
-            "cdp_message_id": ids,
-            "cdp_source": pa.repeat(pa.scalar(self._origin, pa.string()), len(bad)),
-            "cdp_row": pa.array(self._origin_start + self._rows[bad]),
-            _POSITION: pa.array(self.start + self._rows[bad]),
-        }
-        return pa.table(columns)
 
 
 class Ledger:
@@ -228,11 +57,14 @@ class Ledger:
         self.lock = threading.RLock()
         self.unread = 0
         """Rows that the run never came to, once it is closed."""
-        self._spans: dict[int, int] = {}  # rows that were read: from where, by where they end
+        self._covered = Covered()
         self._why_unsent = ("", "")
         self._source = source
+        self.origins = Origins(secrets.token_hex(6), source.schema)
+        """Where the rows were first, if they are failures of an earlier run."""
+        self.over_time = EventsOverTime()
         self._counts = dict.fromkeys(Outcome, 0)
-        self._reasons: dict[tuple[str, str, str], int] = {}
+        self._reasons = Reasons()
         self._pages: dict[int, Page] = {}
         self._held_bytes = 0
         self._store = FailureStore(SPILL_BYTES)
@@ -244,25 +76,29 @@ class Ledger:
         page = Page(self, chunk)
         if chunk.batch.num_rows:
             self._pages[id(page)] = page
+            self._covered.add(chunk.start, chunk.start + chunk.batch.num_rows)
             self._held_bytes += page.held_bytes
-            stop = chunk.start + chunk.batch.num_rows
-            self._spans[stop] = self._spans.pop(chunk.start, chunk.start)
         return page
 
-    def count(self, outcome: Outcome, rows: int, *, code: str, reason: str) -> None:
+    def count(
+        self,
+        outcome: Outcome,
+        rows: int,
+        *,
+        code: str,
+        reason: str,
+        problems: tuple[Problem, ...] = (),
+        place: Callable[[], Place] = lambda: (None, None),
+    ) -> None:
         """Add rows to an outcome; for pages."""
         self._counts[outcome] += rows
         if not outcome.settled:
-            key = (str(outcome), code, reason)
-            if key not in self._reasons and len(self._reasons) >= _MAX_REASONS:
-                key = (str(outcome), code, "other reasons; see the failures")
-            self._reasons[key] = self._reasons.get(key, 0) + rows
+            self._reasons.count(str(outcome), code, reason, rows, problems=problems, place=place)
 
-    def reasons(self) -> list[tuple[str, str, str, int]]:
-        """Outcome, code, reason and number of rows of what did not arrive, most rows first."""
+    def reasons(self) -> list[Reason]:
+        """Why rows did not arrive, most rows first."""
         with self.lock:
-            found = [(*key, rows) for key, rows in self._reasons.items()]
-        return sorted(found, key=lambda item: -item[-1])
+            return list(self._reasons)
 
     @property
     def keeps_batches(self) -> bool:
@@ -307,29 +143,71 @@ class Ledger:
         for page in list(self._pages.values()):
             page.settle_rest(code, reason)
         self._why_unsent = (code, reason)
-        self.unread = sum(stop - start for start, stop in self._gaps())
-        if self.unread:
-            self.count(Outcome.UNSENT, self.unread, code=code, reason=reason)
+        self.unread = self._to_read
+        if self.origins.columns and self._source.replayable:
+            self._open_rest()
+        if left := self._to_read:
+            first = self._gaps[0][0] if self._source.keeps_rows else None
+            self.count(Outcome.UNSENT, left, code=code, reason=reason, place=lambda: (None, first))
         total = sum(self._counts.values())
-        read = sum(stop - start for stop, start in self._spans.items())
-        expected = self._source.rows if self._source.rows is not None else read
+        expected = self._source.rows if self._source.rows is not None else self._covered.rows
         if total != expected:
             raise AccountingError(
                 f"The outcomes of {total:,} rows were counted and the source has {expected:,}. "
                 "It may have changed while it was read; if not, please report this."
             )
 
-    def failures(self) -> pd.DataFrame:
+    def cells(self, column: str) -> tuple[Any, Any] | None:
+        """What a column is called in the failures, and its Arrow type; None if there is none."""
+        if column not in self._source.schema.names:
+            return None
+        return self._source.label(column), self._source.schema.field(column).type
+
+    @property
+    def runs(self) -> frozenset[str]:
+        """This run."""
+        return frozenset([self.origins.run])
+
+    @property
+    def of(self) -> frozenset[str]:
+        """The earlier runs whose rows it sent again."""
+        return self.origins.runs
+
+    @property
+    def _to_read(self) -> int:
+        """Rows that have no page."""
+        return sum(stop - start for start, stop in self._gaps)
+
+    @property
+    def _gaps(self) -> list[tuple[int, int]]:
+        return self._covered.gaps(self._source.rows or 0)
+
+    def _open_rest(self) -> None:
+        """Give the rows that the run never came to a page, if they come from an earlier run.
+
+        Which of them were there before must be known, for the sum of both reports.
+        """
+        names = self.origins.columns if self._source.keeps_rows else self._source.schema.names
+        try:
+            for chunk in self._chunks_to_read(names):
+                self.page(chunk).settle_rest(*self._why_unsent)
+        except BadInputError:  # a file is gone: what it held is counted all the same
+            return
+
+    def failures(self, keep: Keep = None) -> pd.DataFrame:
         """The rows that did not arrive, as they were given, with the columns ``cdp_...``.
 
         The whole of them at once: the frame can be as large as the input.
+
+        Args:
+            keep: Chooses among them by their places; None for all.
         """
-        tables = list(self._tables())
+        tables = list(self._tables(keep))
         if not tables:
             return self._frame(self._nothing())
         table = pa.concat_tables(tables, promote_options="permissive")
         # A page that was put away in parts gave the rows that waited last.
-        order = np.argsort(table.column(_POSITION).to_numpy(), kind="stable")
+        order = np.argsort(table.column(POSITION).to_numpy(), kind="stable")
         return self._frame(table.take(pa.array(order)))
 
     def dropped(self) -> pd.DataFrame:
@@ -337,40 +215,62 @@ class Ledger:
         tables = list(self.dropped_rows.tables())
         names = ("cdp_source", "cdp_row", "cdp_dropped")
         frame = pa.concat_tables(tables).to_pandas() if tables else pd.DataFrame(columns=names)
-        return frame.sort_values("cdp_row", kind="stable", ignore_index=True)
+        return frame[[*names]].sort_values("cdp_row", kind="stable", ignore_index=True)
 
-    def save(self, path: Path) -> None:
-        """Write the rows that did not arrive to a parquet file, a part at a time.
+    def parts(self, keep: Keep = None) -> Iterator[Any]:
+        """The same a part at a time, as tables for parquet; at least one, if without rows.
 
-        Where there are none, the file has the columns and no rows.
+        Args:
+            keep: See :meth:`failures`.
         """
-        writer = None
-        try:
-            for table in self._tables():
-                part = self._saved(table)
-                writer = writer or pq.ParquetWriter(path, part.schema)
-                writer.write_table(part.cast(writer.schema))
-            if writer is None:
-                pq.write_table(self._saved(self._nothing()), path)
-        finally:
-            if writer is not None:
-                writer.close()
+        found = False
+        for table in self._tables(keep):
+            found = True
+            yield self._saved(table)
+        if not found:
+            yield self._saved(self._nothing())
+
+    def places(self) -> Iterator[Any]:
+        """Of the same rows only where they were first, why they did not arrive, event and day."""
+        for table in self._tables():
+            events, days = self.over_time.named(table.column(CELL))
+            chosen = table.select([*ORIGIN_COLUMNS, "cdp_outcome", "cdp_code", "cdp_reason"])
+            yield chosen.append_column("event", events).append_column("day", days)
+
+    def counted(self) -> Counted:
+        """Rows by event, time and outcome."""
+        with self.lock:
+            return self.over_time.counted()
+
+    def met(self, table: Any) -> Mask:
+        """Which rows of such a table were sent again in this run."""
+        return self.origins.met(table)
+
+    def again(self) -> Iterator[Any]:
+        """Where all rows that were sent again were first."""
+        return self.origins.again()
 
     def _saved(self, table: Any) -> Any:
         """Failures as a table that parquet takes, of the same types for each part."""
         if not self._source.keeps_rows:
-            return table.drop_columns([_POSITION])
+            return table.drop_columns([*_HIDDEN])
         frame = self._source.typed(self._frame(table))
         return pa.Table.from_pandas(frame, preserve_index=True)
 
-    def _tables(self) -> Iterator[Any]:
+    def _tables(self, keep: Keep = None) -> Iterator[Any]:
+        for table in self._all_tables():
+            chosen = table if keep is None else table.filter(pa.array(keep(table)))
+            if chosen.num_rows:
+                yield chosen
+
+    def _all_tables(self) -> Iterator[Any]:
         yield from self._store.tables()
-        if self.unread and self._source.replayable and self._source.ordered:
+        if self._to_read and self._source.replayable:
             yield from self._unread()
 
     def _frame(self, table: Any) -> pd.DataFrame:
-        positions = table.column(_POSITION).to_numpy()
-        extra: pd.DataFrame = table.drop_columns([_POSITION]).to_pandas(types_mapper=_dtype)
+        positions = table.column(POSITION).to_numpy()
+        extra: pd.DataFrame = table.drop_columns([*_HIDDEN]).to_pandas(types_mapper=_dtype)
         if not self._source.keeps_rows:
             return extra
         frame = self._source.original(positions)
@@ -381,31 +281,27 @@ class Ledger:
 
     def _unread(self) -> Iterator[Any]:
         columns = self._source.schema.names[: 1 if self._source.keeps_rows else None]
-        for start, stop in self._gaps():
-            with closing(self._source.chunks(columns, start=start)) as chunks:
-                for chunk in takewhile(lambda chunk: chunk.start < stop, chunks):  # noqa: B023
-                    ledger = Ledger(self._source)
-                    batch = chunk.batch.slice(0, stop - chunk.start)
-                    ledger.page(replace(chunk, batch=batch)).settle_rest(*self._why_unsent)
-                    yield from ledger._store.tables()
+        for chunk in self._chunks_to_read(columns):
+            ledger = Ledger(self._source)
+            ledger.origins = Origins(self.origins.run, pa.schema([]))
+            ledger.page(chunk).settle_rest(*self._why_unsent)
+            yield from ledger._store.tables()
 
-    def _gaps(self) -> Iterator[tuple[int, int]]:
-        """The rows that were never read, from where to where."""
-        position = 0
-        end = self._source.rows or 0
-        for start, stop in sorted((start, stop) for stop, start in self._spans.items()):
-            if position < min(start, end):
-                yield position, min(start, end)
-            position = stop
-        if position < end:
-            yield position, end
+    def _chunks_to_read(self, columns: Sequence[str]) -> Iterator[Chunk]:
+        """The rows that have no page."""
+        for start, stop in self._gaps:
+            with closing(self._source.chunks(columns, start=start)) as chunks:
+                for chunk in chunks:
+                    if chunk.start >= stop:
+                        break
+                    yield replace(chunk, batch=chunk.batch.slice(0, stop - chunk.start))
 
     def _nothing(self) -> Any:
         columns = {name: pa.array([], kind) for name, kind in _TYPES.items()}
         if not self._source.keeps_rows:
             given = self._source.schema.empty_table()
             columns = dict(zip(given.column_names, given.columns, strict=True)) | columns
-        return pa.table(columns | {_POSITION: pa.array([], pa.int64())})
+        return pa.table(columns | {name: pa.array([], pa.int64()) for name in _HIDDEN})
 
 
 _TYPES: Final = dict(
@@ -420,6 +316,7 @@ _TYPES: Final = dict(
             pa.string(),
             pa.string(),
             pa.int64(),
+            pa.string(),
         ),
         strict=True,
     )

@@ -29,6 +29,7 @@ from cdp_backfill.mapping_checks import (
     event_key,
     lit,
 )
+from cdp_backfill.mapping_face import mapping_face
 
 __all__ = ["Field", "Lit", "Mapping", "Tree", "lit"]
 
@@ -282,6 +283,9 @@ class Mapping:
 
     def __str__(self) -> str:
         return self.to_python()
+
+    def _repr_html_(self) -> str:
+        return mapping_face(self).html()
 
 
 _CHOICES: Final[dict[str, tuple[Any, ...]]] = {

@@ -133,5 +133,6 @@ FAILURE_COLUMNS: Final = (
     "cdp_message_id",
     "cdp_source",
     "cdp_row",
+    "cdp_run",
 )
 """What a report adds to the columns of a failed row; never sent, so that it can be sent again."""

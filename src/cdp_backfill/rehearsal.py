@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
+
+from msgspec.structs import asdict
 
 from cdp_backfill.destination import Destination
 from cdp_backfill.errors import DestinationError
+from cdp_backfill.faces import Face, Link, Section
 from cdp_backfill.sandbox import Box, Faults, Policy
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from pathlib import Path
+
+
+_MOST: Final = 12
+"""Events that are shown by name."""
 
 
 class Sandbox(Box):
@@ -21,6 +28,50 @@ class Sandbox(Box):
     def destination(self) -> Destination:
         """Give it to ``send`` or ``plan``."""
         return Destination(api_key=self.api_key, base_url=self.url)
+
+    def __str__(self) -> str:
+        return self._face().text()
+
+    def _repr_html_(self) -> str:
+        return self._face().html()
+
+    def _face(self) -> Face:
+        lines: list[tuple[object, ...]] = [("address", self.url)]
+        if self.stopped:
+            kept = f"; what it took is in {self.store_path}" if self.store_path else ""
+            return Face(f"Sandbox: stopped{kept}", [Section("Where it was", (), lines)])
+        events = self.totals()
+        taken = int(events["messages"].sum())
+        rejected, repeated = len(self.rejected()), len(self.duplicates())
+        lines += [
+            ("page", Link(self.page)),
+            ("requests", f"{len(self.requests()):,}"),
+            ("people", f"{len(self.people()):,}"),
+        ]
+        if rejected:
+            lines.append(("messages rejected", f"{rejected:,}; box.rejected() says why"))
+        if repeated:
+            lines.append(("message ids that came twice", f"{repeated:,}; box.duplicates()"))
+        wrong = {name: value for name, value in asdict(self.faults).items() if value}
+        if wrong:
+            lines.append(
+                ("does wrong on purpose", ", ".join(f"{n}={v!r}" for n, v in wrong.items()))
+            )
+        shown = events.sort_values("messages", ascending=False, kind="stable")[:_MOST]
+        rows: list[tuple[object, ...]] = [
+            (int(row.messages), int(row.people), str(name)) for name, row in shown.iterrows()
+        ]
+        if len(events) > _MOST:
+            rest = int(events["messages"].sum() - shown["messages"].sum())
+            rows.append((rest, "", f"({len(events) - _MOST:,} more events)"))
+        return Face(
+            f"Sandbox: {taken:,} messages taken",
+            [
+                Section("The Pipelines API on this machine", (), lines),
+                Section("Taken, by event", ("messages", "people", "event"), rows),
+            ],
+            ["box.events() has them all, one row a message."] if taken else [],
+        )
 
     def set_faults(self, **faults: Any) -> None:
         """Set what it does wrong from now on; what is not named is done right.

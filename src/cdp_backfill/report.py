@@ -3,25 +3,44 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
+import pandas as pd
+
+from cdp_backfill.account import Sum, write
 from cdp_backfill.errors import BadInputError, UndeliveredError
 from cdp_backfill.faces import Face, Section, duration, fixes_section
-from cdp_backfill.outcomes import PROBLEMS, Fix, Outcome
+from cdp_backfill.outcomes import Fix, Outcome
+from cdp_backfill.plots import Kind, figure
 from cdp_backfill.progress import megabytes
+from cdp_backfill.repairing import remedy, suggestion
+from cdp_backfill.summing import summed
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    import pandas as pd
+    from matplotlib.figure import Figure
 
+    from cdp_backfill.account import Account
     from cdp_backfill.mapping import Mapping
     from cdp_backfill.progress import Snapshot
 
 MAPPING_ATTRIBUTE = "cdp_mapping"
 """Where a frame of failures carries its mapping, as TOML, among ``DataFrame.attrs``."""
+
+_REASON_COLUMNS: Final = (
+    "outcome",
+    "code",
+    "columns",
+    "reason",
+    "rows",
+    "source",
+    "row",
+    "remedy",
+    "fix",
+)
 
 URL_ATTRIBUTE = "cdp_url"
 """Where it carries the address that it was sent to."""
@@ -73,11 +92,8 @@ class Report:
     fixes: dict[Fix, int]
     notes: tuple[str, ...]
     url: str
-    _mapping: Mapping = field(repr=False)
-    _failures: Callable[[], pd.DataFrame] = field(repr=False)
-    _reasons: Callable[[], list[tuple[str, str, str, int]]] = field(repr=False)
-    _dropped: Callable[[], pd.DataFrame] = field(repr=False)
-    _save: Callable[[Path], None] = field(repr=False)
+    _mapping: Mapping | None = field(repr=False)
+    _account: Account = field(repr=False)
     _again: Callable[[pd.DataFrame], Report] | None = field(repr=False)
 
     @property
@@ -102,15 +118,58 @@ class Report:
 
         The columns and index labels of the input, and ``cdp_outcome``, ``cdp_code``,
         ``cdp_reason``, ``cdp_status`` (HTTP), ``cdp_attempts``, ``cdp_message_id``,
-        ``cdp_source`` (file) and ``cdp_row`` (number of the row in the file or frame, from 0).
+        ``cdp_source`` (file), ``cdp_row`` (number of the row in the file or frame, from 0) and
+        ``cdp_run`` (which run's file or frame). The last three lead to the row that it was
+        first, also from the failures of failures that were sent again.
+
         It can be sent again as it is: ``report.failures.cdp.send()`` knows the mapping. The
         destination must be given again, or configured; to another address than before it goes
         only if that is given.
         """
-        frame = self._failures()
-        frame.attrs[MAPPING_ATTRIBUTE] = self._mapping.to_toml()
+        frame = self._account.failures()
+        if self._mapping is None:
+            frame.attrs.pop(MAPPING_ATTRIBUTE, None)
+        else:
+            frame.attrs[MAPPING_ATTRIBUTE] = self._mapping.to_toml()
         frame.attrs[URL_ATTRIBUTE] = self.url
         return frame
+
+    def by_reason(self) -> pd.DataFrame:
+        """Why rows did not arrive: one row a reason, most rows first, with what to do about it.
+
+        It is cheap, however many rows there are. Columns: ``outcome``, ``code``, ``columns`` (to
+        blame, as text), ``reason``, ``rows`` (how many), ``source`` and ``row`` (where one of them
+        is, as ``cdp_source`` and ``cdp_row`` in the failures), ``remedy`` (in words) and ``fix``: a
+        line of pandas that repairs ``failures = report.failures``, or leaves these rows out of
+        it; empty where a change of the table does not help. Read it before you run it: it is a
+        guess. No value of a row is in it.
+
+        >>> print(report.by_reason().fix[0])  # doctest: +SKIP
+        failures = failures[~(failures.cdp_code == 'missing_user')]
+        """
+        found = list(self._account.reasons())
+        codes = [item.code for item in found]
+        lines = [
+            {
+                "outcome": item.outcome,
+                "code": item.code,
+                "columns": ", ".join(item.columns),
+                "reason": item.reason,
+                "rows": item.rows,
+                "source": item.place[0],
+                "row": item.place[1],
+                "remedy": remedy(item),
+                "fix": suggestion(
+                    item,
+                    alone=codes.count(item.code) == 1,
+                    cells=self._account.cells,
+                    mapping=self._mapping,
+                ),
+            }
+            for item in found
+        ]
+        frame = pd.DataFrame(lines, columns=list(_REASON_COLUMNS))
+        return frame.astype({"rows": "int64", "row": "Int64"})
 
     @property
     def dropped(self) -> pd.DataFrame:
@@ -119,7 +178,7 @@ class Report:
         Columns ``cdp_source`` (file), ``cdp_row`` (number of the row in the file or frame, from
         0) and ``cdp_dropped`` (the column).
         """
-        return self._dropped()
+        return self._account.dropped()
 
     def retry(self, *outcomes: str) -> Report:
         """Send what is worth sending again, in the same way, with the same journal.
@@ -142,7 +201,10 @@ class Report:
                     f"There is no outcome {name!r}. Outcomes: {', '.join(self.counts)}."
                 )
         if self._again is None:
-            raise BadInputError("This report does not know how its rows were sent.")
+            raise BadInputError(
+                "This is the sum of runs that were sent in different ways: send the failures "
+                "of each on its own."
+            )
         failures = self.failures
         chosen = failures[failures["cdp_outcome"].isin(list(wanted))]
         if not len(chosen):
@@ -151,6 +213,43 @@ class Report:
                 "again as it is. The others need a repair first, see report.failures."
             )
         return self._again(chosen)
+
+    def __add__(self, other: object) -> Report:
+        """The report of two runs together, the later one about failures of the earlier.
+
+        Rows that were sent again count once, as what became of them then, so that ``rows`` stays
+        the number of rows of the table that came first; rows that were added count besides.
+        Failures that were not sent again, such as those left out on purpose, stay what they were.
+        Two reports of different tables add up as they are. ``sum(reports)`` works too.
+
+        Args:
+            other: A report.
+
+        Raises:
+            BadInputError: The same run is in both.
+        """
+        if not isinstance(other, Report):
+            return NotImplemented
+        return self._plus(other)
+
+    def __radd__(self, other: object) -> Report:
+        """What ``sum()`` begins with is 0."""
+        return self if other == 0 else NotImplemented
+
+    def _plus(self, other: Report) -> Report:
+        if self._account.of & other._account.runs:
+            return other._plus(self)
+        account = Sum(self._account, other._account)
+        alike = self._mapping == other._mapping
+        same_way = account.linked or (alike and self.url == other.url)
+        return replace(
+            other,
+            **summed(self, other, account),
+            _account=account,
+            # Failures of two tables cannot be sent with one mapping, unless it is the same.
+            _mapping=other._mapping if account.linked or alike else None,
+            _again=other._again if same_way else None,
+        )
 
     def save(self, folder: str | Path) -> None:
         """Write ``failures.parquet``, ``report.json``, ``report.txt`` and ``mapping.toml``.
@@ -166,12 +265,33 @@ class Report:
         """
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        self._save(folder / "failures.parquet")
+        write(self._account, folder / "failures.parquet")
         if len(dropped := self.dropped):
             dropped.to_parquet(folder / "dropped.parquet", index=False)
         (folder / "report.json").write_text(json.dumps(self.to_dict(), indent=1), "utf-8")
         (folder / "report.txt").write_text(f"{self}\n", "utf-8")
-        self._mapping.save(folder / "mapping.toml")
+        if self._mapping is not None:
+            self._mapping.save(folder / "mapping.toml")
+
+    def plot(self, kind: Kind = "all") -> Figure:
+        """Draw what happened, for a light or a dark page.
+
+        Args:
+            kind: ``"events"`` draws the events over time by outcome, ``"run"`` rows a second and
+                how long answers took, ``"reasons"`` why rows did not arrive; ``"all"`` all three.
+
+        Returns:
+            A figure of Matplotlib, which a notebook shows and ``.savefig("report.png")`` keeps.
+            Rows without a usable event and time, skipped ones and those that a stopped run never
+            read are in none of its bars of events.
+
+        Raises:
+            BadInputError: There is no such kind.
+            MissingExtraError: The extra ``plot`` is not installed.
+
+        >>> report.plot("run").savefig("run.png")  # doctest: +SKIP
+        """
+        return figure(self, kind)
 
     def raise_for_failures(self) -> None:
         """Raise an error if anything was not delivered.
@@ -209,8 +329,13 @@ class Report:
             "notes": list(self.notes),
             "url": self.url,
             "reasons": [
-                {"outcome": outcome, "code": code, "reason": reason, "rows": rows}
-                for outcome, code, reason, rows in self._reasons()
+                {
+                    "outcome": found.outcome,
+                    "code": found.code,
+                    "reason": found.reason,
+                    "rows": found.rows,
+                }
+                for found in self._account.reasons()
             ],
         }
 
@@ -234,10 +359,10 @@ class Report:
         outcomes: list[tuple[object, ...]] = [
             (rows, name) for name, rows in self.counts.items() if rows
         ]
-        reasons: list[tuple[object, ...]] = []
-        for outcome, code, reason, rows in self._reasons():
-            remedy = PROBLEMS.get(code, "")
-            reasons.append((rows, outcome, code, f"{reason}. {remedy}".strip()))
+        reasons: list[tuple[object, ...]] = [
+            (found.rows, found.outcome, found.code, f"{found.reason}. {remedy(found)}".strip())
+            for found in self._account.reasons()
+        ]
         amount = [
             (duration(self.seconds), f"{self.rate:,.0f} rows/s"),
             (
@@ -266,10 +391,13 @@ class Report:
                 f"{self.delivered_before:,} of the delivered rows were delivered by an earlier "
                 "run, as the journal knows, and were not sent again."
             )
-        if self.interrupted:
+        if self.interrupted and self.counts[Outcome.UNSENT]:
             notes.append("The run was interrupted; what had not had its turn is 'unsent'.")
         if not self.ok:
-            notes.append("The rows, each with its reason: report.failures")
+            notes.append(
+                "The rows, each with its reason: report.failures. What to do about each reason: "
+                "report.by_reason()."
+            )
         return Face(
             self._headline(),
             [

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 from cdp_backfill import spec
 from cdp_backfill.delivery import Courier, Result
 from cdp_backfill.errors import BadInputError, RecentRowsError, StoppedError
-from cdp_backfill.ledger import Ledger, Page
+from cdp_backfill.ledger import Ledger
 from cdp_backfill.outcomes import Outcome
 from cdp_backfill.packing import Packer, Request
 from cdp_backfill.progress import Progress, Reason, Snapshot, State, Timeline
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from cdp_backfill.destination import Destination
     from cdp_backfill.journal import Journal
     from cdp_backfill.outcomes import Fix
+    from cdp_backfill.pages import Page
     from cdp_backfill.preparing import Prepared
     from cdp_backfill.sources import Chunk
 
@@ -188,9 +189,9 @@ class Run:
         self._ledger.close(*self._unsent)
         if self._journal is not None:
             codes: dict[str, int] = {}
-            for outcome, code, _, rows in self._ledger.reasons():
-                name = f"{outcome} {code}"
-                codes[name] = codes.get(name, 0) + rows
+            for found in self._ledger.reasons():
+                name = f"{found.outcome} {found.code}"
+                codes[name] = codes.get(name, 0) + found.rows
             try:
                 self._journal.close(self._ledger.counts, codes)
             except sqlite3.Error as error:
@@ -198,7 +199,7 @@ class Run:
 
     def _carry(self) -> None:
         columns = (
-            self._road.binding.columns
+            [*dict.fromkeys((*self._road.binding.columns, *self._ledger.origins.columns))]
             if self._road.source.keeps_rows
             else self._road.source.schema.names  # a row that fails is given back whole
         )
@@ -243,6 +244,7 @@ class Run:
     def _open(self, chunk: Chunk, prepared: Prepared) -> list[_Owner]:
         """Begin to account for a chunk, with the rows that will not be sent."""
         page, batch = self._ledger.page(chunk), prepared.messages
+        page.place_in_time(batch)
         self._tally.naive += batch.naive
         self._tally.event_keys |= batch.event_keys
         for fix, cells in batch.problems.fixes.items():
@@ -259,6 +261,7 @@ class Run:
                 Outcome.INVALID,
                 code=problems[0].code,
                 reason=in_words(problems),
+                problems=problems,
             )
         page.settle(
             batch.rows[prepared.held],
@@ -319,6 +322,8 @@ class Run:
             requests=stats.requests,
             wire_bytes=stats.wire_bytes,
             in_flight=stats.in_flight,
+            answers=stats.answers,
+            answer_seconds=stats.answer_seconds,
             throttled=stats.throttled,
             counts=counts,
             reasons=self._reasons() if rows > settled else (),
@@ -338,10 +343,10 @@ class Run:
     def _reasons(self) -> tuple[Reason, ...]:
         """The most frequent reasons so far."""
         found: dict[tuple[str, str], int] = {}
-        for outcome, code, reason, rows in self._ledger.reasons():
-            if outcome != Outcome.UNSENT:
-                key = code, _briefly(reason)
-                found[key] = found.get(key, 0) + rows
+        for item in self._ledger.reasons():
+            if item.outcome != Outcome.UNSENT:
+                key = item.code, _briefly(item.reason)
+                found[key] = found.get(key, 0) + item.rows
         most = sorted(found.items(), key=lambda item: -item[1])
         return tuple(Reason(code, words, rows) for (code, words), rows in most[:_REASONS])
 
@@ -372,10 +377,7 @@ class Run:
             notes=(*self._notes(), *self._canary_notes()),
             url=self._destination.url,
             _mapping=self._road.mapping,
-            _failures=self._ledger.failures,
-            _reasons=self._ledger.reasons,
-            _dropped=self._ledger.dropped,
-            _save=self._ledger.save,
+            _account=self._ledger,
             _again=self._again,
         )
 

@@ -278,6 +278,9 @@ class Courier:
                 self._under_way[id(transport)] = (request, attempts, unanswered)
                 self.stats.in_flight -= 1
                 on_wire = self.stats.in_flight + 1
+                if answer is not None:
+                    self.stats.answers += 1
+                    self.stats.answer_seconds += self._clock() - started
             if answer is not None and found is not None and final:
                 self._governor.answered(self._clock() - started, on_wire)
                 return self._final(request, answer, found, attempts, unanswered=unanswered)

@@ -47,6 +47,8 @@ class Stats:
         max_in_flight: Most of them at a time.
         level: Requests that may be under way.
         paused_seconds: How long the server made everyone wait.
+        answers: Answers that came, whatever they said.
+        answer_seconds: How long all of these took together.
     """
 
     requests: int = 0
@@ -58,3 +60,5 @@ class Stats:
     max_in_flight: int = 0
     level: int = 0
     paused_seconds: float = 0.0
+    answers: int = 0
+    answer_seconds: float = 0.0

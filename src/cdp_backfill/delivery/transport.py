@@ -16,6 +16,7 @@ import httpx
 from isal import igzip
 
 from cdp_backfill import spec
+from cdp_backfill.secret import Secret
 
 if TYPE_CHECKING:
     import ssl
@@ -73,6 +74,30 @@ def compress(body: bytes) -> bytes:
     return igzip.compress(body, compresslevel=1)
 
 
+class _Key:
+    """Basic authentication whose key is in no variable that a traceback could show.
+
+    Args:
+        key: The key, or None for none.
+    """
+
+    def __init__(self, key: Secret | None) -> None:
+        self._key = key or Secret("")
+
+    def sign(self, request: httpx.Request) -> None:
+        """Put the key on a request."""
+        request.headers["Authorization"] = f"Basic {self._encoded()}"
+
+    def _encoded(self) -> str:
+        return base64.b64encode(f"{self._key.reveal()}:".encode()).decode()
+
+    def secrets(self) -> tuple[Secret, ...]:
+        """All forms in which it could come back."""
+        if not self._key:
+            return ()
+        return Secret(self._encoded()), Secret(self._encoded().rstrip("=")), self._key
+
+
 class HttpTransport:
     """HTTP through httpx, with one connection that is kept open.
 
@@ -82,12 +107,10 @@ class HttpTransport:
     """
 
     def __init__(self, destination: Destination, tls: ssl.SSLContext) -> None:
-        key = destination.api_key or ""
-        encoded = base64.b64encode(f"{key}:".encode()).decode()
-        self._secrets = (encoded, encoded.rstrip("="), key) if key else ()
+        self._key = _Key(destination.api_key)
+        self._secrets = self._key.secrets()
         self._url = httpx.URL(destination.url + spec.BATCH_PATH)
         headers = {
-            "Authorization": f"Basic {encoded}",
             "Accept": "application/json",
             "Content-Type": "application/json",
             "Content-Encoding": "gzip",
@@ -109,11 +132,29 @@ class HttpTransport:
 
     def post(self, body: bytes) -> Answer:
         """Send a compressed body."""
+        response = self._sent(body)
+        if isinstance(response, Exception):
+            # Not while the error of the library is handled: its traceback holds the headers.
+            raise response
+        try:
+            text = _read(response)
+        finally:
+            response.close()
+        return Answer(
+            response.status_code,
+            "" if response.is_success else words(text, self._secrets),
+            response.headers.get("Retry-After"),
+            foreign=response.is_success and text.strip()[:1] not in (b"", b"{", b"["),
+        )
+
+    def _sent(self, body: bytes) -> httpx.Response | Exception:
+        """The response, or what went wrong."""
         request = httpx.Request(
             "POST", self._url, headers=self._headers, content=body, extensions=self._extensions
         )
+        self._key.sign(request)
         try:
-            response = self._transport.handle_request(request)
+            return self._transport.handle_request(request)
         except (
             httpx.ConnectError,
             httpx.ConnectTimeout,
@@ -126,20 +167,10 @@ class HttpTransport:
         ) as error:
             # What a failed connection says is of the network, not of a row.
             cause = f": {error}" if isinstance(error, httpx.ConnectError) and str(error) else ""
-            raise NotSentError(_named(error) + cause) from error
-        except (httpx.HTTPError, RuntimeError, OSError) as error:
-            # RuntimeError: closed by another thread while the request was under way.
-            raise NoAnswerError(_named(error)) from error
-        try:
-            text = _read(response)
-        finally:
-            response.close()
-        return Answer(
-            response.status_code,
-            "" if response.is_success else words(text, self._secrets),
-            response.headers.get("Retry-After"),
-            foreign=response.is_success and text.strip()[:1] not in (b"", b"{", b"["),
-        )
+            return NotSentError(_named(error) + cause)
+        except Exception as error:  # noqa: BLE001  # whatever the library raises, it may have left
+            # RuntimeError, for one: closed by another thread while the request was under way.
+            return NoAnswerError(_named(error))
 
     def close(self) -> None:
         """Give the connection up."""
@@ -161,7 +192,7 @@ def tls_context() -> ssl.SSLContext:
     return httpx.create_ssl_context()
 
 
-def words(body: bytes, secrets: tuple[str, ...] = ()) -> str:
+def words(body: bytes, secrets: tuple[Secret, ...] = ()) -> str:
     """The reason that a server gives in the body of an error, whatever shape it has.
 
     >>> words(b'{"meta": {"errors": ["userId is required"]}}')
@@ -169,7 +200,7 @@ def words(body: bytes, secrets: tuple[str, ...] = ()) -> str:
     """
     text = body.decode("utf-8", "replace")
     for secret in secrets:  # some servers repeat what they were sent
-        text = text.replace(secret, "***")
+        text = text.replace(secret.reveal(), "***")
     try:
         text = "; ".join(_texts(json.loads(text)))
     except (ValueError, RecursionError):

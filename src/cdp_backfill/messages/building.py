@@ -83,8 +83,9 @@ class MessageBatch:
         return array.storage if json_type(array.type) else array
 
     def told(self) -> MessageBatch:
-        """What was found out about the rows, without their fields and cells."""
-        return dataclasses.replace(self, fields={}, message_id=None, _columns={})
+        """What was found out about the rows, without their cells and fields but the event."""
+        event = {"event": self.fields["event"].dictionary_encode()}
+        return dataclasses.replace(self, fields=event, message_id=None, _columns={})
 
     def people(self, mask: Mask) -> Any:
         """Hashes of who the rows at which ``mask`` is true are about: user or else anonymous."""

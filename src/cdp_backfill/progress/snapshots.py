@@ -60,6 +60,8 @@ class Snapshot:
         level: Requests that may be under way, as the governor has found.
         paused_seconds: How long the server made everyone wait.
         seconds: Since the run began.
+        answers: Answers that came.
+        answer_seconds: How long all of these took together.
         throttled: Answers of 429, "too many requests".
         counts: Rows by outcome, unsent ones included.
         reasons: The most frequent reasons for which rows did not arrive, most rows first.
@@ -75,6 +77,8 @@ class Snapshot:
     level: int = 0
     paused_seconds: float = 0.0
     seconds: float = 0.0
+    answers: int = 0
+    answer_seconds: float = 0.0
     throttled: int = 0
     counts: dict[str, int] = field(default_factory=dict)
     reasons: tuple[Reason, ...] = ()
@@ -97,8 +101,8 @@ class Timeline:
         self._due = 0.0
 
     def add(self, snapshot: Snapshot) -> None:
-        """Keep it if it is time for one."""
-        if snapshot.seconds >= self._due:
+        """Keep it if it is time for one, or if it is the last."""
+        if snapshot.state.ended or snapshot.seconds >= self._due:
             self.snapshots.append(snapshot)
             if len(self.snapshots) >= _TIMELINE:
                 self.snapshots = self.snapshots[::2]

@@ -111,6 +111,16 @@ class Box:
         self._socket.close()
         self._store.close()
 
+    @property
+    def stopped(self) -> bool:
+        """Whether it was told to stop."""
+        return self._server.should_exit
+
+    @property
+    def store_path(self) -> str | Path | None:
+        """The database file of what it took in, or None if that is in memory."""
+        return self._store.path
+
     def wait(self) -> None:
         """Wait until it stops."""
         self._thread.join()

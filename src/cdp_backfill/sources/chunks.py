@@ -114,6 +114,10 @@ class Source:
         """A part of the rows with each column of one type; only if ``keeps_rows``."""
         raise NotImplementedError
 
+    def label(self, name: str) -> Any:
+        """What its column is called in the table as it was given."""
+        return name
+
     def original(self, rows: npt.NDArray[Any]) -> pd.DataFrame:
         """The rows of these numbers, as they were given; only if ``keeps_rows``."""
         raise NotImplementedError

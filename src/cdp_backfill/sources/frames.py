@@ -83,6 +83,10 @@ class FrameSource(Source):
             frame.index = frame.index.map(str)
         return frame.rename(columns=str)
 
+    def label(self, name: str) -> Any:
+        """What its column is called in the frame."""
+        return self._frame.columns[self._names.index(name)]
+
     def original(self, rows: npt.NDArray[Any]) -> pd.DataFrame:
         """The rows of these numbers, with their labels and dtypes."""
         return self._frame.iloc[rows]
