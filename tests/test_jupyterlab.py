@@ -408,7 +408,7 @@ def test_plan_and_mapping_can_be_read(lab: Lab, page: Page, theme: str) -> None:
     outputs = [notebook.run(number) for number in range(len(cells))]
     check_face(outputs[3].locator(".cdp"))
     check_face(outputs[4].locator(".jp-OutputArea-output"))
-    expect(outputs[4]).to_contain_text("Mapping(")
+    expect(outputs[4]).to_contain_text("What goes where")
     keep_picture(outputs[3].locator(".cdp"), f"plan_{theme.lower()}")
 
 

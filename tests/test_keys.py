@@ -359,8 +359,8 @@ def test_a_lost_answer_is_told_without_its_cause(
     assert got.value.__context__ is None
     transport.close()
     broken = HttpTransport(secret_destination(refusing), tls_context())
-    with monkeypatch.context() as patched, pytest.raises(NoAnswerError, match="KeyError") as got:
-        patched.setattr("httpx.HTTPTransport.handle_request", _broken)
+    monkeypatch.setattr("httpx.HTTPTransport.handle_request", _broken)
+    with pytest.raises(NoAnswerError, match="KeyError") as got:
         broken.post(b"")
     assert got.value.__context__ is None
     broken.close()

@@ -33,6 +33,7 @@ from cdp_backfill import BadInputError, Mapping, SourceError, StoppedError, demo
 from cdp_backfill.backfill import _road
 from cdp_backfill.proposal import Proposal
 from cdp_backfill.sources import Source, cursors, open_source
+from cdp_backfill.sources.chunks import CHUNK_ROWS
 from tests.rows import opens
 from tests.servers import Reply, serving
 
@@ -539,7 +540,7 @@ def test_many_small_batches_make_whole_chunks() -> None:
     """However a stream is cut, chunks are cut where those of a frame are."""
     reader = pa.table({"x": range(20_000)}).to_reader(max_chunksize=10)
     sizes = [chunk.batch.num_rows for chunk in open_source(reader).chunks(["x"])]
-    assert sizes == [8_192, 8_192, 3_616]
+    assert sizes == [CHUNK_ROWS, 20_000 - CHUNK_ROWS]
 
 
 @pytest.mark.parametrize("like", [bigquery_like, snowflake_like])
@@ -590,20 +591,20 @@ def test_cells_of_a_database_cursor() -> None:
 def test_a_cell_of_another_kind_stops_a_database_cursor() -> None:
     """A column keeps the type of its first rows: no later cell changes it, or is changed."""
     for first, later, words in [
-        (1, 1.0, "holds floats in row 9,001 and whole numbers before"),
-        (1, "secret", "holds text in row 9,001 and whole numbers before"),
-        ("a", 1, "holds whole numbers in row 9,001 and text before"),
-        (date(2023, 1, 1), datetime(2023, 1, 1, 5), "holds times without a zone in row 9,001"),  # noqa: DTZ001
+        (1, 1.0, "holds floats in row 17,001 and whole numbers before"),
+        (1, "secret", "holds text in row 17,001 and whole numbers before"),
+        ("a", 1, "holds whole numbers in row 17,001 and text before"),
+        (date(2023, 1, 1), datetime(2023, 1, 1, 5), "holds times without a zone in row 17,001"),  # noqa: DTZ001
         (datetime(2023, 1, 1, tzinfo=UTC), datetime(2023, 1, 1), "holds times without a zone"),  # noqa: DTZ001
         (
             Decimal("1.5"),
             Decimal("1.57"),
-            r"holds a cell that does not fit decimal128\(38, 1\), in row 8,192",
+            r"holds a cell that does not fit decimal128\(38, 1\), in row 16,384",
         ),
-        (1, 2**64, "holds a cell that does not fit int64, in row 8,192 or soon after"),
-        (1.5, True, "holds booleans in row 9,001 and floats and whole numbers before"),
+        (1, 2**64, "holds a cell that does not fit int64, in row 16,384 or soon after"),
+        (1.5, True, "holds booleans in row 17,001 and floats and whole numbers before"),
     ]:
-        source = open_source(cursor_of([(first,)] * 9_001 + [(later,)], "x"))
+        source = open_source(cursor_of([(first,)] * 17_001 + [(later,)], "x"))
         with pytest.raises(SourceError, match=f"Column 'x' of the cursor {words}") as caught:
             cells(source, "x")
         assert "secret" not in "".join(traceback.format_exception(caught.value))

@@ -62,7 +62,8 @@ def test_the_same_arrives(path: Path, tmp_path: Path) -> None:
         failed.append(report.failures)
     same = ["messageId", "userId", "timestamp", "properties", "context"]
     pd.testing.assert_frame_equal(held[0][same], held[1][same])
-    pd.testing.assert_frame_equal(failed[0], failed[1])
+    one, several = (frame.drop(columns="cdp_run") for frame in failed)
+    pd.testing.assert_frame_equal(one, several)
     assert failed[1]["cdp_row"].tolist() == sorted([*range(0, 10_000, 100), 5_555])
 
 

@@ -564,9 +564,12 @@ def test_a_second_interrupt_waits_no_longer() -> None:
     assert set(report.failures["cdp_code"]) == {"cancelled", "stopped"}
 
 
-def test_ctrl_c_in_a_process_of_its_own() -> None:
-    """A real SIGINT to a real process: the report comes out, complete."""
-    code = """
+@pytest.mark.parametrize("first", ["", "import polars"])
+def test_ctrl_c_in_a_process_of_its_own(first: str) -> None:
+    """A real SIGINT to a real process: the report comes out, complete; beside polars too."""
+    code = (
+        f"{first}\n"
+        """
 import sys, threading
 sys.path.insert(0, ".")
 from tests.servers import Reply, serving
@@ -590,6 +593,7 @@ with serving(answer) as server:
     print("REPORT", report.interrupted, sum(report.counts.values()),
           report.counts["delivered"] + report.counts["unsent"], flush=True)
 """
+    )
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as run:
         assert run.stdout is not None
         assert run.stdout.readline() == "under way\n"

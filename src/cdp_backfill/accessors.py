@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
 import pandas as pd
+import wrapt
 
 from cdp_backfill import backfill
 
@@ -43,17 +43,12 @@ class FrameAccessor:
     messages = _verb(backfill.messages)
 
 
-def _register_on_polars() -> None:
-    """Offer the same on frames of polars.
+@wrapt.when_imported("polars")
+def _register_on_polars(polars: Any) -> None:
+    """Offer the same on frames of polars, whichever of the two packages is imported first.
 
-    It is imported for that, a tenth of a second: only then does it not matter which of the two
-    packages a notebook imports first.
+    It is not imported here: it changes how signals are handled, so that an interrupt waits until a
+    thread wakes up by itself. That is for those to have who use it.
     """
-    with contextlib.suppress(ImportError):
-        import polars as pl  # noqa: PLC0415  # not everybody has it
-
-        pl.api.register_dataframe_namespace("cdp")(FrameAccessor)
-        pl.api.register_lazyframe_namespace("cdp")(FrameAccessor)
-
-
-_register_on_polars()
+    polars.api.register_dataframe_namespace("cdp")(FrameAccessor)
+    polars.api.register_lazyframe_namespace("cdp")(FrameAccessor)

@@ -33,6 +33,7 @@ _STYLE: Final = (
     ".cdp.cdp th{font-weight:600}"
     ".cdp.cdp .n{text-align:right!important;font-variant-numeric:tabular-nums}"
     ".cdp.cdp .k{white-space:nowrap}"
+    ".cdp.cdp td:last-child{overflow-wrap:anywhere}"
     ".cdp.cdp .w{overflow-wrap:anywhere;min-width:9em}"
     ".cdp.cdp p{margin:.3em 0}.cdp.cdp .q{opacity:.75;margin-top:.6em}"
     ".cdp.cdp a{color:inherit;text-decoration:underline}</style>"

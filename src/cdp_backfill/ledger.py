@@ -144,7 +144,7 @@ class Ledger:
             page.settle_rest(code, reason)
         self._why_unsent = (code, reason)
         self.unread = self._to_read
-        if self.origins.columns and self._source.replayable:
+        if self.origins.columns and self._source.replayable and self._source.ordered:
             self._open_rest()
         if left := self._to_read:
             first = self._gaps[0][0] if self._source.keeps_rows else None
@@ -265,7 +265,7 @@ class Ledger:
 
     def _all_tables(self) -> Iterator[Any]:
         yield from self._store.tables()
-        if self._to_read and self._source.replayable:
+        if self._to_read and self._source.replayable and self._source.ordered:
             yield from self._unread()
 
     def _frame(self, table: Any) -> pd.DataFrame:

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from cdp_backfill.proposal import Proposal
     from cdp_backfill.sources import Chunk, Source
 
+_TICK: Final = 0.2
+
 _AHEAD: Final = 2  # chunks of each helper that wait to be taken
 
 
@@ -65,7 +67,10 @@ def prepared_in_processes(tasks: Sequence[Task]) -> Generator[tuple[Chunk, Prepa
     try:
         working = len(helpers)
         while working:
-            item = found.get()
+            try:  # with an end: an interrupt may be held back while it waits
+                item = found.get(timeout=_TICK)
+            except queue.Empty:
+                continue
             if isinstance(item, BaseException):
                 raise item
             if item is None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 import threading
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Final, Self
 
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 DEFAULT_KEY = "sandbox"
+_TICK: Final = 0.2  # seconds
 
 
 def _protocol(connections: Connections) -> type[H11Protocol]:
@@ -123,7 +124,9 @@ class Box:
 
     def wait(self) -> None:
         """Wait until it stops."""
-        self._thread.join()
+        # Some libraries, polars for one, let a wait without an end go on through an interrupt.
+        while self._thread.is_alive():
+            self._thread.join(_TICK)
 
     def events(self) -> pd.DataFrame:
         """What was accepted, one row a message in the order of arrival.

@@ -37,8 +37,8 @@ def database_cursor(table: Any) -> Source | None:
     Rows are fetched as they are needed; some drivers hold the whole result all the same unless
     they are asked for a cursor on the server.
 
-    The type of a column is settled by the first 8,192 rows of the result in which it has a value,
-    the next 8,192 if they are all empty, and so on; for that as many are read ahead as it takes,
+    The type of a column is settled by the first 16,384 rows of the result in which it has a value,
+    the next 16,384 if they are all empty, and so on; for that as many are read ahead as it takes,
     up to 64 MB. A column that is still empty then is text. From there on the type stays: a cell
     that does not fit stops the reading with an error. Whole numbers among others with decimals
     count as such.
