@@ -2,26 +2,28 @@
 
 One command each, with a table and, with ``--json FILE``, JSON; the machine and versions are noted::
 
-    python benchmarks/speed.py stages      # CPU a row of each stage, in one thread
-    python benchmarks/speed.py end-to-end  # against a sink that reads and answers, beside the SDK
-    python benchmarks/speed.py memory      # peak memory at 0.2, 2 and 20 million rows
-    python benchmarks/speed.py waiting     # servers that take their time, at two rate limits
-    python benchmarks/speed.py scaling     # cost by columns, nesting and width
+    python benchmarks/speed.py stages         # CPU a row of each stage, in one thread
+    python benchmarks/speed.py end-to-end     # to a sink that reads and answers, beside the SDK
+    python benchmarks/speed.py memory         # peak memory at 0.2, 2 and 20 million rows
+    python benchmarks/speed.py waiting        # servers that take their time, at two rate limits
+    python benchmarks/speed.py scaling        # cost by columns, nesting and width
+    python benchmarks/speed.py first-request  # from the call to the first byte, 2 GB of parquet
+    python benchmarks/speed.py compression    # gzip by library and level
+    python benchmarks/speed.py request-size   # end to end by messages in a request
+    python benchmarks/speed.py processes      # end to end by processes
 
 Rows are those of the demo: eleven columns, text in many scripts, some rows spoilt. The sink runs in
-a process of its own on the same cores, so the rates hold for both together.
+a process of its own on the same cores, so the rates hold for both together; ``--nginx`` takes nginx
+for it, where that is installed.
 """
 
 from __future__ import annotations
 
 import argparse
-import http.server
-import importlib.metadata
+import gzip
 import itertools
 import json
-import multiprocessing
 import os
-import platform
 import resource
 import statistics
 import subprocess
@@ -37,73 +39,21 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
+from isal import igzip
 
 import cdp_backfill as cdp
-from cdp_backfill import demo
-from cdp_backfill.delivery.transport import compress
+from cdp_backfill import demo, encoding
+from cdp_backfill.delivery.transport import HttpTransport, compress, tls_context
 from cdp_backfill.encoding import encode
 from cdp_backfill.messages import build
 from cdp_backfill.packing import Packer
 from cdp_backfill.proposal import Proposal
 from cdp_backfill.road import Road
 from cdp_backfill.sources import open_source
+from sinks import first_arrival, machine, nginx, sink
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-
-PACKAGES = ("pyarrow", "arro3-io", "httpx", "isal", "pandas", "numpy", "customerio-cdp-analytics")
-
-
-def machine() -> dict[str, Any]:
-    """What it ran on."""
-    return {
-        "machine": platform.machine(),
-        "cores": os.cpu_count(),
-        "python": platform.python_version(),
-        "versions": {name: importlib.metadata.version(name) for name in PACKAGES},
-    }
-
-
-# --- a sink that reads and answers --------------------------------------------------------------
-
-
-def _serve(queue: Any, latency: float) -> None:
-    class Handler(http.server.BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-        disable_nagle_algorithm = True
-        wbufsize = -1
-
-        def do_POST(self) -> None:
-            self.rfile.read(int(self.headers["Content-Length"]))
-            if latency:
-                time.sleep(latency)
-            self.send_response(200)
-            self.send_header("Content-Type", "application/json")
-            self.send_header("Content-Length", "2")
-            self.end_headers()
-            self.wfile.write(b"{}")
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    class Server(http.server.ThreadingHTTPServer):
-        request_queue_size = 512
-
-    server = Server(("127.0.0.1", 0), Handler)
-    queue.put(server.server_address[1])
-    server.serve_forever()
-
-
-@contextmanager
-def sink(latency: float = 0.0) -> Iterator[str]:
-    """A server in its own process; gives its address."""
-    queue: Any = multiprocessing.Queue()
-    process = multiprocessing.Process(target=_serve, args=(queue, latency), daemon=True)
-    process.start()
-    try:
-        yield f"http://127.0.0.1:{queue.get()}/v1"
-    finally:
-        process.terminate()
 
 
 @contextmanager
@@ -127,7 +77,7 @@ def stages(rows: int = 400_000, repeats: int = 5) -> list[dict[str, Any]]:
         )
         binding = road.binding
         chunks = list(source.chunks(binding.columns))
-        built = [build(binding, chunk.batch) for chunk in chunks]
+        built = [build(binding, chunk.batch, latest=road.limits.latest) for chunk in chunks]
         good = []
         for messages in built:
             chosen = pa.array(np.flatnonzero(~messages.problems.mask()))
@@ -146,15 +96,28 @@ def stages(rows: int = 400_000, repeats: int = 5) -> list[dict[str, Any]]:
             for request in again.flush():
                 request.body()
 
-        jobs: dict[str, Callable[[], Any]] = {
-            "read": lambda: list(source.chunks(binding.columns)),
-            "guard (who, what, when)": road.refuse_recent,
-            "map and check": lambda: [build(binding, chunk.batch) for chunk in chunks],
-            "encode, with ids": lambda: [list(encode(fields)) for fields in good],
-            "pack": pack,
-            "gzip": lambda: [compress(body) for body in bodies],
-        }
-        return [_timed(name, job, rows, repeats) for name, job in jobs.items()]
+        def digest() -> None:
+            for fields, text in zip(good, texts, strict=True):
+                encoding._digests(fields, text, None, np.ones(len(fields["event"]), dtype=bool))
+
+        texts = [encoding._lines(fields)[0] for fields in good]
+        packed = [compress(body) for body in bodies]
+        with sink() as url:
+            transport = HttpTransport(cdp.Destination(api_key="k", base_url=url), tls_context())
+            jobs: dict[str, Callable[[], Any]] = {
+                "read": lambda: [None for _ in source.chunks(binding.columns)],
+                "look for recent rows": road.refuse_recent,
+                "map and check": lambda: [
+                    None for chunk in chunks if build(binding, chunk.batch) is None
+                ],
+                "write JSON": lambda: [None for fields in good if not encoding._lines(fields)],
+                "ids": digest,
+                "JSON, ids, together": lambda: [None for fields in good for _ in encode(fields)],
+                "pack": pack,
+                "gzip": lambda: [None for body in bodies if not compress(body)],
+                "send": lambda: [transport.post(body) for body in packed],
+            }
+            return [_timed(name, job, rows, repeats) for name, job in jobs.items()]
 
 
 def _timed(name: str, job: Callable[[], Any], rows: int, repeats: int) -> dict[str, Any]:
@@ -176,41 +139,49 @@ def _timed(name: str, job: Callable[[], Any], rows: int, repeats: int) -> dict[s
 # --- (b) and (c) end to end, beside the SDK -----------------------------------------------------
 
 
-def end_to_end(rows: int = 2_000_000, repeats: int = 3) -> list[dict[str, Any]]:
+def end_to_end(rows: int = 2_000_000, repeats: int = 5) -> list[dict[str, Any]]:
     """Parquet and DataFrame to a sink, with journal and report; and the SDK on the same rows."""
-    found = []
-    with records(rows) as path, sink() as url:
-        for job in ("parquet", "frame", "sdk"):
-            runs = [_child(job, str(path), url) for _ in range(repeats if job != "sdk" else 1)]
-            rate = statistics.median(run["rows"] / run["seconds"] for run in runs)
-            cpu = statistics.median(1e6 * run["cpu"] / run["rows"] for run in runs)
-            found.append(
-                {
-                    "job": job,
-                    "rows": runs[0]["rows"],
-                    "rows_per_second": round(rate),
-                    "cpu_us_per_row": round(cpu, 2),
-                    "fill": runs[0].get("fill"),
-                    "dropped": runs[0].get("dropped", 0),
-                    "peak_mb": round(max(run["peak_mb"] for run in runs)),
-                }
-            )
+    with records(rows) as path, server() as url:
+        found = [_runs(job, path, url, repeats) for job in ("parquet", "frame")]
+        found.append(_runs("sdk", path, url, 1))
     sdk = found[-1]["rows_per_second"]
     for line in found:
         line["times_the_sdk"] = round(line["rows_per_second"] / sdk, 1)
     return found
 
 
-def _child(job: str, path: str, url: str) -> dict[str, Any]:
+def server() -> Any:
+    """The sink that was asked for."""
+    return nginx() if "--nginx" in sys.argv else sink()
+
+
+def _runs(job: str, path: Path, url: str, repeats: int, **more: Any) -> dict[str, Any]:
+    """Medians over runs in processes of their own, and the spread of their CPU."""
+    runs = [_child(job, str(path), url, **more) for _ in range(repeats)]
+    used = [1e6 * run["cpu"] / run["rows"] for run in runs]
+    return more | {
+        "job": job,
+        "rows": runs[0]["rows"],
+        "rows_per_second": round(statistics.median(run["rows"] / run["seconds"] for run in runs)),
+        "cpu_us_per_row": round(statistics.median(used), 2),
+        "spread": round((max(used) - min(used)) / statistics.median(used), 2),
+        "fill": runs[0].get("fill"),
+        "dropped": runs[0].get("dropped", 0),
+        "peak_mb": round(max(run["peak_mb"] for run in runs)),
+    }
+
+
+def _child(job: str, path: str, url: str, **more: Any) -> dict[str, Any]:
     command = [sys.executable, __file__, "child", "--job", job, "--path", path, "--url", url]
+    command += [word for name, value in more.items() for word in (f"--{name}", str(value))]
     done = subprocess.run(command, check=True, capture_output=True, text=True)
     found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return found
 
 
-def child(job: str, path: str, url: str) -> dict[str, Any]:
+def child(job: str, path: str, url: str, processes: int, messages: int) -> dict[str, Any]:
     """One run, in this process."""
-    destination = cdp.Destination(api_key="sandbox", base_url=url)
+    destination = cdp.Destination(api_key="sandbox", base_url=url, max_messages=messages)
     extra: dict[str, Any] = {}
     if job == "sdk":
         before, cpu = time.perf_counter(), time.process_time()
@@ -225,10 +196,13 @@ def child(job: str, path: str, url: str) -> dict[str, Any]:
                 destination=destination,
                 progress=False,
                 journal=Path(folder) / "journal",
+                processes=processes,
             )
         rows, extra["fill"] = report.rows, round(report.fill, 3)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     seconds, used = time.perf_counter() - before, time.process_time() - cpu
+    others = resource.getrusage(resource.RUSAGE_CHILDREN)
+    extra["cpu_of_helpers"] = others.ru_utime + others.ru_stime
     return {"rows": rows, "seconds": seconds, "cpu": used, "peak_mb": peak} | extra
 
 
@@ -351,6 +325,116 @@ def scaling(rows: int = 40_000) -> list[dict[str, Any]]:
     return found
 
 
+# --- the first request --------------------------------------------------------------------------
+
+
+def first_request(gigabytes: float = 2.0) -> list[dict[str, Any]]:
+    """Seconds from the call to the first byte of the first request, and without the import."""
+    found = []
+    with records(1_000_000) as small, tempfile.TemporaryDirectory() as folder:
+        text = pq.read_table(small)
+        moments = pd.to_datetime(text["happened_at"].to_pandas(), errors="coerce", utc=True)
+        at = text.schema.get_field_index("happened_at")
+        typed = text.set_column(at, "happened_at", pa.array(moments))
+        for name, table in (("times", typed), ("text, some of it no time", text)):
+            path = Path(folder) / "large.parquet"
+            with pq.ParquetWriter(path, table.schema) as writer:
+                while path.stat().st_size < gigabytes * 1e9:
+                    writer.write_table(table, row_group_size=100_000)
+            with first_arrival() as (url, arrived):
+                command = [sys.executable, __file__, "call", "--path", str(path), "--url", url]
+                with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as run:
+                    assert run.stdout is not None
+                    called = float(run.stdout.readline())
+                    seconds = arrived.get() - called
+                    run.kill()
+            size = round(path.stat().st_size / 1e9, 2)
+            rows = pq.read_metadata(path).num_rows
+            found.append(
+                {"happened_at": name, "gigabytes": size, "rows": rows, "seconds": round(seconds, 2)}
+            )
+    return found
+
+
+def call(path: str, url: str) -> None:
+    """Say when, and send."""
+    destination = cdp.Destination(api_key="sandbox", base_url=url)
+    with tempfile.TemporaryDirectory() as folder:
+        print(time.time(), flush=True)
+        cdp.send(
+            path,
+            demo.MAPPING,
+            destination=destination,
+            progress=False,
+            journal=Path(folder) / "journal",
+        )
+
+
+# --- choices ------------------------------------------------------------------------------------
+
+
+def compression(rows: int = 200_000) -> list[dict[str, Any]]:
+    """Gzip of the demo's requests by library and level."""
+    with records(rows) as path:
+        road = Road(
+            open_source(path),
+            Proposal(demo.MAPPING),
+            recent="send",
+            context_scope="message",
+            now=None,
+        )
+        packer = Packer()
+        bodies = [
+            request.body()
+            for _, prepared in road.prepared(road.binding.columns)
+            for part, _ in prepared.encoded
+            for request in packer.feed(part)
+        ]
+    size, found = sum(map(len, bodies)), []
+    libraries = [("isal", igzip.compress, level) for level in range(4)]
+    for library, squeeze, level in [
+        *libraries,
+        ("zlib", gzip.compress, 1),
+        ("zlib", gzip.compress, 6),
+    ]:
+        line = _timed(
+            f"{library} {level}",
+            lambda squeeze=squeeze, level=level: [  # type: ignore[misc]
+                None for body in bodies if not squeeze(body, compresslevel=level)
+            ],
+            rows,
+            3,
+        )
+        packed = sum(len(squeeze(body, compresslevel=level)) for body in bodies)
+        found.append(
+            {
+                "gzip": line["stage"],
+                "cpu_us_per_row": line["cpu_us_per_row"],
+                "ratio": round(size / packed, 2),
+                "bytes_per_row": round(packed / rows, 1),
+            }
+        )
+    return found
+
+
+def request_size(rows: int = 1_000_000, repeats: int = 3) -> list[dict[str, Any]]:
+    """End to end by the messages of a request; 2,500 is where bytes are the limit."""
+    with records(rows) as path, server() as url:
+        return [
+            _runs("parquet", path, url, repeats, messages=messages)
+            for messages in (100, 300, 600, 1_200, 2_500)
+        ]
+
+
+def processes(rows: int = 2_000_000, repeats: int = 3) -> list[dict[str, Any]]:
+    """End to end by processes; CPU is that of the one that sends."""
+    with records(rows) as path, server() as url:
+        return [
+            _runs("parquet", path, url, repeats, processes=number)
+            for number in (1, 2, os.cpu_count() or 2)
+        ]
+
+
 def main() -> None:
     """Run one of them."""
     parser = argparse.ArgumentParser()
@@ -360,22 +444,33 @@ def main() -> None:
         "memory": memory,
         "waiting": waiting,
         "scaling": scaling,
+        "first-request": first_request,
+        "compression": compression,
+        "request-size": request_size,
+        "processes": processes,
     }
-    parser.add_argument("what", choices=[*jobs, "child"])
+    parser.add_argument("what", choices=[*jobs, "child", "call"])
     parser.add_argument("--rows", type=int, help="rows, or the most rows for memory")
     parser.add_argument("--json", type=Path)
+    parser.add_argument("--nginx", action="store_true", help="nginx as the sink")
+    parser.add_argument("--processes", type=int, default=1, help=argparse.SUPPRESS)
+    parser.add_argument("--messages", type=int, default=2_500, help=argparse.SUPPRESS)
     for name in ("--job", "--path", "--url"):
         parser.add_argument(name, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.what == "child":
-        print(json.dumps(child(options.job, options.path, options.url)))
+        found = child(options.job, options.path, options.url, options.processes, options.messages)
+        print(json.dumps(found))
         return
-    found = jobs[options.what](*([options.rows] if options.rows else []))
+    if options.what == "call":
+        call(options.path, options.url)
+        return
+    lines = jobs[options.what](*([options.rows] if options.rows else []))
     about = machine()
     print(f"{about['machine']}, {about['cores']} cores, Python {about['python']}")
-    print(pd.DataFrame(found).to_string(index=False))
+    print(pd.DataFrame(lines).to_string(index=False))
     if options.json:
-        options.json.write_text(json.dumps(about | {options.what: found}, indent=1), "utf-8")
+        options.json.write_text(json.dumps(about | {options.what: lines}, indent=1), "utf-8")
 
 
 if __name__ == "__main__":

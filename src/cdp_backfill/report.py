@@ -103,8 +103,9 @@ class Report:
 
     @property
     def rate(self) -> float:
-        """Rows per second."""
-        return self.rows / self.seconds if self.seconds else 0.0
+        """Rows per second; those that never had their turn are not counted."""
+        had = self.rows - self.counts[Outcome.UNSENT]
+        return had / self.seconds if self.seconds else 0.0
 
     @property
     def ok(self) -> bool:
