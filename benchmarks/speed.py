@@ -97,10 +97,10 @@ def stages(rows: int = 400_000, repeats: int = 5) -> list[dict[str, Any]]:
                 request.body()
 
         def digest() -> None:
-            for fields, text in zip(good, texts, strict=True):
-                encoding._digests(fields, text, None, np.ones(len(fields["event"]), dtype=bool))
+            for fields, (text, ends) in zip(good, texts, strict=True):
+                encoding._digests(fields, text, ends, None, np.ones(len(ends), dtype=bool))
 
-        texts = [encoding._lines(fields)[0] for fields in good]
+        texts = [encoding._lines(fields) for fields in good]
         packed = [compress(body) for body in bodies]
         with sink() as url:
             transport = HttpTransport(cdp.Destination(api_key="k", base_url=url), tls_context())

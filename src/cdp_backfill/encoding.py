@@ -14,7 +14,7 @@ another number.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import compress
+from itertools import compress, islice
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 import arro3.io
@@ -41,6 +41,7 @@ ContextScope = Literal["message", "batch"]
 ID_RECIPE: Final = "cdp1"
 _SHARED: Final = ("context", "integrations")
 _WIDTH: Final = 16  # bytes of a digest
+_PART: Final = 512  # messages that are hashed at a time
 NO_DIGESTS: Final[Digests] = np.zeros((0, _WIDTH), dtype=np.uint8)
 _NEWLINE: Final = ord("\n")
 _HEAD: Final = f'{{"type":"{spec.MESSAGE_TYPE}","messageId":'
@@ -163,7 +164,7 @@ def encode(
     lines, ends = _lines(fields)
     digests = NO_DIGESTS
     if with_digests or given is None or given.null_count:
-        digests = _digests(fields, lines, given, keep)
+        digests = _digests(fields, lines, ends, given, keep)
     ids = Ids(digests, given)
     shared = {name: array for name, array in fields.items() if name in _SHARED}
     if context_scope == "message" or not shared:
@@ -199,20 +200,26 @@ def _lines(fields: dict[str, Any]) -> tuple[Any, Offsets]:
     return lines, np.flatnonzero(np.frombuffer(lines, np.uint8) == _NEWLINE) + 1
 
 
-def _digests(fields: dict[str, Any], lines: Any, given: Any | None, keep: Mask) -> Digests:
+def _digests(
+    fields: dict[str, Any], lines: Any, ends: Offsets, given: Any | None, keep: Mask
+) -> Digests:
     """The hash of each message's canonical JSON, and of the id that is given with it."""
     if any(needs_canonical(array.type) for array in fields.values()):
         columns = {name: canonical(array)[0] for name, array in fields.items()}
-        lines, _ = _lines(columns)
-    texts = lines.to_pybytes().split(b"\n")[:-1]
-    if not keep.all():
-        texts = list(compress(texts, keep.tolist()))
-    if given is not None:
-        # Whoever gives the same id to different messages must not have one taken for the other.
-        pairs = zip(texts, given.to_pylist(), strict=True)
-        texts = [text if name is None else text + name.encode() for text, name in pairs]
-    joined = b"".join(map(xxhash.xxh3_128_digest, texts))
-    return np.frombuffer(joined, np.uint8).reshape(-1, _WIDTH)
+        lines, ends = _lines(columns)
+    view, found = memoryview(lines), list[bytes]()
+    names = iter(() if given is None else given.to_pylist())
+    # A part at a time: the memory of one serves the next, and stays in the cache.
+    for start in range(0, len(ends), _PART):
+        stop = min(start + _PART, len(ends))
+        texts = bytes(view[ends[start - 1] if start else 0 : ends[stop - 1]]).split(b"\n")
+        texts = list(compress(texts, keep[start:stop].tolist()))
+        if given is not None:
+            # Whoever gives the same id to different messages must not have one taken for the other.
+            pairs = zip(texts, islice(names, len(texts)), strict=True)
+            texts = [text if name is None else text + name.encode() for text, name in pairs]
+        found.extend(map(xxhash.xxh3_128_digest, texts))
+    return np.frombuffer(b"".join(found), np.uint8).reshape(-1, _WIDTH)
 
 
 def _hexadecimal(digests: Digests, keep: Mask | None = None) -> Any:
