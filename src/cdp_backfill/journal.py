@@ -114,10 +114,9 @@ class Journal:
             self.lost_sight_of = self._lost_sight_of()
             """Rows that runs which never ended may have had under way: they may be there twice."""
             self._high, self._low = self._load()
-            with self._database:
-                self._run = self._database.execute(
-                    "INSERT INTO runs (started, under_way) VALUES (?, 0)", (_now(),)
-                ).lastrowid
+            self._run = self._database.execute(
+                "INSERT INTO runs (started, under_way) VALUES (?, 0)", (_now(),)
+            ).lastrowid
         except BaseException as error:
             self._lock.release()
             if isinstance(error, sqlite3.Error | ValueError | KeyError):
@@ -138,6 +137,7 @@ class Journal:
         }
         try:
             with self._database:
+                self._database.execute("BEGIN IMMEDIATE")
                 found = dict(self._database.execute("SELECT name, value FROM about"))
                 if not found:
                     self._database.executemany("INSERT INTO about VALUES (?, ?)", about.items())
@@ -162,10 +162,9 @@ class Journal:
                 "give another journal."
             )
         if paths is not None:  # what resume goes on with is what was sent last
-            with self._database:
-                self._database.execute(
-                    "UPDATE about SET value = ? WHERE name = 'paths'", (about["paths"],)
-                )
+            self._database.execute(
+                "UPDATE about SET value = ? WHERE name = 'paths'", (about["paths"],)
+            )
         then = Mapping.from_toml(found["mapping"]).to_dict()
         if then != (given := mapping.to_dict()):
             names = sorted(name for name in {*then, *given} if then.get(name) != given.get(name))
@@ -204,11 +203,9 @@ class Journal:
             sqlite3.Error: The disk is full, say.
         """
         data = b"".join(part[:, :DIGEST_BYTES].tobytes() for part in digests)
-        with self._database:
-            self._database.execute(
-                "INSERT INTO delivered VALUES (?, ?, ?)",
-                (self._run, len(data) // DIGEST_BYTES, data),
-            )
+        self._database.execute(
+            "INSERT INTO delivered VALUES (?, ?, ?)", (self._run, len(data) // DIGEST_BYTES, data)
+        )
 
     def doubt(self, rows: int) -> None:
         """Note how many rows a crash from now on would leave in doubt.
@@ -216,8 +213,7 @@ class Journal:
         Raises:
             sqlite3.Error: The disk is full, say.
         """
-        with self._database:
-            self._database.execute("UPDATE runs SET under_way = ? WHERE run = ?", (rows, self._run))
+        self._database.execute("UPDATE runs SET under_way = ? WHERE run = ?", (rows, self._run))
 
     def close(self, counts: dict[str, int], reasons: dict[str, int]) -> None:
         """Note how the run ended, and let others use the journal.
@@ -230,11 +226,10 @@ class Journal:
             sqlite3.Error: The disk is full, say.
         """
         try:
-            with self._database:
-                self._database.execute(
-                    "UPDATE runs SET ended = ?, counts = ?, reasons = ? WHERE run = ?",
-                    (_now(), json.dumps(counts), json.dumps(reasons), self._run),
-                )
+            self._database.execute(
+                "UPDATE runs SET ended = ?, counts = ?, reasons = ? WHERE run = ?",
+                (_now(), json.dumps(counts), json.dumps(reasons), self._run),
+            )
         finally:
             self.abandon()
 
@@ -297,7 +292,8 @@ def _not_writable(path: Path, why: str) -> JournalError:
 
 def _opened(path: Path) -> sqlite3.Connection:
     try:
-        database = sqlite3.connect(path, check_same_thread=False)
+        # Each statement is a transaction of its own unless one is begun.
+        database = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
         # Every commit survives the end of the process; a power cut can cost the last few, whose
         # rows would be sent again.
         database.execute("PRAGMA journal_mode = WAL")

@@ -192,7 +192,8 @@ class Courier:
                 finally:
                     with self._lock:
                         self._busy -= 1
-                        self._work.notify()
+                        if self._waiting:
+                            self._work.notify()
                         self._room.notify_all()
         finally:
             transport.close()
