@@ -1,9 +1,10 @@
 """What a change does to the cost of a row, told without a clock of this machine.
 
 Run it with ``python benchmarks/guard.py``; CI does. Counts are exact: the same code on the same
-rows gives the same, anywhere with the same versions. Ratios are of CPU times within one run, to what
-libraries alone need to read, write and compress the same rows: they hardly depend on the machine.
-Beside each figure stands what it was when ``benchmarks/guard.json`` was last renewed (``--renew``).
+rows gives the same, anywhere with the same versions. Ratios are of CPU times within one run, to
+what libraries alone need to read, write and compress the same rows: they hardly depend on the
+machine. Beside each figure stands what it was when ``benchmarks/guard.json`` was last renewed
+(``--renew``).
 """
 
 from __future__ import annotations

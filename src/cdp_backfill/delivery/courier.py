@@ -113,6 +113,9 @@ class Courier:
             Whether it was taken. If not, offer it again, unless :attr:`stopped`.
         """
         with self._lock:
+            # A server that keeps up needs few workers, and more would be in each other's way.
+            if not self._threads or len(self._waiting) >= _WAITING:
+                self._hire(len(self._waiting) + 1)
             if not self._room.wait_for(
                 lambda: self.stopped or len(self._waiting) < _WAITING, timeout
             ):
@@ -120,8 +123,6 @@ class Courier:
             if self.stopped:
                 return False
             self._waiting.append(request)
-            if self._idle < len(self._waiting) and len(self._threads) < self._governor.level:
-                self._hire()
             self._work.notify()
             return True
 
@@ -133,6 +134,7 @@ class Courier:
     def done(self, timeout: float = _TICK) -> bool:
         """Wait until everything handed over has a result; False where that takes longer."""
         with self._lock:
+            self._hire(len(self._waiting))
             return self._room.wait_for(
                 lambda: (self.stopped or not self._waiting) and not self._busy, timeout
             )
@@ -174,13 +176,16 @@ class Courier:
             self._tls = tls_context()
         return HttpTransport(destination, self._tls)
 
-    def _hire(self) -> None:
-        transport = self._make_transport(self._destination)
-        thread = threading.Thread(
-            target=self._serve, args=(transport,), name="cdp-backfill", daemon=True
-        )
-        self._threads.append(thread)
-        thread.start()
+    def _hire(self, requests: int) -> None:
+        """Have a worker for each request that waits, as far as the level allows."""
+        room = self._governor.level - len(self._threads)
+        for _ in range(min(requests - self._idle, room)):
+            transport = self._make_transport(self._destination)
+            thread = threading.Thread(
+                target=self._serve, args=(transport,), name="cdp-backfill", daemon=True
+            )
+            self._threads.append(thread)
+            thread.start()
 
     def _serve(self, transport: Transport) -> None:
         try:
