@@ -40,7 +40,9 @@ napoleon_use_ivar = True
 napoleon_use_rtype = False
 
 # There is no inventory of other projects without a network.
-nitpick_ignore_regex = [("py:.*", r"(pandas|pd|datetime|pathlib|collections)(\..*)?|Path|Figure|.*\.Lit")]
+nitpick_ignore_regex = [
+    ("py:.*", r"(pandas|pd|datetime|pathlib|collections)(\..*)?|Path|Figure|.*\.Lit")
+]
 
 _MADE_HERE = {
     *("Plan", "Column", "Proposal", "Choice", "Question", "Problem", "Fix"),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import os
-import re
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -26,6 +25,7 @@ FOLDER = Path(__file__).parents[1] / "notebooks"
 # What a reader must find in the outputs of a fresh run.
 EXPECTED = {
     "01_quickstart.ipynb": [
+        "Destination(url='http://127.0.0.1:",  # and no key
         "Plan: 3 of 6 rows of the DataFrame to http://127.0.0.1",
         "unknown_event",
         "Backfill: 3 of 6 rows not delivered",
@@ -62,7 +62,7 @@ EXPECTED = {
         "978  delivered",
         "the server answered 400: batch[0]: userId is",
         "failures.loc[failures.cdp_code == 'bad_time', 'at'] = pd.to_datetime(",
-        "11 of 1,000 rows not delivered",
+        "{'delivered': 989,\n  'invalid': 11,",
         "{'delivered': 300, 'failed': 100, 'unsent': 580}",
         "No row of this run is known to be delivered",
         "(300, 980, True)",
@@ -202,7 +202,6 @@ def test_what_is_committed_is_tidy(name: str) -> None:
     text = (FOLDER / name).read_text("utf-8")
     for shown in ("/tmp/", "/home/", "/root/", "site-packages", "api_key='"):  # noqa: S108
         assert shown not in text
-    assert re.search(r"Destination\(url='http://127\.0\.0\.1:\d+/v1'\)", text) or "04_" in name
 
 
 @pytest.mark.parametrize("name", sorted(EXPECTED))
