@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import base64
 import os
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +14,8 @@ import nbclient
 import nbformat
 import pytest
 from jupyter_client.manager import start_new_kernel
+
+from tests.test_keys import FORMS, KEY, VARIABLE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -21,16 +25,129 @@ FOLDER = Path(__file__).parents[1] / "notebooks"
 # What a reader must find in the outputs of a fresh run.
 EXPECTED = {
     "01_quickstart.ipynb": [
+        "Destination(url='http://127.0.0.1:",  # and no key
         "Plan: 3 of 6 rows of the DataFrame to http://127.0.0.1",
         "unknown_event",
         "Backfill: 3 of 6 rows not delivered",
         "column 'customer' is empty",
-        "Backfill: all 2 rows delivered",
+        "failures = failures[~(failures.cdp_code == 'missing_user')]",
+        "Backfill done: 100%, 2 of 2 rows",
+        "Backfill: 1 of 6 rows not delivered",
         "Backfill done: 100%, 6 of 6 rows",
         "1 x missing_user: column 'customer' is empty",
         "barbara",
-    ]
+    ],
+    "02_warehouse_export.ipynb": [
+        "Plan: 3,984 of 3,984 rows of the DuckDB relation",
+        '"properties": {"version": "4.10"}',
+        "Backfill: all 3,984 rows delivered",
+        "500 delivered, 3,484 unsent",
+        "500 of the delivered rows were delivered by an earlier run",
+        "journal      ready.cdp-journal",
+        "Application Opened            4120  2060",
+    ],
+    "03_reading_a_plan.ipynb": [
+        "Plan for the DataFrame: a question first",
+        "Which column is user_id: 'user_id' or 'customer_id'?",
+        "Plan: 5 of 6 rows of the DataFrame",
+        "1  debug_ping",
+        "properties.agent_note",
+        "context={'device': {'model': 'hw'}}",
+        "'timestamp': '2023-02-14T07:30:00.000Z'",
+        "when = \"strptime(t, '%d.%m.%Y %H:%M')\"",
+        "Backfill: all 5 rows delivered, 1 skipped on purpose",
+    ],
+    "04_failures_and_resume.ipynb": [
+        "Backfill: 22 of 1,000 rows not delivered",
+        "978  delivered",
+        "the server answered 400: batch[0]: userId is",
+        "failures.loc[failures.cdp_code == 'bad_time', 'at'] = pd.to_datetime(",
+        "{'delivered': 989,\n  'invalid': 11,",
+        "{'delivered': 300, 'failed': 100, 'unsent': 580}",
+        "No row of this run is known to be delivered",
+        "(300, 980, True)",
+    ],
+    "05_rehearsal.ipynb": [
+        "Backfill done: 100%, 3,000 of 3,000 rows",
+        "2023-06    492                492",
+        "{'X-Strict-Mode': '1'} 400",
+        "{} 200 {}",
+        "'stored': 3000, 'not_stored': 2",
+        "Reconciliation: the sandbox holds 3,000 messages, 3,000 different ids",
+        "180 of 180",
+    ],
+    "06_vendor_presets.ipynb": [
+        "Plan: 4 of 6 rows of the DataFrame",
+        "What the preset 'amplitude' relies on",
+        "is not verified",
+        "'properties': {'build': '310', 'version': '2.1.0'}",
+        "'Application Opened': 3",
+        "Backfill: all 5 rows delivered, 1 skipped on purpose",
+        "{'level': 7, 'version': '2.1.0'}",
+    ],
 }
+
+# The key that the sandbox of a notebook takes here: all that is sent carries it.
+SHOWN = (*FORMS, base64.b64encode(KEY.encode()).decode().rstrip("="))
+
+# What a kernel runs before the first cell: the key in use, and all that the libraries log.
+STARTUP = """
+import functools, logging, os, sys
+import cdp_backfill as cdp
+cdp.sandbox = functools.partial(cdp.sandbox, api_key=os.environ["CUSTOMERIO_CDP_API_KEY"])
+for stream in (sys.__stdout__, sys.__stderr__):
+    print("the kernel began", file=stream, flush=True)
+logging.basicConfig(level=1, filename=os.environ["LOG_OF_THE_TEST"])
+"""
+
+
+@dataclass(frozen=True)
+class Run:
+    """A fresh run of a notebook.
+
+    Attributes:
+        name: The notebook's name.
+        notebook: What it is after the run.
+        left: What the kernel left besides, as text, by what it is.
+    """
+
+    name: str
+    notebook: Any
+    left: dict[str, str]
+
+
+@pytest.fixture(scope="module", params=sorted(EXPECTED))
+def fresh(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """Each notebook, run cell by cell in a kernel whose every output is kept."""
+    name = str(request.param)
+    folder = tmp_path_factory.mktemp("run")
+    work, ipython = folder / "work", folder / "ipython"
+    work.mkdir()
+    startup = ipython / "profile_default" / "startup"
+    startup.mkdir(parents=True)
+    (startup / "00_key.py").write_text(STARTUP, "utf-8")
+    notebook = read(FOLDER / name)
+    for cell in notebook.cells:
+        cell.pop("outputs", None)
+        if cell.cell_type == "code":
+            cell.outputs = []
+    left = {kind: folder / kind for kind in ("stdout", "stderr", "log", "history")}
+    client = nbclient.NotebookClient(
+        notebook,
+        timeout=120,
+        kernel_name="python3",
+        ipython_hist_file=str(left["history"]),
+        resources={"metadata": {"path": work}},
+    )
+    environment = os.environ | {
+        VARIABLE: KEY,
+        "IPYTHONDIR": str(ipython),
+        "LOG_OF_THE_TEST": str(left["log"]),
+    }
+    with left["stdout"].open("w") as stdout, left["stderr"].open("w") as stderr:
+        client.execute(env=environment, stdout=stdout, stderr=stderr)
+    texts = {kind: path.read_bytes().decode("utf-8", "replace") for kind, path in left.items()}
+    return Run(name, notebook, texts)
 
 
 def read(path: Path) -> Any:
@@ -54,21 +171,37 @@ def test_every_notebook_is_known() -> None:
 
 
 @pytest.mark.filterwarnings("default")  # of the kernel's own making
-@pytest.mark.parametrize("name", sorted(EXPECTED))
-def test_a_fresh_run_shows_what_it_should(name: str, tmp_path: Path) -> None:
+def test_a_fresh_run_shows_what_it_should(fresh: Run) -> None:
     """Cell by cell without an error, with the outputs that the text speaks of."""
-    notebook = read(FOLDER / name)
-    for cell in notebook.cells:
-        cell.pop("outputs", None)
-        if cell.cell_type == "code":
-            cell.outputs = []
-    client = nbclient.NotebookClient(
-        notebook, timeout=120, kernel_name="python3", resources={"metadata": {"path": tmp_path}}
-    )
-    client.execute()
-    shown = outputs(notebook)
-    for words in EXPECTED[name]:
+    shown = outputs(fresh.notebook)
+    for words in EXPECTED[fresh.name]:
         assert words in shown
+
+
+@pytest.mark.filterwarnings("default")  # of the kernel's own making
+def test_a_run_leaves_no_key_anywhere(fresh: Run) -> None:
+    """Not in the file of the notebook, nor in what its kernel wrote, logged and remembers."""
+    assert "the kernel began" in fresh.left["stdout"]
+    assert "the kernel began" in fresh.left["stderr"]
+    assert "send_request_headers.started" in fresh.left["log"]  # the libraries did log
+    assert "import cdp_backfill as cdp" in fresh.left["history"]
+    written = nbformat.writes(fresh.notebook)  # type: ignore[no-untyped-call]
+    for where, text in {"notebook": written, **fresh.left}.items():
+        for form in SHOWN:
+            assert form not in text, where
+
+
+@pytest.mark.parametrize("name", sorted(EXPECTED))
+def test_what_is_committed_is_tidy(name: str) -> None:
+    """No key of the sandbox, no time of execution, no folder of the machine that ran it."""
+    notebook = read(FOLDER / name)
+    assert set(notebook.metadata) == {"kernelspec", "language_info"}
+    assert not any(cell.metadata for cell in notebook.cells)
+    counts = [cell.execution_count for cell in notebook.cells if cell.cell_type == "code"]
+    assert counts == list(range(1, len(counts) + 1))
+    text = (FOLDER / name).read_text("utf-8")
+    for shown in ("/tmp/", "/home/", "/root/", "site-packages", "api_key='"):  # noqa: S108
+        assert shown not in text
 
 
 @pytest.mark.parametrize("name", sorted(EXPECTED))

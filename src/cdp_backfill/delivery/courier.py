@@ -422,7 +422,8 @@ class Courier:
                 self.stop(
                     UnreachableError(
                         f"{self._destination.url} cannot be used: {trouble}, "
-                        f"at each of {attempts} attempts. No row is known to be delivered."
+                        f"at each of {attempts} attempts. No row of this run is known to be "
+                        "delivered."
                     )
                 )
             elif self._barren >= _BARREN_LIMIT:
