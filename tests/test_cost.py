@@ -54,7 +54,7 @@ TABLES: dict[str, Callable[[int], dict[str, Any]]] = {
 
 @pytest.mark.parametrize("name", TABLES)
 def test_no_python_is_run_for_each_row(name: str) -> None:
-    """Eight times the rows of a chunk cost as many calls: whole columns are worked on."""
+    """7,000 more rows of a chunk cost a few calls more: whole columns are worked on."""
     mapping = cdp.Mapping(
         user_id="uid",
         timestamp="ts",
@@ -64,7 +64,7 @@ def test_no_python_is_run_for_each_row(name: str) -> None:
     few, many = (
         calls(open_source(opens(rows, **TABLES[name](rows))), mapping) for rows in (1_000, 8_000)
     )
-    assert many - few < 50  # a column in several pieces
+    assert many - few < 200  # messages are hashed 512 at a time
 
 
 def test_the_demo_costs_few_calls(tmp_path: Path) -> None:
