@@ -378,7 +378,9 @@ def test_a_server_that_is_not_there() -> None:
     """After three attempts it is one clear error; nothing was delivered, and it says so."""
     with serving(lambda *_: Reply()) as server:
         destination = server.destination()
-    with pytest.raises(cdp.UnreachableError, match=r"ConnectError.*No row of this run is known") as got:
+    with pytest.raises(
+        cdp.UnreachableError, match=r"ConnectError.*No row of this run is known"
+    ) as got:
         opens(5).cdp.send(
             user_id="uid",
             timestamp="ts",

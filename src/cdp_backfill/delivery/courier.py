@@ -414,6 +414,7 @@ class Courier:
             status, code = answer.status, f"http_{answer.status}"
             trouble = f"the server answered {status}"
             reason = f"the server answered {status}" + (f": {answer.words}" if answer.words else "")
+        tried = "at the only attempt" if attempts == 1 else f"at each of {attempts} attempts"
         with self._lock:
             self._barren += 1
             if self.stopped:
@@ -421,16 +422,15 @@ class Courier:
             elif not self._proven:
                 self.stop(
                     UnreachableError(
-                        f"{self._destination.url} cannot be used: {trouble}, "
-                        f"at each of {attempts} attempts. No row of this run is known to be "
-                        "delivered."
+                        f"{self._destination.url} cannot be used: {trouble}, {tried}. No row of "
+                        "this run is known to be delivered."
                     )
                 )
             elif self._barren >= _BARREN_LIMIT:
                 self.stop(
                     StoppedError(
                         f"The server stopped taking requests: the last {self._barren} were given "
-                        f"up after {attempts} attempts each ({trouble}). Try again later."
+                        f"up ({trouble}, {tried}). Try again later."
                     )
                 )
         if unanswered:
