@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import threading
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -18,8 +21,6 @@ from tests.rows import opens
 from tests.servers import Reply, Seen, serving
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from cdp_backfill.rehearsal import Sandbox
 
 MAPPING = cdp.Mapping(user_id="uid", timestamp="ts", event=cdp.lit("Application Opened"))
@@ -182,6 +183,36 @@ def test_a_process_that_dies_stops_the_run(path: Path) -> None:
     assert sum(counts.values()) == 300_000
     assert counts["unsent"] > 0
     assert not helpers()
+
+
+def test_an_interrupt_ends_the_helpers_too(path: Path) -> None:
+    """A real SIGINT: the report comes out complete, and no process is left behind."""
+    frame = pd.concat([pd.read_parquet(path)] * 30, ignore_index=True)
+    large = path.with_name("large.parquet")
+    pq.write_table(pa.Table.from_pandas(frame), large, row_group_size=50_000)
+    code = f"""
+import sys
+sys.path.insert(0, {str(Path(__file__).parents[1])!r})
+from tests.servers import Reply, serving
+from tests.test_processes import MAPPING, helpers
+import cdp_backfill as cdp
+
+def answer(number, seen):
+    if number == 3 and seen.raw:
+        print("under way", flush=True)
+    return Reply()
+with serving(answer) as server:
+    destination = server.destination(rate_limit=40.0, max_messages=500)
+    options = dict(progress=False, journal=False, processes=2)
+    report = cdp.send({str(large)!r}, MAPPING, destination=destination, **options)
+    print(report.interrupted, sum(report.counts.values()), report.counts["unsent"] > 0, helpers())
+"""
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as run:
+        assert run.stdout is not None
+        assert run.stdout.readline() == "under way\n"
+        run.send_signal(signal.SIGINT)
+        last = run.stdout.read().splitlines()[-1]
+    assert last == "True 300000 True set()"
 
 
 def test_an_error_of_a_process_is_told_as_it_is(path: Path, box: Sandbox) -> None:
