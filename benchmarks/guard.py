@@ -25,12 +25,12 @@ import pyarrow.parquet as pq
 from cdp_backfill import demo
 from cdp_backfill.delivery.transport import compress
 from cdp_backfill.packing import Packer, Request
-from cdp_backfill.proposal import Proposal
-from cdp_backfill.road import Road
-from cdp_backfill.sources import open_source
+from speed import road_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from cdp_backfill.road import Road
 
 ROWS = 131_072
 KEPT = Path(__file__).with_name("guard.json")
@@ -89,13 +89,7 @@ def measured() -> dict[str, float]:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "records.parquet"
         demo.write(path, ROWS)
-        road = Road(
-            open_source(path),
-            Proposal(demo.MAPPING),
-            recent="send",
-            context_scope="message",
-            now=None,
-        )
+        road = road_of(path)
         requests = prepared(road)
         bodies = [request.body() for request in requests]
         floor = cpu(lambda: libraries(path)) + cpu(lambda: [compress(body) for body in bodies])

@@ -65,16 +65,20 @@ def records(rows: int) -> Iterator[Path]:
         yield path
 
 
+def road_of(table: Any, mapping: cdp.Mapping = demo.MAPPING) -> Road:
+    """The road of a table, with the usual options."""
+    source = open_source(table)
+    return Road(source, Proposal(mapping), recent="send", context_scope="message", now=None)
+
+
 # --- (a) stages ---------------------------------------------------------------------------------
 
 
 def stages(rows: int = 400_000, repeats: int = 5) -> list[dict[str, Any]]:
     """CPU of each stage by itself, over the same chunks, in one thread."""
     with records(rows) as path:
-        source = open_source(path)
-        road = Road(
-            source, Proposal(demo.MAPPING), recent="send", context_scope="message", now=None
-        )
+        road = road_of(path)
+        source = road.source
         binding = road.binding
         chunks = list(source.chunks(binding.columns))
         built = [build(binding, chunk.batch, latest=road.limits.latest) for chunk in chunks]
@@ -305,13 +309,7 @@ def scaling(rows: int = 40_000) -> list[dict[str, Any]]:
             event=cdp.lit("Application Opened"),
             json=["j"] if "j" in columns else [],
         )
-        road = Road(
-            open_source(pa.table(base | columns)),
-            Proposal(mapping),
-            recent="send",
-            context_scope="message",
-            now=None,
-        )
+        road = road_of(pa.table(base | columns), mapping)
         size = 0
 
         def run(road: Road = road) -> None:
@@ -377,13 +375,7 @@ def call(path: str, url: str) -> None:
 def compression(rows: int = 200_000) -> list[dict[str, Any]]:
     """Gzip of the demo's requests by library and level."""
     with records(rows) as path:
-        road = Road(
-            open_source(path),
-            Proposal(demo.MAPPING),
-            recent="send",
-            context_scope="message",
-            now=None,
-        )
+        road = road_of(path)
         packer = Packer()
         bodies = [
             request.body()

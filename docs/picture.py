@@ -10,14 +10,13 @@ import re
 import tempfile
 from html import escape
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
+
+import pandas as pd
 
 import cdp_backfill as cdp
 from cdp_backfill import demo
 from cdp_backfill.outcomes import PROBLEMS
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 FOLDER: Final = Path(__file__).parent / "images"
 
@@ -252,7 +251,7 @@ def _failures(drawing: Drawing, failures: pd.DataFrame) -> None:
         drawing.rule(_LEFT, _RIGHT)
         drawing.y += 16
         for (column, x), value in zip(places.items(), row, strict=True):
-            empty = value is None or value != value  # noqa: PLR0124  # NaN differs from itself
+            empty = pd.isna(value)
             colour = "bad" if column == "cdp_code" else "quiet" if empty else "text"
             drawing.text(
                 x,

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import gzip
 import json
+import signal
 import socket
 import struct
+import subprocess
+import sys
 import threading
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -129,3 +132,14 @@ def serving(answer: Callable[[int, Seen], Reply]) -> Iterator[Server]:
         server.http.shutdown()
         server.http.server_close()
         thread.join()
+
+
+def interrupted(code: str) -> str:
+    """Run code in a process of its own, send it a real SIGINT once it says so; its last line."""
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as run:
+        assert run.stdout is not None
+        assert run.stdout.readline() == "under way\n"
+        run.send_signal(signal.SIGINT)
+        last: str = run.stdout.read().splitlines()[-1]
+    assert run.returncode == 0
+    return last

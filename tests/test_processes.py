@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
-import sys
 import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,9 +14,9 @@ import pyarrow.parquet as pq
 import pytest
 
 import cdp_backfill as cdp
-from cdp_backfill.sources import open_source
+from cdp_backfill.sources import ParquetSource, Source, open_source
 from tests.rows import opens
-from tests.servers import Reply, Seen, serving
+from tests.servers import Reply, Seen, interrupted, serving
 
 if TYPE_CHECKING:
     from cdp_backfill.rehearsal import Sandbox
@@ -207,12 +205,27 @@ with serving(answer) as server:
     report = cdp.send({str(large)!r}, MAPPING, destination=destination, **options)
     print(report.interrupted, sum(report.counts.values()), report.counts["unsent"] > 0, helpers())
 """
-    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as run:
-        assert run.stdout is not None
-        assert run.stdout.readline() == "under way\n"
-        run.send_signal(signal.SIGINT)
-        last = run.stdout.read().splitlines()[-1]
-    assert last == "True 300000 True set()"
+    assert interrupted(code) == "True 300000 True set()"
+
+
+def test_a_task_that_cannot_be_handed_over_stops_the_run(
+    path: Path, box: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file system that cannot go to another process, say: an error, and nobody waits for ever."""
+    split = ParquetSource.parts
+
+    def parts(self: ParquetSource, count: int) -> list[Source]:
+        found = split(self, count)
+        found[0].notes = (threading.Lock(),)  # type: ignore[assignment]
+        return found
+
+    monkeypatch.setattr(ParquetSource, "parts", parts)
+    with pytest.raises(cdp.StoppedError, match=r"cannot be told how \(TypeError\)") as caught:
+        cdp.send(
+            path, MAPPING, destination=box.destination, progress=False, processes=2, journal=False
+        )
+    assert sum(caught.value.report.counts.values()) == 10_000
+    assert not helpers()
 
 
 def test_an_error_of_a_process_is_told_as_it_is(path: Path, box: Sandbox) -> None:

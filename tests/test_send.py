@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import gc
 import json
-import signal
-import subprocess
-import sys
 import threading
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -27,7 +24,7 @@ from cdp_backfill import ledger as ledgers
 from cdp_backfill.sources import ParquetSource
 from cdp_backfill.sources.paths import files_of
 from tests.rows import opens, texts
-from tests.servers import Reply, Seen, serving
+from tests.servers import Reply, Seen, interrupted, serving
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -594,13 +591,7 @@ with serving(answer) as server:
           report.counts["delivered"] + report.counts["unsent"], flush=True)
 """
     )
-    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as run:
-        assert run.stdout is not None
-        assert run.stdout.readline() == "under way\n"
-        run.send_signal(signal.SIGINT)
-        last = run.stdout.read().splitlines()[-1]
-    assert last == "REPORT True 200000 200000"
-    assert run.returncode == 0
+    assert interrupted(code) == "REPORT True 200000 200000"
 
 
 # --- many rows ------------------------------------------------------------------------------------

@@ -123,10 +123,15 @@ class _Helper:
                 stdin.flush()
                 while (item := pickle.load(stdout)) is not None:  # noqa: S301  # our own
                     self._found.put(item)
-        except (EOFError, OSError, pickle.UnpicklingError):
+        except (EOFError, BrokenPipeError, pickle.UnpicklingError):
             item = SourceError(
                 "A process that was reading the table ended without a word; it may have been "
                 "killed for its memory. Use fewer processes."
+            )
+        except Exception as error:  # noqa: BLE001  # else nobody would know, and wait for it
+            item = SourceError(
+                "A process that was to read the table cannot be told how "
+                f"({type(error).__name__}). Leave processes= out."
             )
         self._found.put(item)
 
