@@ -224,7 +224,8 @@ def send(
             ``"batch"`` writes them once a request, for rows that share them.
         processes: How many processes read, check and encode, for files: parquet files by row
             groups, CSV and JSON files whole. One process sends what they make, keeps the journal
-            and reports. It pays off from some four cores on; rows go in no certain order.
+            and reports. It is for machines of many cores, and gains little on two; rows go in no
+            certain order.
         now: The time that "recent" is counted from; None for the current time.
 
     Returns:
