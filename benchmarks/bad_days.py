@@ -26,7 +26,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 import cdp_backfill as cdp
-from cdp_backfill import demo
+from cdp_backfill.cli import sample_data
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -109,7 +109,7 @@ def failing(total: int = 5_000_000) -> None:
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "records.parquet"
             writer = None
-            for batch in demo.batches(total // share):
+            for batch in sample_data.batches(total // share):
                 nobody = pa.nulls(batch.num_rows, pa.string())
                 spoilt = batch.set_column(0, "customer", nobody).set_column(1, "install_id", nobody)
                 writer = writer or pq.ParquetWriter(path, spoilt.schema)
@@ -119,7 +119,9 @@ def failing(total: int = 5_000_000) -> None:
             pid = os.fork()
             if not pid:
                 destination = cdp.Destination(api_key="k", base_url="http://127.0.0.1:9/v1")
-                report = cdp.send(path, demo.MAPPING, destination=destination, progress=False)
+                report = cdp.send(
+                    path, sample_data.MAPPING, destination=destination, progress=False
+                )
                 report.save(Path(folder) / "out")
                 peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
                 saved = pq.ParquetFile(Path(folder) / "out" / "failures.parquet")

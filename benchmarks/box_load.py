@@ -27,7 +27,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from cdp_backfill import spec
+from cdp_backfill.model import api_facts
 
 BATCH = 1_200
 STEPS = (1_000_000, 2_000_000, 5_000_000, 10_000_000)
@@ -50,7 +50,7 @@ def bodies(count: int = 40) -> list[bytes]:
             for index in range(BATCH)
         ]
         text = json.dumps({"batch": batch}, separators=(",", ":")).encode()
-        assert len(text) <= spec.MAX_REQUEST_BYTES
+        assert len(text) <= api_facts.MAX_REQUEST_BYTES
         made.append(gzip.compress(text, 1))
     return made
 

@@ -22,15 +22,15 @@ import arro3.io
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from cdp_backfill import demo
+from cdp_backfill.cli import sample_data
 from cdp_backfill.delivery.transport import compress
-from cdp_backfill.packing import Packer, Request
+from cdp_backfill.messages.packing import Packer, Request
 from speed import road_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from cdp_backfill.road import Road
+    from cdp_backfill.pipeline.prepared_source import Road
 
 ROWS = 131_072
 KEPT = Path(__file__).with_name("guard.json")
@@ -88,7 +88,7 @@ def measured() -> dict[str, float]:
     """The figures."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "records.parquet"
-        demo.write(path, ROWS)
+        sample_data.write(path, ROWS)
         road = road_of(path)
         requests = prepared(road)
         bodies = [request.body() for request in requests]

@@ -21,7 +21,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 
 import cdp_backfill as cdp
-from cdp_backfill import demo
+from cdp_backfill.cli import sample_data
 
 
 def read(path: str) -> int:
@@ -32,7 +32,7 @@ def read(path: str) -> int:
 
 def given(path: str) -> int:
     """A plan with a mapping."""
-    return cdp.plan(path, demo.MAPPING).rows
+    return cdp.plan(path, sample_data.MAPPING).rows
 
 
 def proposed(path: str) -> int:
@@ -66,7 +66,7 @@ def main() -> None:
     print(f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}")
     with tempfile.TemporaryDirectory() as folder:
         path = str(Path(folder) / "records.parquet")
-        demo.write(Path(path), options.rows)
+        sample_data.write(Path(path), options.rows)
         reference = 0.0
         for job in JOBS:
             command = [sys.executable, __file__, "--job", job, "--path", path]

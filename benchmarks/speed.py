@@ -42,13 +42,13 @@ import pyarrow.parquet as pq
 from isal import igzip
 
 import cdp_backfill as cdp
-from cdp_backfill import demo, encoding
+from cdp_backfill.cli import sample_data
 from cdp_backfill.delivery.transport import HttpTransport, compress, tls_context
-from cdp_backfill.encoding import encode
-from cdp_backfill.messages import build
-from cdp_backfill.packing import Packer
-from cdp_backfill.proposal import Proposal
-from cdp_backfill.road import Road
+from cdp_backfill.inference.proposal import Proposal
+from cdp_backfill.messages import build, encoding
+from cdp_backfill.messages.encoding import encode
+from cdp_backfill.messages.packing import Packer
+from cdp_backfill.pipeline.prepared_source import Road
 from cdp_backfill.sources import open_source
 from sinks import first_arrival, machine, nginx, sink
 
@@ -61,11 +61,11 @@ def records(rows: int) -> Iterator[Path]:
     """A parquet file of the demo's records."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "records.parquet"
-        demo.write(path, rows)
+        sample_data.write(path, rows)
         yield path
 
 
-def road_of(table: Any, mapping: cdp.Mapping = demo.MAPPING) -> Road:
+def road_of(table: Any, mapping: cdp.Mapping = sample_data.MAPPING) -> Road:
     """The road of a table, with the usual options."""
     source = open_source(table)
     return Road(source, Proposal(mapping), recent="send", context_scope="message", now=None)
@@ -196,7 +196,7 @@ def child(job: str, path: str, url: str, processes: int, messages: int) -> dict[
         with tempfile.TemporaryDirectory() as folder:
             report = cdp.send(
                 source,
-                demo.MAPPING,
+                sample_data.MAPPING,
                 destination=destination,
                 progress=False,
                 journal=Path(folder) / "journal",
@@ -265,7 +265,7 @@ def waiting(rows: int = 2_000_000) -> list[dict[str, Any]]:
                     )
                     report = cdp.send(
                         path,
-                        demo.MAPPING,
+                        sample_data.MAPPING,
                         destination=destination,
                         progress=False,
                         journal=False,
@@ -362,7 +362,7 @@ def call(path: str, url: str) -> None:
         print(time.time(), flush=True)
         cdp.send(
             path,
-            demo.MAPPING,
+            sample_data.MAPPING,
             destination=destination,
             progress=False,
             journal=Path(folder) / "journal",

@@ -17,7 +17,10 @@ import typer
 from typer.core import TyperOption
 
 import cdp_backfill as cdp
-from cdp_backfill import cli, errors, outcomes, presets, spec
+from cdp_backfill import errors
+from cdp_backfill.cli import app
+from cdp_backfill.inference import presets
+from cdp_backfill.model import api_facts, outcomes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -126,14 +129,14 @@ def _errors() -> str:
 
 def _limits() -> str:
     rows = []
-    for name, text in _documented(spec):
-        value = getattr(spec, name)
+    for name, text in _documented(api_facts):
+        value = getattr(api_facts, name)
         if name in ("EVENTS", "PROPERTIES", "CONTEXT", "REGIONS", "Kind", "Tree"):
             continue
         said = re.findall(r"\[([SDK?])\]", text)
         words = re.sub(r"\s*\[[SDK?]\]", "", text)
         rows.append((_code(name), _shown(value), words, _from(said)))
-    return _table(("name in `spec.py`", "value", "what it is", "from"), rows)
+    return _table(("name in `api_facts.py`", "value", "what it is", "from"), rows)
 
 
 def _from(said: list[str]) -> str:
@@ -153,7 +156,7 @@ def _shown(value: Any) -> str:
 def _regions() -> str:
     return _table(
         ("region", "address"),
-        ((_code(name), _code(url)) for name, url in spec.REGIONS.items()),
+        ((_code(name), _code(url)) for name, url in api_facts.REGIONS.items()),
     )
 
 
@@ -162,14 +165,14 @@ def _events() -> str:
         ("event", "documented properties"),
         (
             (event, ", ".join(f"`{name}` ({kind})" for name, kind in tree.items()) or "none")
-            for event, tree in spec.EVENTS.items()
+            for event, tree in api_facts.EVENTS.items()
         ),
     )
 
 
 def _context() -> str:
     rows = []
-    for name, kind in spec.CONTEXT.items():
+    for name, kind in api_facts.CONTEXT.items():
         if isinstance(kind, dict):
             rows += [(f"`{name}.{inner}`", str(below)) for inner, below in kind.items()]
         else:
@@ -186,7 +189,7 @@ def _presets() -> str:
 
 
 def _commands() -> str:
-    group: Any = typer.main.get_command(cli.app)
+    group: Any = typer.main.get_command(app.app)
     return "\n\n".join(_command(name, command) for name, command in group.commands.items())
 
 

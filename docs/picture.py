@@ -15,8 +15,8 @@ from typing import Any, Final
 import pandas as pd
 
 import cdp_backfill as cdp
-from cdp_backfill import demo
-from cdp_backfill.outcomes import PROBLEMS
+from cdp_backfill.cli import sample_data
+from cdp_backfill.model.outcomes import PROBLEMS
 
 FOLDER: Final = Path(__file__).parent / "images"
 
@@ -145,8 +145,8 @@ def run() -> tuple[cdp.Report, pd.DataFrame, pd.DataFrame]:
     """The demo: the report, one failure of each kind, and what the sandbox holds."""
     with tempfile.TemporaryDirectory() as folder, cdp.sandbox() as box:
         path = Path(folder) / "records.parquet"
-        demo.write(path)
-        report = cdp.send(path, demo.MAPPING, destination=box.destination, progress=False)
+        sample_data.write(path)
+        report = cdp.send(path, sample_data.MAPPING, destination=box.destination, progress=False)
         failures = report.failures.drop_duplicates("cdp_code")
         return report, failures, box.totals()
 

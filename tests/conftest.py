@@ -9,13 +9,13 @@ import hypothesis
 import pytest
 
 import cdp_backfill as cdp
-from cdp_backfill import destination, spec
-from cdp_backfill.delivery import governor, retry
+from cdp_backfill.delivery import rate_control, retry
+from cdp_backfill.model import api_facts, destination
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from cdp_backfill.rehearsal import Sandbox
+    from cdp_backfill.local_sandbox import Sandbox
 
 hypothesis.settings.register_profile(
     "default", deadline=None, derandomize=True, max_examples=60, print_blob=True
@@ -30,7 +30,7 @@ _DATA = Path(__file__).parents[2] / "shared" / "data"
 @pytest.fixture(autouse=True)
 def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """No key, no proxy and no configured destination from outside or from another test."""
-    for name in (spec.API_KEY_VARIABLE, "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
+    for name in (api_facts.API_KEY_VARIABLE, "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
         monkeypatch.delenv(name, raising=False)
         monkeypatch.delenv(name.lower(), raising=False)
     monkeypatch.setattr(destination, "_configured", None)
@@ -41,7 +41,7 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 def short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     """Back-off in thousandths, and a quicker slowest pace: the same waits, only shorter."""
     monkeypatch.setattr(retry, "BASE_SECONDS", 0.001)
-    monkeypatch.setattr(governor, "_SLOWEST", 500.0)
+    monkeypatch.setattr(rate_control, "_SLOWEST", 500.0)
 
 
 @pytest.fixture

@@ -10,8 +10,8 @@ import pyarrow as pa
 from hypothesis import strategies as st
 
 from cdp_backfill import Mapping, lit
-from cdp_backfill.encoding import ContextScope, encode
 from cdp_backfill.messages import MessageBatch, bind, build
+from cdp_backfill.messages.encoding import ContextScope, encode
 
 MAPPING = Mapping(user_id="uid", event=lit("Application Opened"), timestamp="ts")
 

@@ -12,7 +12,7 @@ import cdp_backfill as cdp
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from cdp_backfill.rehearsal import Sandbox
+    from cdp_backfill.local_sandbox import Sandbox
 
 CLICKSTREAM = cdp.Mapping(
     anonymous_id="device_id",

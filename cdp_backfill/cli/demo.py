@@ -1,0 +1,93 @@
+"""The demo: made-up records to the sandbox, and what arrived held against them."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+import time
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cdp_backfill import api
+from cdp_backfill.cli import sample_data
+from cdp_backfill.local_sandbox import Sandbox, sandbox
+from cdp_backfill.model.outcomes import Outcome
+from cdp_backfill.model.views import Face, Section
+
+if TYPE_CHECKING:
+    from cdp_backfill.results.reports import Report
+
+
+def run(rows: int, keep: Path | None, *, as_json: bool) -> bool:
+    """Write records, plan, send, report, and compare with what the sandbox holds.
+
+    Args:
+        rows: Number of records.
+        keep: Folder for the records and the report; None leaves nothing behind.
+        as_json: Print all figures as JSON instead of text.
+
+    Returns:
+        Whether the sandbox holds exactly what was delivered.
+    """
+    with ExitStack() as stack:
+        box = stack.enter_context(sandbox())
+        folder = keep or Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        folder.mkdir(parents=True, exist_ok=True)
+        path = folder / "records.parquet"
+        say = _quiet if as_json else print
+        started = time.monotonic()
+        sample_data.write(path, rows)
+        say(f"Wrote {rows:,} made-up records to {path.name} in {time.monotonic() - started:.1f} s.")
+        say(f"The sandbox answers at {box.url} on this machine.\n")
+        plan = api.plan(path, sample_data.MAPPING, destination=box.destination)
+        say(f"{plan}\n")
+        report = plan.send()
+        say(f"\n{report}\n")
+        checked, agrees = _reconciled(plan.events, report, box)
+        say(checked.text())
+        if keep:
+            report.save(folder)
+            say(f"\nThe records, the report and the failures are in {folder}.")
+        if as_json:
+            events = {str(row[0]): {"sent": row[1], "stored": row[2]} for row in _events(checked)}
+            print(
+                json.dumps(
+                    {
+                        "plan": plan.to_dict(),
+                        "report": report.to_dict(),
+                        "sandbox": events,
+                        "agrees": agrees,
+                    }
+                )
+            )
+    return agrees
+
+
+def _reconciled(planned: dict[str, int], report: Report, box: Sandbox) -> tuple[Face, bool]:
+    """What was planned, and what the sandbox holds, event by event."""
+    totals = box.totals()
+    rows: list[tuple[object, ...]] = []
+    stored = {
+        str(event): (int(messages), int(ids))
+        for event, messages, ids in zip(
+            totals.index, totals["messages"], totals["ids"], strict=True
+        )
+    }
+    rows.extend(
+        (event, planned.get(event, 0), *stored.get(event, (0, 0)))
+        for event in sorted({*planned, *stored})
+    )
+    delivered = report.counts[Outcome.DELIVERED]
+    agrees = all(row[1] == row[2] for row in rows) and delivered == int(totals["messages"].sum())
+    title = "The sandbox holds exactly what was delivered" if agrees else "THE SANDBOX DISAGREES"
+    header = ("event", "to send", "stored", "distinct ids")
+    return Face(title, [Section("Per event", header, rows)]), agrees
+
+
+def _events(face: Face) -> list[tuple[object, ...]]:
+    return face.sections[0].rows
+
+
+def _quiet(_: str) -> None:
+    pass

@@ -1,0 +1,175 @@
+"""The box itself: a server on a thread of its own, and what it took in."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from typing import TYPE_CHECKING, Final, Self
+
+import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from cdp_backfill.emulator.application import Connections, Policy, application
+from cdp_backfill.emulator.faults import Faults, Mischief
+from cdp_backfill.emulator.store import Store
+
+if TYPE_CHECKING:
+    import asyncio
+    from pathlib import Path
+
+    import pandas as pd
+
+DEFAULT_KEY = "sandbox"
+_TICK: Final = 0.2  # seconds
+
+
+def _protocol(connections: Connections) -> type[H11Protocol]:
+    """Uvicorn's protocol, which also notes which connections are open."""
+
+    class Noted(H11Protocol):
+        def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+            super().connection_made(transport)
+            connections[tuple(self.client or ())] = transport
+
+        def connection_lost(self, exc: Exception | None) -> None:
+            connections.pop(tuple(self.client or ()), None)
+            super().connection_lost(exc)
+
+    return Noted
+
+
+class Box:
+    """The Pipelines API on this machine.
+
+    Args:
+        host: Address to listen at.
+        port: Port to listen at; 0 for a free one.
+        api_key: The key that it takes.
+        store: A database file for what it takes in; None keeps it in memory.
+        faults: What it does wrong on purpose; can be set while it runs.
+        policy: What it does where nothing is documented.
+
+    Raises:
+        OSError: The port is taken.
+    """
+
+    def __init__(
+        self,
+        *,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        api_key: str = DEFAULT_KEY,
+        store: str | Path | None = None,
+        faults: Faults | None = None,
+        policy: Policy | None = None,
+    ) -> None:
+        self.api_key = api_key
+        self._socket = socket.create_server((host, port), backlog=2048)
+        self.url = f"http://{host}:{self._socket.getsockname()[1]}/v1"
+        """Address for ``base_url``; it ends in ``/v1``."""
+        self.page = f"{self.url.removesuffix('/v1')}/"
+        """Address of the page that shows what it holds."""
+        self._store = Store(store)
+        self._mischief = Mischief(faults or Faults())
+        connections: Connections = {}
+        config = uvicorn.Config(
+            application(self._store, api_key, self._mischief, connections, policy or Policy()),
+            http=_protocol(connections),
+            log_level="error",
+            access_log=False,
+            lifespan="off",
+            ws="none",
+            timeout_keep_alive=75,
+            timeout_graceful_shutdown=2,
+        )
+        self._server = uvicorn.Server(config)
+        self._thread = threading.Thread(
+            target=self._server.run,
+            kwargs={"sockets": [self._socket]},
+            name="cdp-backfill-sandbox",
+            daemon=True,
+        )
+
+    @property
+    def faults(self) -> Faults:
+        """What it does wrong on purpose."""
+        return self._mischief.faults
+
+    @faults.setter
+    def faults(self, faults: Faults) -> None:
+        self._mischief.faults = faults
+
+    def start(self) -> Self:
+        """Begin to answer. Connections made before that wait for it."""
+        self._thread.start()
+        return self
+
+    def stop(self) -> None:
+        """Answer no more, and give up what was kept in memory."""
+        self._server.should_exit = True
+        if self._thread.is_alive():
+            self._thread.join()
+        self._socket.close()
+        self._store.close()
+
+    @property
+    def stopped(self) -> bool:
+        """Whether it was told to stop."""
+        return self._server.should_exit
+
+    @property
+    def store_path(self) -> str | Path | None:
+        """The database file of what it took in, or None if that is in memory."""
+        return self._store.path
+
+    def wait(self) -> None:
+        """Wait until it stops."""
+        # Some libraries, polars for one, let a wait without an end go on through an interrupt.
+        while self._thread.is_alive():
+            self._thread.join(_TICK)
+
+    def events(self) -> pd.DataFrame:
+        """What was accepted, one row a message in the order of arrival.
+
+        The columns are the API's fields (``type``, ``messageId``, ``userId``, ``anonymousId``,
+        ``event``, ``timestamp`` in UTC, and ``properties``, ``context``, ``integrations`` and
+        ``traits`` as dicts, ``name``, ``category``, ``groupId`` and ``previousId``),
+        ``receivedAt``, the number of the ``request``, and ``repeated``: whether the message id
+        came before.
+        """
+        return self._store.events()
+
+    def people(self) -> pd.DataFrame:
+        """Who the messages are about: ``id``, whether ``anonymous``, ``messages``, first, last."""
+        return self._store.sql("SELECT * FROM people ORDER BY messages DESC, id")
+
+    def duplicates(self) -> pd.DataFrame:
+        """Message ids that came more than once, how many ``times``, and when."""
+        return self._store.sql("SELECT * FROM duplicates ORDER BY times DESC, messageId")
+
+    def rejected(self) -> pd.DataFrame:
+        """Messages that were not valid: ``request``, ``position`` in it, ``reason``, beginning."""
+        return self._store.sql("SELECT * FROM rejected ORDER BY seq")
+
+    def sql(self, query: str) -> pd.DataFrame:
+        """The answer to a question of one's own; nothing can be changed by it.
+
+        Args:
+            query: SQL of SQLite over the tables ``messages``, ``requests`` and ``rejected`` and
+                the views ``events``, ``duplicates`` and ``people``.
+
+        Raises:
+            pandas.errors.DatabaseError: The query is wrong.
+        """
+        return self._store.sql(query)
+
+    def requests(self) -> pd.DataFrame:
+        """Every request with its status, size and number of messages, and why if refused."""
+        return self._store.requests()
+
+    def totals(self) -> pd.DataFrame:
+        """Messages, distinct message ids and people by event."""
+        return self._store.totals()
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(url={self.url!r})"

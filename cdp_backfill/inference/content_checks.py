@@ -1,0 +1,247 @@
+"""Whether the cells of a column look like what its name promises."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any, Final
+from zoneinfo import available_timezones
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from cdp_backfill.messages.text import (
+    as_boolean,
+    as_identifier,
+    as_text,
+    can_be_text,
+    decoded,
+    is_bytes,
+    tidy,
+)
+from cdp_backfill.messages.times import is_number, is_text, is_time_like, read_times
+from cdp_backfill.model import api_facts
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_MOST: Final = 0.9
+"""Share of the filled cells that must fit."""
+
+_SOME: Final = 0.5
+
+_UNIQUE: Final = 0.999
+"""Share of message ids that must be different: the API may take equal ones for one event. [?]"""
+
+_EARLIEST: Final = int(
+    datetime.fromisoformat(api_facts.APP_STORES).replace(tzinfo=UTC).timestamp() * 1000
+)
+
+
+def looks(field: str, column: Any, now: datetime) -> tuple[float, str]:
+    """How well the cells fit a field: a factor from 0 to 1, and why, in words.
+
+    Args:
+        field: Field of a mapping, such as ``user_id`` or ``context.ip``.
+        column: Arrow array of some cells.
+        now: Events lie before it.
+    """
+    array = decoded(column)
+    filled = _filled(array, ids=_CHECKS.get(field) is _identifiers)
+    if not len(filled):
+        # Nothing speaks against an empty column, and nothing for it.
+        return (0.55, "it is empty in the first rows") if "." in field else (0.0, "it is empty")
+    check = _CHECKS.get(field)
+    if field == "timestamp":
+        return _times(filled, now)
+    share, why = check(filled) if check else _plain_text(filled)
+    if share < _MOST:
+        return 0.0, f"its cells are no {why}"
+    # A number can be the id of a row, which another table has too; of an event it must be said.
+    doubtful = share < 1.0 or (field == "message_id" and is_number(array.type))
+    return (0.8 if doubtful else 1.0), f"its cells are {why}"
+
+
+def moments(column: Any) -> list[int | None]:
+    """Milliseconds since 1970 UTC of some cells, None where one is no time."""
+    array = decoded(column)
+    if is_text(array.type):
+        array = tidy(array, _ignore)
+    if not is_time_like(array.type):
+        return [None] * len(array)
+    times = read_times(array, unit=None, timezone=None, earliest=_EARLIEST)
+    bad = times.missing | times.bad | times.unclear
+    return [None if b else int(m) for m, b in zip(times.millis, bad, strict=True)]
+
+
+def _ignore(code: str, where: Any) -> None:
+    del code, where
+
+
+def _filled(array: Any, *, ids: bool) -> Any:
+    if ids and (is_text(array.type) or is_bytes(array.type)):
+        return array.filter(as_identifier(array, _ignore)[0].is_valid())
+    if is_text(array.type):
+        array = tidy(array, _ignore)
+    if pa.types.is_floating(array.type):
+        array = pc.if_else(pc.is_nan(array), None, array)
+    return array.drop_null()
+
+
+def _share(mask: Any) -> float:
+    if isinstance(mask, np.ndarray):
+        return float(mask.mean())
+    return float(pc.mean(mask.cast(pa.int8())).as_py() or 0.0)
+
+
+def _times(array: Any, now: datetime) -> tuple[float, str]:
+    if not is_time_like(array.type):
+        return 0.0, "its cells are no times"
+    latest = int((now + timedelta(hours=api_facts.FUTURE_HOURS)).timestamp() * 1000)
+    times = read_times(array, unit=None, timezone=None, earliest=_EARLIEST, latest=latest)
+    good = ~(times.missing | times.bad | times.unclear)
+    good &= (times.millis >= _EARLIEST) & (times.millis <= latest)
+    share = _share(good)
+    if not share:
+        return 0.0, "its cells are no times"
+    found = [unit for unit, mask in times.units.items() if mask.any()]
+    if found:
+        names = {"s": "seconds", "ms": "milliseconds", "us": "microseconds", "ns": "nanoseconds"}
+        why = f"its cells are {' and '.join(names[unit] for unit in found)} since 1970"
+    else:
+        zone = ", without a zone" if times.naive.any() else ""
+        why = f"its cells are times{zone}"
+    # A few garbage cells do not make it another column, and are told row by row later.
+    return (1.0 if share >= _MOST else 0.8), why
+
+
+def _identifiers(array: Any) -> tuple[float, str]:
+    if not can_be_text(array.type) or pa.types.is_null(array.type):
+        return 0.0, "ids"
+    ids, bad = as_identifier(array, _ignore)
+    if bad.any():
+        return 0.0, "ids"
+    if is_text(array.type) and _share(pc.match_substring_regex(ids, r"^\s*[\[{]")) > 0:
+        return 0.0, "ids"
+    return 1.0, "ids"
+
+
+def _unique(array: Any) -> tuple[float, str]:
+    share, _ = _identifiers(array)
+    different = len(pc.unique(array)) / len(array)
+    return (share if different >= _UNIQUE else 0.0), "different from row to row"
+
+
+def _pattern(pattern: str, what: str) -> Callable[[Any], tuple[float, str]]:
+    def check(array: Any) -> tuple[float, str]:
+        if not can_be_text(array.type):
+            return 0.0, what
+        text, _ = as_text(array, floats="version")
+        return _share(pc.match_substring_regex(text.drop_null(), pattern)), what
+
+    return check
+
+
+def _words(array: Any) -> tuple[float, str]:
+    """Text that is no number, as names of models and places are."""
+    if not (is_text(array.type) or is_bytes(array.type)):
+        return 0.0, "text"
+    text, _ = as_text(array)
+    return 1.0 - _share(pc.match_substring_regex(text, r"^[+-]?\d+(\.\d+)?$")), "text"
+
+
+_SYSTEMS: Final = [
+    "ios",
+    "android",
+    "ipados",
+    "iphone",
+    "iphoneos",
+    "ipad",
+    "watchos",
+    "tvos",
+    "visionos",
+    "macos",
+    "osx",
+    "macosx",
+    "windows",
+    "linux",
+    "web",
+    "fireos",
+    "harmonyos",
+    "kaios",
+    "tizen",
+    "webos",
+    "roku",
+    "chromeos",
+]
+
+
+def _systems(array: Any) -> tuple[float, str]:
+    """Names of operating systems; other text may be one that nobody has heard of."""
+    share, what = _words(array)
+    if share < _MOST:
+        return share, what
+    text, _ = as_text(array)
+    plain = pc.replace_substring_regex(pc.utf8_lower(text), r"[^a-z]", "")
+    known = _share(pc.is_in(plain, value_set=pa.array(_SYSTEMS).cast(plain.type)))
+    return (1.0, "operating systems") if known >= _SOME else (_MOST, "text")
+
+
+def _bundles(array: Any) -> tuple[float, str]:
+    return _pattern(r"^[A-Za-z][\w-]*(\.[\w-]+)+$", "names of packages")(array)
+
+
+def _plain_text(array: Any) -> tuple[float, str]:
+    if not (is_text(array.type) or is_bytes(array.type)):
+        return 0.0, "text"
+    return 1.0, "text"
+
+
+def _events(array: Any) -> tuple[float, str]:
+    if not (is_text(array.type) or is_bytes(array.type)):
+        return 0.0, "names"
+    return 1.0, "names"
+
+
+def _booleans(array: Any) -> tuple[float, str]:
+    if not (can_be_text(array.type) or pa.types.is_boolean(array.type)):
+        return 0.0, "true or false"
+    _, bad = as_boolean(array)
+    return _share(~bad), "true or false"
+
+
+def _zones(array: Any) -> tuple[float, str]:
+    if not is_text(array.type):
+        return 0.0, "names of time zones"
+    known = pa.array(sorted(available_timezones() | {"UTC", "GMT"})).cast(array.type)
+    return _share(pc.is_in(array, value_set=known)), "names of time zones"
+
+
+_VERSION: Final = r"^[vV]?\d+([._-][0-9A-Za-z+_-]+)*( ?\(.*\))?$"
+_OS_VERSION: Final = r"\d"
+_BUILD: Final = r"^[0-9A-Za-z._+-]+$"
+_LOCALE: Final = r"^[A-Za-z]{2,3}([-_][A-Za-z0-9#_-]{2,12})?$"
+_IP: Final = r"^(\d{1,3}(\.\d{1,3}){3}|[0-9A-Fa-f:]{2,39})$"
+
+_CHECKS: Final[dict[str, Callable[[Any], tuple[float, str]]]] = {
+    "user_id": _identifiers,
+    "anonymous_id": _identifiers,
+    "event": _events,
+    "message_id": _unique,
+    "properties.version": _pattern(_VERSION, "versions"),
+    "properties.previous_version": _pattern(_VERSION, "versions"),
+    "properties.build": _pattern(_BUILD, "builds"),
+    "properties.previous_build": _pattern(_BUILD, "builds"),
+    "properties.from_background": _booleans,
+    "context.device.id": _identifiers,
+    "context.device.advertisingId": _identifiers,
+    "context.os.name": _systems,
+    "context.app.namespace": _bundles,
+    "context.os.version": _pattern(_OS_VERSION, "versions"),
+    "context.device.manufacturer": _words,
+    "context.locale": _pattern(_LOCALE, "locales"),
+    "context.timezone": _zones,
+    "context.ip": _pattern(_IP, "IP addresses"),
+    "context.location.city": _words,
+    "context.location.country": _words,
+}

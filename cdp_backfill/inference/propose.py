@@ -1,0 +1,127 @@
+"""Finds a mapping for a table that was given none, or not all of one."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from dataclasses import fields, replace
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from cdp_backfill.errors import MappingError
+from cdp_backfill.inference import presets
+from cdp_backfill.inference.column_names import likeness
+from cdp_backfill.inference.columns import MANY_VALUES, SURE, Inference, translations
+from cdp_backfill.inference.proposal import Proposal
+from cdp_backfill.messages.text import as_text, can_be_text, decoded
+from cdp_backfill.model.mapping import Mapping
+from cdp_backfill.model.mapping_checks import did_you_mean
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection
+    from datetime import datetime
+
+    from cdp_backfill.sources import Source
+
+
+def propose(
+    table: Source,
+    given: Mapping,
+    said: Collection[str] = (),
+    now: datetime | None = None,
+) -> Proposal:
+    """Propose what a mapping does not say: by a preset, or else by looking at the table.
+
+    Args:
+        table: The table; it can be read more than once.
+        given: What is said.
+        said: Fields that are said even if they are at their default.
+        now: The current time.
+    """
+    names = list(table.schema.names)
+    _check_columns(names, given)
+    preset = presets.detect(names)
+    if preset is not None:
+        values = {item.name: getattr(given, item.name) for item in fields(Mapping)}
+        kept = {
+            item.name: values[item.name]
+            for item in fields(Mapping)
+            if item.name in said or values[item.name] not in (item.default, {}, None)
+        }
+        return preset.proposal(names, kept, "its columns tell")
+    # Closed before anything else is read: some tables have but one reader at a time.
+    with closing(table.chunks(names)) as chunks:
+        first = next(chunks, None)
+    if first is None:
+        empty = table.schema.empty_table()
+        sample = pa.RecordBatch.from_arrays(
+            [column.combine_chunks() for column in empty.columns], names
+        )
+    else:
+        sample = first.batch
+    return Inference(sample, _counter(table), now).propose(given, said)
+
+
+def translated(table: Source, given: Mapping, said: Collection[str] = ()) -> Proposal:
+    """A mapping that says who, what and when, with known spellings of events translated.
+
+    Args:
+        table: The table; it can be read more than once.
+        given: What is said.
+        said: Fields that are said even if they are at their default.
+    """
+    event = given.event
+    if not isinstance(event, str) or event not in table.schema.names or "events" in said:
+        return Proposal(given)
+    values = _counter(table)(event)
+    if values is None:
+        return Proposal(given)
+    events, choices = translations(values, event)
+    return Proposal(replace(given, events=events) if events else given, tuple(choices))
+
+
+def versions(names: Collection[str]) -> frozenset[str]:
+    """Columns that are called a version: 1.10 and 1.1 are two of them, and one number."""
+    fields = ("properties.version", "properties.previous_version", "context.os.version")
+    return frozenset(
+        name for name in names if max(likeness(name, field) for field in fields) >= SURE
+    )
+
+
+def _check_columns(names: list[str], given: Mapping) -> None:
+    """Tell a name that is none before asking for what is not given."""
+    for name in given.columns():
+        if name not in names and name not in given.derive:
+            raise MappingError(
+                f"There is no column {name!r}.{did_you_mean(name, names)} The table has "
+                f"{', '.join(map(repr, names[:12]))}. For a constant, write lit({name!r})."
+            )
+
+
+def _counter(table: Source) -> Callable[[str], dict[str, int] | None]:
+    """Counts the values of a column, once for each."""
+    counted: dict[str, dict[str, int] | None] = {}
+
+    def values_of(column: str) -> dict[str, int] | None:
+        if column not in counted:
+            counted[column] = _values(table, column)
+        return counted[column]
+
+    return values_of
+
+
+def _values(table: Source, column: str) -> dict[str, int] | None:
+    """How often each value of a column occurs; None where there are too many of them."""
+    found: dict[str, int] = {}
+    for chunk in table.chunks([column]):
+        array = decoded(chunk.batch.column(0))
+        if not (can_be_text(array.type) or pa.types.is_boolean(array.type)):
+            return None
+        text, _ = as_text(array)
+        for item in pc.value_counts(text.drop_null()).to_pylist():
+            value: Any = item["values"]
+            found[value] = found.get(value, 0) + item["counts"]
+        if len(found) > MANY_VALUES:
+            return None
+    return found

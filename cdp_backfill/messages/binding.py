@@ -1,0 +1,348 @@
+"""A mapping held against a table's columns: all that can be known to be wrong without rows."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Final
+
+import pyarrow as pa
+
+from cdp_backfill.errors import MappingError
+from cdp_backfill.messages.deriving import Deriver
+from cdp_backfill.messages.expanding import why_not_expandable
+from cdp_backfill.messages.text import can_be_text, is_bytes, json_type
+from cdp_backfill.messages.times import is_time_like
+from cdp_backfill.messages.values import why_not_json
+from cdp_backfill.model import api_facts
+from cdp_backfill.model.mapping_checks import did_you_mean
+from cdp_backfill.model.outcomes import FAILURE_COLUMNS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from cdp_backfill.model.mapping import Lit, Mapping
+
+_UNNAMED_INDEX: Final = re.compile(r"__index_level_\d+__")  # as pandas writes it to parquet
+
+
+@dataclass(frozen=True)
+class Leaf:
+    """One value of a message: where it comes from and how it is written.
+
+    Attributes:
+        source: A column name or a constant.
+        kind: See :data:`cdp_backfill.model.api_facts.Kind`.
+        path: Names from the top of the message down, as ``("context", "device", "model")``.
+    """
+
+    source: str | Lit
+    kind: api_facts.Kind
+    path: tuple[str, ...]
+
+
+Branch = dict[str, "Leaf | Branch"]
+
+
+@dataclass(frozen=True)
+class Binding:
+    """A mapping that fits a schema; made by :func:`bind`.
+
+    Attributes:
+        mapping: The mapping.
+        properties: Leaves of ``properties``, the columns that nothing names included.
+        context: Leaves of ``context``.
+        integrations: Leaves of ``integrations``.
+        columns: All columns that are read, in the order of the schema.
+        guard_columns: Those that say who, what and when.
+        deriver: Makes the derived columns, or None where there are none.
+        guard_deriver: Makes those that say who, what and when.
+        schema: The columns of the table, and the derived ones.
+        earliest: Times before this are too early; milliseconds since 1970 UTC.
+    """
+
+    mapping: Mapping
+    properties: Branch
+    context: Branch
+    integrations: Branch
+    columns: tuple[str, ...]
+    guard_columns: tuple[str, ...]
+    deriver: Deriver | None
+    guard_deriver: Deriver | None
+    schema: Any
+    earliest: int
+
+    def leaves(self) -> list[tuple[tuple[str, ...], str | Lit]]:
+        """The path of each field of the message with its column or constant."""
+        mapping = self.mapping
+        plain = (
+            ("userId", mapping.user_id),
+            ("anonymousId", mapping.anonymous_id),
+            ("event", mapping.event),
+            ("timestamp", mapping.timestamp),
+            ("messageId", mapping.message_id),
+        )
+        result: list[tuple[tuple[str, ...], str | Lit]] = [
+            ((name,), source) for name, source in plain if source is not None
+        ]
+        for branch in (self.properties, self.context, self.integrations):
+            result.extend((leaf.path, leaf.source) for leaf in _leaves(branch))
+        return result
+
+
+def bind(mapping: Mapping, schema: Any) -> Binding:
+    """Hold a mapping against the columns of a table.
+
+    Args:
+        mapping: What goes where.
+        schema: Arrow schema of the table, without duplicate names.
+
+    Raises:
+        MappingError: A column is missing or of a type that can never become the field, or the
+            mapping leaves out a field that every message needs.
+    """
+    deriver = Deriver(mapping.derive, schema) if mapping.derive else None
+    given = schema
+    if deriver is not None:
+        schema = pa.schema([*schema, *deriver.fields])
+    checker = _Checker(schema)
+    checker.columns(mapping.columns())
+    _check_complete(mapping)
+    for path, source in (
+        ("user_id", mapping.user_id),
+        ("anonymous_id", mapping.anonymous_id),
+        ("message_id", mapping.message_id),
+    ):
+        checker.type(path, source, can_be_text, "text or a whole number")
+    checker.type(
+        "event",
+        mapping.event,
+        lambda kind: can_be_text(kind) or pa.types.is_boolean(kind),
+        "text, numbers or booleans",
+    )
+    checker.time(mapping)
+
+    for name in mapping.expand:
+        if reason := why_not_expandable(checker.kind(name)):
+            raise MappingError(f"expand cannot take column {name!r}: {reason}.")
+    for name in mapping.json:
+        checker.type("json", name, can_be_text, "text that holds JSON")
+
+    # What feeds an expression has done its work.
+    named = {*mapping.sources(), *(deriver.reads if deriver else ())}
+    properties = checker.branch(("properties",), mapping.properties, api_facts.PROPERTIES)
+    if mapping.rest == "properties":
+        for name in schema.names:
+            if name in named or name in FAILURE_COLUMNS or _UNNAMED_INDEX.fullmatch(name):
+                continue
+            if name in properties:
+                raise MappingError(
+                    f"Column {name!r} would become the property {name!r}, which the mapping fills "
+                    "from elsewhere. Map the column under another name, drop it, or set "
+                    "rest='drop'."
+                )
+            known = api_facts.PROPERTIES.get(name, "any")
+            properties[name] = checker.leaf(("properties", name), name, known)
+    context = checker.branch(("context",), mapping.context, api_facts.CONTEXT)
+    integrations = checker.branch(
+        ("integrations",), mapping.integrations, dict.fromkeys(mapping.integrations, "boolean")
+    )
+    _check_droppable(mapping, properties, context)
+    guard = {mapping.user_id, mapping.anonymous_id, mapping.event, mapping.timestamp}
+    made = {name for name in mapping.derive if name in guard}
+    guard_deriver = Deriver(mapping.derive, given, made) if deriver else None
+    if guard_deriver is not None:
+        guard |= set(guard_deriver.reads)
+    read = named | {leaf.source for leaf in _leaves(properties) if isinstance(leaf.source, str)}
+    return Binding(
+        mapping=mapping,
+        properties=properties,
+        context=context,
+        integrations=integrations,
+        columns=tuple(name for name in given.names if name in read),
+        guard_columns=tuple(name for name in given.names if name in guard),
+        deriver=deriver,
+        guard_deriver=guard_deriver,
+        schema=schema,
+        earliest=int(datetime.fromisoformat(mapping.earliest).replace(tzinfo=UTC).timestamp())
+        * 1000,
+    )
+
+
+def _check_droppable(mapping: Mapping, properties: Branch, context: Branch) -> None:
+    filled = {leaf.source for leaf in (*_leaves(properties), *_leaves(context))}
+    for name in mapping.droppable:
+        if name not in filled | set(mapping.expand):
+            raise MappingError(
+                f"droppable names {name!r}, which fills no property and nothing of the context."
+            )
+
+
+def text_columns(mapping: Mapping, schema: Any) -> frozenset[str]:
+    """Columns whose cells are read as text: a number would lose zeros, as in 007 and 1.10.
+
+    Args:
+        mapping: What goes where.
+        schema: The columns of the table, all of them text.
+
+    Raises:
+        MappingError: An expression of the mapping does not fit the table.
+    """
+    plain = (mapping.user_id, mapping.anonymous_id, mapping.event, mapping.timestamp)
+    found = {source for source in (*plain, mapping.message_id) if isinstance(source, str)}
+    for tree, known in (
+        (mapping.properties, api_facts.PROPERTIES),
+        (mapping.context, api_facts.CONTEXT),
+    ):
+        found |= _typed(tree, known)
+    typed = {name for name, kind in api_facts.PROPERTIES.items() if kind != "any"}
+    # What an expression reads would otherwise be of another type for one odd cell.
+    feeds = Deriver(mapping.derive, schema).reads if mapping.derive else ()
+    return frozenset({*found, *typed, *mapping.json, *mapping.expand, *feeds})
+
+
+def _typed(tree: dict[str, Any], known: api_facts.Tree) -> set[str]:
+    found: set[str] = set()
+    for name, value in tree.items():
+        kind = known.get(name, "any")
+        if isinstance(value, dict):
+            found |= _typed(value, kind if isinstance(kind, dict) else {})
+        elif isinstance(value, str) and kind != "any":
+            found.add(value)
+    return found
+
+
+def _check_complete(mapping: Mapping) -> None:
+    if mapping.event is None:
+        raise MappingError(
+            "The mapping names no event: give a column, event='...', "
+            "or a constant, event=lit('Application Installed')."
+        )
+    if mapping.timestamp is None:
+        raise MappingError(
+            "The mapping names no time: give timestamp='...'. Without it the API would record "
+            "the time of receipt, which is wrong for a backfill."
+        )
+    if mapping.user_id is None and mapping.anonymous_id is None:
+        raise MappingError(
+            "The mapping names nobody: give user_id='...' or anonymous_id='...', or both."
+        )
+
+
+class _Checker:
+    def __init__(self, schema: Any) -> None:
+        self._schema = schema
+
+    def columns(self, names: list[str]) -> None:
+        known = list(self._schema.names)
+        for name in names:
+            if name not in known:
+                shown = ", ".join(repr(column) for column in known[:12]) or "no columns"
+                more = f" and {len(known) - 12} more" if len(known) > 12 else ""  # noqa: PLR2004
+                constant = f" For a constant, write lit({str(name)!r})."
+                if name in api_facts.EVENTS:
+                    raise MappingError(f"There is no column {str(name)!r}.{constant}")
+                raise MappingError(
+                    f"There is no column {str(name)!r}.{did_you_mean(name, known)} "
+                    f"The table has {shown}{more}.{constant}"
+                )
+
+    def kind(self, source: str | Lit) -> Any:
+        """The Arrow type of a column, with dictionaries looked through, or of a constant."""
+        if isinstance(source, str):
+            kind = self._schema.field(source).type
+            while pa.types.is_dictionary(kind) or pa.types.is_run_end_encoded(kind):
+                kind = kind.value_type
+            if isinstance(kind, pa.BaseExtensionType) and not json_type(kind):
+                return pa.string() if kind.extension_name == "arrow.uuid" else kind.storage_type
+            return kind
+        try:
+            return pa.array([source.value]).type
+        except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError) as error:
+            raise MappingError(
+                "A list given to lit() must hold values of one type, and whole numbers "
+                "must fit into 64 bits."
+            ) from error
+
+    def type(
+        self,
+        path: str,
+        source: str | Lit | None,
+        fits: Callable[[Any], bool],
+        wanted: str,
+    ) -> None:
+        if source is None:
+            return
+        kind = self.kind(source)
+        if not fits(kind):
+            where = f"column {source!r}" if isinstance(source, str) else "the constant"
+            raise MappingError(
+                f"{path} needs {wanted}, and {where} is of type {kind}, "
+                "which can never become that."
+            )
+
+    def time(self, mapping: Mapping) -> None:
+        source = mapping.timestamp
+        if source is None:  # pragma: no cover  # checked before
+            return
+        self.type(
+            "timestamp",
+            source,
+            lambda found: is_time_like(found) or json_type(found),
+            "times, ISO 8601 text or epoch numbers",
+        )
+        kind = self.kind(source)
+        has_unit = pa.types.is_timestamp(kind) or pa.types.is_date(kind)
+        if mapping.timestamp_unit is not None and has_unit:
+            raise MappingError(
+                f"timestamp_unit is for numbers, and {source!r} holds times ({kind}) that have "
+                "a unit of their own. Leave it out."
+            )
+
+    def branch(self, path: tuple[str, ...], tree: dict[str, Any], known: api_facts.Tree) -> Branch:
+        result: Branch = {}
+        for name, value in tree.items():
+            below = known.get(name, "any")
+            here = (*path, name)
+            if isinstance(value, dict):
+                result[name] = self.branch(here, value, below if isinstance(below, dict) else {})
+            else:
+                result[name] = self.leaf(here, value, below)
+        return result
+
+    def leaf(
+        self, path: tuple[str, ...], source: str | Lit, kind: api_facts.Kind | api_facts.Tree
+    ) -> Leaf:
+        where = ".".join(path)
+        if isinstance(kind, dict):
+            raise MappingError(f"{where} holds further fields: give a dict.")
+        if kind == "boolean":
+            self.type(
+                where,
+                source,
+                lambda found: (
+                    pa.types.is_boolean(found) or (can_be_text(found) and not is_bytes(found))
+                ),
+                "booleans, or 0 and 1, or words such as true and false",
+            )
+        elif kind != "any":
+            self.type(
+                where,
+                source,
+                lambda found: can_be_text(found) or pa.types.is_boolean(found),
+                "text or numbers",
+            )
+        elif reason := why_not_json(self.kind(source)):
+            raise MappingError(
+                f"{where} cannot be filled from column {source!r}: {reason}. "
+                "Convert the column, or drop it."
+            )
+        return Leaf(source, kind, path)
+
+
+def _leaves(branch: Branch) -> list[Leaf]:
+    result: list[Leaf] = []
+    for value in branch.values():
+        result.extend(_leaves(value) if isinstance(value, dict) else [value])
+    return result

@@ -1,0 +1,478 @@
+"""The rows of one batch as columns of message fields."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from cdp_backfill.messages import json_cells
+from cdp_backfill.messages.expanding import Parts, list_parts, map_parts, struct_parts
+from cdp_backfill.messages.problems import Problems
+from cdp_backfill.messages.recency import old_texts
+from cdp_backfill.messages.text import (
+    as_boolean,
+    as_identifier,
+    as_text,
+    decoded,
+    is_bytes,
+    json_type,
+    tidy,
+)
+from cdp_backfill.messages.times import FAR, format_times, is_text, read_times
+from cdp_backfill.messages.values import (
+    ValueReader,
+    bad_text,
+    is_list,
+    nonexistent_time,
+    not_finite,
+    struct,
+)
+from cdp_backfill.model import api_facts
+from cdp_backfill.model.distinct import hashes
+from cdp_backfill.model.mapping import Lit
+from cdp_backfill.model.outcomes import Problem
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import numpy.typing as npt
+
+    from cdp_backfill.messages.binding import Binding, Branch, Leaf
+
+    Mask = npt.NDArray[np.bool_]
+    Rows = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class MessageBatch:
+    """Message fields of the rows of a batch that the mapping does not leave out.
+
+    Attributes:
+        rows: Position in the batch of each row here; what is not here is skipped.
+        fields: Arrays by field name, in the order of
+            :data:`cdp_backfill.model.api_facts.MESSAGE_FIELDS`.
+        message_id: Ids that a column gives, or None.
+        millis: Time of each row, milliseconds since 1970 UTC.
+        naive: Number of times that carried no zone.
+        problems: What is wrong, by position here.
+        event_keys: Keys of the mapping's ``events`` that occur.
+        unknown_events: Values of the event column that no event was found for, with their rows.
+    """
+
+    rows: Rows
+    fields: dict[str, Any]
+    message_id: Any | None
+    millis: Rows
+    naive: int
+    problems: Problems
+    event_keys: frozenset[str]
+    unknown_events: dict[str, int]
+    _columns: dict[str, Any]
+
+    def raw(self, column: str) -> Any:
+        """A column as it was read or derived, one cell for each row of the batch."""
+        return self._columns[column]
+
+    def plain(self, column: str) -> Any:
+        """The same without dictionaries, views and extension types."""
+        array = decoded(self._columns[column])
+        return array.storage if json_type(array.type) else array
+
+    def told(self) -> MessageBatch:
+        """What was found out about the rows, without their cells and fields but the event."""
+        event = {"event": self.fields["event"].dictionary_encode()}
+        return dataclasses.replace(self, fields=event, message_id=None, _columns={})
+
+    def people(self, mask: Mask) -> Any:
+        """Hashes of who the rows at which ``mask`` is true are about: user or else anonymous."""
+        names = [name for name in ("userId", "anonymousId") if name in self.fields]
+        ids = pc.coalesce(*(self.fields[name] for name in names)).filter(pa.array(mask))
+        return hashes(pc.unique(ids))
+
+
+def build(
+    binding: Binding,
+    batch: Any,
+    *,
+    latest: int = FAR,
+    who_what_when: bool = False,
+    without: dict[str, Mask] | None = None,
+) -> MessageBatch:
+    """Turn rows into message fields.
+
+    Args:
+        binding: The mapping, held against the schema of the batch.
+        batch: Arrow record batch that has at least the columns of the binding.
+        latest: Times beyond this lie in the future; milliseconds since 1970 UTC.
+        who_what_when: Leave out properties, context and integrations, which is enough to tell
+            who is touched and when.
+        without: Cells to leave empty, by column.
+    """
+    rows = np.arange(batch.num_rows)
+    columns, wrong = _columns(binding, batch, who_what_when=who_what_when)
+    for name, mask in (without or {}).items():
+        columns[name] = pc.if_else(pa.array(mask), None, decoded(columns[name]))
+    given = columns
+    found = _events(binding, columns, batch.num_rows)
+    names, wrong = found.names, wrong | found.wrong
+    if found.skipped.any():
+        kept = ~found.skipped
+        rows = rows[kept]
+        chosen = pa.array(kept)
+        columns = {name: array.filter(chosen) for name, array in columns.items()}
+        names = names.filter(chosen)
+        wrong = {problem: mask[kept] for problem, mask in wrong.items()}
+    builder = _Builder(binding, columns, len(rows), latest)
+    for problem, mask in wrong.items():
+        builder.problems.add(mask, problem)
+    if found.trimmed:
+        builder.problems.mended("trimmed", str(binding.mapping.event), found.trimmed)
+    fields: dict[str, Any | None] = dict(builder.identity())
+    fields["event"] = names
+    times = builder.times()
+    fields["timestamp"] = format_times(times.millis)
+    message_id = None
+    if not who_what_when:
+        fields["properties"] = builder.properties()
+        fields["context"] = builder.tree(binding.context)
+        fields["integrations"] = builder.tree(binding.integrations)
+        message_id = builder.message_id()
+    return MessageBatch(
+        rows=rows,
+        fields={
+            name: array
+            for name in api_facts.MESSAGE_FIELDS
+            if (array := fields.get(name)) is not None
+        },
+        message_id=message_id,
+        millis=times.millis,
+        naive=int(np.count_nonzero(times.naive)),
+        problems=builder.problems,
+        event_keys=found.keys,
+        unknown_events=found.unknown,
+        _columns=given,
+    )
+
+
+def any_recent(binding: Binding, batch: Any, *, recent: int, latest: int) -> bool:
+    """Whether a batch that has the column of times holds a recent one.
+
+    Args:
+        binding: The mapping, held against the schema; it derives no times.
+        batch: Arrow record batch.
+        recent: Milliseconds since 1970 UTC from which on times are recent.
+        latest: The same, up to which.
+    """
+    column = str(binding.mapping.timestamp)
+    array = decoded(batch.column(column))
+    if is_text(array.type):
+        array = array.filter(pa.array(~old_texts(array, recent)))
+    times = _Builder(binding, {column: array}, len(array), latest).times()
+    return bool(((times.millis >= recent) & (times.millis <= latest)).any())
+
+
+def _columns(
+    binding: Binding, batch: Any, *, who_what_when: bool
+) -> tuple[dict[str, Any], dict[Problem, Mask]]:
+    """The columns that the mapping reads, the derived ones included; and where these failed."""
+    deriver = binding.guard_deriver if who_what_when else binding.deriver
+    columns = dict(zip(batch.schema.names, batch.columns, strict=True))
+    if deriver is None:
+        return columns, {}
+    arrays, failed = deriver.apply(batch)
+    made = {item.name: array for item, array in zip(deriver.fields, arrays, strict=True)}
+    wrong = {
+        Problem("derive_failed", name, f"the expression of derive[{name!r}] fails"): mask
+        for name, mask in failed.items()
+    }
+    return columns | made, wrong
+
+
+@dataclass(frozen=True, slots=True)
+class _Events:
+    """Event names; what is wrong with them; which rows are left out; what was seen."""
+
+    names: Any
+    wrong: dict[Problem, Mask]
+    skipped: Mask
+    keys: frozenset[str] = frozenset()
+    unknown: dict[str, int] = dataclasses.field(default_factory=dict)
+    trimmed: int = 0
+
+
+def _events(binding: Binding, columns: dict[str, Any], size: int) -> _Events:
+    mapping = binding.mapping
+    none = np.zeros(size, dtype=bool)
+    if isinstance(mapping.event, Lit):
+        return _Events(pa.repeat(mapping.event.value, size), {}, none)
+    column = str(mapping.event)
+    text, bad = as_text(decoded(columns[column]))
+    text = text.cast(pa.string())
+    trimmed = pc.utf8_trim_whitespace(text)
+    known = dict(mapping.events)
+    for name in api_facts.EVENTS:
+        known.setdefault(name, name)
+    keys = pa.array(list(known), pa.string())
+    # A value that the mapping names is known, even if it is blank.
+    found = pc.coalesce(pc.index_in(text, value_set=keys), pc.index_in(trimmed, value_set=keys))
+    names = pa.array(list(known.values()), pa.string()).take(found)
+    seen = frozenset(keys.take(pc.unique(found.drop_null())).to_pylist())
+    unknown = names.is_null().to_numpy(zero_copy_only=False)
+    missing = unknown & ~bad & _blank(trimmed)
+    if mapping.nulls:
+        empty = pc.is_in(trimmed, value_set=pa.array(mapping.nulls, pa.string()))
+        missing |= unknown & empty.to_numpy(zero_copy_only=False)
+    unknown = unknown & ~bad & ~missing
+    others: dict[str, int] = {}
+    if unknown.any():
+        counted = pc.value_counts(trimmed.filter(pa.array(unknown))).to_pylist()
+        others = {item["values"]: item["counts"] for item in counted}
+    padded = pc.and_(pc.not_equal(trimmed, text), pa.array(~missing))
+    padded = pc.sum(padded).as_py() or 0
+    wrong = {
+        bad_text(column): bad,
+        Problem("missing_event", column, f"column {column!r} is empty"): missing,
+    }
+    if mapping.other_events == "skip":
+        return _Events(names, wrong, unknown, seen, others, padded)
+    if mapping.other_events == "send":
+        return _Events(pc.coalesce(names, trimmed), wrong, none, seen, others, padded)
+    wrong[
+        Problem(
+            "unknown_event",
+            column,
+            f"column {column!r} holds a name that is neither in events={{...}} nor one of the "
+            "seven mobile-app events",
+        )
+    ] = unknown
+    return _Events(names, wrong, none, seen, others, padded)
+
+
+class _Builder:
+    def __init__(self, binding: Binding, columns: dict[str, Any], rows: int, latest: int) -> None:
+        self._binding = binding
+        self._mapping = binding.mapping
+        self._columns = columns
+        self._rows = rows
+        self._latest = latest
+        self._nulls = pa.array(self._mapping.nulls, pa.string())
+        self.problems = Problems(rows)
+        self._values = ValueReader(self.problems, binding.mapping.timezone)
+
+    def _array(self, source: str | Lit) -> Any:
+        if isinstance(source, Lit):
+            first = pa.array(np.zeros(self._rows, dtype=np.int64))
+            return pa.array([source.value]).take(first)
+        array = decoded(self._columns[source])
+        if len(self._nulls) and is_text(array.type):
+            empty = pc.is_in(array, value_set=self._nulls.cast(array.type))
+            if pc.any(empty).as_py():
+                self.problems.mended("null_word", source, empty)
+                return pc.if_else(empty, None, array)
+        return array
+
+    def _note(self, source: str | Lit) -> Callable[[str, Any], None]:
+        column = _shown(source)
+        return lambda code, where: self.problems.mended(code, column, where)
+
+    def identity(self) -> dict[str, Any]:
+        """``userId`` and ``anonymousId``; one of them must be there."""
+        result, lacking, columns = {}, np.ones(self._rows, dtype=bool), []
+        for field, source in (
+            ("userId", self._mapping.user_id),
+            ("anonymousId", self._mapping.anonymous_id),
+        ):
+            if source is not None:
+                column = _shown(source)
+                ids = self._identifier(source, "bad_user", field)
+                result[field] = ids
+                lacking &= ids.is_null().to_numpy(zero_copy_only=False)
+                columns.append(column)
+        lacking &= ~self.problems.mask_of("bad_user")
+        reason = f"column {columns[0]!r} is empty"
+        if len(columns) > 1:
+            reason = f"columns {columns[0]!r} and {columns[1]!r} are both empty"
+        self.problems.add(lacking, Problem("missing_user", columns[0], reason))
+        return result
+
+    def message_id(self) -> Any | None:
+        """Ids that a column gives."""
+        source = self._mapping.message_id
+        return source and self._identifier(source, "bad_message_id", "messageId")
+
+    def _identifier(self, source: str | Lit, code: str, field: str) -> Any:
+        text, bad = as_identifier(self._array(source), self._note(source))
+        self.problems.add(
+            bad,
+            Problem(
+                code,
+                _shown(source),
+                f"column {_shown(source)!r} holds something that cannot be a {field}: a fraction, "
+                "a number that has lost its last digits as a float, or text that is not UTF-8",
+            ),
+        )
+        return text
+
+    def times(self) -> Any:
+        """When it happened; a row without a good time has a problem."""
+        source = self._mapping.timestamp or ""
+        column, note = _shown(source), self._note(source)
+        array = self._array(source)
+        if json_type(array.type):
+            array, _ = as_text(array)
+        if is_text(array.type):
+            array = tidy(array, note)
+        earliest = self._binding.earliest
+        times = read_times(
+            array,
+            unit=self._mapping.timestamp_unit,
+            timezone=self._mapping.timezone,
+            earliest=earliest,
+            latest=self._latest,
+        )
+        for unit, mask in times.units.items():
+            note(f"epoch_{unit}", mask)
+        note("shown_twice", times.twice)
+        good = ~(times.missing | times.bad | times.unclear | times.nonexistent)
+        for mask, code, reason in (
+            (times.missing, "missing_time", "is empty"),
+            (times.bad, "bad_time", "holds something that is not a usable time"),
+            (times.unclear, "unclear_time", "holds a number whose size does not tell its unit"),
+            (
+                good & (times.millis < earliest),
+                "too_early",
+                f"holds a time before {self._mapping.earliest}",
+            ),
+            (good & (times.millis > self._latest), "in_future", "holds a time in the future"),
+        ):
+            self.problems.add(mask, Problem(code, column, f"column {column!r} {reason}"))
+        self.problems.add(times.nonexistent, nonexistent_time(column))
+        return times
+
+    def properties(self) -> Any | None:
+        """``properties``, with the parts of expanded columns."""
+        children = self._children(self._binding.properties)
+        taken = set(self._binding.properties)
+        before: dict[str, Mask] = {}
+        for column in self._mapping.expand:
+            for name, arrays in self._parts(column).items():
+                if name in taken:
+                    for array in arrays:
+                        self.problems.mended("name_taken", column, array.is_valid())
+                    continue
+                known = api_facts.PROPERTIES.get(name, "any")
+                kind: api_facts.Kind = "any" if isinstance(known, dict) else known
+                children += [
+                    (name, value)
+                    for array in self._free(name, arrays, column, before)
+                    for value in self._values_of(array, column, kind)
+                ]
+        return struct(children)
+
+    def _free(
+        self, name: str, arrays: list[Any], column: str, before: dict[str, Mask]
+    ) -> list[Any]:
+        """Parts of a name, without the rows in which an earlier column has one of that name."""
+        there = np.zeros(self._rows, dtype=bool)
+        for array in arrays:
+            there |= array.is_valid().to_numpy(zero_copy_only=False)
+        earlier = before.get(name)
+        before[name] = there if earlier is None else there | earlier
+        if earlier is None or not (clash := there & earlier).any():
+            return arrays
+        self.problems.mended("name_taken", column, clash)
+        rows = pa.array(np.arange(self._rows), mask=earlier)
+        return [array.take(rows) for array in arrays]
+
+    def _parts(self, column: str) -> Parts:
+        """The parts of an expanded column."""
+        array = self._array(column)
+        kind, types = array.type, pa.types
+        if types.is_null(kind):
+            return {}
+        self.problems.mended("expanded", column, array.is_valid())
+        if types.is_struct(kind):
+            return struct_parts(array)
+        if types.is_map(kind):
+            return map_parts(array)
+        if is_list(kind):
+            return list_parts(array)
+        cells = self._values.parsed(array, column)
+        parts: Parts = {}
+        others = [None if isinstance(cell, dict) else cell for cell in cells]
+        if any(cell is not None for cell in others):
+            parts[column] = json_cells.arrays(others)[0]
+        objects = [cell if isinstance(cell, dict) else None for cell in cells]
+        for name, found, mixed in json_cells.members(objects):
+            self.problems.mended("mixed_list", column, mixed)
+            parts[name] = [*parts.get(name, ()), *found]
+        return parts
+
+    def tree(self, branch: Branch) -> Any | None:
+        """A struct of the fields below, or None where there are none."""
+        return struct(self._children(branch))
+
+    def _children(self, branch: Branch) -> list[tuple[str, Any]]:
+        children = []
+        for name, value in branch.items():
+            if isinstance(value, dict):
+                array = self.tree(value)
+                children += [] if array is None else [(name, array)]
+            else:
+                children += [(name, array) for array in self._leaf(value)]
+        return children
+
+    def _leaf(self, leaf: Leaf) -> list[Any]:
+        array, column = self._array(leaf.source), _shown(leaf.source)
+        named = leaf.kind == "any" and leaf.source in self._mapping.json
+        if named and (is_text(array.type) or is_bytes(array.type)):
+            return self._values.read_json(array, column)
+        return self._values_of(array, column, leaf.kind)
+
+    def _values_of(self, array: Any, column: str, kind: api_facts.Kind) -> list[Any]:
+        """Values of a kind; the arrays together are the column."""
+        if kind == "any":
+            return self._values.read(array, column)
+        note = self._note(column)
+        plain = array.type
+        if kind == "id":
+            array, bad = as_identifier(array, note)
+            reason = f"column {column!r} holds something that cannot be an id"
+            self.problems.add(bad, Problem("bad_user", column, reason))
+            return [array]
+        if is_text(plain) and kind != "text":
+            array = tidy(array, note)
+        if kind == "boolean":
+            array, bad = as_boolean(array)
+            if not pa.types.is_boolean(plain):
+                note("boolean_word", array.is_valid())
+            reason = f"column {column!r} holds something that is neither true nor false"
+            self.problems.add(bad, Problem("bad_boolean", column, reason))
+            return [array]
+        number = pa.types.is_floating(plain)
+        array, bad = as_text(array, floats="version" if kind == "version" else "number")
+        if number:
+            note("version_float" if kind == "version" else "whole_float", array.is_valid())
+        self.problems.add(bad, not_finite(column) if number else bad_text(column))
+        if kind == "device_type":
+            array = pc.utf8_lower(array)
+            known = pc.is_in(array, value_set=pa.array(api_facts.DEVICE_TYPES).cast(array.type))
+            odd = pc.and_(pc.is_valid(array), pc.invert(known)).to_numpy(zero_copy_only=False)
+            reason = f"column {column!r} holds neither android nor ios"
+            self.problems.add(odd, Problem("bad_device_type", column, reason))
+        return [array]
+
+
+def _shown(source: str | Lit) -> str:
+    return source if isinstance(source, str) else "lit()"
+
+
+def _blank(text: Any) -> Mask:
+    """Null or empty."""
+    blank = pc.equal(text, "")
+    return np.asarray(blank.fill_null(True).to_numpy(zero_copy_only=False))

@@ -1,0 +1,191 @@
+"""Messages into requests: under the limits, as full as they can be, each knowing its rows.
+
+A push machine without I/O: feed it encoded messages, take the requests it hands out, flush.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+
+from cdp_backfill.model import api_facts
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from cdp_backfill.messages.encoding import Encoded
+
+_OPEN: Final = b"{"
+_LIST: Final = b'"batch":['
+_CLOSE: Final = b"]}"
+_ENVELOPE: Final = len(_OPEN) + len(_LIST) + len(_CLOSE)
+
+MAX_OPEN_REQUESTS: Final = 64
+"""Requests that wait for more messages at a time, one for each context of ``batch`` scope."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Piece:
+    """A run of messages of one encoded batch.
+
+    Attributes:
+        encoded: Where the messages are.
+        start: The first of them.
+        stop: One behind the last.
+        owner: Whatever was given to :meth:`Packer.feed` with them.
+    """
+
+    encoded: Encoded
+    start: int
+    stop: int
+    owner: Any
+
+    @property
+    def size(self) -> int:
+        """Bytes, the comma behind the last message included."""
+        return int(self.encoded.offsets[self.stop] - self.encoded.offsets[self.start])
+
+    def __len__(self) -> int:
+        return self.stop - self.start
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Request:
+    """The messages of one call of ``/batch``.
+
+    Attributes:
+        head: What stands at the top beside ``batch``; ends in a comma unless empty.
+        pieces: The messages.
+    """
+
+    head: bytes
+    pieces: tuple[Piece, ...]
+
+    @property
+    def size(self) -> int:
+        """Bytes of the body before compression."""
+        return _ENVELOPE + len(self.head) + sum(piece.size for piece in self.pieces) - len(",")
+
+    def __len__(self) -> int:
+        return sum(len(piece) for piece in self.pieces)
+
+    def body(self) -> bytes:
+        """The body, before compression."""
+        parts: list[bytes | memoryview] = [_OPEN, self.head, _LIST]
+        for piece in self.pieces:
+            offsets = piece.encoded.offsets
+            parts.append(piece.encoded.data[offsets[piece.start] : offsets[piece.stop]])
+        parts[-1] = parts[-1][:-1]
+        parts.append(_CLOSE)
+        return b"".join(parts)
+
+    def split(self, parts: int = 2) -> list[Request]:
+        """Requests with about equally many of the messages each, in the same order.
+
+        Args:
+            parts: How many.
+
+        Raises:
+            ValueError: There are fewer messages than parts.
+        """
+        total = len(self)
+        if not 1 <= parts <= total:
+            raise ValueError(f"A request of {total} messages cannot be split into {parts}.")
+        return self.cut([total * number // parts for number in range(1, parts + 1)])
+
+    def cut(self, bounds: list[int]) -> list[Request]:
+        """Requests that end at these messages, in the same order.
+
+        Args:
+            bounds: Number of the message behind the last one of each; rising, the last of them
+                the number of all messages.
+        """
+        result: list[Request] = []
+        taken: list[Piece] = []
+        position = 0
+        for piece in self.pieces:
+            start = piece.start
+            while start < piece.stop:
+                stop = min(piece.stop, start + bounds[len(result)] - position)
+                taken.append(Piece(piece.encoded, start, stop, piece.owner))
+                position += stop - start
+                start = stop
+                if position == bounds[len(result)]:
+                    result.append(Request(self.head, tuple(taken)))
+                    taken = []
+        return result
+
+
+class _Open:
+    """A request that still takes messages."""
+
+    def __init__(self) -> None:
+        self.pieces: list[Piece] = []
+        self.size = 0
+        self.count = 0
+
+
+class Packer:
+    """Packs messages into requests.
+
+    Args:
+        max_bytes: Largest body.
+        max_messages: Most messages of a request.
+
+    Raises:
+        ValueError: A limit is too small for anything.
+    """
+
+    def __init__(
+        self,
+        *,
+        max_bytes: int = api_facts.MAX_REQUEST_BYTES,
+        max_messages: int = api_facts.MAX_REQUEST_MESSAGES,
+    ) -> None:
+        if max_messages < 1 or max_bytes <= _ENVELOPE:
+            raise ValueError("The limits leave no room for a message.")
+        self._max_bytes = max_bytes
+        self._max_messages = max_messages
+        self._open: dict[bytes, _Open] = {}
+
+    def feed(self, encoded: Encoded, owner: Any = None) -> Iterator[Request]:
+        """Take messages in; hand out each request that became full.
+
+        Args:
+            encoded: The messages, in order.
+            owner: Kept with them in the pieces of the requests.
+
+        Raises:
+            ValueError: A single message does not fit into a request.
+        """
+        head, offsets, total = encoded.head, encoded.offsets, len(encoded)
+        limit = self._max_bytes - _ENVELOPE - len(head) + len(",")
+        start = 0
+        while start < total:
+            request = self._open.pop(head, None) or _Open()
+            reach = offsets[start] + limit - request.size
+            fitting = int(np.searchsorted(offsets, reach, side="right")) - 1
+            stop = min(fitting, total, start + self._max_messages - request.count)
+            if stop > start:
+                piece = Piece(encoded, start, stop, owner)
+                request.pieces.append(piece)
+                request.size += piece.size
+                request.count += len(piece)
+            elif not request.pieces:
+                raise ValueError("A message is larger than a request may be.")
+            if stop < total or request.count == self._max_messages:
+                yield Request(head, tuple(request.pieces))
+            else:
+                self._open[head] = request
+            start = max(start, stop)
+        if len(self._open) > MAX_OPEN_REQUESTS:  # the one that waits longest leaves as it is
+            oldest = next(iter(self._open))
+            yield Request(oldest, tuple(self._open.pop(oldest).pieces))
+
+    def flush(self) -> Iterator[Request]:
+        """Hand out what is left."""
+        while self._open:
+            head = next(iter(self._open))
+            yield Request(head, tuple(self._open.pop(head).pieces))

@@ -1,0 +1,1 @@
+"""The words that all rooms share: API facts, outcomes, mapping, destination and views."""

@@ -1,0 +1,344 @@
+"""What of a row goes where: the declaration, independent of any table."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping as AbstractMapping
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any, Final, Literal, Self
+
+import tomli_w
+
+from cdp_backfill.errors import MappingError
+from cdp_backfill.model import api_facts
+from cdp_backfill.model.mapping_checks import (
+    LITERAL_KEY,
+    Lit,
+    check_choice,
+    check_event_name,
+    check_field,
+    check_known,
+    check_zone,
+    checked_day,
+    checked_derive,
+    checked_names,
+    checked_tree,
+    did_you_mean,
+    event_key,
+    lit,
+)
+from cdp_backfill.model.mapping_view import mapping_face
+
+__all__ = ["Field", "Lit", "Mapping", "Tree", "lit"]
+
+TimestampUnit = Literal["s", "ms", "us", "ns"]
+OtherEvents = Literal["invalid", "skip", "send"]
+Rest = Literal["properties", "drop"]
+Oversize = Literal["invalid", "drop_largest"]
+Duplicates = Literal["send", "skip"]
+
+_SHORT: Final = 60  # characters of a dict that fits into one line
+
+Field = str | Lit
+Tree = dict[str, Any]
+"""Names to a column name, a :class:`Lit`, or a further tree."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mapping:
+    """Says which column becomes which field of a track message.
+
+    Every value is the name of a column or a constant made with ``lit()``. All are optional here;
+    a run needs ``event``, ``timestamp`` and one of ``user_id`` and ``anonymous_id``.
+
+    Args:
+        user_id: Becomes ``userId``.
+        anonymous_id: Becomes ``anonymousId``.
+        event: The event name, as it is or translated by ``events``.
+        timestamp: When it happened: any Arrow time type, ISO 8601 text, or epoch numbers.
+        timestamp_unit: Unit of epoch numbers: ``"s"``, ``"ms"``, ``"us"`` or ``"ns"``; None tells
+            them apart by their size, and says so.
+        timezone: IANA zone of times that carry none; None reads them as UTC and says so.
+        message_id: Becomes ``messageId``; None, or an empty cell, makes one of the content.
+        properties: Nested dict of property names to columns or constants.
+        context: The same for ``context``; names as the API knows them, such as
+            ``{"device": {"model": "phone"}}``.
+        integrations: Names of integrations to True, False or a column, such as ``{"All": False}``.
+        events: Values of the event column to event names.
+        other_events: What becomes of values that are neither in ``events`` nor one of the seven
+            mobile-app events: ``"invalid"`` reports them, ``"skip"`` leaves them out,
+            ``"send"`` sends them under their own name.
+        rest: ``"properties"`` makes a property of each column that nothing names;
+            ``"drop"`` leaves those out.
+        derive: New columns to SQL expressions (DuckDB's) over the columns of the same row, such as
+            ``{"uid": "info->>'$.user.id'"}``; a later one may use an earlier one.
+        expand: Columns whose parts become properties under their own names: JSON text of an
+            object, a struct, a map, or a list of key/value structs as in GA4's event_params.
+        json: Columns of text that holds JSON, to be sent as what it says.
+        nulls: Texts that stand for an empty cell in every column, such as ``["NULL"]``. In ids,
+            versions, booleans and times NULL, None, nan, (not set) and the like do so anyway.
+        earliest: Rows before this day are invalid; the day the first app store opened.
+        oversize: What becomes of a message beyond 32 KB: ``"invalid"`` reports it,
+            ``"drop_largest"`` drops columns named in ``droppable`` until it fits.
+        droppable: Columns that ``oversize="drop_largest"`` may drop.
+        duplicates: What becomes of a row whose message id occurred before in the same table:
+            ``"send"`` sends it all the same, ``"skip"`` leaves it out.
+
+    Raises:
+        MappingError: An argument is of the wrong shape, a context name is unknown, or an event
+            name is none of the seven while ``other_events`` is not ``"send"``.
+
+    >>> Mapping(user_id="uid", event=lit("Application Opened"), timestamp="ts")
+    Mapping(user_id='uid', event=lit('Application Opened'), timestamp='ts')
+    """
+
+    user_id: Field | None = None
+    anonymous_id: Field | None = None
+    event: Field | None = None
+    timestamp: Field | None = None
+    timestamp_unit: TimestampUnit | None = None
+    timezone: str | None = None
+    message_id: Field | None = None
+    properties: Tree = field(default_factory=dict)
+    context: Tree = field(default_factory=dict)
+    integrations: Tree = field(default_factory=dict)
+    events: dict[Any, str] = field(default_factory=dict)
+    other_events: OtherEvents = "invalid"
+    rest: Rest = "properties"
+    derive: dict[str, str] = field(default_factory=dict)
+    expand: Sequence[str] = ()
+    json: Sequence[str] = ()
+    nulls: Sequence[str] = ()
+    earliest: str = api_facts.APP_STORES
+    oversize: Oversize = "invalid"
+    droppable: Sequence[str] = ()
+    duplicates: Duplicates = "send"
+
+    def __post_init__(self) -> None:
+        set_ = object.__setattr__  # the dataclass is frozen; this is its construction
+        for name in ("user_id", "anonymous_id", "event", "timestamp", "message_id"):
+            check_field(name, getattr(self, name))
+        for name in ("properties", "context", "integrations"):
+            set_(self, name, checked_tree(name, getattr(self, name)))
+        for name in ("expand", "json", "droppable"):
+            set_(self, name, checked_names(name, getattr(self, name)))
+        set_(self, "nulls", checked_names("nulls", self.nulls, "texts"))
+        set_(self, "derive", checked_derive(self.derive))
+        set_(self, "earliest", checked_day("earliest", self.earliest))
+        for name, choices in _CHOICES.items():
+            check_choice(name, getattr(self, name), choices)
+        check_zone(self.timezone)
+        check_known("context", self.context, api_facts.CONTEXT)
+        self._check_integrations()
+        self._check_droppable()
+        if not isinstance(self.events, AbstractMapping):
+            raise MappingError(f"events must be a dict, not {type(self.events).__name__}.")
+        set_(self, "events", {event_key(key): value for key, value in self.events.items()})
+        for name in self._named_events():
+            check_event_name(name, self.other_events)
+
+    def _check_integrations(self) -> None:
+        for name, value in self.integrations.items():
+            if isinstance(value, dict) or (
+                isinstance(value, Lit) and not isinstance(value.value, bool)
+            ):
+                raise MappingError(f"integrations[{name!r}] must be True, False or a column name.")
+
+    def _check_droppable(self) -> None:
+        if (self.oversize == "drop_largest") != bool(self.droppable):
+            raise MappingError(
+                "oversize='drop_largest' and droppable=[...] go together: name the columns that "
+                "may be dropped from a message that is too large."
+            )
+
+    def _named_events(self) -> list[Any]:
+        constant = [self.event.value] if isinstance(self.event, Lit) else []
+        return [*constant, *self.events.values()]
+
+    @property
+    def complete(self) -> bool:
+        """Whether it says who, what and when, without which nothing can be sent."""
+        who = self.user_id is not None or self.anonymous_id is not None
+        return who and self.event is not None and self.timestamp is not None
+
+    def sources(self) -> list[str]:
+        """Names of the columns that fill something, each once, in the order of the fields."""
+        found: dict[str, None] = {}
+        for item in fields(self):
+            if item.name in _FIELD_NAMES:
+                for value in _leaves(getattr(self, item.name)):
+                    if isinstance(value, str):
+                        found[value] = None
+        return list(found | dict.fromkeys(self.expand))
+
+    def columns(self) -> list[str]:
+        """Names of all columns that the mapping speaks of, each once."""
+        return list(dict.fromkeys([*self.sources(), *self.json, *self.droppable]))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values only, without what is at its default; ``from_dict`` reads it back."""
+        result = {}
+        for item in fields(self):
+            value = getattr(self, item.name)
+            if value not in (item.default, {}, None):
+                if isinstance(value, tuple):
+                    value = list(value)
+                result[item.name] = _plain(value) if item.name in _FIELD_NAMES else value
+        return result
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Self:
+        """Build a mapping from what ``to_dict`` gave.
+
+        Raises:
+            MappingError: A name is unknown, or a value is of the wrong shape.
+        """
+        known = {item.name for item in fields(cls)}
+        for name in values:
+            if name not in known:
+                raise MappingError(
+                    f"A mapping has no field {name!r}.{did_you_mean(name, sorted(known))}"
+                )
+        return cls(
+            **{
+                name: _unplain(value) if name in _FIELD_NAMES else value
+                for name, value in values.items()
+            }
+        )
+
+    def to_toml(self) -> str:
+        """The mapping as TOML text; a constant is written ``{ "$lit" = value }``.
+
+        >>> print(Mapping(user_id="uid", event=lit("Application Opened")).to_toml())
+        user_id = "uid"
+        <BLANKLINE>
+        [event]
+        "$lit" = "Application Opened"
+        <BLANKLINE>
+        """
+        return tomli_w.dumps(self.to_dict())
+
+    @classmethod
+    def from_toml(cls, text: str) -> Self:
+        """Read what ``to_toml`` wrote.
+
+        Raises:
+            MappingError: The text is no TOML, or no mapping.
+        """
+        try:
+            return cls.from_dict(tomllib.loads(text))
+        except tomllib.TOMLDecodeError as error:
+            raise MappingError(f"This is not TOML: {error}.") from error
+
+    def save(self, path: str | Path) -> None:
+        """Write the mapping to a TOML file.
+
+        Raises:
+            MappingError: The file cannot be written.
+        """
+        try:
+            Path(path).write_text(self.to_toml(), encoding="utf-8")
+        except OSError as error:
+            raise MappingError(f"The mapping cannot be written: {error}.") from error
+
+    @classmethod
+    def load(cls, path: str | Path) -> Self:
+        """Read a mapping from a TOML file.
+
+        Raises:
+            MappingError: The file is missing, no TOML, or no mapping.
+        """
+        try:
+            text = Path(path).read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise MappingError(f"The mapping file cannot be read: {error}.") from error
+        return cls.from_toml(text)
+
+    def to_python(self) -> str:
+        """The mapping as Python source, one argument a line, to be edited and passed back.
+
+        >>> print(Mapping(user_id="uid", event=lit("Application Opened")).to_python())
+        cdp.Mapping(
+            user_id='uid',
+            event=cdp.lit('Application Opened'),
+        )
+        """
+        lines = ["cdp.Mapping("]
+        for name, value in self._shown():
+            lines.append(f"    {name}={_source(value, 4)},")
+        return "\n".join([*lines, ")"])
+
+    def _shown(self) -> list[tuple[str, Any]]:
+        values = ((item, getattr(self, item.name)) for item in fields(self))
+        return [
+            (item.name, list(value) if isinstance(value, tuple) else value)
+            for item, value in values
+            if value not in (item.default, {}, None)
+        ]
+
+    def __repr__(self) -> str:
+        return f"Mapping({', '.join(f'{name}={value!r}' for name, value in self._shown())})"
+
+    def __str__(self) -> str:
+        return self.to_python()
+
+    def _repr_html_(self) -> str:
+        return mapping_face(self).html()
+
+
+_CHOICES: Final[dict[str, tuple[Any, ...]]] = {
+    "timestamp_unit": (None, "s", "ms", "us", "ns"),
+    "other_events": ("invalid", "skip", "send"),
+    "rest": ("properties", "drop"),
+    "oversize": ("invalid", "drop_largest"),
+    "duplicates": ("send", "skip"),
+}
+
+_FIELD_NAMES: Final = frozenset(
+    {
+        "user_id",
+        "anonymous_id",
+        "event",
+        "timestamp",
+        "message_id",
+        "properties",
+        "context",
+        "integrations",
+    }
+)
+
+
+def _leaves(value: Any) -> list[Any]:
+    if isinstance(value, dict):
+        return [leaf for child in value.values() for leaf in _leaves(child)]
+    return [] if value is None else [value]
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _plain(child) for name, child in value.items()}
+    return {LITERAL_KEY: value.value} if isinstance(value, Lit) else value
+
+
+def _unplain(value: Any) -> Any:
+    if not isinstance(value, dict):
+        return value
+    if set(value) == {LITERAL_KEY}:
+        return lit(value[LITERAL_KEY])
+    return {name: _unplain(child) for name, child in value.items()}
+
+
+def _source(value: Any, indent: int) -> str:
+    """A value as Python source; what is long takes a line for each of its parts."""
+    if isinstance(value, Lit):
+        return f"cdp.{value!r}"
+    if not isinstance(value, dict):
+        return repr(value)
+    parts = [f"{name!r}: {_source(child, indent + 4)}" for name, child in value.items()]
+    flat = "{" + ", ".join(parts) + "}"
+    if len(flat) + indent <= _SHORT and "\n" not in flat:
+        return flat
+    pad = " " * indent
+    return "{\n" + "".join(f"{pad}    {part},\n" for part in parts) + pad + "}"

@@ -1,0 +1,210 @@
+"""Checks of a mapping that need no table, and the constants that it may hold."""
+
+from __future__ import annotations
+
+import copy
+import difflib
+from collections.abc import Mapping as AbstractMapping
+from dataclasses import dataclass
+from datetime import date
+from typing import Any, Final
+from zoneinfo import ZoneInfo
+
+from cdp_backfill.errors import MappingError
+from cdp_backfill.model import api_facts
+
+LITERAL_KEY: Final = "$lit"
+"""Marks a constant in TOML."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lit:
+    """A constant in a mapping; made by :func:`lit`."""
+
+    value: Any
+
+    def __repr__(self) -> str:
+        return f"lit({self.value!r})"
+
+
+def lit(value: Any) -> Lit:
+    """Say that a field has the same value in every row, instead of naming a column.
+
+    Args:
+        value: Text, number, boolean, or a list or dict of these. Not None.
+
+    Raises:
+        MappingError: ``value`` is None or cannot be written as JSON.
+
+    >>> lit("Application Installed")
+    lit('Application Installed')
+    """
+    check_json(value)
+    return Lit(_lists(value))
+
+
+def _lists(value: Any) -> Any:
+    """The same with lists for tuples, as TOML and JSON give them back."""
+    if isinstance(value, list | tuple):
+        return [_lists(item) for item in value]
+    if isinstance(value, dict):
+        return {name: _lists(item) for name, item in value.items()}
+    return value
+
+
+def check_json(value: Any) -> None:
+    """Refuse what JSON has nothing for."""
+    if isinstance(value, list | tuple):
+        for item in value:
+            check_json(item)
+    elif isinstance(value, dict):
+        for name, item in value.items():
+            if not isinstance(name, str):
+                raise MappingError("The names in a dict given to lit() must be text.")
+            check_json(item)
+    elif not isinstance(value, str | bool | int | float) or value != value:  # noqa: PLR0124
+        raise MappingError(
+            f"lit() takes text, numbers, booleans, and lists and dicts of them, "
+            f"not {type(value).__name__}."
+        )
+
+
+def did_you_mean(name: str, known: list[str]) -> str:
+    """`` Did you mean 'x'?`` with the nearest of ``known``, or nothing where none is near."""
+    folded: dict[str, str] = {}
+    for candidate in known:
+        folded.setdefault(_fold(candidate), candidate)
+    near = difflib.get_close_matches(_fold(name), list(folded), n=1, cutoff=0.5)
+    return f" Did you mean {folded[near[0]]!r}?" if near else ""
+
+
+def _fold(name: str) -> str:
+    return "".join(letter for letter in name.casefold() if letter.isalnum()) or name
+
+
+def check_field(name: str, value: Any) -> None:
+    """Refuse what is neither a column name nor a constant."""
+    if value is not None and not isinstance(value, str | Lit):
+        raise MappingError(
+            f"{name} must be a column name or a constant such as lit('...'), "
+            f"not {type(value).__name__}."
+        )
+
+
+def checked_tree(path: str, tree: Any) -> dict[str, Any]:
+    """A copy of a nested dict of columns and constants."""
+    if not isinstance(tree, AbstractMapping):
+        raise MappingError(
+            f"{path} must be a dict of names to columns or constants, not {type(tree).__name__}."
+        )
+    result: dict[str, Any] = {}
+    for name, value in tree.items():
+        here = f"{path}[{name!r}]"
+        if not isinstance(name, str) or not name or "\0" in name:
+            raise MappingError(f"The names in {path} must be text, without the character 0.")
+        if name == LITERAL_KEY:
+            raise MappingError(f"{path} cannot have the name {name!r}, which stands for constants.")
+        if isinstance(value, AbstractMapping):
+            result[name] = checked_tree(here, value)
+        elif isinstance(value, bool):
+            result[name] = Lit(value)  # a boolean cannot be a column name
+        else:
+            check_field(here, value)
+            if value is None:
+                raise MappingError(f"{here} is None; name a column or give a constant.")
+            result[name] = copy.deepcopy(value)
+    return result
+
+
+def check_choice(name: str, value: Any, choices: tuple[Any, ...]) -> None:
+    """Refuse what is none of the choices."""
+    if value not in choices:
+        listed = ", ".join(repr(choice) for choice in choices if choice is not None)
+        raise MappingError(f"{name} must be one of {listed}, not {value!r}.")
+
+
+def check_zone(name: Any) -> None:
+    """Refuse what is no IANA time zone."""
+    if name is None:
+        return
+    try:
+        ZoneInfo(name)
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise MappingError(
+            f"timezone {name!r} is not known; give an IANA name such as 'Europe/Berlin' or 'UTC'."
+        ) from error
+
+
+def check_known(path: str, tree: dict[str, Any], known: api_facts.Tree) -> None:
+    """Refuse names that the API does not know."""
+    for name, value in tree.items():
+        here = f"{path}.{name}"
+        if name not in known:
+            raise MappingError(
+                f"The API knows no {here}.{did_you_mean(name, list(known))} "
+                f"Known here: {', '.join(known)}. Other data can go into properties."
+            )
+        below = known[name]
+        if isinstance(below, dict):
+            if isinstance(value, dict):
+                check_known(here, value, below)
+            else:
+                raise MappingError(
+                    f"{here} holds further fields: give a dict with some of {', '.join(below)}."
+                )
+        elif isinstance(value, dict) and below != "any":
+            raise MappingError(f"{here} is a single value; name one column or give a constant.")
+
+
+def event_key(value: Any) -> str:
+    """The text that Arrow makes of a value, which is what the column is compared with."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, str | int):
+        return str(value)
+    raise MappingError(f"The keys of events must be text, whole numbers or booleans: {value!r}.")
+
+
+def check_event_name(name: Any, other_events: str) -> None:
+    """Refuse what is no event name, or none of the seven unless any may be sent."""
+    if not isinstance(name, str) or not name.strip():
+        raise MappingError("An event name must be text that is not empty.")
+    if name not in api_facts.EVENTS and other_events != "send":
+        raise MappingError(
+            f"{name!r} is none of the seven mobile-app events."
+            f"{did_you_mean(name, list(api_facts.EVENTS))} "
+            "To send it all the same, set other_events='send'."
+        )
+
+
+def checked_names(name: str, value: Any, what: str = "column names") -> tuple[str, ...]:
+    """A list of texts, each once."""
+    if isinstance(value, str) or not isinstance(value, list | tuple | set | frozenset):
+        raise MappingError(f"{name} must be a list of {what}, not {type(value).__name__}.")
+    if not all(isinstance(item, str) for item in value):
+        raise MappingError(f"{name} must be a list of {what}: text only.")
+    return tuple(dict.fromkeys(value))
+
+
+def checked_derive(value: Any) -> dict[str, str]:
+    """Names of derived columns to SQL expressions."""
+    if not isinstance(value, AbstractMapping):
+        raise MappingError(
+            f"derive must be a dict of new columns to SQL, not {type(value).__name__}."
+        )
+    for name, expression in value.items():
+        if not (isinstance(name, str) and name and isinstance(expression, str)):
+            raise MappingError("derive must be a dict of new columns to SQL, both as text.")
+        if not expression.strip():
+            raise MappingError(f"derive[{name!r}] is empty; give a SQL expression.")
+    return dict(value)
+
+
+def checked_day(name: str, value: Any) -> str:
+    """A day as ISO text."""
+    if isinstance(value, date):
+        value = value.isoformat()[:10]
+    try:
+        return date.fromisoformat(value).isoformat()
+    except (TypeError, ValueError) as error:
+        raise MappingError(f"{name} must be a day such as '2015-01-01', not {value!r}.") from error

@@ -1,0 +1,203 @@
+"""The two faces of what is shown to people: plain text and HTML, of the same content."""
+
+from __future__ import annotations
+
+import html
+import textwrap
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
+
+from cdp_backfill.model.outcomes import FIXES
+
+if TYPE_CHECKING:
+    from cdp_backfill.model.outcomes import Fix
+
+_WIDTH: Final = 80
+_LAST: Final = 24  # characters that the last column of a table has at least
+_LEAST: Final = 8  # and any other
+
+_FEW: Final = 5  # words that stay in one line in the first column
+_LONG: Final = 22  # characters of a word that may be broken where there is no room
+
+# The class stands twice, so that the rules outweigh those of notebooks and of what they export.
+_STYLE: Final = (
+    "<style>.cdp.cdp{font:13px/1.5 system-ui,sans-serif;max-width:62em;overflow-x:auto}"
+    ".cdp.cdp h4{margin:.2em 0;font:600 14px/1.5 system-ui,sans-serif;overflow-wrap:anywhere}"
+    ".cdp.cdp table{font:inherit;border-collapse:collapse;margin:.2em 0 .9em;table-layout:auto;"
+    "max-width:100%;border:0;color:inherit;display:table}"
+    ".cdp.cdp tr{background:none!important;border:0}"
+    ".cdp.cdp td,.cdp.cdp th{padding:.15em 1em .15em 0;vertical-align:top;"
+    "text-align:left!important;"
+    "border:0;border-bottom:1px solid color-mix(in srgb,currentColor 18%,transparent);"
+    "background:none;white-space:normal;max-width:none;color:inherit}"
+    ".cdp.cdp th{font-weight:600}"
+    ".cdp.cdp .n{text-align:right!important;font-variant-numeric:tabular-nums}"
+    ".cdp.cdp .k{white-space:nowrap}"
+    ".cdp.cdp td:last-child{overflow-wrap:anywhere}"
+    ".cdp.cdp .w{overflow-wrap:anywhere;min-width:9em}"
+    ".cdp.cdp p{margin:.3em 0}.cdp.cdp .q{opacity:.75;margin-top:.6em}"
+    ".cdp.cdp a{color:inherit;text-decoration:underline}</style>"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """A cell that leads somewhere.
+
+    Attributes:
+        url: An address that this package made.
+    """
+
+    url: str
+
+    def __str__(self) -> str:
+        return self.url
+
+
+@dataclass(slots=True)
+class Section:
+    """A table with a caption.
+
+    Attributes:
+        caption: What it shows.
+        header: Names of the columns; empty for none.
+        rows: Cells; a number is set to the right.
+    """
+
+    caption: str
+    header: tuple[str, ...]
+    rows: list[tuple[object, ...]]
+
+
+@dataclass(slots=True)
+class Face:
+    """What is shown of an object.
+
+    Attributes:
+        title: One line.
+        sections: Tables.
+        notes: Sentences below.
+    """
+
+    title: str
+    sections: list[Section] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    def text(self) -> str:
+        """For a terminal of 80 columns."""
+        lines = _wrapped(self.title)
+        for section in self.sections:
+            if section.rows:
+                lines += ["", section.caption, *_table(section)]
+        for note in self.notes:
+            lines += ["", *_wrapped(note)]
+        return "\n".join(lines)
+
+    def html(self) -> str:
+        """For a notebook, in a light or a dark theme."""
+        parts = [_STYLE, '<div class="cdp">', f"<h4>{html.escape(self.title)}</h4>"]
+        for section in self.sections:
+            if section.rows:
+                parts.append(f'<p class="q">{html.escape(section.caption)}</p><table>')
+                if section.header:
+                    parts.append(_html_row(section.header, "th", section.rows[0]))
+                parts.extend(_html_row(row, "td", row) for row in section.rows)
+                parts.append("</table>")
+        parts.extend(f"<p>{html.escape(note)}</p>" for note in self.notes)
+        parts.append("</div>")
+        return "".join(parts)
+
+
+def _html_row(cells: tuple[object, ...], tag: str, like: tuple[object, ...]) -> str:
+    shown = (
+        f"<{tag}{_looks(cell, model, number)}>{_html_cell(cell)}</{tag}>"
+        for number, (cell, model) in enumerate(zip(cells, like, strict=True))
+    )
+    return f"<tr>{''.join(shown)}</tr>"
+
+
+def _html_cell(cell: object) -> str:
+    text = html.escape(_cell(cell))
+    if isinstance(cell, Link):
+        return f'<a href="{text}" target="_blank" rel="noopener">{text}</a>'
+    return text
+
+
+def _looks(cell: object, model: object, column: int) -> str:
+    """Numbers to the right; short words whole; long names where there is room."""
+    if isinstance(model, int | float):
+        return ' class="n"'
+    words = _cell(cell).split()
+    if any(len(word) > _LONG for word in words):
+        return ' class="w"'
+    return ' class="k"' if column == 0 and len(words) <= _FEW else ""
+
+
+def _cell(cell: object) -> str:
+    if isinstance(cell, int):
+        return f"{cell:,}"
+    if isinstance(cell, float):
+        return f"{cell:,.1f}"
+    return str(cell)
+
+
+def _wrapped(text: str, width: int = _WIDTH) -> list[str]:
+    return textwrap.wrap(text, width, break_on_hyphens=False, break_long_words=False)
+
+
+def _table(section: Section) -> list[str]:
+    rows = [tuple(map(_cell, row)) for row in section.rows]
+    shown = [section.header, *rows] if section.header else rows
+    widths = [max(len(row[column]) for row in shown) for column in range(len(shown[0]))]
+    _narrow(widths)
+    shown = [(*map(_cut, row[:-1], widths), row[-1]) for row in shown]
+    lines = []
+    for row in shown:
+        cells = []
+        for column, cell in enumerate(row):
+            number = isinstance(section.rows[0][column], int | float)
+            cells.append(cell.rjust(widths[column]) if number else cell.ljust(widths[column]))
+        left = "  " + "  ".join(cells[:-1]) + ("  " if len(cells) > 1 else "")
+        room = max(24, _WIDTH - len(left))
+        wrapped = _wrapped(cells[-1].rstrip(), room) or [""]
+        if isinstance(section.rows[0][-1], int | float):
+            wrapped = [cells[-1]]
+        lines.append((left + wrapped[0]).rstrip())
+        lines.extend(" " * len(left) + more for more in wrapped[1:])
+    return lines
+
+
+def _narrow(widths: list[int]) -> None:
+    """Take from the widest columns but the last until that one has room."""
+    gaps = 2 * len(widths)
+    while sum(widths[:-1]) + gaps > _WIDTH - min(_LAST, widths[-1]):
+        widest = max(range(len(widths) - 1), key=lambda column: widths[column])
+        if widths[widest] <= _LEAST:
+            return
+        widths[widest] -= 1
+
+
+def _cut(cell: str, width: int) -> str:
+    return cell if len(cell) <= width else cell[: width - 1] + "…"
+
+
+def fixes_section(fixes: dict[Fix, int]) -> Section:
+    """What was mended, most cells first."""
+    ordered = sorted(fixes.items(), key=lambda item: -item[1])
+    return Section(
+        "Mended on the way",
+        ("cells", "column", "what was done"),
+        [(cells, fix.column, FIXES[fix.code]) for fix, cells in ordered],
+    )
+
+
+def duration(seconds: float) -> str:
+    """A duration for people.
+
+    >>> duration(3_700)
+    '1 h 2 min'
+    """
+    if seconds < 60:  # noqa: PLR2004  # a minute
+        return f"{seconds:.1f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 60 else f"{minutes // 60:,} h {minutes % 60} min"  # noqa: PLR2004

@@ -1,0 +1,170 @@
+"""Adds up what a plan says."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from cdp_backfill.messages.text import decoded, json_type
+from cdp_backfill.model import api_facts
+from cdp_backfill.model.distinct import Sketch, split
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    import numpy.typing as npt
+
+    from cdp_backfill.messages import MessageBatch
+    from cdp_backfill.messages.packing import Packer, Request
+    from cdp_backfill.model.outcomes import Fix, Problem
+    from cdp_backfill.pipeline.preparation import Prepared
+
+SAMPLES: Final = 3
+"""Payloads that a plan shows."""
+
+_DAY: Final = 86_400_000
+_MANY_DAYS: Final = 10_000_000  # more than there are in the years 1 to 9999
+
+_SHOWN: Final = 20  # characters of a cell that a plan shows
+_MAX_VALUES: Final = 1_000  # values of the event column that are told apart
+
+
+class Census:
+    """Counts the rows of a table by what would become of them.
+
+    Args:
+        packer: Packs what would be sent, as a run does.
+        columns: Names of the columns to look at.
+    """
+
+    def __init__(self, packer: Packer, columns: Sequence[str]) -> None:
+        self._packer = packer
+        self.rows = self.to_send = self.invalid = self.held = self.skipped = self.duplicates = 0
+        self.recent = self.naive = self.largest = self.message_bytes = self.body_bytes = (
+            self.requests
+        ) = 0
+        self.event_keys: set[str] = set()
+        self.unknown_events: dict[str, int] = {}
+        self._days: dict[str, dict[int, int]] = {}  # by days since 1970
+        self.problems: dict[Problem, int] = {}
+        self.fixes: dict[Fix, int] = {}
+        self.first: int | None = None
+        self.last: int | None = None
+        self.people, self.recent_people, self.ids = Sketch(), Sketch(), Sketch()
+        self.filled: dict[str, int] = dict.fromkeys(columns, 0)
+        self.cells: dict[str, str] = {}
+        self.samples: list[dict[str, Any]] = []
+
+    def add(self, prepared: Prepared, rows: int) -> None:
+        """Count a chunk."""
+        batch = prepared.messages
+        bad = batch.problems.mask()
+        left_out = np.isin(batch.rows, prepared.duplicates)
+        good = ~bad & ~prepared.held & ~left_out
+        self.rows += rows
+        self.duplicates += len(prepared.duplicates)
+        self.skipped += len(prepared.skipped) + len(prepared.duplicates)
+        self.invalid += int(np.count_nonzero(bad))
+        self.held += int(np.count_nonzero(prepared.held))
+        self.recent += int(np.count_nonzero(prepared.recent))
+        self.naive += batch.naive
+        self.event_keys |= batch.event_keys
+        for value, count in batch.unknown_events.items():
+            if value in self.unknown_events or len(self.unknown_events) < _MAX_VALUES:
+                self.unknown_events[value] = self.unknown_events.get(value, 0) + count
+        for problem, count in batch.problems.counts():
+            self.problems[problem] = self.problems.get(problem, 0) + count
+        for fix, count in batch.problems.fixes.items():
+            self.fixes[fix] = self.fixes.get(fix, 0) + count
+        self.recent_people.add(batch.people(prepared.recent))
+        self._look(batch)
+        if good.any():
+            self._add_good(batch, good)
+        for encoded, _ in prepared.encoded:
+            self.largest = max(self.largest, int(encoded.sizes.max()))
+            self.message_bytes += int(encoded.sizes.sum())
+            self.ids.add(split(encoded.ids.keys())[0])
+            for number in range(min(len(encoded), SAMPLES - len(self.samples))):
+                top = json.loads(b"{" + encoded.head.rstrip(b",") + b"}")
+                self.samples.append(top | json.loads(encoded.message(number)))
+            self._count(self._packer.feed(encoded))
+
+    def _look(self, batch: MessageBatch) -> None:
+        """Count filled cells, and keep one of each column to be shown."""
+        for name in self.filled:
+            array = batch.raw(name)
+            filled = len(array) - array.null_count
+            self.filled[name] += filled
+            if filled and name not in self.cells:
+                self.cells[name] = sample(array)
+
+    def _add_good(self, batch: MessageBatch, good: npt.NDArray[np.bool_]) -> None:
+        self.to_send += int(np.count_nonzero(good))
+        self.people.add(batch.people(good))
+        millis = batch.millis[good]
+        first, last = int(millis.min()), int(millis.max())
+        self.first = first if self.first is None else min(self.first, first)
+        self.last = last if self.last is None else max(self.last, last)
+        names = batch.fields["event"].filter(pa.array(good)).dictionary_encode()
+        codes = names.indices.to_numpy()
+        first_day = int(millis.min()) // _DAY
+        both = codes.astype(np.int64) * _MANY_DAYS + (millis // _DAY - first_day)
+        found, counts = np.unique(both, return_counts=True)
+        known = names.dictionary.to_pylist()
+        for key, count in zip(found.tolist(), counts.tolist(), strict=True):
+            number, day = divmod(key, _MANY_DAYS)
+            days = self._days.setdefault(known[number], {})
+            days[day + first_day] = days.get(day + first_day, 0) + count
+
+    def _count(self, requests: Iterator[Request]) -> None:
+        for request in requests:
+            self.requests += 1
+            self.body_bytes += request.size
+
+    def finish(self) -> None:
+        """Count what is still being packed."""
+        self._count(self._packer.flush())
+
+    @property
+    def days(self) -> dict[str, dict[str, int]]:
+        """Rows to send by event and day."""
+        return {
+            event: {str(np.datetime64(day, "D")): rows for day, rows in sorted(days.items())}
+            for event, days in self._days.items()
+        }
+
+    @property
+    def events(self) -> dict[str, int]:
+        """Rows to send by event."""
+        return {event: sum(days.values()) for event, days in self._days.items()}
+
+    @property
+    def fill(self) -> float:
+        """Share of the limit on bytes that the requests use."""
+        return (
+            self.body_bytes / (self.requests * api_facts.MAX_REQUEST_BYTES)
+            if self.requests
+            else 0.0
+        )
+
+
+def sample(array: Any) -> str:
+    """The first cell of a column that is not empty, for people; nothing where all are."""
+    first = pc.index(array.is_valid(), value=True).as_py()
+    if first < 0:
+        return ""
+    cell = decoded(array.slice(first, 1))
+    try:
+        return shown((cell.storage if json_type(cell.type) else cell)[0].as_py())
+    except (ValueError, OverflowError, pa.ArrowException):  # no value of Python's
+        return "?"
+
+
+def shown(cell: Any) -> str:
+    """A cell for people, cut where it is long."""
+    text = " ".join(str(cell).split())
+    return text if len(text) <= _SHOWN else text[: _SHOWN - 1] + "…"

@@ -1,0 +1,444 @@
+"""One run: from the chunks of a table to an account of every row."""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+import time
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import closing
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
+
+from cdp_backfill.delivery import Courier, Result
+from cdp_backfill.errors import BadInputError, RecentRowsError, StoppedError
+from cdp_backfill.messages.packing import Packer, Request
+from cdp_backfill.model import api_facts
+from cdp_backfill.model.outcomes import Outcome
+from cdp_backfill.pipeline.prepared_source import DUPLICATE, SKIPPED, Road, in_words, notes
+from cdp_backfill.results.progress import Progress, Reason, Snapshot, State, Timeline
+from cdp_backfill.results.reports import Report
+from cdp_backfill.results.tracker import Ledger
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import numpy as np
+    import numpy.typing as npt
+    import pandas as pd
+
+    from cdp_backfill.model.destination import Destination
+    from cdp_backfill.model.outcomes import Fix
+    from cdp_backfill.pipeline.journal import Journal
+    from cdp_backfill.pipeline.preparation import Prepared
+    from cdp_backfill.results.chunk_outcomes import Page
+    from cdp_backfill.sources import Chunk
+
+
+_TICK: Final = 0.2
+_REASONS: Final = 3  # shown while it runs; the report has all
+_REASON_WORDS: Final = 120
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Owner:
+    """Where the outcomes of encoded messages belong."""
+
+    page: Page
+    rows: npt.NDArray[np.int64]
+
+
+@dataclass(slots=True)
+class _Tally:
+    maybe_twice: int = 0
+    packed: int = 0
+    packed_bytes: int = 0
+    naive: int = 0
+    before: int = 0
+    longest: int = 0
+    in_doubt: int = 0
+    duplicates: int = 0
+    fixes: dict[Fix, int] = field(default_factory=dict)
+    event_keys: set[str] = field(default_factory=set)
+
+
+class Run:
+    """One run down the road.
+
+    Args:
+        road: The table, the mapping and the options.
+        destination: Where to, with a key.
+        progress: Shows how it is doing.
+        journal: What is known to be delivered, or None to do without.
+        canary: Rows after which to stop, or None.
+        processes: How many read, check and encode.
+        again: Sends a frame in the same way; for the report.
+    """
+
+    def __init__(
+        self,
+        road: Road,
+        destination: Destination,
+        progress: Progress,
+        *,
+        journal: Journal | None = None,
+        canary: int | None = None,
+        processes: int = 1,
+        again: Callable[[pd.DataFrame], Report] | None = None,
+    ) -> None:
+        self._road = road
+        self._journal = journal
+        self._canary = canary
+        self._processes = processes
+        self._again = again
+        self._destination = destination
+        self._progress = progress
+        self._started = time.monotonic()
+        self._interrupts = 0
+        self._ended = False
+        self._timeline = Timeline()
+        self._ledger = Ledger(road.source)
+        self._packer = Packer(max_messages=destination.max_messages)
+        self._tally = _Tally()
+        self._courier = Courier(
+            destination,
+            self._settle,
+            on_departure=self._departing,
+            taken_before=bool(journal and journal.known),
+        )
+        # Only threads that an interrupt cannot reach write to the ledger: what one of them
+        # begins to write down is written down.
+        self._scribe = ThreadPoolExecutor(1, thread_name_prefix="cdp-backfill-scribe")
+
+    def report(self) -> Report:
+        """Run, and say what became of it."""
+        try:
+            return self._report()
+        finally:
+            self._scribe.shutdown()
+            if self._journal is not None:
+                self._journal.abandon()
+
+    def _report(self) -> Report:
+        trouble: StoppedError | None = None
+        try:
+            self._carry()
+        except KeyboardInterrupt:
+            self._interrupts = 1
+        except BadInputError as error:  # a file that cannot be read to its end, say
+            trouble = StoppedError(f"Reading stopped: {error}")
+            trouble.__cause__ = error
+        except RecentRowsError as error:
+            trouble = error
+        except BaseException as error:  # noqa: BLE001  # Arrow's panics are no Exceptions
+            trouble = StoppedError(
+                f"The run was stopped by an unexpected error ({type(error).__name__}). What went "
+                "before is in the report."
+            )
+            trouble.__cause__ = error
+        self._patiently(stop=trouble is not None)
+        ended = self._courier.error or trouble
+        self._show_end(State.STOPPED if ended is not None else State.DONE)
+        report = self._written()
+        if isinstance(ended, StoppedError):
+            ended.report = report
+        if ended is not None:
+            raise ended
+        return report
+
+    def _end(self) -> None:
+        """Wait for what is under way, and close the accounts; once."""
+        if not self._ended:
+            self._ended = True
+            self._courier.finish()
+            self._close()
+
+    def _patiently(self, *, stop: bool) -> None:
+        """Wait for the end: an interrupt stops further attempts, a second one all waiting.
+
+        Everything is done on other threads, and begun again here after each interrupt until it
+        is begun: none of it minds being begun twice.
+        """
+        ending: Future[None] | None = None
+        stopped, cancelled = False, False
+        while True:
+            try:
+                if (stop or self._interrupts) and not stopped:
+                    self._aside(self._courier.stop)
+                    stopped = True
+                if self._interrupts > 1 and not cancelled:
+                    self._aside(self._courier.cancel)
+                    cancelled = True
+                ending = ending or self._scribe.submit(self._end)
+                while not ending.done():
+                    wait([ending], timeout=_TICK)
+                    self._show()
+                return ending.result()
+            except KeyboardInterrupt:
+                self._interrupts += 1
+
+    @staticmethod
+    def _aside(action: Callable[[], None]) -> None:
+        """Do it on another thread, where an interrupt cannot come in between."""
+        thread = threading.Thread(target=action, name="cdp-backfill-aside", daemon=True)
+        thread.start()
+        thread.join()
+
+    def _close(self) -> None:
+        """Settle what is left; note in the journal how it ended."""
+        self._ledger.close(*self._unsent)
+        if self._journal is not None:
+            codes: dict[str, int] = {}
+            for found in self._ledger.reasons():
+                name = f"{found.outcome} {found.code}"
+                codes[name] = codes.get(name, 0) + found.rows
+            try:
+                self._journal.close(self._ledger.counts, codes)
+            except sqlite3.Error as error:
+                self._courier.stop(_unwritable(self._journal, error))
+
+    def _carry(self) -> None:
+        columns = (
+            [*dict.fromkeys((*self._road.binding.columns, *self._ledger.origins.columns))]
+            if self._road.source.keeps_rows
+            else self._road.source.schema.names  # a row that fails is given back whole
+        )
+        knows = self._journal.knows if self._journal is not None else None
+        found = self._road.prepared(
+            columns, knows=knows, rows=self._canary, processes=self._processes
+        )
+        with closing(found):
+            for chunk, prepared in found:
+                self._pack(chunk, prepared)
+                if self._courier.stopped:
+                    break
+                self._show()
+        for request in self._packer.flush():
+            self._hand_over(request)
+        self._wait()
+
+    def _pack(self, chunk: Chunk, prepared: Prepared) -> None:
+        """Begin to account for a chunk, and hand over the requests that it fills."""
+        owners = self._scribe.submit(self._open, chunk, prepared).result()
+        if self._road.recent == "raise" and prepared.recent.any():
+            raise RecentRowsError(
+                "The run was stopped at the first rows that are younger than "
+                f"{api_facts.RECENT_HOURS} hours: they can trigger campaigns and messages to "
+                "people. recent='hold' leaves them out, recent='send' sends them."
+            )
+        for (encoded, _), owner in zip(prepared.encoded, owners, strict=True):
+            for request in self._packer.feed(encoded, owner):
+                self._hand_over(request)
+
+    def _hand_over(self, request: Request) -> None:
+        self._tally.packed += 1
+        self._tally.packed_bytes += request.size
+        self._tally.longest = max(self._tally.longest, len(request))
+        while not self._courier.offer(request) and not self._courier.stopped:
+            self._show()
+
+    def _wait(self) -> None:
+        while not self._courier.done():
+            self._show()
+
+    def _open(self, chunk: Chunk, prepared: Prepared) -> list[_Owner]:
+        """Begin to account for a chunk, with the rows that will not be sent."""
+        page, batch = self._ledger.page(chunk), prepared.messages
+        page.place_in_time(batch)
+        self._tally.naive += batch.naive
+        self._tally.event_keys |= batch.event_keys
+        for fix, cells in batch.problems.fixes.items():
+            self._tally.fixes[fix] = self._tally.fixes.get(fix, 0) + cells
+        self._tally.duplicates += len(prepared.duplicates)
+        page.settle(prepared.skipped, Outcome.SKIPPED, code="skipped", reason=SKIPPED)
+        page.settle(prepared.duplicates, Outcome.SKIPPED, code="duplicate", reason=DUPLICATE)
+        page.note_dropped(prepared.dropped)
+        page.settle(prepared.known, Outcome.DELIVERED)
+        self._tally.before += len(prepared.known)
+        for rows, problems in batch.problems.groups():
+            page.settle(
+                batch.rows[rows],
+                Outcome.INVALID,
+                code=problems[0].code,
+                reason=in_words(problems),
+                problems=problems,
+            )
+        page.settle(
+            batch.rows[prepared.held],
+            Outcome.HELD,
+            code="recent",
+            reason=f"younger than {api_facts.RECENT_HOURS} hours",
+        )
+        owners = []
+        for encoded, rows in prepared.encoded:
+            page.name(rows, encoded.ids)
+            owners.append(_Owner(page, rows))
+        return owners
+
+    def _departing(self, on_wire: int) -> None:
+        """Note how many rows a crash could leave in doubt; called by the workers."""
+        in_doubt = on_wire * self._tally.longest
+        if self._journal is not None and in_doubt > self._tally.in_doubt:
+            self._tally.in_doubt = in_doubt
+            try:
+                self._journal.doubt(in_doubt)
+            except sqlite3.Error as error:
+                self._courier.stop(_unwritable(self._journal, error))
+
+    def _settle(self, result: Result) -> None:
+        """Write down a result; called by the workers, one at a time."""
+        if result.outcome is Outcome.DELIVERED and self._journal is not None:
+            pieces = result.request.pieces
+            try:
+                self._journal.add([p.encoded.digests[p.start : p.stop] for p in pieces])
+            except sqlite3.Error as error:
+                self._courier.stop(_unwritable(self._journal, error))
+        if result.doubtful:
+            self._tally.maybe_twice += len(result.request)
+        for piece in result.request.pieces:
+            piece.owner.page.settle(
+                piece.owner.rows[piece.start : piece.stop],
+                result.outcome,
+                code=result.code,
+                reason=result.reason,
+                status=result.status,
+                attempts=result.attempts,
+            )
+
+    def _show(self, state: State = State.RUNNING) -> None:
+        counts, stats = self._ledger.counts, self._courier.stats
+        settled = sum(counts[outcome] for outcome in Outcome if outcome.settled)
+        rows = sum(counts.values()) - counts[Outcome.UNSENT]
+        total = self._road.source.rows
+        if state is State.RUNNING and (self._interrupts or self._courier.stopped):
+            state = State.STOPPING
+        snapshot = Snapshot(
+            seconds=time.monotonic() - self._started,
+            level=stats.level,
+            paused_seconds=stats.paused_seconds,
+            rows=rows,
+            total=min(total, self._canary) if total is not None and self._canary else total,
+            not_delivered=rows - settled,
+            requests=stats.requests,
+            wire_bytes=stats.wire_bytes,
+            in_flight=stats.in_flight,
+            answers=stats.answers,
+            answer_seconds=stats.answer_seconds,
+            throttled=stats.throttled,
+            counts=counts,
+            reasons=self._reasons() if rows > settled else (),
+            state=state,
+        )
+        self._timeline.add(snapshot)
+        self._progress.update(snapshot)
+
+    def _show_end(self, state: State) -> None:
+        """Show how it ended; an interrupt cannot take the report away any more."""
+        try:
+            self._show(State.INTERRUPTED if self._interrupts else state)
+            self._progress.close()
+        except KeyboardInterrupt:
+            self._interrupts += 1
+
+    def _reasons(self) -> tuple[Reason, ...]:
+        """The most frequent reasons so far."""
+        found: dict[tuple[str, str], int] = {}
+        for item in self._ledger.reasons():
+            if item.outcome != Outcome.UNSENT:
+                key = item.code, _briefly(item.reason)
+                found[key] = found.get(key, 0) + item.rows
+        most = sorted(found.items(), key=lambda item: -item[1])
+        return tuple(Reason(code, words, rows) for (code, words), rows in most[:_REASONS])
+
+    def _written(self) -> Report:
+        stats, tally = self._courier.stats, self._tally
+        possible = tally.packed * api_facts.MAX_REQUEST_BYTES
+        return Report(
+            counts=self._ledger.counts,
+            requests=stats.requests,
+            retries=stats.retries,
+            throttled=stats.throttled,
+            body_bytes=stats.body_bytes,
+            wire_bytes=stats.wire_bytes,
+            fill=tally.packed_bytes / possible if possible else 0.0,
+            seconds=time.monotonic() - self._started,
+            delivered_before=tally.before,
+            maybe_twice=min(
+                self._ledger.counts[Outcome.DELIVERED],
+                tally.maybe_twice + (self._journal.lost_sight_of if self._journal else 0),
+            ),
+            canary=self._canary,
+            interrupted=self._interrupts > 0,
+            max_in_flight=stats.max_in_flight,
+            paused_seconds=stats.paused_seconds,
+            timeline=tuple(self._timeline.snapshots),
+            journal=self._journal.path if self._journal else None,
+            fixes=tally.fixes,
+            notes=(*self._notes(), *self._canary_notes()),
+            url=self._destination.url,
+            _mapping=self._road.mapping,
+            _account=self._ledger,
+            _again=self._again,
+        )
+
+    def _notes(self) -> tuple[str, ...]:
+        tally, mapping = self._tally, self._road.mapping
+        source = self._road.source
+        # Of rows that were not read, nobody knows what is in them.
+        all_read = source.rows is not None and not self._ledger.unread
+        keys = tally.event_keys if all_read else set(mapping.events)
+        found = (*source.notes, *notes(self._road.proposal, tally.naive, keys))
+        if source.rows is None:
+            found = (
+                *found,
+                f"{source.title} was not read to its end: rows beyond are not counted.",
+            )
+        elif self._ledger.unread and not source.ordered:
+            unread = (
+                f"{self._ledger.unread:,} rows were not read, and are no part of the failures: a "
+                "query can give its rows in another order each time. Send all of it again; with "
+                "a journal, what has arrived is not sent twice."
+            )
+            found = (*found, unread)
+        if tally.duplicates:
+            left_out = (
+                f"{tally.duplicates:,} rows were skipped: {DUPLICATE}. Where that row did not "
+                "arrive, neither did they: after a repair, send the whole table again."
+            )
+            found = (*found, left_out)
+        return found
+
+    @property
+    def _unsent(self) -> tuple[str, str]:
+        if self._canary is not None and not self._courier.stopped:
+            return "canary", f"a canary of the first {self._canary:,} rows was sent"
+        return "stopped", "the run stopped before this row's turn"
+
+    def _canary_notes(self) -> tuple[str, ...]:
+        if self._canary is None:
+            return ()
+        path = self._journal.path if self._journal else None
+        note = (
+            f"This was a canary of the first {self._canary:,} rows. Look for a few of them in "
+            "Customer.io: on the person's page, and in the incoming data of the source under "
+            "Data & Integrations. Check names, times and properties, and that nobody was "
+            "messaged. Events older than 30 days count for segments but do not show in activity "
+            "logs. Then go on: send again without canary and with "
+            f"journal={str(path)!r}, or resume({str(path)!r}). "
+            "What has arrived is not sent twice."
+        )
+        return (note,)
+
+
+def _briefly(reason: str) -> str:
+    """A reason without what a server said: it may repeat what it was sent, and logs are kept."""
+    if reason.startswith("the server answered "):
+        reason = reason.partition(":")[0]
+    return reason if len(reason) <= _REASON_WORDS else f"{reason[: _REASON_WORDS - 1].rstrip()}…"
+
+
+def _unwritable(journal: Journal, error: sqlite3.Error) -> StoppedError:
+    return StoppedError(
+        f"The journal {journal.path} cannot be written any more ({error}), so the run was stopped. "
+        "What was delivered after its last entry would be sent again by the next run."
+    )

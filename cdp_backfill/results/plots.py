@@ -1,0 +1,336 @@
+"""A report as a picture: events over time, how the run went, and why rows did not arrive."""
+
+from __future__ import annotations
+
+import io
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any, Final, Literal, get_args
+
+import numpy as np
+
+from cdp_backfill.errors import BadInputError, MissingExtraError
+from cdp_backfill.model.outcomes import OUTCOMES, Outcome
+from cdp_backfill.model.views import duration
+from cdp_backfill.results.histogram import OTHER_EVENTS
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure, SubFigure
+
+    from cdp_backfill.results.histogram import Counted
+    from cdp_backfill.results.progress import Snapshot
+    from cdp_backfill.results.reasons import Reason
+    from cdp_backfill.results.reports import Report
+
+Kind = Literal["all", "events", "run", "reasons"]
+
+# Each can be told from white and from black, and from its neighbours.
+_COLOURS: Final = {
+    Outcome.DELIVERED: "#3a9a70",
+    Outcome.INVALID: "#d9822b",
+    Outcome.REFUSED: "#d14b5a",
+    Outcome.FAILED: "#b455a0",
+    Outcome.UNKNOWN: "#8a6fd8",
+    Outcome.HELD: "#4a8fd0",
+    Outcome.SKIPPED: "#8f8f8f",
+    Outcome.UNSENT: "#b09a3c",
+}
+_INK: Final = "#7b7b7b"  # letters and lines, as far from white as from black
+_PALE: Final = "#7b7b7b40"
+_RATE: Final = "#4a8fd0"
+_WAIT: Final = "#d9822b"
+
+_WIDE: Final = 9.0
+_MOST_EVENTS: Final = 7
+_MOST_REASONS: Final = 8
+_MOST_BARS: Final = 120
+_FEW_BARS: Final = 8  # there is room for so many, that one alone is no wall
+_MOST_STEPS: Final = 150
+_SMALL: Final = 9
+
+
+def figure(report: Report, kind: Kind) -> Figure:
+    """Draw a report.
+
+    Args:
+        report: The report.
+        kind: All three panels, or one of them.
+
+    Raises:
+        BadInputError: There is no such kind.
+        MissingExtraError: Matplotlib is not installed.
+    """
+    if kind not in get_args(Kind):
+        names = ", ".join(map(repr, get_args(Kind)))
+        raise BadInputError(f"There is no kind {kind!r} of plot. Kinds: {names}.")
+    try:
+        from matplotlib.backends.backend_agg import FigureCanvasAgg  # noqa: PLC0415  # an extra
+        from matplotlib.figure import Figure  # noqa: PLC0415
+    except ImportError as error:
+        raise MissingExtraError("matplotlib", extra="plot", purpose="report.plot()") from error
+
+    class ReportFigure(Figure):
+        """A figure that a notebook shows, whether or not pyplot was ever imported there."""
+
+        def _repr_png_(self) -> bytes:
+            out = io.BytesIO()
+            self.savefig(out, format="png")
+            return out.getvalue()
+
+    over_time = report._account.counted()  # noqa: SLF001  # the report's own other half
+    reasons = report._account.reasons()  # noqa: SLF001
+    lines = min(len({event for event, _ in over_time.cells}), _MOST_EVENTS + 1)
+    heights = {
+        "events": 1.0 + 0.62 * max(1.6, lines),
+        "run": 2.5,
+        "reasons": 0.9 + 0.34 * max(1, min(len(reasons), _MOST_REASONS + 1)),
+    }
+    chosen = list(heights) if kind == "all" else [kind]
+    ratios = [heights[name] for name in chosen]
+    # Objects only: neither pyplot nor its settings know of it, and nothing is shown twice.
+    drawn = ReportFigure(figsize=(_WIDE, sum(ratios)), dpi=100, layout="constrained")
+    FigureCanvasAgg(drawn)
+    drawn.patch.set_alpha(0.0)
+    parts = drawn.subfigures(len(chosen), 1, height_ratios=ratios, squeeze=False)[:, 0]
+    for name, part in zip(chosen, parts, strict=True):
+        part.patch.set_alpha(0.0)
+        if name == "events":
+            _events(part, over_time, report.rows)
+        elif name == "run":
+            _run(part, report)
+        else:
+            _reasons(part, reasons, report)
+    return drawn
+
+
+def _events(part: SubFigure, over_time: Counted, rows: int) -> None:
+    days = sorted({day for _, day in over_time.cells})
+    if not days:
+        _title(part, "Events over time")
+        _nothing(part, "No row has an event and a time." if rows else "The table has no rows.")
+        return
+    width = max(over_time.width, -(-(days[-1] - days[0] + 1) // _MOST_BARS))
+    cells = over_time.of_width(width, days[0])
+    totals: dict[str, int] = {}
+    for (event, _), counts in cells.items():
+        totals[event] = totals.get(event, 0) + int(counts.sum())
+    ordered = sorted(totals, key=lambda event: (event == OTHER_EVENTS, -totals[event]))
+    lines, others = ordered[:_MOST_EVENTS], ordered[_MOST_EVENTS:]
+    if len(others) == 1:
+        lines, others = ordered, []
+    shown = [(_cut(event, 30), [event]) for event in lines]
+    if others:
+        shown.append((f"{len(others):,} other events", others))
+    unit = "day" if width == 1 else f"{width:,} days"
+    _title(part, f"Events over time, by outcome (UTC, a bar is {'a ' * (width == 1)}{unit})")
+    axes = part.subplots(len(shown), 1, sharex=True, squeeze=False)[:, 0]
+    present = [o for o in OUTCOMES if any(c[o.code] > 0 for c in cells.values())]
+    for axis, (label, names) in zip(axes, shown, strict=True):
+        _bars(axis, cells, set(names), width, present)
+        total = sum(totals[name] for name in names)
+        axis.set_ylabel(
+            f"{label}\n{total:,}", rotation=0, ha="right", va="center", color=_INK, fontsize=_SMALL
+        )
+    _dates(axes[-1], days, width)
+    handles = [_swatch(_COLOURS[outcome]) for outcome in present]
+    part.legend(
+        handles,
+        [str(outcome) for outcome in present],
+        loc="outside upper right",
+        ncols=len(present),
+        frameon=False,
+        fontsize=_SMALL,
+        labelcolor=_INK,
+        handlelength=1.0,
+        columnspacing=1.2,
+    )
+
+
+def _bars(
+    axis: Axes,
+    cells: dict[tuple[str, int], Any],
+    names: set[str],
+    width: int,
+    present: list[Outcome],
+) -> None:
+    by_day: dict[int, Any] = {}
+    for (event, day), counts in cells.items():
+        if event in names:
+            by_day[day] = by_day[day] + counts if day in by_day else counts
+    days = sorted(by_day)
+    table = np.array([by_day[day] for day in days]).clip(0)
+    bottom = np.zeros(len(days))
+    for outcome in present:
+        heights = table[:, outcome.code]
+        if heights.any():
+            axis.bar(
+                [day + width / 2 for day in days],
+                heights,
+                width * 0.92,
+                bottom=bottom,
+                color=_COLOURS[outcome],
+                linewidth=0,
+            )
+            bottom += heights
+    _plain(axis)
+    most = float(bottom.max(initial=1.0)) or 1.0
+    axis.set_ylim(0, most * 1.08)
+    axis.set_yticks([most], [_short(most)])
+
+
+def _dates(axis: Axes, days: list[int], width: int) -> None:
+    first, last = days[0], days[0] + (days[-1] - days[0]) // width * width + width
+    room = max(0.5, (last - first) * 0.01, (_FEW_BARS * width - (last - first)) / 2)
+    axis.set_xlim(first - room, last + room)
+    number = min(6, max(1, (last - first) // width))
+    ticks = sorted({first + (last - first) * n // number // width * width for n in range(number)})
+    pattern = "%Y-%m-%d" if last - first < 1_000 else "%Y-%m"  # noqa: PLR2004  # days
+    epoch = datetime(1970, 1, 1, tzinfo=UTC)
+    labels = [(epoch + timedelta(days=day)).strftime(pattern) for day in ticks]
+    axis.set_xticks([tick + width / 2 for tick in ticks], labels)
+    axis.tick_params(axis="x", length=3, color=_INK)
+
+
+def _run(part: SubFigure, report: Report) -> None:
+    stopped = report.interrupted and report.counts[Outcome.UNSENT] > 0
+    done = report.rows - report.counts[Outcome.UNSENT]
+    rate = done / report.seconds if report.seconds else 0.0
+    words = ", interrupted" if stopped else ""
+    _title(part, f"The run: {duration(report.seconds)}, {rate:,.0f} rows/s{words}")
+    steps = _steps(report.timeline)
+    if not steps or not report.requests:
+        _nothing(part, "Nothing was sent.")
+        return
+    edges = [0.0, *(float(step[0]) for step in steps)]
+    axis = part.subplots()
+    _plain(axis)
+    rates = [step[1] for step in steps]
+    axis.stairs(rates, edges, fill=True, color=_RATE, alpha=0.25)
+    axis.stairs(rates, edges, color=_RATE, linewidth=1.5)
+    axis.set_ylim(0, max(1.0, *rates) * 1.15)
+    axis.set_xlim(0, edges[-1])
+    axis.yaxis.set_major_formatter(lambda value, _: _short(value))
+    axis.yaxis.set_major_locator(_few_ticks())
+    axis.tick_params(axis="y", labelcolor=_RATE)
+    axis.set_ylabel("rows/s", color=_RATE, fontsize=_SMALL)
+    axis.set_xlabel("seconds", color=_INK, fontsize=_SMALL)
+    axis.tick_params(axis="x", length=3, color=_INK)
+    waits = [
+        ((start + step[0]) / 2, step[2])
+        for start, step in zip(edges[:-1], steps, strict=True)
+        if step[2] is not None
+    ]
+    if waits:
+        other = axis.twinx()
+        _plain(other)
+        other.plot(*zip(*waits, strict=True), color=_WAIT, linewidth=1.5, marker="o", markersize=3)
+        other.set_ylim(0, max(wait for _, wait in waits) * 1.15)
+        other.yaxis.set_major_locator(_few_ticks())
+        other.tick_params(axis="y", labelcolor=_WAIT)
+        other.set_ylabel("ms an answer", color=_WAIT, fontsize=_SMALL)
+    if stopped:
+        axis.axvline(edges[-1], color=_COLOURS[Outcome.REFUSED], linestyle="--", linewidth=2)
+
+
+def _steps(timeline: tuple[Snapshot, ...]) -> list[tuple[float, float, float | None]]:
+    """Until when, rows a second, and milliseconds an answer; in steps of about equal length."""
+    if not timeline:
+        return []
+    least = timeline[-1].seconds / _MOST_STEPS
+    steps: list[tuple[float, float, float | None]] = []
+    seconds = rows = answers = waited = 0.0
+    for item in timeline:
+        passed = item.seconds - seconds
+        if passed <= 0 or (passed < least and item is not timeline[-1]):
+            continue
+        came = item.answers - answers
+        wait = (item.answer_seconds - waited) / came * 1_000 if came > 0 else None
+        steps.append((item.seconds, max(0.0, item.rows - rows) / passed, wait))
+        seconds, rows = item.seconds, item.rows
+        answers, waited = item.answers, item.answer_seconds
+    return steps
+
+
+def _reasons(part: SubFigure, reasons: list[Reason], report: Report) -> None:
+    missing = sum(item.rows for item in reasons)
+    _title(part, f"Not delivered, by reason: {missing:,} of {report.rows:,} rows")
+    if not reasons:
+        skipped = report.counts[Outcome.SKIPPED]
+        words = "All rows were delivered." if not skipped else "No row failed."
+        _nothing(part, words if report.rows else "The table has no rows.")
+        return
+    lines = [
+        (_named(item), item.rows, _COLOURS[Outcome(item.outcome)])
+        for item in reasons[:_MOST_REASONS]
+    ]
+    if rest := reasons[_MOST_REASONS:]:
+        lines.append((f"{len(rest):,} other reasons", sum(item.rows for item in rest), _INK))
+    axis = part.subplots()
+    _plain(axis)
+    axis.barh(
+        range(len(lines)), [rows for _, rows, _ in lines], 0.7, color=[line[2] for line in lines]
+    )
+    axis.set_yticks(range(len(lines)), [label for label, _, _ in lines])
+    axis.set_ylim(len(lines) - 0.5, -0.5)
+    axis.set_xlim(0, max(rows for _, rows, _ in lines) * 1.15)
+    axis.set_xticks([])
+    axis.spines["bottom"].set_visible(False)
+    for number, (_, rows, _) in enumerate(lines):
+        axis.annotate(
+            f"{rows:,}",
+            (rows, number),
+            xytext=(5, 0),
+            textcoords="offset points",
+            va="center",
+            color=_INK,
+            fontsize=_SMALL,
+        )
+
+
+def _named(item: Reason) -> str:
+    columns = f" ({_cut(', '.join(item.columns), 28)})" if item.columns else ""
+    code = item.code.replace("_", " ")
+    return f"{item.outcome}: {code}{columns}"
+
+
+def _title(part: SubFigure, text: str) -> None:
+    part.suptitle(text, x=0.01, ha="left", color=_INK, fontsize=11, fontweight="bold")
+
+
+def _nothing(part: SubFigure, text: str) -> None:
+    part.text(0.5, 0.4, text, ha="center", va="center", color=_INK, fontsize=10)
+
+
+def _plain(axis: Axes) -> None:
+    axis.patch.set_alpha(0.0)
+    axis.grid(visible=False)
+    for side, spine in axis.spines.items():
+        spine.set_visible(side == "bottom")
+        spine.set_color(_PALE)
+    axis.tick_params(colors=_INK, labelsize=_SMALL, length=0)
+    axis.xaxis.label.set_color(_INK)
+
+
+def _few_ticks() -> Any:
+    from matplotlib.ticker import MaxNLocator  # noqa: PLC0415  # an extra
+
+    return MaxNLocator(nbins=4)
+
+
+def _swatch(colour: str) -> Any:
+    from matplotlib.patches import Patch  # noqa: PLC0415  # an extra
+
+    return Patch(color=colour, linewidth=0)
+
+
+def _short(value: float) -> str:
+    """A number in few letters: 1.2k, 35M."""
+    for size, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if value >= size:
+            return f"{value / size:.3g}{letter}"
+    return f"{value:.3g}"
+
+
+def _cut(text: str, most: int) -> str:
+    text = "".join(letter if letter.isprintable() else " " for letter in text)
+    return (text if len(text) <= most else text[: most - 1] + "…").replace("$", r"\$")

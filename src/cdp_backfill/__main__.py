@@ -1,5 +1,0 @@
-"""``python -m cdp_backfill`` is ``cdp-backfill``."""
-
-from cdp_backfill.cli import main
-
-main()

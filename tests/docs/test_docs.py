@@ -1,0 +1,197 @@
+"""The documentation: it builds without a warning, says what is so, and its examples run."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import re
+import subprocess
+import sys
+from dataclasses import fields
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+from urllib.parse import unquote, urldefrag
+
+import nbformat
+import pytest
+
+import cdp_backfill as cdp
+from cdp_backfill.delivery import sender
+from cdp_backfill.model import api_facts
+from cdp_backfill.pipeline import runner
+from docs import made, picture
+from tests.docs.examples import ELSEWHERE, LATER, examples, run_page
+
+if TYPE_CHECKING:
+    from cdp_backfill.local_sandbox import Sandbox
+
+ROOT: Final = Path(__file__).parents[2]
+PAGES: Final = [ROOT / "README.md", *made.pages()]
+NOTEBOOKS: Final = sorted((ROOT / "notebooks").glob("*.ipynb"))
+_LINK: Final = re.compile(r"\]\(([^)\s]+)\)|(?:src|srcset|href)=\"([^\"]+)\"")
+_FENCED: Final = re.compile(r"^```.*?^```", re.DOTALL | re.MULTILINE)
+
+named = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The site, built as ``make docs`` does; warnings are errors."""
+    folder = tmp_path_factory.mktemp("site")
+    command = [sys.executable, "-m", "sphinx", "-W", "--keep-going", "-n", "-q", "-E"]
+    doctrees = ["-d", str(folder / "doctrees")]
+    built = subprocess.run(
+        [*command, *doctrees, str(ROOT / "docs"), str(folder / "html")],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert (built.returncode, built.stderr) == (0, "")
+    return folder / "html"
+
+
+class _Page(HTMLParser):
+    """The ids of a page, its links, and what it loads."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.ids: set[str] = set()
+        self.links: list[str] = []
+        self.loads: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        """Note what a tag refers to."""
+        found = {name: value for name, value in attrs if value}
+        self.ids.update(found[name] for name in ("id", "name") if name in found)
+        if tag == "a" and "href" in found:
+            self.links.append(found["href"])
+        elif tag == "link" and found.get("rel") not in ("next", "prev", "index", "search"):
+            self.loads.append(found.get("href", ""))
+        self.loads += [found[name] for name in ("src", "srcset") if name in found]
+
+
+def test_the_site_loads_nothing_from_elsewhere(site: Path) -> None:
+    """Scripts, styles, fonts and pictures are files of the site: it works without a network."""
+    pages = list(site.rglob("*.html"))
+    assert len(pages) > len(made.pages())
+    for path in pages:
+        for address in _Page(path.read_text(encoding="utf-8")).loads:
+            assert not re.match(r"(https?:)?//", address), (path.name, address)
+    for path in site.rglob("*.css"):
+        text = path.read_text(encoding="utf-8")
+        assert not re.search(r"(url\(|@import)\s*['\"]?(https?:)?//", text), path.name
+
+
+def test_every_link_of_the_site_leads_somewhere(site: Path) -> None:
+    """Links between pages name files that are there, and anchors in them that are there."""
+    pages = {path: _Page(path.read_text(encoding="utf-8")) for path in site.rglob("*.html")}
+    checked = 0
+    for path, page in pages.items():
+        for link in page.links:
+            address, anchor = urldefrag(link)
+            if re.match(r"[a-z]+:", address):
+                continue
+            target = (path.parent / unquote(address)).resolve() if address else path
+            assert target.is_file(), (path.name, link)
+            if anchor and target in pages:
+                assert unquote(anchor) in pages[target].ids, (path.name, link)
+            checked += 1
+    assert checked > 1_000
+
+
+def test_every_public_name_is_in_the_reference(site: Path) -> None:
+    """Each name of the package and each field of a mapping can be looked up."""
+    page = _Page((site / "reference" / "python.html").read_text(encoding="utf-8"))
+    missing = {name for name in cdp.__all__ if f"cdp_backfill.{name}" not in page.ids}
+    missing -= {name for name in cdp.__all__ if f"cdp_backfill.errors.{name}" in page.ids}
+    assert missing == set()
+    table = (ROOT / "docs" / "reference" / "mapping.md").read_text(encoding="utf-8")
+    assert [item.name for item in fields(cdp.Mapping) if f"`{item.name}" not in table] == []
+
+
+@named
+def test_what_is_made_from_the_code_is_as_the_code_is(page: Path) -> None:
+    """Tables of limits, codes, errors, commands: ``python -m docs.made`` renews them."""
+    text = page.read_text(encoding="utf-8")
+    assert text == made.renewed(text)
+
+
+def test_every_part_is_on_a_page() -> None:
+    """Nothing that can be made from the code is forgotten."""
+    used = {name for page in PAGES for _, name, _ in made.PART.findall(page.read_text("utf-8"))}
+    assert used == set(made.PARTS)
+
+
+def test_every_code_of_the_way_is_explained() -> None:
+    """Codes that workers and runs give to rows are on the page of error codes."""
+    found = set()
+    for module in (sender, runner):
+        for node in ast.walk(ast.parse(inspect.getsource(module))):
+            if not isinstance(node, ast.Call):
+                continue
+            given = [word.value for word in node.keywords if word.arg == "code"]
+            if isinstance(node.func, ast.Name) and node.func.id == "Result":
+                given += node.args[2:3]
+            found |= {str(each.value) for each in given if isinstance(each, ast.Constant)}
+    assert {"cancelled", "permissive", "stopped", "no_answer", "recent"} <= found
+    text = (ROOT / "docs" / "reference" / "error-codes.md").read_text(encoding="utf-8")
+    assert {code for code in found if f"`{code}`" not in text} == set()
+
+
+@named
+def test_links_to_files_of_the_repository(page: Path) -> None:
+    """A reader on the web finds what a page points at."""
+    text = page.read_text(encoding="utf-8")
+    for target in _targets(_FENCED.sub("", text)):
+        assert (page.parent / target).exists(), (page.name, target)
+
+
+@pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.name)
+def test_links_of_notebooks(notebook: Path) -> None:
+    """The same for the text of notebooks."""
+    cells = nbformat.read(notebook, as_version=4).cells  # type: ignore[no-untyped-call]
+    for cell in cells:
+        if cell.cell_type == "markdown":
+            for target in _targets(cell.source):
+                assert (notebook.parent / target).exists(), (notebook.name, target)
+
+
+def _targets(text: str) -> list[str]:
+    """Relative paths that a text links to."""
+    links = (urldefrag(one or other)[0] for one, other in _LINK.findall(text))
+    return [unquote(link) for link in links if link and not re.match(r"[a-z]+:", link)]
+
+
+@named
+def test_examples_run_and_show_what_the_page_says(
+    page: Path, box: Sandbox, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Each example, in order, in one namespace; a region is a sandbox, and so is the key."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv(api_facts.API_KEY_VARIABLE, box.api_key)
+    for region in api_facts.REGIONS:
+        monkeypatch.setitem(api_facts.REGIONS, region, box.url)
+    ran = run_page(page, box.url)
+    wanted = [each for each in examples(page.read_text(encoding="utf-8")) if each.runs]
+    assert ran == sum(each.kind in ("python", "sh") for each in wanted)
+
+
+def test_few_examples_are_left_out() -> None:
+    """What needs what a test has not is the exception."""
+    text = "".join(page.read_text(encoding="utf-8") for page in PAGES)
+    assert text.count(ELSEWHERE) <= 2
+    assert text.count(LATER) <= 8
+
+
+def test_the_picture_of_the_readme_is_that_of_the_demo() -> None:
+    """Both files are there, and show just what a run of the demo gives now."""
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    for name, drawn in picture.pictures().items():
+        assert f"docs/images/{name}" in text
+        assert (picture.FOLDER / name).read_text(encoding="utf-8") == drawn
+    for number in ("200,000", "199,203", "797"):  # what the picture is said to show
+        assert number in text
+        assert number in drawn

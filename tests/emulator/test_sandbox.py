@@ -1,0 +1,287 @@
+"""The Pipelines API in a box, asked by clients that know nothing of this package."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import shutil
+import subprocess
+from typing import TYPE_CHECKING, Any
+
+import httpx
+import pytest
+
+import cdp_backfill as cdp
+from cdp_backfill.emulator.faults import Faults, Mischief
+from cdp_backfill.model import api_facts
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from cdp_backfill.local_sandbox import Sandbox
+
+# The request example of the vendor's page, as it stands there.
+EXAMPLE: dict[str, Any] = {
+    "userId": "user_12345",
+    "type": "track",
+    "event": "Application Installed",
+    "timestamp": "2024-01-15T10:30:00.000Z",
+    "properties": {"version": "2.1.0", "build": "421", "additionalProperty": None},
+    "context": {"additionalProperty": "anything"},
+    "integrations": {"All": False, "Mixpanel": True, "Segment": True},
+}
+
+
+def post(
+    box: Sandbox, path: str, body: Any, *, strict: bool = True, **options: Any
+) -> httpx.Response:
+    """Send a body to a call of the box."""
+    headers = {"Content-Type": "application/json"} | options.pop("headers", {})
+    if strict:
+        headers["X-Strict-Mode"] = "1"
+    content = body if isinstance(body, bytes) else json.dumps(body).encode()
+    auth = options.pop("auth", (box.api_key, ""))
+    return httpx.post(box.url + path, content=content, headers=headers, auth=auth, **options)
+
+
+def test_the_example_of_the_page_with_curl(box: Sandbox) -> None:
+    """The vendor's own example, sent as the page says, is accepted and stored field by field."""
+    if shutil.which("curl") is None:
+        pytest.skip("there is no curl on this machine")
+    command = [
+        "curl", f"{box.url}/track", "--silent", "--show-error", "--request", "POST",
+        "--header", "X-Strict-Mode: 1", "--header", "Content-Type: application/json",
+        "--user", f"{box.api_key}:", "--data", json.dumps(EXAMPLE),
+    ]  # fmt: skip
+    answer = subprocess.run(command, capture_output=True, check=True)
+    assert json.loads(answer.stdout) == {}
+    (stored,) = box.events().to_dict("records")
+    assert stored["userId"] == "user_12345"
+    assert stored["event"] == "Application Installed"
+    assert stored["timestamp"].isoformat() == "2024-01-15T10:30:00+00:00"
+    assert stored["properties"] == EXAMPLE["properties"]
+    assert stored["context"] == EXAMPLE["context"]
+    assert stored["integrations"] == EXAMPLE["integrations"]
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"userId": None}, "userId or anonymousId is required"),
+        ({"userId": ""}, "userId or anonymousId is required"),
+        ({"userId": 3}, "userId"),
+        ({"event": None}, "event is required"),
+        ({"event": ["x"]}, "event"),
+        ({"type": "nonsense"}, "type must be"),
+        ({"timestamp": "yesterday"}, "timestamp"),
+        ({"timestamp": "2024-01-15T10:30:00"}, "time zone"),
+        ({"properties": []}, "properties"),
+        ({"context": "x"}, "context"),
+        ({"integrations": {"All": "no"}}, "integrations.All must be a boolean"),
+    ],
+)
+@pytest.mark.parametrize("strict", [True, False])
+@pytest.mark.parametrize("path", ["/track", "/batch"])
+def test_what_is_wrong_is_refused(
+    box: Sandbox, change: dict[str, Any], words: str, *, strict: bool, path: str
+) -> None:
+    """400 with the reason in strict mode; 200 and nothing kept without it."""
+    message = EXAMPLE | change
+    body = {"batch": [EXAMPLE, message]} if path == "/batch" else message
+    answer = post(box, path, body, strict=strict)
+    if strict:
+        assert answer.status_code == 400
+        (reason,) = answer.json()["meta"]["errors"]
+        assert words in reason
+        assert ("batch[1]" in reason) == (path == "/batch")
+    else:
+        assert (answer.status_code, answer.json()) == (200, {})
+    assert len(box.events()) == 0
+    assert words in box.requests()["reason"][0]
+
+
+@pytest.mark.parametrize(
+    "body", [b"", b"{", b"[]", b"null", b"\xff", b"[" * 100_000, b'{"batch": 3}']
+)
+@pytest.mark.parametrize("path", ["/track", "/batch"])
+def test_a_body_that_is_no_message(box: Sandbox, body: bytes, path: str) -> None:
+    """Broken JSON of any kind gets 400, and the box lives on."""
+    assert post(box, path, body).status_code == 400
+    assert post(box, path, body, strict=False).status_code == 200
+    assert post(box, "/track", EXAMPLE).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "auth", [None, ("wrong", ""), ("sandbox", "password"), ("", ""), ("é", "")]
+)
+def test_a_wrong_key(box: Sandbox, auth: Any) -> None:
+    """401 in strict mode, 200 and nothing kept without it."""
+    assert post(box, "/track", EXAMPLE, auth=auth).status_code == 401
+    assert post(box, "/track", EXAMPLE, auth=auth, strict=False).status_code == 200
+    assert len(box.events()) == 0
+
+
+def test_gzip(box: Sandbox) -> None:
+    """A gzipped body is read; one that only says so is refused; other encodings are unknown."""
+    packed = gzip.compress(json.dumps(EXAMPLE).encode())
+    gz = {"Content-Encoding": "gzip"}
+    assert post(box, "/track", packed, headers=gz).status_code == 200
+    assert post(box, "/track", b"plain", headers=gz).status_code == 400
+    assert post(box, "/track", packed[:-9], headers=gz).status_code == 400
+    assert post(box, "/track", packed, headers={"Content-Encoding": "br"}).status_code == 415
+    assert len(box.events()) == 1
+
+
+def test_a_gzip_bomb(box: Sandbox) -> None:
+    """A small body that inflates without end is not inflated."""
+    bomb = gzip.compress(b" " * 200_000_000)
+    gz = {"Content-Encoding": "gzip"}
+    assert post(box, "/batch", bomb, headers=gz).status_code == 413
+
+
+def test_limits_as_documented(box: Sandbox) -> None:
+    """What is over a limit is answered 200 and not kept, to the byte."""
+    room = api_facts.MAX_MESSAGE_BYTES - len(json.dumps(EXAMPLE | {"properties": {"x": ""}}))
+    fits = EXAMPLE | {"properties": {"x": "y" * room}}
+    over = EXAMPLE | {"properties": {"x": "y" * (room + 1)}}
+    assert len(json.dumps(fits)) == api_facts.MAX_MESSAGE_BYTES
+    for message in (fits, over):
+        assert post(box, "/track", message).status_code == 200
+    assert len(box.events()) == 1
+    many = {"batch": [fits] * 16}
+    assert len(json.dumps(many)) > api_facts.MAX_REQUEST_BYTES
+    assert post(box, "/batch", many).status_code == 200
+    assert len(box.events()) == 1
+    assert box.requests()["stored"].tolist() == [1, 0, 0]
+
+
+def test_context_at_the_top_of_a_batch(box: Sandbox) -> None:
+    """It goes for every message that has none of its own."""
+    bare = {name: EXAMPLE[name] for name in ("userId", "type", "event")}
+    top = {"context": {"ip": "1.2.3.4"}, "integrations": {"All": True}}
+    body = top | {"batch": [bare, bare | {"context": {"ip": "5.6.7.8"}}]}
+    assert post(box, "/batch", body).status_code == 200
+    stored = box.events()
+    assert stored["context"].tolist() == [{"ip": "1.2.3.4"}, {"ip": "5.6.7.8"}]
+    assert stored["integrations"].tolist() == [{"All": True}] * 2
+    assert stored["timestamp"].isna().all()
+
+
+def test_other_calls(box: Sandbox) -> None:
+    """What is not there says so; health says that it lives."""
+    assert post(box, "/nothing", {}).status_code == 404
+    assert httpx.get(box.url + "/track").status_code == 405
+    assert httpx.get(box.url.removesuffix("/v1") + "/health").json() == {"status": "ok"}
+
+
+def test_a_store_in_a_file(tmp_path: Path) -> None:
+    """What came in is still there when the box is opened again."""
+    for expected in (1, 2):
+        with cdp.sandbox(store=tmp_path / "box.db") as box:
+            post(box, "/track", EXAMPLE)
+            assert len(box.events()) == expected
+            assert box.totals().loc["Application Installed"].to_dict() == {
+                "messages": expected,
+                "ids": 0,
+                "people": 1,
+            }
+
+
+def test_a_port_that_is_taken(box: Sandbox) -> None:
+    """It says which one."""
+    port = int(box.url.split(":")[2].split("/")[0])
+    with pytest.raises(cdp.DestinationError, match=f"cannot listen at 127.0.0.1:{port}"):  # noqa: SIM117
+        with cdp.sandbox(port=port):
+            pass
+
+
+def test_the_destination_of_a_box(box: Sandbox) -> None:
+    """It leads there, and its repr hides the key."""
+    assert box.destination.url == box.url
+    assert repr(box) == f"Sandbox(url='{box.url}')"
+
+
+# --- what it does wrong on purpose ----------------------------------------------------------------
+
+
+def test_an_answer_in_place_of_the_right_one(box: Sandbox) -> None:
+    """429 with and without Retry-After, 500 and 503; nothing is kept."""
+    box.set_faults(too_many=1.0)
+    answer = post(box, "/track", EXAMPLE)
+    assert answer.status_code == 429
+    assert "Retry-After" not in answer.headers
+    box.set_faults(too_many=1.0, retry_after=7)
+    assert post(box, "/track", EXAMPLE).headers["Retry-After"] == "7"
+    box.set_faults(failing=1.0)
+    assert {post(box, "/track", EXAMPLE).status_code for _ in range(20)} == {500, 503}
+    assert len(box.events()) == 0
+
+
+def test_broken_connections(box: Sandbox) -> None:
+    """Before the body is read nothing is kept; after it was accepted it is."""
+    for fault, kept in (("reset_before", 0), ("reset_after", 1)):
+        box.set_faults(**{fault: 1.0})
+        with pytest.raises((httpx.ReadError, httpx.RemoteProtocolError, httpx.WriteError)):
+            post(box, "/track", EXAMPLE)
+        assert len(box.events()) == kept
+    box.set_faults()
+    assert post(box, "/track", EXAMPLE).status_code == 200
+
+
+def test_a_stall(box: Sandbox) -> None:
+    """No answer comes, and whoever had enough is let go."""
+    box.set_faults(stall=1.0)
+    with pytest.raises(httpx.ReadTimeout):
+        post(box, "/track", EXAMPLE, timeout=0.2)
+    assert len(box.events()) == 0
+
+
+def test_silence(box: Sandbox) -> None:
+    """200, and nothing is kept: what the real API does with what it drops."""
+    box.set_faults(silent=1.0)
+    assert post(box, "/track", EXAMPLE).json() == {}
+    assert len(box.events()) == 0
+    assert box.requests()["reason"].tolist() == ["dropped in silence"]
+
+
+def test_refused_users(box: Sandbox) -> None:
+    """The answer names the message, and the batch is not kept."""
+    box.set_faults(refuse_users=["user_12345"])
+    body = {"batch": [EXAMPLE | {"userId": "fine"}, EXAMPLE]}
+    answer = post(box, "/batch", body)
+    assert answer.status_code == 400
+    assert answer.json()["meta"]["errors"] == ["batch[1]: userId is refused"]
+    assert len(box.events()) == 0
+
+
+def test_latency(box: Sandbox) -> None:
+    """An answer takes at least so long."""
+    box.set_faults(latency=0.1)
+    assert post(box, "/track", EXAMPLE).elapsed.total_seconds() >= 0.1
+
+
+def test_a_rate_limit() -> None:
+    """What exceeds it within a second is turned away."""
+    now = [0.0]
+    mischief = Mischief(Faults(rate_limit=3), clock=lambda: now[0])
+    assert [mischief.fate().status for _ in range(5)] == [0, 0, 0, 429, 429]
+    now[0] = 1.0
+    assert mischief.fate().status == 0
+
+
+def test_faults_are_seeded() -> None:
+    """The same seed hits the same requests."""
+    fates = [
+        [Mischief(Faults(failing=0.5, jitter=1, seed=seed)).fate() for _ in range(1)]
+        for seed in (1, 1, 2)
+    ]
+    assert fates[0] == fates[1] != fates[2]
+
+
+@pytest.mark.parametrize("faults", [{"failing": 1.5}, {"latency": -1}, {"nonsense": 1}])
+def test_faults_that_cannot_be(box: Sandbox, faults: dict[str, Any]) -> None:
+    """They are refused, and what was set stays."""
+    box.set_faults(latency=0.001)
+    with pytest.raises(cdp.DestinationError):
+        box.set_faults(**faults)
+    assert box.faults == Faults(latency=0.001)

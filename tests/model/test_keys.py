@@ -1,0 +1,391 @@
+"""Where a key comes from, where it is kept, and that it shows nowhere."""
+
+from __future__ import annotations
+
+import base64
+import copy
+import io
+import json
+import os
+import pickle
+import sys
+import traceback
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import nbformat
+import pytest
+import rich.console
+import rich.traceback
+from jupyter_client.manager import start_new_kernel
+from nbformat import v4
+
+import cdp_backfill as cdp
+from cdp_backfill.delivery.transport import HttpTransport, NoAnswerError, tls_context
+from cdp_backfill.model import destination as destinations
+from cdp_backfill.model.secret import Secret
+from tests.rows import opens
+from tests.servers import Reply, serving
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+KEY = "hunter2-of-the-account"
+FORMS = (KEY, "hunter2", base64.b64encode(f"{KEY}:".encode()).decode().rstrip("="))
+VARIABLE = "CUSTOMERIO_CDP_API_KEY"
+
+KEYRING = """
+import json, os, pathlib
+import keyring.backend
+
+class File(keyring.backend.KeyringBackend):
+    priority = 9
+    path = pathlib.Path(os.environ.get("KEYRING_FILE", "keyring.json"))
+
+    def _all(self):
+        return json.loads(self.path.read_text()) if self.path.exists() else {}
+
+    def get_password(self, service, username):
+        return self._all().get(f"{service} {username}")
+
+    def set_password(self, service, username, password):
+        if os.environ.get("KEYRING_BROKEN"):
+            raise RuntimeError("no")
+        self.path.write_text(json.dumps(self._all() | {f"{service} {username}": password}))
+"""
+
+BEGIN = """
+%xmode Verbose
+import sys, logging, warnings, pickle, copy, dataclasses, traceback, faulthandler
+sys.path.insert(0, {root!r})
+warnings.simplefilter("always")
+logging.basicConfig(level=1, stream=sys.stdout, force=True)
+faulthandler.enable(sys.__stderr__)
+import cdp_backfill as cdp
+from tests.rows import opens
+how = dict(user_id="uid", timestamp="ts", event=cdp.lit("Application Opened"), progress=False)
+"""
+
+LOOK = [
+    "opens(3).cdp.send(**how)",  # 401
+    "sys.last_value.report",
+    "%xmode Context",
+    "opens(3).cdp.send(**how)",
+    "%xmode Verbose",
+    "there = dataclasses.replace(cdp.configure({again}), base_url='http://127.0.0.1:9/v1')",
+    "opens(3).cdp.send(**how, destination=there.with_key())",  # nobody listens
+    "import os; os.environ['HTTP_PROXY'] = os.environ['HTTPS_PROXY'] = 'odd://x'",
+    "there = there.with_key()",
+    "elsewhere = dataclasses.replace(there, base_url='http://a.invalid/v1')",
+    "opens(3).cdp.send(**how, destination=elsewhere)",
+    "del os.environ['HTTP_PROXY'], os.environ['HTTPS_PROXY']",
+    "cdp.configure(there.with_key().api_key, region='mars')",
+    "cdp.configure(there.with_key().api_key, base_url='http://a/v2')",
+    "import h11; h11.Connection.send = lambda self, event: [] / 0",
+    "opens(3).cdp.send(**how)",  # a broken library
+    "told = traceback.TracebackException.from_exception(sys.last_value, capture_locals=True)",
+    "''.join(told.format())",
+    "there",
+    "there.api_key, vars(there), dataclasses.asdict(there), copy.deepcopy(there), str(there)",
+    "pickle.dumps(there), copy.copy(there)",
+    "%whos",
+    "%history -g -o",
+    "print(In, Out, _, __, _ih, _oh)",
+    "{name: value for name, value in globals().items() if name not in ('os', 'sys')}",
+    "1 / 0",
+]
+
+
+class Kernel:
+    """A real kernel of a notebook; answers what it asks for."""
+
+    def __init__(self, folder: Path, typed: str | None, **environment: str) -> None:
+        (folder / "file_keyring.py").write_text(KEYRING)
+        self.folder, self._typed = folder, typed
+        env = {name: value for name, value in os.environ.items() if name != VARIABLE}
+        env |= {
+            "PYTHONPATH": str(folder),
+            "PYTHON_KEYRING_BACKEND": "file_keyring.File",
+            "KEYRING_FILE": str(folder / "keyring.json"),
+            "IPYTHONDIR": str(folder / "ipython"),
+            **environment,
+        }
+        self._manager, self._client = start_new_kernel(kernel_name="python3", env=env)
+        self.seen: list[Any] = []
+        self.asked: list[str] = []
+        self.errors: list[str] = []
+        self._cells: list[Any] = []
+
+    def run(self, code: str) -> str:
+        """Run a cell; gives the text of its outputs."""
+        self._client.execute(code, allow_stdin=self._typed is not None)
+        outputs = []
+        while True:
+            if self._client.stdin_channel.msg_ready():
+                self.asked.append(self._client.get_stdin_msg()["content"]["prompt"])
+                self._client.input(self._typed or "")
+            if not self._client.iopub_channel.msg_ready():
+                self._client.iopub_channel.socket.poll(50)
+                continue
+            message = self._client.get_iopub_msg(timeout=60)
+            self.seen.append(message["content"])
+            kind = message["msg_type"]
+            if kind in ("stream", "execute_result", "display_data", "error"):
+                outputs.append(v4.output_from_msg(message))  # type: ignore[no-untyped-call]
+            if kind == "error":
+                self.errors.append(message["content"]["ename"])
+            if kind == "status" and message["content"]["execution_state"] == "idle":
+                break
+        self._cells.append(v4.new_code_cell(code, outputs=outputs))  # type: ignore[no-untyped-call]
+        return json.dumps(outputs)
+
+    def close(self) -> str:
+        """End it; gives all that it left: messages, the notebook's file, the history."""
+        notebook = v4.new_notebook(cells=self._cells)  # type: ignore[no-untyped-call]
+        nbformat.write(notebook, self.folder / "it.ipynb")  # type: ignore[no-untyped-call]
+        self._client.stop_channels()
+        self._manager.shutdown_kernel()
+        left = [path.read_bytes() for path in self.folder.rglob("*") if path.is_file()
+                and path.name != "keyring.json"]  # fmt: skip
+        return json.dumps(self.seen, default=str) + b"".join(left).decode("utf-8", "replace")
+
+
+@pytest.fixture
+def refusing() -> Iterator[str]:
+    """Address of a server that takes no key."""
+    with serving(lambda *_: Reply(401, b'{"meta": {"errors": ["no such key"]}}')) as server:
+        yield server.url
+
+
+@pytest.mark.filterwarnings("default")  # of the kernel's own making
+@pytest.mark.parametrize("origin", ["environment", "prompt", "keyring"])
+def test_a_notebook_never_holds_the_key(origin: str, tmp_path: Path, refusing: str) -> None:
+    """Not after failures of all kinds, shown in every way: outputs, history, file, tracebacks."""
+    if origin == "keyring":
+        stored = json.dumps(
+            {f"cdp-backfill {refusing}": KEY, "cdp-backfill http://127.0.0.1:9/v1": KEY}
+        )
+        (tmp_path / "keyring.json").write_text(stored)
+    environment = {VARIABLE: KEY} if origin == "environment" else {}
+    kernel = Kernel(tmp_path, KEY if origin == "prompt" else None, **environment)
+    try:
+        kernel.run(BEGIN.format(root=str(Path(__file__).parents[2])))
+        configured = kernel.run(f"cdp.configure(base_url={refusing!r})")
+        assert f"Destination(url='{refusing}')" in configured
+        assert len(kernel.asked) == (origin == "prompt")
+        for code in LOOK:
+            again = "cdp.model.destination._configured.api_key, " if origin == "prompt" else ""
+            kernel.run(code.replace("{again}", f"{again}base_url={refusing!r}"))
+    finally:
+        everything = kernel.close()
+    assert kernel.errors == [
+        "AuthenticationError",
+        "AuthenticationError",
+        "UnreachableError",
+        *["StoppedError", "DestinationError", "DestinationError"],
+        "UnreachableError",
+        "ZeroDivisionError",
+    ]
+    for form in FORMS:
+        assert form not in everything
+    assert "<key>" in everything
+    assert "send_request_headers.started" in everything  # the libraries did log
+    assert "capture_locals" in everything
+
+
+@pytest.mark.filterwarnings("default")  # of the kernel's own making
+def test_a_notebook_asks_at_once_and_keeps_the_key_on_request(
+    tmp_path: Path, refusing: str
+) -> None:
+    """``configure()`` asks there and then, names the address, and stores the key under it."""
+    kernel = Kernel(tmp_path, KEY)
+    try:
+        kernel.run("import cdp_backfill as cdp")
+        kernel.run("cdp.configure(region='eu', save_key=True)")
+        assert kernel.asked == ["Customer.io Pipelines API key for https://cdp-eu.customer.io/v1: "]
+        kernel.run("cdp.configure(region='eu')")
+        assert len(kernel.asked) == 1  # the keyring has it now
+        kernel.run("cdp.configure(region='us')")
+        assert len(kernel.asked) == 2  # but that is another account
+        kernel.run("import os; os.environ['KEYRING_BROKEN'] = '1'")
+        kernel.run("%xmode Verbose")
+        kernel.run(f"cdp.configure(base_url={refusing!r}, save_key=True)")
+    finally:
+        everything = kernel.close()
+    assert kernel.errors == ["DestinationError"]
+    assert "did not take the key" in everything
+    stored = json.loads((tmp_path / "keyring.json").read_text())
+    assert stored == {"cdp-backfill https://cdp-eu.customer.io/v1": KEY}
+    for form in FORMS:
+        assert form not in everything
+
+
+@pytest.mark.filterwarnings("default")  # of the kernel's own making
+def test_a_notebook_that_nobody_sits_at_does_not_wait(tmp_path: Path) -> None:
+    """Run by a machine, it goes on without a key, and stops at the first need of one."""
+    kernel = Kernel(tmp_path, None)
+    try:
+        kernel.run("import pandas as pd, cdp_backfill as cdp")
+        assert "Destination(region='eu'" in kernel.run("cdp.configure(region='eu')")
+        shown = kernel.run(
+            "pd.DataFrame({'u': ['a'], 't': ['2023-01-01']}).cdp.send(user_id='u', timestamp='t',"
+            " event=cdp.lit('Application Opened'), progress=False)"
+        )
+    finally:
+        kernel.close()
+    assert kernel.errors == ["DestinationError"]
+    assert "There is no API key" in shown
+
+
+def test_a_script_is_not_asked_by_configure(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only where lines are typed one by one it asks at once; a script asks when it sends."""
+    monkeypatch.setattr(destinations, "_ask", lambda _: Secret("typed"))
+    assert cdp.configure().api_key is None
+    monkeypatch.setattr(sys, "ps1", ">>> ", raising=False)
+    assert cdp.configure().api_key == "typed"
+    monkeypatch.setenv(VARIABLE, "from-env")
+    assert cdp.configure().api_key is None  # it stays in the environment
+    with pytest.raises(cdp.DestinationError, match="The API key is empty"):
+        cdp.configure("")
+
+
+def test_keys_of_two_addresses_do_not_mix(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is configured or stored for one region is not shown to another server."""
+    stored = {"https://cdp-eu.customer.io/v1": "eu-key"}
+    monkeypatch.setattr(destinations, "_key_from_keyring", stored.get)
+    cdp.configure("us-key")
+    assert destinations.resolve(None).api_key == "us-key"
+    assert destinations.resolve(cdp.Destination(region="eu")).api_key == "eu-key"
+    assert destinations.resolve(cdp.Destination(rate_limit=5.0)).api_key == "us-key"
+    elsewhere = cdp.Destination(base_url="http://elsewhere.invalid/v1")
+    with pytest.raises(cdp.DestinationError, match="There is no API key"):
+        destinations.resolve(elsewhere)
+
+
+def test_a_destination_shows_no_key_in_any_form() -> None:
+    """Fields, dicts, copies, pickles, formats: the key is there to be used, and not to be seen."""
+    one = cdp.Destination(api_key=KEY, region="eu")
+    forms = [one, vars(one), asdict(one), copy.copy(one), copy.deepcopy(one), one.api_key]
+    forms += [f"{one.api_key}", f"{one.api_key!r:>9}", "%s" % one.api_key]  # noqa: UP031
+    for form in forms:
+        assert "hunter2" not in f"{form} {form!r}"
+        assert "hunter2" not in "".join(rich.console.Console().render_str(repr(form)).plain)
+    assert copy.deepcopy(one) is one
+    assert one.api_key is not None
+    assert one.api_key.reveal() == KEY
+    assert replace(one, strict=False).api_key == one.api_key
+    assert one == cdp.Destination(api_key=KEY, region="eu")
+    assert one != cdp.Destination(api_key="k", region="eu")
+    assert hash(one) == hash(cdp.Destination(api_key=KEY, region="eu"))
+    with pytest.raises(TypeError, match="not JSON serializable"):
+        json.dumps(asdict(one))
+    with pytest.raises(TypeError, match="not written down"):
+        pickle.dumps(one.api_key)
+    stored = pickle.dumps(one)
+    assert b"hunter2" not in stored
+    assert pickle.loads(stored) == cdp.Destination(region="eu")  # noqa: S301  # made here
+
+
+def verbose(error: BaseException) -> str:
+    """All that a traceback can show, local variables included, causes and contexts too."""
+    found, chain = "", [error]
+    while chain:
+        item = chain.pop()
+        chain += [other for other in (item.__cause__, item.__context__) if other is not None]
+        told = traceback.TracebackException.from_exception(item, capture_locals=True)
+        found += "".join(told.format())
+        console = rich.console.Console(file=io.StringIO(), width=200)
+        shown = rich.traceback.Traceback.from_exception(
+            type(item), item, item.__traceback__, show_locals=True, locals_max_string=100_000
+        )
+        console.print(shown)
+        found += console.file.getvalue()  # type: ignore[attr-defined]
+    return found
+
+
+def _broken(*_: object, **__: object) -> None:
+    raise KeyError("x")
+
+
+def secret_destination(address: str) -> cdp.Destination:
+    """A destination whose key is in no variable of the caller."""
+    return cdp.Destination(api_key=KEY, base_url=address,
+                           max_attempts=1)  # fmt: skip
+
+
+@pytest.mark.parametrize("broken", ["build_request", "send", "close"])
+def test_whatever_breaks_in_the_library_shows_no_key(
+    broken: str, monkeypatch: pytest.MonkeyPatch, refusing: str
+) -> None:
+    """Not even to who looks at the variables of every frame of every cause."""
+    import httpcore  # noqa: PLC0415
+    import httpx  # noqa: PLC0415
+
+    if broken == "send":
+        monkeypatch.setattr(httpcore._sync.http11.HTTP11Connection, "_send_event", _broken)
+    else:
+        monkeypatch.setattr(httpx.Client, broken, _broken)
+    errors: list[BaseException] = []
+    monkeypatch.setattr("threading.excepthook", lambda info: errors.append(info.exc_value))
+    mapping = cdp.Mapping(user_id="uid", timestamp="ts", event=cdp.lit("Application Opened"))
+    with pytest.raises((cdp.BackfillError, KeyError)) as got:
+        cdp.send(opens(3), mapping, destination=secret_destination(refusing), progress=False)
+    for error in (got.value, *errors):
+        shown = verbose(error)
+        for form in FORMS:
+            assert form not in shown
+
+
+def test_a_client_that_cannot_be_made_shows_no_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The library can fail with the way to the key in its hands."""
+    monkeypatch.setattr("httpx.HTTPTransport", _broken)
+    with pytest.raises(KeyError) as got:
+        HttpTransport(secret_destination("http://a.invalid/v1"), tls_context())
+    shown = verbose(got.value)
+    assert "httpx.HTTPTransport(" in shown
+    for form in FORMS:
+        assert form not in shown
+
+
+def test_a_lost_answer_is_told_without_its_cause(
+    refusing: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the transport raises has no error of the library behind it."""
+    transport = HttpTransport(secret_destination("http://127.0.0.1:9/v1"), tls_context())
+    with pytest.raises(Exception, match="ConnectError") as got:
+        transport.post(b"")
+    assert got.value.__cause__ is None
+    assert got.value.__context__ is None
+    transport.close()
+    broken = HttpTransport(secret_destination(refusing), tls_context())
+    monkeypatch.setattr("httpx.HTTPTransport.handle_request", _broken)
+    with pytest.raises(NoAnswerError, match="KeyError") as got:
+        broken.post(b"")
+    assert got.value.__context__ is None
+    broken.close()
+
+
+@pytest.mark.parametrize("bad", ["hunter2 key", "hunter2:key", "hunter2é"])
+def test_a_key_that_cannot_be_one_is_not_shown_either(
+    bad: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may be a good one with a line break behind it."""
+    monkeypatch.setenv(VARIABLE, bad)
+
+    def given() -> None:
+        cdp.Destination(api_key=os.environ[VARIABLE])
+
+    def configured() -> None:
+        cdp.configure(os.environ[VARIABLE], save_key=True)
+
+    def found() -> None:
+        cdp.Destination().with_key()
+
+    for attempt in (given, configured, found):
+        with pytest.raises(cdp.DestinationError) as got:
+            attempt()
+        # The frames of this test know it.
+        assert got.value.__traceback__ is not None
+        got.value.__traceback__ = got.value.__traceback__.tb_next
+        assert "hunter2" not in verbose(got.value)

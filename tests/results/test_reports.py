@@ -1,0 +1,497 @@
+"""The loop of repair: what did not arrive, why, what to do, and what two runs are together."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+import cdp_backfill as cdp
+from cdp_backfill.model.outcomes import PROBLEMS
+from cdp_backfill.results import tracker as ledger_module
+from cdp_backfill.results.lineage import Origins
+from cdp_backfill.sources import open_source
+from tests.rows import opens
+from tests.servers import Reply, Seen, serving
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from cdp_backfill.local_sandbox import Sandbox
+
+OPENED = cdp.Mapping(user_id="uid", timestamp="ts", event=cdp.lit("Application Opened"))
+FIVE: list[Any] = ["a", None, "c", None, None]
+
+
+def send(source: Any, box: Sandbox, mapping: cdp.Mapping | None = OPENED, **how: Any) -> cdp.Report:
+    """Send without a word."""
+    return cdp.send(source, mapping, destination=box.destination, progress=False, **how)
+
+
+def counts(report: cdp.Report) -> dict[str, int]:
+    """Outcomes that occurred."""
+    return {name: rows for name, rows in report.counts.items() if rows}
+
+
+def test_repaired_failures_add_up_over_the_original_rows(box: Sandbox) -> None:
+    """Delivered by the second run, still failed in it, and left out on purpose: all five rows."""
+    frame = opens(5, uid=FIVE).set_index(pd.Index(list("pqrst")))
+    first = send(frame, box)
+    fixed = first.failures.iloc[:2].assign(uid=pd.Series(["b", None], ["q", "s"]))
+    second = send(fixed, box, None)
+    both = first + second
+    assert both.rows == 5
+    assert counts(both) == {"delivered": 3, "invalid": 2}
+    assert both.failures.index.tolist() == ["s", "t"]
+    assert both.failures["cdp_row"].tolist() == [3, 4]
+    assert both.requests == first.requests + second.requests
+    assert both.seconds == first.seconds + second.seconds
+    assert both.wire_bytes == first.wire_bytes + second.wire_bytes
+    assert len(both.timeline) == len(first.timeline) + len(second.timeline)
+    assert [item.seconds for item in both.timeline] == sorted(i.seconds for i in both.timeline)
+    third = send(both.failures.assign(uid=["d", "e"]), box, None)
+    whole = both + third
+    assert counts(whole) == {"delivered": 5}
+    assert whole.ok
+    assert whole.failures.empty
+    assert counts(sum([first, second, third])) == {"delivered": 5}  # type: ignore[arg-type]
+    assert counts(third + (second + first)) == {"delivered": 5}  # whichever comes first
+
+
+def test_failures_of_failures_lead_to_the_first_table(box: Sandbox, tmp_path: Path) -> None:
+    """However often they are sent and shuffled, and through files: the row that it was first."""
+    for name, rows in (("a", 3), ("b", 4)):
+        opens(rows, uid=[None] * rows).to_parquet(tmp_path / f"{name}.parquet")
+    first = send(str(tmp_path / "*.parquet"), box, journal=False)
+    assert first.failures["cdp_row"].tolist() == [0, 1, 2, 0, 1, 2, 3]
+    shuffled = first.failures.iloc[[6, 2, 0]]
+    second = send(shuffled, box, None)
+    wanted = ["cdp_source", "cdp_row", "cdp_run"]
+    pd.testing.assert_frame_equal(second.failures[wanted], shuffled[wanted])
+    second.save(tmp_path / "out")
+    third = send(tmp_path / "out" / "failures.parquet", box, journal=False)
+    again = third.failures[wanted].reset_index(drop=True)
+    pd.testing.assert_frame_equal(
+        again.astype("object"), shuffled[wanted].reset_index(drop=True).astype("object")
+    )
+    whole = first + third
+    assert counts(whole) == {"invalid": 7}
+    assert whole.failures["cdp_row"].tolist() == [0, 1, 2, 0, 1, 2, 3]
+
+
+def test_a_repair_that_loses_the_types_still_leads_back(box: Sandbox) -> None:
+    """Through CSV: numbers as text and floats, empty cells, and no attributes."""
+    first = send(opens(5, uid=FIVE), box)
+    through = first.failures.to_csv(index=False)
+    import io  # noqa: PLC0415
+
+    fixed = pd.read_csv(io.StringIO(through)).astype({"cdp_row": "float64"}).assign(uid="x")
+    second = send(fixed, box)
+    assert counts(first + second) == {"delivered": 5}
+
+
+def test_rows_that_were_added_count_besides(box: Sandbox) -> None:
+    """New rows, and a failure split in two, are rows of the second table."""
+    first = send(opens(5, uid=FIVE), box)
+    failures = first.failures
+    more = pd.concat([failures, failures.iloc[:1], opens(2, uid=[None, "n"])])
+    who: list[Any] = ["b", "d", *[None] * 3, "n"]
+    more = more.assign(uid=who)
+    second = send(more, box, OPENED)
+    both = first + second
+    assert both.rows == 8
+    assert counts(both) == {"delivered": 5, "invalid": 3}
+    told = both.failures.set_index("cdp_run")["cdp_row"]
+    assert told[first.failures["cdp_run"].iloc[0]] == 4
+    assert told[second.failures["cdp_run"].iloc[-1]].tolist() == [3, 4]
+    third = send(both.failures.assign(uid="z").iloc[[1]], box, OPENED)
+    assert counts(both + third) == {"delivered": 6, "invalid": 2}
+
+
+def test_two_tables_are_a_plain_sum(box: Sandbox) -> None:
+    """Nothing says that one comes from the other: all rows count, and a note says so once."""
+    reports = [send(opens(3, uid=["a", None, str(n)]), box) for n in range(3)]
+    both = reports[0] + reports[1]
+    assert counts(both) == {"delivered": 4, "invalid": 2}
+    assert both.failures["cdp_row"].tolist() == [1, 1]
+    whole = sum(reports)
+    assert isinstance(whole, cdp.Report)
+    assert counts(whole) == {"delivered": 6, "invalid": 3}
+    assert len([note for note in whole.notes if "sum over several tables" in note]) == 1
+    who: list[Any] = ["x", None, "z"]
+    fixed = send(whole.failures.assign(uid=who), box, None)
+    assert counts(whole + fixed) == {"delivered": 8, "invalid": 1}
+    assert (whole + fixed).failures["cdp_run"].tolist() == [reports[1].failures["cdp_run"].iloc[0]]
+    with pytest.raises(cdp.BadInputError, match="The same run is in both"):
+        whole + reports[0]
+    with pytest.raises(TypeError):
+        whole + 1
+
+
+def test_a_sum_of_different_mappings_is_not_sent_with_one(box: Sandbox, tmp_path: Path) -> None:
+    """Their failures carry no mapping, and a retry is refused."""
+    one = send(opens(2, uid=[None, "a"]), box)
+    other = send(opens(2, who=[None, "a"]), box, user_id="who")
+    both = one + other
+    assert "cdp_mapping" not in both.failures.attrs
+    with pytest.raises(cdp.BadInputError, match="sent in different ways"):
+        both.retry("invalid")
+    both.save(tmp_path)
+    assert not (tmp_path / "mapping.toml").exists()
+    assert pq.read_table(tmp_path / "failures.parquet").num_rows == 2
+
+
+def test_a_retry_adds_up() -> None:
+    """What no server took is sent again, twice if need be, and counts once."""
+    frame = opens(30)
+
+    def answer(number: int, _: Seen) -> Reply:
+        return Reply(503 if number == 2 else 200)
+
+    with serving(answer) as server:
+        where = server.destination(max_messages=10, max_attempts=1, workers=1)
+        first = cdp.send(frame, OPENED, destination=where, progress=False)
+        assert counts(first) == {"delivered": 20, "failed": 10}
+        third = first.retry()
+        fourth = first.retry()  # of what the third may have delivered already
+        both = first + third
+        assert counts(both + fourth) == {"delivered": 30}
+        assert (both + fourth).rows == 30
+
+
+def test_an_answer_that_got_lost_may_be_there_twice() -> None:
+    """Unknown in the first run, delivered in the second: up to so many rows are there twice."""
+
+    def answer(number: int, seen: Seen) -> Reply:
+        return Reply(None if number == 1 and seen.raw is not None else 200)
+
+    with serving(answer) as server:
+        where = server.destination(max_messages=10, max_attempts=1, workers=1)
+        first = cdp.send(opens(30), OPENED, destination=where, progress=False)
+        assert counts(first) == {"delivered": 20, "unknown": 10}
+        both = first + first.retry()
+    assert counts(both) == {"delivered": 30}
+    assert both.maybe_twice == 10
+
+
+def test_a_stopped_second_run_leaves_its_rows_unsent(box: Sandbox) -> None:
+    """Also those that it never read: none is lost, and none counts twice."""
+    frame = opens(40_000, uid=None)
+    first = send(frame, box)
+    with serving(lambda number, _: Reply(401 if number else 200)) as server:
+        where = server.destination(max_messages=10, workers=1)
+        with pytest.raises(cdp.AuthenticationError) as got:
+            first.failures.assign(uid="x").cdp.send(destination=where, progress=False)
+    second = got.value.report
+    assert counts(second)["unsent"] > 30_000
+    both = first + second
+    assert both.rows == 40_000
+    assert both.counts["invalid"] == 0
+    failures = both.failures
+    assert failures["cdp_row"].tolist() == list(range(10, 40_000))
+    third = send(failures, box, None)
+    assert counts(both + third) == {"delivered": 40_000}
+
+
+def test_a_canary_and_the_rest(box: Sandbox, tmp_path: Path) -> None:
+    """The rows behind a canary are failures like others."""
+    first = send(opens(50), box, canary=10, journal=tmp_path / "j")
+    both = first + first.retry()
+    assert counts(both) == {"delivered": 50}
+    assert both.canary is None
+    assert both.journal == tmp_path / "j"
+    assert "all 50 rows delivered" in str(both)
+
+
+def test_many_failures_stay_on_disk(
+    box: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A sum of spilled failures is counted, told by reason and written a part at a time."""
+    monkeypatch.setattr(ledger_module, "SPILL_BYTES", 10_000)
+    pq.write_table(pa.Table.from_pandas(opens(30_000, uid=None)), tmp_path / "t.parquet")
+    first = send(tmp_path / "t.parquet", box, journal=False)
+    second = send(first.failures.iloc[::3].assign(ts="x"), box, None)
+    both = first + second
+    assert counts(both) == {"invalid": 30_000}
+    assert sorted(found.rows for found in both._account.reasons()) == [10_000, 20_000]
+    both.save(tmp_path / "out")
+    saved = pq.read_table(tmp_path / "out" / "failures.parquet")
+    assert sorted(saved["cdp_row"].to_pylist()) == list(range(30_000))
+    kind = saved.schema.field("ts").type  # times of the one, text of the other
+    assert pa.types.is_string(kind) or pa.types.is_large_string(kind)
+    assert len(saved["cdp_reason"].unique()) == 2
+
+
+def test_what_a_table_says_of_its_origin_is_not_trusted(box: Sandbox) -> None:
+    """Nonsense in the columns of an earlier report makes rows of this run, never an error."""
+    odd: list[Any] = [
+        ["x"] * 3,
+        [-1, 2**50, None],
+        [None] * 3,
+        [1.5, 2.0, None],
+        [{"a": 1}] * 3,
+        pd.to_datetime(["2023-01-01"] * 3),
+    ]
+    for cells in odd:
+        frame = opens(3, uid=None, cdp_run="r", cdp_source=None, cdp_row=cells)
+        report = send(frame, box)
+        assert report.failures["cdp_row"].tolist() == [0, 1, 2]
+        assert report.failures["cdp_run"].ne("r").all()
+
+
+def test_dropped_columns_are_told_by_their_first_rows(box: Sandbox) -> None:
+    """A large message of a row that was sent again is found under its first number."""
+    mapping = cdp.Mapping(
+        user_id="uid",
+        timestamp="ts",
+        event=cdp.lit("Application Opened"),
+        oversize="drop_largest",
+        droppable=["trace"],
+    )
+    first = send(
+        opens(4, uid=["a", "b", None, "d"], trace=["x"] * 3 + ["x" * 40_000]), box, mapping
+    )
+    second = send(first.failures.assign(uid="c", trace="x" * 40_000), box, None)
+    assert second.dropped["cdp_row"].tolist() == [2]
+    both = first + second
+    assert both.dropped["cdp_row"].tolist() == [3, 2]
+    assert list(both.dropped.columns) == ["cdp_source", "cdp_row", "cdp_dropped"]
+
+
+def test_origins_take_little_memory() -> None:
+    """A million rows that are sent again are remembered in 12 bytes each, whatever their order."""
+    rows = np.random.default_rng(1).permutation(4_000_000)[:1_000_000]
+    table = pa.table(
+        {"cdp_run": ["r"] * len(rows), "cdp_source": pa.nulls(len(rows)), "cdp_row": rows}
+    )
+    origins = Origins("own", table.schema)
+    for chunk in open_source(table).chunks(table.column_names):
+        found = origins.earlier(chunk)
+        assert found is not None
+    held = sum(high.nbytes + low.nbytes for high, low in origins._seen._runs)
+    assert held == 12 * len(rows)
+    assert origins.met(found).all()
+    assert sum(part.num_rows for part in origins.again()) == len(rows)
+    again = pa.concat_tables(origins.again()).column("cdp_row").to_numpy()
+    assert np.array_equal(np.sort(again), np.sort(rows))
+
+
+BAD_TEXT = b"caf\xe9"
+LARGE = "x" * 40_000
+BERLIN = {"timezone": "Europe/Berlin"}
+
+# For each code: columns that make it beside a good row, the mapping, and what becomes of the bad
+# row once its suggestion was followed: "delivered", "gone", or "same" where none can help.
+TROUBLE: list[tuple[str, dict[str, Any], dict[str, Any], str]] = [
+    ("missing_user", {"uid": [None, "b"]}, {}, "gone"),
+    ("missing_user", {"uid": ["NULL", "b"]}, {}, "gone"),
+    ("missing_user", {"uid": [np.nan, 2.0]}, {}, "gone"),
+    ("bad_user", {"uid": [1.5, 2.0]}, {}, "gone"),
+    (
+        "bad_user",
+        {"did": [1.5, 2.0]},
+        {"context": {"device": {"id": "did"}}},
+        "delivered",
+    ),
+    ("bad_message_id", {"mid": [1.5, 2.0]}, {"message_id": "mid"}, "delivered"),
+    ("missing_event", {"name": ["", "Application Opened"]}, {"event": "name"}, "delivered"),
+    (
+        "missing_event",
+        {"name": pd.Categorical([None, "Application Opened"])},
+        {"event": "name"},
+        "delivered",
+    ),
+    (
+        "missing_event",
+        {"name": [np.nan, 1.0]},
+        {"event": "name", "events": {"1": "Application Opened"}},
+        "delivered",
+    ),
+    (
+        "unknown_event",
+        {"name": ["their name", "Application Opened"]},
+        {"event": "name"},
+        "delivered",
+    ),
+    ("missing_time", {"ts": [None, "2023-01-01T00:00:00Z"]}, {}, "gone"),
+    ("bad_time", {"ts": ["May 1, 2023 10:00", "2023-01-01"]}, {}, "delivered"),
+    ("bad_time", {"ts": ["May 1, 2023 10:00", "2023-01-01"]}, BERLIN, "delivered"),
+    ("unclear_time", {"ts": [np.inf, 1.7e9]}, {}, "same"),
+    (
+        "bad_time",
+        {"ts": pd.Categorical(["May 1, 2023 10:00", "2023-01-01"])},
+        {},
+        "delivered",
+    ),
+    ("unclear_time", {"ts": [17_053_146_001, 1_700_000_000]}, {}, "same"),
+    ("unclear_time", {"ts": ["17053146001", "1700000000"]}, {}, "same"),
+    ("too_early", {"ts": pd.to_datetime(["1970-01-01", "2023-01-01"])}, {}, "gone"),
+    ("in_future", {"ts": pd.to_datetime(["2199-01-01", "2023-01-01"])}, {}, "gone"),
+    ("nonexistent_time", {"ts": ["2024-03-31 02:30:00", "2023-01-01"]}, BERLIN, "delivered"),
+    (
+        "nonexistent_time",
+        {"ts": pd.to_datetime(["2024-03-31 02:30:00", "2023-01-01 00:00:00"])},
+        BERLIN,
+        "delivered",
+    ),
+    (
+        "nonexistent_time",
+        {"when": pd.to_datetime(["2024-03-31 02:30:00", "2023-01-01 00:00:00"])},
+        BERLIN,
+        "delivered",
+    ),
+    (
+        "bad_boolean",
+        {"bg": ["perhaps", "yes"]},
+        {"properties": {"from_background": "bg"}},
+        "delivered",
+    ),
+    ("bad_boolean", {"bg": [7, 1]}, {"properties": {"from_background": "bg"}}, "delivered"),
+    (
+        "bad_device_type",
+        {"kind": ["toaster", "ios"]},
+        {"context": {"device": {"type": "kind"}}},
+        "delivered",
+    ),
+    ("bad_text", {"note": pd.Series(["caf\ud83d", "tea"], dtype=object)}, {}, "delivered"),
+    ("bad_text", {"note": [BAD_TEXT, b"tea"]}, {}, "delivered"),
+    ("derive_failed", {"n": ["x", "1"]}, {"derive": {"number": "CAST(n AS INTEGER)"}}, "same"),
+    ("not_finite", {"price": [np.inf, 1.0]}, {}, "delivered"),
+    ("oversize", {"trace": [LARGE, "short"]}, {}, "delivered"),
+    ("oversize", {"trace": [[LARGE], ["short"]]}, {}, "delivered"),
+    ("recent", {}, {}, "same"),
+    ("duplicate", {}, {}, "none"),
+]
+
+
+def test_every_code_is_in_trouble() -> None:
+    """No code of what is found wrong here escapes the next test."""
+    assert {code for code, *_ in TROUBLE} == set(PROBLEMS)
+
+
+@pytest.mark.parametrize(("code", "columns", "options", "fate"), TROUBLE)
+def test_what_is_suggested_works(
+    box: Sandbox, code: str, columns: dict[str, Any], options: dict[str, Any], fate: str
+) -> None:
+    """Each line runs on real failures of its code; the rows then arrive, or are left out."""
+    how: dict[str, Any] = {}
+    frame = opens(2, **columns).set_index(pd.Index(["bad", "good"]))
+    if code == "recent":
+        now = pd.Timestamp("2023-05-02T00:00:00Z").to_pydatetime()
+        how = {"recent": "hold", "now": now}
+    if code == "duplicate":
+        options = {"message_id": "uid", "duplicates": "skip"}
+        frame["uid"] = "a"
+    mapping = cdp.Mapping.from_dict(OPENED.to_dict() | {"event": OPENED.event} | options)
+    first = send(frame, box, mapping, **how)
+    found = first.by_reason()
+    if fate == "none":
+        assert first.counts["skipped"] == 1
+        assert found.empty
+        return
+    (told,) = found.to_dict("records")[:1]
+    assert told["code"] == code
+    assert told["remedy"]
+    bad = first.failures
+    assert told["row"] == bad["cdp_row"].iloc[0] == 0
+    if code in ("derive_failed", "recent"):
+        assert not told["fix"]
+        return
+    assert told["columns"] in {*frame.columns, "uid"}
+    names: dict[str, Any] = {"failures": bad, "pd": pd}
+    exec(told["fix"], names)  # noqa: S102  # as a user would
+    repaired = names["failures"]
+    if fate == "gone":
+        assert repaired.empty
+        return
+    again = send(repaired, box, None)
+    if fate == "delivered":
+        assert counts(again) == {"delivered": 1}, told["fix"]
+        assert (first + again).ok
+    else:
+        assert again.by_reason()["code"].tolist() != ["bad_time"]
+
+
+def test_reasons_are_told_apart(box: Sandbox) -> None:
+    """Of one code each line touches its own rows; of two problems both are mended."""
+    frame = opens(
+        5,
+        a=["yes", "perhaps", "no", "what", None],
+        b=["no", "no", "odd", "odd", "yes"],
+        n=[1.0, 2.0, 3.0, 4.0, np.inf],
+    )
+    mapping = {"properties": {"from_background": "a"}, "context": {"network": {"wifi": "b"}}}
+    report = send(frame, box, cdp.Mapping.from_dict(OPENED.to_dict() | mapping))
+    found = report.by_reason()
+    assert found["columns"].tolist().count("a, b") == 1
+    assert found["rows"].tolist() == [1, 1, 1, 1]
+    names: dict[str, Any] = {"failures": report.failures, "pd": pd}
+    for line in found["fix"]:
+        exec(line, names)  # noqa: S102  # as a user would
+    repaired = names["failures"]
+    assert repaired["a"].isna().tolist() == [True, False, True, True]
+    assert repaired["b"].isna().tolist() == [False, True, True, False]
+    assert counts(report + send(repaired, box, None)) == {"delivered": 5}
+
+
+def test_a_reason_of_a_file_says_where(box: Sandbox, tmp_path: Path) -> None:
+    """File and row of one of them, which the failures hold; no value, no label."""
+    for name, rows in (("a", ["x", "y"]), ("b", ["z", None])):
+        opens(2, uid=rows).to_parquet(tmp_path / f"{name}.parquet")
+    (told,) = send(str(tmp_path / "*.parquet"), box, journal=False).by_reason().to_dict("records")
+    assert (str(told["source"])[-9:], told["row"]) == ("b.parquet", 1)
+
+
+def test_columns_that_are_numbers_can_be_repaired(box: Sandbox) -> None:
+    """The line uses the label that the frame has."""
+    frame = opens(2).assign(x=["perhaps", "no"]).rename(columns={"x": 7})
+    report = send(
+        frame,
+        box,
+        cdp.Mapping.from_dict(OPENED.to_dict() | {"properties": {"from_background": "7"}}),
+    )
+    names: dict[str, Any] = {"failures": report.failures, "pd": pd}
+    exec(report.by_reason()["fix"][0], names)  # noqa: S102  # as a user would
+    assert counts(send(names["failures"], box, None)) == {"delivered": 1}
+
+
+def test_reasons_of_unsent_and_refused_rows(box: Sandbox, tmp_path: Path) -> None:
+    """They need no repair here, and the remedy says what to do; a good report has no reason."""
+    report = send(opens(20), box, canary=5, journal=tmp_path / "j")
+    (told,) = report.by_reason().to_dict("records")
+    assert (told["outcome"], told["rows"], told["row"], told["fix"]) == ("unsent", 15, 5, "")
+    assert "send again without canary" in told["remedy"]
+    box.set_faults(refuse_users=["u3"])
+    (told,) = send(opens(20), box).by_reason().to_dict("records")
+    assert (told["outcome"], told["code"], told["row"]) == ("refused", "http_400", 3)
+    assert "server's words" in told["remedy"]
+    none = send(opens(2), box).by_reason()
+    assert none.empty
+    assert none.columns.tolist() == [
+        "outcome", "code", "columns", "reason", "rows", "source", "row", "remedy", "fix",
+    ]  # fmt: skip
+
+
+def test_reasons_are_counted_without_reading_the_failures(
+    box: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many they are: not one failed row is loaded for it."""
+    report = send(opens(50_000, uid=None), box)
+    monkeypatch.setattr(type(report._account), "_all_tables", lambda _: 1 / 0)
+    assert report.by_reason()["rows"].tolist() == [50_000]
+
+
+def test_reasons_of_a_sum_are_of_what_is_left(box: Sandbox) -> None:
+    """The example of a reason is a row that is still to be repaired."""
+    first = send(opens(5, uid=FIVE), box)
+    second = send(first.failures.iloc[:1].assign(uid="b", ts="x"), box, None)
+    found = (first + second).by_reason()
+    assert found[["code", "rows", "row"]].to_numpy().tolist() == [
+        ["missing_user", 2, 3],
+        ["bad_time", 1, 1],
+    ]
+    assert found["fix"].str.len().gt(0).all()
