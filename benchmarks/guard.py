@@ -25,23 +25,23 @@ import pyarrow.parquet as pq
 from cdp_backfill.cli import sample_data
 from cdp_backfill.delivery.transport import compress
 from cdp_backfill.messages.packing import Packer, Request
-from speed import road_of
+from speed import prepared_source_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from cdp_backfill.pipeline.prepared_source import Road
+    from cdp_backfill.pipeline.prepared_source import PreparedSource
 
 ROWS = 131_072
 KEPT = Path(__file__).with_name("guard.json")
 
 
-def prepared(road: Road) -> list[Request]:
+def requests_of(rows: PreparedSource) -> list[Request]:
     """All that is done to rows before they are sent, but for compressing."""
     packer = Packer()
     found = [
         request
-        for _, chunk in road.prepared(road.binding.columns)
+        for _, chunk in rows.prepared(rows.binding.columns)
         for part, _ in chunk.encoded
         for request in packer.feed(part)
     ]
@@ -89,18 +89,18 @@ def measured() -> dict[str, float]:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "records.parquet"
         sample_data.write(path, ROWS)
-        road = road_of(path)
-        requests = prepared(road)
+        rows = prepared_source_of(path)
+        requests = requests_of(rows)
         bodies = [request.body() for request in requests]
         floor = cpu(lambda: libraries(path)) + cpu(lambda: [compress(body) for body in bodies])
-        whole = cpu(lambda: [compress(request.body()) for request in prepared(road)])
+        whole = cpu(lambda: [compress(request.body()) for request in requests_of(rows)])
         return {
-            "calls per 1,000 rows": round(1_000 * calls(lambda: prepared(road)) / ROWS, 1),
+            "calls per 1,000 rows": round(1_000 * calls(lambda: requests_of(rows)) / ROWS, 1),
             "requests": len(requests),
             "bytes per row": round(sum(map(len, bodies)) / ROWS, 1),
             "bytes per row, compressed": round(sum(len(compress(b)) for b in bodies) / ROWS, 1),
             "CPU, times that of the libraries alone": round(whole / floor, 2),
-            "CPU to look for recent rows, the same": round(cpu(road.refuse_recent) / floor, 2),
+            "CPU to look for recent rows, the same": round(cpu(rows.refuse_recent) / floor, 2),
         }
 
 

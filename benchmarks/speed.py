@@ -48,7 +48,7 @@ from cdp_backfill.inference.proposal import Proposal
 from cdp_backfill.messages import build, encoding
 from cdp_backfill.messages.encoding import encode
 from cdp_backfill.messages.packing import Packer
-from cdp_backfill.pipeline.prepared_source import Road
+from cdp_backfill.pipeline.prepared_source import PreparedSource
 from cdp_backfill.sources import open_source
 from sinks import first_arrival, machine, nginx, sink
 
@@ -65,10 +65,12 @@ def records(rows: int) -> Iterator[Path]:
         yield path
 
 
-def road_of(table: Any, mapping: cdp.Mapping = sample_data.MAPPING) -> Road:
-    """The road of a table, with the usual options."""
+def prepared_source_of(table: Any, mapping: cdp.Mapping = sample_data.MAPPING) -> PreparedSource:
+    """A table with its mapping, and the usual options."""
     source = open_source(table)
-    return Road(source, Proposal(mapping), recent="send", context_scope="message", now=None)
+    return PreparedSource(
+        source, Proposal(mapping), recent="send", context_scope="message", now=None
+    )
 
 
 # --- (a) stages ---------------------------------------------------------------------------------
@@ -77,11 +79,13 @@ def road_of(table: Any, mapping: cdp.Mapping = sample_data.MAPPING) -> Road:
 def stages(rows: int = 400_000, repeats: int = 5) -> list[dict[str, Any]]:
     """CPU of each stage by itself, over the same chunks, in one thread."""
     with records(rows) as path:
-        road = road_of(path)
-        source = road.source
-        binding = road.binding
+        prepared_source = prepared_source_of(path)
+        source = prepared_source.source
+        binding = prepared_source.binding
         chunks = list(source.chunks(binding.columns))
-        built = [build(binding, chunk.batch, latest=road.limits.latest) for chunk in chunks]
+        built = [
+            build(binding, chunk.batch, latest=prepared_source.limits.latest) for chunk in chunks
+        ]
         good = []
         for messages in built:
             chosen = pa.array(np.flatnonzero(~messages.problems.mask()))
@@ -110,7 +114,7 @@ def stages(rows: int = 400_000, repeats: int = 5) -> list[dict[str, Any]]:
             transport = HttpTransport(cdp.Destination(api_key="k", base_url=url), tls_context())
             jobs: dict[str, Callable[[], Any]] = {
                 "read": lambda: [None for _ in source.chunks(binding.columns)],
-                "look for recent rows": road.refuse_recent,
+                "look for recent rows": prepared_source.refuse_recent,
                 "map and check": lambda: [
                     None for chunk in chunks if build(binding, chunk.batch) is None
                 ],
@@ -309,12 +313,12 @@ def scaling(rows: int = 40_000) -> list[dict[str, Any]]:
             event=cdp.lit("Application Opened"),
             json=["j"] if "j" in columns else [],
         )
-        road = road_of(pa.table(base | columns), mapping)
+        prepared_source = prepared_source_of(pa.table(base | columns), mapping)
         size = 0
 
-        def run(road: Road = road) -> None:
+        def run(prepared_source: PreparedSource = prepared_source) -> None:
             nonlocal size
-            parts = road.prepared(road.binding.columns)
+            parts = prepared_source.prepared(prepared_source.binding.columns)
             size = sum(int(e.sizes.sum()) for _, prepared in parts for e, _ in prepared.encoded)
 
         line = _timed(name, run, rows, 3)
@@ -375,11 +379,11 @@ def call(path: str, url: str) -> None:
 def compression(rows: int = 200_000) -> list[dict[str, Any]]:
     """Gzip of the demo's requests by library and level."""
     with records(rows) as path:
-        road = road_of(path)
+        prepared_source = prepared_source_of(path)
         packer = Packer()
         bodies = [
             request.body()
-            for _, prepared in road.prepared(road.binding.columns)
+            for _, prepared in prepared_source.prepared(prepared_source.binding.columns)
             for part, _ in prepared.encoded
             for request in packer.feed(part)
         ]

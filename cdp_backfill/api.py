@@ -38,19 +38,19 @@ from cdp_backfill.model.outcomes import Outcome
 from cdp_backfill.pipeline.journal import Journal, read_about
 from cdp_backfill.pipeline.planner import plan_of, undecided
 from cdp_backfill.pipeline.plans import Plan, refuse_open
-from cdp_backfill.pipeline.prepared_source import DUPLICATE, SKIPPED, Road, in_words
+from cdp_backfill.pipeline.prepared_source import DUPLICATE, SKIPPED, PreparedSource, in_words
 from cdp_backfill.pipeline.runner import Run
 from cdp_backfill.results.progress import Progress, make_progress
 from cdp_backfill.results.reports import MAPPING_ATTRIBUTE, URL_ATTRIBUTE, Report
 from cdp_backfill.sources import Source, open_source
-from cdp_backfill.sources.fingerprint import stamp_now
+from cdp_backfill.sources.fingerprint import current_fingerprint
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import datetime
 
     from cdp_backfill.messages.encoding import ContextScope
-    from cdp_backfill.pipeline.planner import Sender
+    from cdp_backfill.pipeline.planner import SendFunction
     from cdp_backfill.pipeline.preparation import Recent
 
 _MAPPING_FIELDS: Final = frozenset(item.name for item in fields(Mapping))
@@ -118,7 +118,7 @@ def plan(
     proposal = _proposal(source, table, mapping, locals())
     given = chosen(destination)
 
-    def sender(stamp: tuple[Any, ...]) -> Sender:
+    def send_function(fingerprint: tuple[Any, ...]) -> SendFunction:
         def send_it(
             progress: bool | Progress,
             journal: str | Path | bool | None,
@@ -130,13 +130,15 @@ def plan(
             options = _Options(
                 where, progress, journal, canary, recent, context_scope, processes, now
             )
-            return _sent(source, open_source(source), proposal, options, stamp=stamp)
+            return _sent(source, open_source(source), proposal, options, fingerprint=fingerprint)
 
         return send_it
 
     if not proposal.complete:
-        return undecided(table, proposal, given, sender(()))
-    return plan_of(_road(table, proposal, recent, context_scope, now), given, sender)
+        return undecided(table, proposal, given, send_function(()))
+    return plan_of(
+        _prepared_source(table, proposal, recent, context_scope, now), given, send_function
+    )
 
 
 def send(
@@ -275,38 +277,38 @@ def _sent(
     proposal: Proposal,
     options: _Options,
     *,
-    stamp: tuple[Any, ...] | None = None,
+    fingerprint: tuple[Any, ...] | None = None,
 ) -> Report:
-    """Send a table; with the stamp of a plan, only if it is still the same."""
+    """Send a table; with the fingerprint of a plan, only if it is still the same."""
     recent, canary, wanted = options.recent, options.canary, proposal.mapping
-    road = _road(table, proposal, recent, options.context_scope, options.now)
+    prepared_source = _prepared_source(table, proposal, recent, options.context_scope, options.now)
     if canary is not None and (not isinstance(canary, int) or canary < 1):
         raise BadInputError("canary must be a number of rows, from 1 on.")
     _check_processes(options, source, wanted)
     _check_address(source, options.destination)
     target = resolve(options.destination)
     path = _journal_path(options.journal, source, table, target, canary=canary is not None)
-    if stamp is not None and stamp_now(road.source) != stamp:
+    if fingerprint is not None and current_fingerprint(prepared_source.source) != fingerprint:
         raise SourceError(
             f"{table.title} is not what it was when the plan was made. Nothing was sent: make the "
             "plan again."
             + ("" if table.ordered else " A query that differs each time needs a table first.")
         )
     if recent == "raise" and table.replayable:
-        road.refuse_recent()
+        prepared_source.refuse_recent()
 
     def again(frame: pd.DataFrame) -> Report:
         once_more = replace(options, journal=path or False, canary=None, processes=1)
         return _sent(frame, open_source(frame), proposal, once_more)
 
-    types = road.source.found_types
-    read = {name: types[name] for name in road.binding.columns if name in types}
+    types = prepared_source.source.found_types
+    read = {name: types[name] for name in prepared_source.binding.columns if name in types}
     opened = path and Journal(
         path, mapping=wanted, url=target.url, paths=_paths(source), types=read
     )
     shown = make_progress(options.progress)
     return Run(
-        road,
+        prepared_source,
         target,
         shown,
         journal=opened or None,
@@ -316,16 +318,16 @@ def _sent(
     ).report()
 
 
-def _road(
+def _prepared_source(
     table: Source,
     proposal: Proposal,
     recent: Recent,
     context_scope: ContextScope,
     now: datetime | None,
-) -> Road:
+) -> PreparedSource:
     text = text_columns(proposal.mapping, table.schema) | versions(table.schema.names)
     settled = table.settled(text)
-    return Road(settled, proposal, recent=recent, context_scope=context_scope, now=now)
+    return PreparedSource(settled, proposal, recent=recent, context_scope=context_scope, now=now)
 
 
 def resume(
@@ -493,9 +495,9 @@ def messages(
     table = open_source(source)
     proposal = _proposal(source, table, mapping, locals())
     refuse_open(proposal)
-    road = _road(table, proposal, "send", context_scope, None)
+    prepared_source = _prepared_source(table, proposal, "send", context_scope, None)
     result: list[dict[str, Any]] = []
-    for _, prepared in road.prepared(road.binding.columns, rows=n):
+    for _, prepared in prepared_source.prepared(prepared_source.binding.columns, rows=n):
         rows: dict[int, dict[str, Any]] = {}
         for row in prepared.skipped:
             rows[row] = _told(Outcome.SKIPPED, "skipped", SKIPPED)

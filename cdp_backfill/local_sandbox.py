@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 from msgspec.structs import asdict
 
-from cdp_backfill.emulator import Box, Faults, Policy
+from cdp_backfill.emulator import ApiServer, Faults, Policy
 from cdp_backfill.errors import DestinationError
 from cdp_backfill.model.destination import Destination
-from cdp_backfill.model.views import Face, Link, Section
+from cdp_backfill.model.views import Link, Section, View
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -21,7 +21,7 @@ _MOST: Final = 12
 """Events that are shown by name."""
 
 
-class Sandbox(Box):
+class Sandbox(ApiServer):
     """A running box that knows how to be sent to."""
 
     @property
@@ -30,16 +30,16 @@ class Sandbox(Box):
         return Destination(api_key=self.api_key, base_url=self.url)
 
     def __str__(self) -> str:
-        return self._face().text()
+        return self._view().text()
 
     def _repr_html_(self) -> str:
-        return self._face().html()
+        return self._view().html()
 
-    def _face(self) -> Face:
+    def _view(self) -> View:
         lines: list[tuple[object, ...]] = [("address", self.url)]
         if self.stopped:
             kept = f"; what it took is in {self.store_path}" if self.store_path else ""
-            return Face(f"Sandbox: stopped{kept}", [Section("Where it was", (), lines)])
+            return View(f"Sandbox: stopped{kept}", [Section("Where it was", (), lines)])
         events = self.totals()
         taken = int(events["messages"].sum())
         rejected, repeated = len(self.rejected()), len(self.duplicates())
@@ -64,7 +64,7 @@ class Sandbox(Box):
         if len(events) > _MOST:
             rest = int(events["messages"].sum() - shown["messages"].sum())
             rows.append((rest, "", f"({len(events) - _MOST:,} more events)"))
-        return Face(
+        return View(
             f"Sandbox: {taken:,} messages taken",
             [
                 Section("The Pipelines API on this machine", (), lines),

@@ -1,4 +1,4 @@
-"""The public face of the package."""
+"""The public view of the package."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ from cdp_backfill.model import api_facts
 from cdp_backfill.model.destination import Destination
 from cdp_backfill.model.mapping import Mapping, lit
 from cdp_backfill.model.outcomes import Outcome
-from cdp_backfill.model.views import Face, Section
+from cdp_backfill.model.views import Section, View
 from cdp_backfill.pipeline.journal import read_about
 from cdp_backfill.sources import open_source
 
@@ -363,7 +363,7 @@ def status_command(
         last = about.runs[-1] if about.runs else None
         unfinished = last is None or last.ended is None or last.counts.get(Outcome.UNSENT, 0)
         hint = [f"Go on with: cdp-backfill resume {journal}"] if unfinished else []
-        print(Face(title, sections, hint).text())
+        print(View(title, sections, hint).text())
         return 0
 
     _run(work, as_json=as_json)
@@ -508,7 +508,7 @@ def presets_command(
         else:
             rows: list[tuple[object, ...]] = [(preset.name, preset.title) for preset in found]
             hint = ["A plan proposes one by itself. Print one with: cdp-backfill presets NAME"]
-            print(Face("Presets", [Section("For the exports of", (), rows)], hint).text())
+            print(View("Presets", [Section("For the exports of", (), rows)], hint).text())
         return 0
 
     _run(work, as_json=as_json)

@@ -13,7 +13,7 @@ from cdp_backfill import api
 from cdp_backfill.cli import sample_data
 from cdp_backfill.local_sandbox import Sandbox, sandbox
 from cdp_backfill.model.outcomes import Outcome
-from cdp_backfill.model.views import Face, Section
+from cdp_backfill.model.views import Section, View
 
 if TYPE_CHECKING:
     from cdp_backfill.results.reports import Report
@@ -64,7 +64,7 @@ def run(rows: int, keep: Path | None, *, as_json: bool) -> bool:
     return agrees
 
 
-def _reconciled(planned: dict[str, int], report: Report, box: Sandbox) -> tuple[Face, bool]:
+def _reconciled(planned: dict[str, int], report: Report, box: Sandbox) -> tuple[View, bool]:
     """What was planned, and what the sandbox holds, event by event."""
     totals = box.totals()
     rows: list[tuple[object, ...]] = []
@@ -82,11 +82,11 @@ def _reconciled(planned: dict[str, int], report: Report, box: Sandbox) -> tuple[
     agrees = all(row[1] == row[2] for row in rows) and delivered == int(totals["messages"].sum())
     title = "The sandbox holds exactly what was delivered" if agrees else "THE SANDBOX DISAGREES"
     header = ("event", "to send", "stored", "distinct ids")
-    return Face(title, [Section("Per event", header, rows)]), agrees
+    return View(title, [Section("Per event", header, rows)]), agrees
 
 
-def _events(face: Face) -> list[tuple[object, ...]]:
-    return face.sections[0].rows
+def _events(view: View) -> list[tuple[object, ...]]:
+    return view.sections[0].rows
 
 
 def _quiet(_: str) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 from cdp_backfill import api
 from cdp_backfill.local_sandbox import sandbox
 from cdp_backfill.model import api_facts
-from cdp_backfill.model.views import Face, Section
+from cdp_backfill.model.views import Section, View
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -76,9 +76,9 @@ class Rehearsal:
         }
 
     def __str__(self) -> str:
-        return f"{self.report}\n\n{self._face().text()}"
+        return f"{self.report}\n\n{self._view().text()}"
 
-    def _face(self) -> Face:
+    def _view(self) -> View:
         events = sorted({event for event, _ in self.stored} | set(self.plan.days))
         rows: list[tuple[object, ...]] = []
         for event in events:
@@ -108,7 +108,7 @@ class Rehearsal:
                 f"{self.plan.recent:,} of the rows are younger than {api_facts.RECENT_HOURS} "
                 "hours. Sent to an account, they could message people, and are refused by default."
             )
-        return Face(
+        return View(
             title,
             [
                 Section("By event", ("planned", "stored", "days that agree", "event"), rows),

@@ -13,7 +13,7 @@ _PER_ACCEPTED: Final = 8
 _SMALL: Final = 8
 
 
-class Search:
+class Bisection:
     """The parts of one refused request that are still to be sent.
 
     Halving finds one bad row among n with about 2·log2(n) requests. Where nothing but refusals

@@ -24,7 +24,7 @@ _GROWTH: Final = 0.04
 _SLOWEST: Final = 10.0
 
 
-class Governor:
+class RateControl:
     """Says when the next request may go, and how many may be under way.
 
     Turns to send are evenly spaced, and one refusal can make all workers wait. A 429 sets the pace

@@ -9,8 +9,8 @@ from collections import deque
 from typing import TYPE_CHECKING, Final
 
 from cdp_backfill.delivery import retry
-from cdp_backfill.delivery.bisection import Search
-from cdp_backfill.delivery.rate_control import Governor
+from cdp_backfill.delivery.bisection import Bisection
+from cdp_backfill.delivery.rate_control import RateControl
 from cdp_backfill.delivery.results import Result, Stats
 from cdp_backfill.delivery.retry import Verdict
 from cdp_backfill.delivery.transport import (
@@ -44,7 +44,7 @@ _WAITING: Final = 16
 _TICK: Final = 0.2
 
 
-class Courier:
+class Sender:
     """Carries requests to the server with a number of worker threads.
 
     The first request goes alone: until it is answered, nobody knows whether the key and the
@@ -92,7 +92,7 @@ class Courier:
         self._proven = False
         self._barren = 0
         self._refused = -1 if taken_before else 0  # below 0: something was taken
-        self._governor = Governor(
+        self._rate_control = RateControl(
             destination.rate_limit,
             pinned=destination.workers,
             clock=clock,
@@ -100,7 +100,7 @@ class Courier:
         )
         self.stats = Stats()
         self.error: BaseException | None = None
-        """Why the courier stopped by itself, or None."""
+        """Why the sender stopped by itself, or None."""
 
     def offer(self, request: Request, timeout: float = _TICK) -> bool:
         """Hand a request over.
@@ -178,7 +178,7 @@ class Courier:
 
     def _hire(self, requests: int) -> None:
         """Have a worker for each request that waits, as far as the level allows."""
-        room = self._governor.level - len(self._threads)
+        room = self._rate_control.level - len(self._threads)
         for _ in range(min(requests - self._idle, room)):
             transport = self._make_transport(self._destination)
             thread = threading.Thread(
@@ -218,24 +218,24 @@ class Courier:
             return request
 
     def _may_go(self) -> bool:
-        level = self._governor.level if self._proven else 1
+        level = self._rate_control.level if self._proven else 1
         return bool(self._waiting) and self._busy < level
 
     def _carry(self, request: Request, transport: Transport) -> None:
         """Send a request, and the parts of it where it is refused."""
-        search = Search(request, probe=_REFUSED_LIMIT if self._refused >= 0 else 0)
+        bisection = Bisection(request, probe=_REFUSED_LIMIT if self._refused >= 0 else 0)
         unanswered = False
-        while search:
-            part = search.next()
+        while bisection:
+            part = bisection.next()
             result = self._attempts(part, transport, unanswered=unanswered)
             with self._lock:
                 _, _, unanswered = self._under_way.pop(id(transport), (None, 0, unanswered))
                 if self._abandoned:
                     return
                 if result is None:
-                    search.take_apart(part)
+                    bisection.take_apart(part)
                     continue
-                search.settled(accepted=result.outcome is Outcome.DELIVERED)
+                bisection.settled(accepted=result.outcome is Outcome.DELIVERED)
                 if result.outcome is Outcome.DELIVERED:
                     self.stats.body_bytes += part.size
                 self._on_result(result)
@@ -269,7 +269,7 @@ class Courier:
         body = compress(request.body())
         attempts, answer, trouble = 0, None, ""
         give_up = self._clock() + self._destination.retry_seconds
-        while attempts < self._allowed(answer) and not self.stopped and self._governor.turn():
+        while attempts < self._allowed(answer) and not self.stopped and self._rate_control.turn():
             attempts += 1
             started = self._departed(transport, request, attempts, len(body), unanswered=unanswered)
             try:
@@ -288,7 +288,7 @@ class Courier:
                     self.stats.answers += 1
                     self.stats.answer_seconds += self._clock() - started
             if answer is not None and found is not None and final:
-                self._governor.answered(self._clock() - started, on_wire)
+                self._rate_control.answered(self._clock() - started, on_wire)
                 return self._final(request, answer, found, attempts, unanswered=unanswered)
             self._strained(answer)
             if self._clock() >= give_up:
@@ -324,14 +324,14 @@ class Courier:
     ) -> float:
         """Note that a request is on the wire; gives the time."""
         with self._lock:
-            stats, governor = self.stats, self._governor
+            stats, rate_control = self.stats, self._rate_control
             self._under_way[id(transport)] = (request, attempts, unanswered)
             stats.requests += 1
             stats.retries += attempts > 1
             stats.wire_bytes += size
             stats.in_flight += 1
             stats.max_in_flight = max(stats.max_in_flight, stats.in_flight)
-            stats.level, stats.paused_seconds = governor.level, governor.paused_seconds
+            stats.level, stats.paused_seconds = rate_control.level, rate_control.paused_seconds
             self._on_departure(stats.in_flight)
         return self._clock()
 
@@ -341,12 +341,12 @@ class Courier:
         if answer is not None and answer.status == 429:  # noqa: PLR2004  # too many requests
             with self._lock:
                 self.stats.throttled += 1
-            self._governor.throttled()
+            self._rate_control.throttled()
             pause = retry.BASE_SECONDS if pause is None else pause
         else:
-            self._governor.strained()
+            self._rate_control.strained()
         if pause:
-            self._governor.pause(pause)
+            self._rate_control.pause(pause)
 
     def _final(
         self,

@@ -10,6 +10,6 @@ in both modes, as documented. Without strict mode, what is not valid is answered
 
 from cdp_backfill.emulator.application import Policy
 from cdp_backfill.emulator.faults import Faults
-from cdp_backfill.emulator.server_thread import Box
+from cdp_backfill.emulator.server_thread import ApiServer
 
-__all__ = ["Box", "Faults", "Policy"]
+__all__ = ["ApiServer", "Faults", "Policy"]

@@ -18,7 +18,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from cdp_backfill.emulator.fast_path import rows_of
-from cdp_backfill.emulator.faults import Faults, Mischief
+from cdp_backfill.emulator.faults import FaultInjector, Faults
 from cdp_backfill.emulator.models import CALLS, Message, read_batch, read_message, values
 from cdp_backfill.emulator.openapi import description
 from cdp_backfill.emulator.overview import Overview
@@ -63,7 +63,7 @@ class Policy:
 def application(
     store: Store,
     api_key: str,
-    mischief: Mischief,
+    injector: FaultInjector,
     connections: Connections,
     policy: Policy,
 ) -> Starlette:
@@ -72,12 +72,12 @@ def application(
     Args:
         store: Where accepted messages go.
         api_key: The key that it takes.
-        mischief: What it does wrong on purpose.
+        injector: What it does wrong on purpose.
         connections: The open connections by their client, to be able to break them.
         policy: What it does where nothing is documented.
     """
-    calls = _Calls(store, api_key, mischief, connections, policy)
-    overview = Overview(store, mischief)
+    calls = _Calls(store, api_key, injector, connections, policy)
+    overview = Overview(store, injector)
     described = description()
 
     async def openapi(_: Request) -> Response:
@@ -102,19 +102,19 @@ class _Calls:
         self,
         store: Store,
         api_key: str,
-        mischief: Mischief,
+        injector: FaultInjector,
         connections: Connections,
         policy: Policy,
     ) -> None:
         self._policy = policy
         self._store = store
         self._api_key = api_key
-        self._mischief = mischief
+        self._injector = injector
         self._connections = connections
 
     async def call(self, request: Request) -> Response:
         """Any of the seven calls, with whatever goes wrong on purpose."""
-        fate = self._mischief.fate()
+        fate = self._injector.fate()
         client = self._connections.get(tuple(request.client or ()))
         if fate.wait:
             await asyncio.sleep(fate.wait)
@@ -126,7 +126,7 @@ class _Calls:
             return _broken(client)
         try:
             if fate.status:
-                return await _turned_away(request, fate.status, self._mischief.faults.retry_after)
+                return await _turned_away(request, fate.status, self._injector.faults.retry_after)
             response = await self._answer(request, silent=fate.silent)
         except ClientDisconnect:  # whoever asked has gone
             return Response()
@@ -142,7 +142,7 @@ class _Calls:
             _check_type(request)
             body = await _body(request)
             size = len(body)
-            found = _read(path, body, self._mischief.faults.refuse_users)
+            found = _read(path, body, self._injector.faults.refuse_users)
             if silent:
                 found = _Found(count=found.count, dropped="dropped in silence")
             elif found.bad:
@@ -165,10 +165,10 @@ class _Calls:
         """What goes wrong on purpose: to be read, and to be set."""
         if request.method == "PUT":
             try:
-                self._mischief.faults = msgspec.json.decode(await request.body(), type=Faults)
+                self._injector.faults = msgspec.json.decode(await request.body(), type=Faults)
             except ValueError as error:
                 return JSONResponse({"meta": {"errors": [str(error)]}}, 400)
-        return Response(_encode(self._mischief.faults), media_type="application/json")
+        return Response(_encode(self._injector.faults), media_type="application/json")
 
     async def health(self, _: Request) -> Response:
         """That it lives."""

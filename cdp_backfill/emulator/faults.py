@@ -80,7 +80,7 @@ class Fate(msgspec.Struct, frozen=True):
     silent: bool = False
 
 
-class Mischief:
+class FaultInjector:
     """Decides the fate of each request; its faults can be changed while the box runs.
 
     Args:

@@ -12,7 +12,7 @@ from starlette.responses import HTMLResponse, Response
 if TYPE_CHECKING:
     from starlette.requests import Request
 
-    from cdp_backfill.emulator.faults import Mischief
+    from cdp_backfill.emulator.faults import FaultInjector
     from cdp_backfill.emulator.store import Store
 
 _LATEST: Final = 12
@@ -48,11 +48,11 @@ class Overview:
 
     Args:
         store: What was taken in.
-        mischief: What is done wrong on purpose.
+        injector: What is done wrong on purpose.
     """
 
-    def __init__(self, store: Store, mischief: Mischief) -> None:
-        self._store, self._mischief = store, mischief
+    def __init__(self, store: Store, injector: FaultInjector) -> None:
+        self._store, self._injector = store, injector
         self._html = (resources.files(__package__) / "page.html").read_text("utf-8")
 
     async def page(self, _: Request) -> Response:
@@ -61,8 +61,8 @@ class Overview:
 
     async def data(self, _: Request) -> Response:
         """Its figures."""
-        faults: dict[str, Any] = msgspec.to_builtins(self._mischief.faults)
-        usual = msgspec.to_builtins(type(self._mischief.faults)())
+        faults: dict[str, Any] = msgspec.to_builtins(self._injector.faults)
+        usual = msgspec.to_builtins(type(self._injector.faults)())
         figures = {
             "requests": self._rows(_REQUESTS)[0],
             "events": self._rows(_COUNTED),

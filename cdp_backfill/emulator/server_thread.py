@@ -10,7 +10,7 @@ import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from cdp_backfill.emulator.application import Connections, Policy, application
-from cdp_backfill.emulator.faults import Faults, Mischief
+from cdp_backfill.emulator.faults import FaultInjector, Faults
 from cdp_backfill.emulator.store import Store
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ def _protocol(connections: Connections) -> type[H11Protocol]:
     return Noted
 
 
-class Box:
+class ApiServer:
     """The Pipelines API on this machine.
 
     Args:
@@ -70,10 +70,10 @@ class Box:
         self.page = f"{self.url.removesuffix('/v1')}/"
         """Address of the page that shows what it holds."""
         self._store = Store(store)
-        self._mischief = Mischief(faults or Faults())
+        self._injector = FaultInjector(faults or Faults())
         connections: Connections = {}
         config = uvicorn.Config(
-            application(self._store, api_key, self._mischief, connections, policy or Policy()),
+            application(self._store, api_key, self._injector, connections, policy or Policy()),
             http=_protocol(connections),
             log_level="error",
             access_log=False,
@@ -93,11 +93,11 @@ class Box:
     @property
     def faults(self) -> Faults:
         """What it does wrong on purpose."""
-        return self._mischief.faults
+        return self._injector.faults
 
     @faults.setter
     def faults(self, faults: Faults) -> None:
-        self._mischief.faults = faults
+        self._injector.faults = faults
 
     def start(self) -> Self:
         """Begin to answer. Connections made before that wait for it."""

@@ -136,7 +136,7 @@ class Store:
             )
 
     def events(self) -> pd.DataFrame:
-        """All messages; see :meth:`Box.events`."""
+        """All messages; see :meth:`ApiServer.events`."""
         columns = ", ".join(FIELDS)
         query = f"SELECT {columns}, receivedAt, request, repeated FROM events ORDER BY seq"  # noqa: S608
         frame = self.sql(query)
@@ -149,7 +149,7 @@ class Store:
         return frame
 
     def requests(self) -> pd.DataFrame:
-        """All calls; see :meth:`Box.requests`."""
+        """All calls; see :meth:`ApiServer.requests`."""
         frame = self.sql("SELECT * FROM requests ORDER BY request")
         frame["receivedAt"] = pd.to_datetime(frame["receivedAt"], format="ISO8601", utc=True)
         frame["strict"] = frame["strict"].astype(bool)
@@ -164,7 +164,7 @@ class Store:
         ).set_index("event")
 
     def sql(self, query: str, parameters: tuple[Any, ...] = ()) -> pd.DataFrame:
-        """The answer to a query; see :meth:`Box.sql`."""
+        """The answer to a query; see :meth:`ApiServer.sql`."""
         with self._lock:
             if self._closed:
                 raise RuntimeError(

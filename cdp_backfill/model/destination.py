@@ -15,7 +15,7 @@ from cdp_backfill.model import api_facts
 from cdp_backfill.model.environment import in_notebook
 from cdp_backfill.model.mapping_checks import did_you_mean
 from cdp_backfill.model.secret import Secret
-from cdp_backfill.model.views import Face, Section, duration
+from cdp_backfill.model.views import Section, View, duration
 
 Region = Literal["us", "eu"]
 
@@ -144,12 +144,12 @@ class Destination:
         return f"Destination(region={self.region!r}, url={self.url!r})"
 
     def __str__(self) -> str:
-        return self._face().text()
+        return self._view().text()
 
     def _repr_html_(self) -> str:
-        return self._face().html()
+        return self._view().html()
 
-    def _face(self) -> Face:
+    def _view(self) -> View:
         place = "this machine" if self.is_local else f"region {self.region}"
         if self.base_url is not None and not self.is_local:
             place = "an address of its own"
@@ -166,7 +166,7 @@ class Destination:
             ("attempts", f"up to {self.max_attempts}, for {duration(self.retry_seconds)}"),
             ("waits for an answer", duration(self.timeout)),
         ]
-        return Face("Destination", [Section("Where messages go", (), lines)])
+        return View("Destination", [Section("Where messages go", (), lines)])
 
     def _key_state(self) -> str:
         if self.api_key is not None:

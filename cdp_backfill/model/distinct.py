@@ -37,7 +37,7 @@ def _bytes(texts: Any) -> list[bytes]:
     return found
 
 
-class Sketch:
+class DistinctCounter:
     """Counts different keys, and those that came more than once.
 
     Up to ``limit`` different keys the counts are exact. Then only keys whose hash is below a
@@ -106,7 +106,7 @@ class Sketch:
             self._kept, self._times = self._kept[below], self._times[below]
 
 
-class Seen:
+class DigestSet:
     """Remembers every key, exactly, in 12 bytes each."""
 
     def __init__(self) -> None:

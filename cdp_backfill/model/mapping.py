@@ -29,7 +29,7 @@ from cdp_backfill.model.mapping_checks import (
     event_key,
     lit,
 )
-from cdp_backfill.model.mapping_view import mapping_face
+from cdp_backfill.model.mapping_view import mapping_view
 
 __all__ = ["Field", "Lit", "Mapping", "Tree", "lit"]
 
@@ -285,7 +285,7 @@ class Mapping:
         return self.to_python()
 
     def _repr_html_(self) -> str:
-        return mapping_face(self).html()
+        return mapping_view(self).html()
 
 
 _CHOICES: Final[dict[str, tuple[Any, ...]]] = {

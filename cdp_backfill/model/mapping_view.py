@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from cdp_backfill.model import api_facts
 from cdp_backfill.model.mapping_checks import Lit
-from cdp_backfill.model.views import Face, Section
+from cdp_backfill.model.views import Section, View
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -32,7 +32,7 @@ _OTHERS: Final = {
 }
 
 
-def mapping_face(mapping: Mapping) -> Face:
+def mapping_view(mapping: Mapping) -> View:
     """What is shown of a mapping."""
     named: list[tuple[object, ...]] = []
     for name, field in _FIELDS.items():
@@ -50,7 +50,7 @@ def mapping_face(mapping: Mapping) -> Face:
     notes = ["print(mapping) shows it as Python, to be edited; mapping.save('m.toml') keeps it."]
     if missing:
         notes.insert(0, f"Nothing can be sent without {', '.join(missing)}.")
-    return Face(
+    return View(
         "Mapping",
         [
             Section("What goes where", ("field", "kind", "from", "how"), named),

@@ -1,4 +1,4 @@
-"""The two faces of what is shown to people: plain text and HTML, of the same content."""
+"""The two views of what is shown to people: plain text and HTML, of the same content."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ class Section:
 
 
 @dataclass(slots=True)
-class Face:
+class View:
     """What is shown of an object.
 
     Attributes:

@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 
 from cdp_backfill.messages.text import decoded, json_type
 from cdp_backfill.model import api_facts
-from cdp_backfill.model.distinct import Sketch, split
+from cdp_backfill.model.distinct import DistinctCounter, split
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -33,7 +33,7 @@ _SHOWN: Final = 20  # characters of a cell that a plan shows
 _MAX_VALUES: Final = 1_000  # values of the event column that are told apart
 
 
-class Census:
+class PlanStatistics:
     """Counts the rows of a table by what would become of them.
 
     Args:
@@ -54,7 +54,11 @@ class Census:
         self.fixes: dict[Fix, int] = {}
         self.first: int | None = None
         self.last: int | None = None
-        self.people, self.recent_people, self.ids = Sketch(), Sketch(), Sketch()
+        self.people, self.recent_people, self.ids = (
+            DistinctCounter(),
+            DistinctCounter(),
+            DistinctCounter(),
+        )
         self.filled: dict[str, int] = dict.fromkeys(columns, 0)
         self.cells: dict[str, str] = {}
         self.samples: list[dict[str, Any]] = []

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 from cdp_backfill.messages.packing import Packer
 from cdp_backfill.model.mapping import Lit
-from cdp_backfill.pipeline.plan_statistics import Census, sample, shown
+from cdp_backfill.pipeline.plan_statistics import PlanStatistics, sample, shown
 from cdp_backfill.pipeline.plans import Column, Plan, as_moment
-from cdp_backfill.pipeline.prepared_source import Road, notes, type_in_words
-from cdp_backfill.sources.fingerprint import ContentStamp
+from cdp_backfill.pipeline.prepared_source import PreparedSource, notes, type_in_words
+from cdp_backfill.sources.fingerprint import ContentFingerprint
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,68 +22,73 @@ if TYPE_CHECKING:
     from cdp_backfill.results.reports import Report
     from cdp_backfill.sources import Chunk, Source
 
-    Sender = Callable[
+    SendFunction = Callable[
         [bool | Progress, str | Path | bool | None, int | None, Destination | None, int], Report
     ]
 
 
 def plan_of(
-    road: Road,
+    prepared_source: PreparedSource,
     destination: Destination,
-    sender: Callable[[tuple[Any, ...]], Sender],
+    send_function: Callable[[tuple[Any, ...]], SendFunction],
 ) -> Plan:
     """Read the whole table once and say what a run would do with it.
 
     Args:
-        road: The table, the mapping and the options.
+        prepared_source: The table, the mapping and the options.
         destination: Where it would go.
-        sender: Makes what sends the table, given its stamp.
+        send_function: Makes what sends the table, given its fingerprint.
     """
-    table, binding = road.source, road.binding
-    census = Census(Packer(max_messages=destination.max_messages), binding.schema.names)
-    cheap = table.stamp()
-    content = ContentStamp(table.schema) if cheap is None else None
-    for chunk, prepared in road.prepared(table.schema.names):
-        census.add(prepared, chunk.batch.num_rows)
+    table, binding = prepared_source.source, prepared_source.binding
+    statistics = PlanStatistics(Packer(max_messages=destination.max_messages), binding.schema.names)
+    cheap = table.fingerprint()
+    content = ContentFingerprint(table.schema) if cheap is None else None
+    for chunk, prepared in prepared_source.prepared(table.schema.names):
+        statistics.add(prepared, chunk.batch.num_rows)
         if content is not None:
             content.add(chunk.batch)
-    census.finish()
-    stamp = cheap if content is None else content.value
+    statistics.finish()
+    fingerprint = cheap if content is None else content.value
     return Plan(
         source=table.name,
-        proposal=road.proposal,
-        rows=census.rows,
-        to_send=census.to_send,
-        invalid=census.invalid,
-        held=census.held,
-        skipped=census.skipped,
-        events=census.events,
-        days=census.days,
-        unknown_events=census.unknown_events,
-        problems=census.problems,
-        fixes=census.fixes,
-        columns=_columns(road, census),
-        first=None if census.first is None else as_moment(census.first),
-        last=None if census.last is None else as_moment(census.last),
-        recent=census.recent,
-        recent_people=census.recent_people.different,
-        people=census.people.different,
-        people_exact=census.people.exact,
-        duplicates=census.duplicates or census.ids.repeated,
-        mean=census.message_bytes / census.to_send if census.to_send else 0.0,
-        largest=census.largest,
-        body_bytes=census.body_bytes,
-        requests=census.requests,
-        fill=census.fill,
-        seconds=_seconds(census.requests, destination),
-        samples=tuple(census.samples),
-        notes=(*table.notes, *notes(road.proposal, census.naive, census.event_keys)),
+        proposal=prepared_source.proposal,
+        rows=statistics.rows,
+        to_send=statistics.to_send,
+        invalid=statistics.invalid,
+        held=statistics.held,
+        skipped=statistics.skipped,
+        events=statistics.events,
+        days=statistics.days,
+        unknown_events=statistics.unknown_events,
+        problems=statistics.problems,
+        fixes=statistics.fixes,
+        columns=_columns(prepared_source, statistics),
+        first=None if statistics.first is None else as_moment(statistics.first),
+        last=None if statistics.last is None else as_moment(statistics.last),
+        recent=statistics.recent,
+        recent_people=statistics.recent_people.different,
+        people=statistics.people.different,
+        people_exact=statistics.people.exact,
+        duplicates=statistics.duplicates or statistics.ids.repeated,
+        mean=statistics.message_bytes / statistics.to_send if statistics.to_send else 0.0,
+        largest=statistics.largest,
+        body_bytes=statistics.body_bytes,
+        requests=statistics.requests,
+        fill=statistics.fill,
+        seconds=_seconds(statistics.requests, destination),
+        samples=tuple(statistics.samples),
+        notes=(
+            *table.notes,
+            *notes(prepared_source.proposal, statistics.naive, statistics.event_keys),
+        ),
         url=destination.url,
-        _send=sender(stamp or ()),
+        _send=send_function(fingerprint or ()),
     )
 
 
-def undecided(table: Source, proposal: Proposal, destination: Destination, sender: Sender) -> Plan:
+def undecided(
+    table: Source, proposal: Proposal, destination: Destination, send_function: SendFunction
+) -> Plan:
     """The plan of a table whose mapping has an open question: nothing is counted."""
     with closing(table.chunks(table.schema.names)) as chunks:
         first = next(chunks, None)
@@ -118,7 +123,7 @@ def undecided(table: Source, proposal: Proposal, destination: Destination, sende
         samples=(),
         notes=table.notes,
         url=destination.url,
-        _send=sender,
+        _send=send_function,
     )
 
 
@@ -136,8 +141,8 @@ def _seconds(requests: int, destination: Destination) -> float | None:
     return None if destination.rate_limit is None else requests / destination.rate_limit
 
 
-def _columns(road: Road, census: Census) -> tuple[Column, ...]:
-    binding = road.binding
+def _columns(prepared_source: PreparedSource, statistics: PlanStatistics) -> tuple[Column, ...]:
+    binding = prepared_source.binding
     fields: dict[str, list[str]] = {name: [] for name in binding.schema.names}
     constants: list[Column] = []
     for path, source in binding.leaves():
@@ -153,7 +158,7 @@ def _columns(road: Road, census: Census) -> tuple[Column, ...]:
     found = []
     for item in binding.schema:
         name = item.name
-        remarks = _remarks(census, name)
+        remarks = _remarks(statistics, name)
         if name in feeds:
             remarks.insert(0, "feeds derive")
         elif not fields[name]:
@@ -164,8 +169,8 @@ def _columns(road: Road, census: Census) -> tuple[Column, ...]:
             Column(
                 name,
                 type_in_words(item.type),
-                census.filled[name] / census.rows if census.rows else 0.0,
-                census.cells.get(name, ""),
+                statistics.filled[name] / statistics.rows if statistics.rows else 0.0,
+                statistics.cells.get(name, ""),
                 tuple(fields[name]),
                 "; ".join(remarks),
             )
@@ -173,11 +178,13 @@ def _columns(road: Road, census: Census) -> tuple[Column, ...]:
     return (*found, *constants)
 
 
-def _remarks(census: Census, name: str) -> list[str]:
+def _remarks(statistics: PlanStatistics, name: str) -> list[str]:
     wrong = [
         f"{rows:,} {problem.code}"
-        for problem, rows in census.problems.items()
+        for problem, rows in statistics.problems.items()
         if problem.column == name
     ]
-    mended = [f"{cells:,} {fix.code}" for fix, cells in census.fixes.items() if fix.column == name]
+    mended = [
+        f"{cells:,} {fix.code}" for fix, cells in statistics.fixes.items() if fix.column == name
+    ]
     return wrong + mended

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 from cdp_backfill.errors import MappingError
 from cdp_backfill.model import api_facts
 from cdp_backfill.model.outcomes import PROBLEMS, Fix, Outcome, Problem
-from cdp_backfill.model.views import Face, Section, duration, fixes_section
+from cdp_backfill.model.views import Section, View, duration, fixes_section
 from cdp_backfill.results.progress import megabytes
 
 if TYPE_CHECKING:
@@ -213,7 +213,7 @@ class Plan:
             "url": self.url,
         }
 
-    def _face(self) -> Face:
+    def _view(self) -> View:
         title = f"Plan: {self.to_send:,} of {self.rows:,} rows of {self.source} to {self.url}"
         if not self.proposal.complete:
             title = f"Plan for {self.source}: a question first"
@@ -270,7 +270,7 @@ class Plan:
                 [(json.dumps(sample, ensure_ascii=False),) for sample in self.samples],
             ),
         ]
-        return Face(title, sections, self._shown_notes())
+        return View(title, sections, self._shown_notes())
 
     def _size(self) -> list[tuple[object, ...]]:
         if not self.to_send:
@@ -330,12 +330,12 @@ class Plan:
         return notes
 
     def __str__(self) -> str:
-        return self._face().text()
+        return self._view().text()
 
     __repr__ = __str__
 
     def _repr_html_(self) -> str:
-        return self._face().html()
+        return self._view().html()
 
 
 def refuse_open(proposal: Proposal) -> None:

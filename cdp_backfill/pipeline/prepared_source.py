@@ -24,7 +24,7 @@ from cdp_backfill.messages.text import is_bytes, json_type
 from cdp_backfill.messages.times import is_text
 from cdp_backfill.messages.values import is_list
 from cdp_backfill.model import api_facts
-from cdp_backfill.model.distinct import Seen, Sketch
+from cdp_backfill.model.distinct import DigestSet, DistinctCounter
 from cdp_backfill.pipeline.preparation import Limits, Prepared, Recent, prepare, sift
 from cdp_backfill.pipeline.workers import Task, prepared_in_processes
 
@@ -93,7 +93,7 @@ def notes(proposal: Proposal, naive: int, event_keys: set[str]) -> tuple[str, ..
     return tuple(found)
 
 
-class Road:
+class PreparedSource:
     """A table, a mapping that fits it, and the options of a run."""
 
     def __init__(
@@ -142,7 +142,7 @@ class Road:
             rows: Stop after so many, or None for all; only with one process.
             processes: How many to do it in.
         """
-        seen = Seen().before if self.mapping.duplicates == "skip" else None
+        seen = DigestSet().before if self.mapping.duplicates == "skip" else None
         with_digests = knows is not None
         parts = self.source.parts(processes) if processes > 1 else []
         if len(parts) > 1:
@@ -209,7 +209,7 @@ class Road:
         """
         if not self._may_be_recent():
             return
-        people, rows = Sketch(), 0
+        people, rows = DistinctCounter(), 0
         for chunk in self.source.chunks(self.binding.guard_columns):
             batch = build(self.binding, chunk.batch, latest=self.limits.latest, who_what_when=True)
             young = (batch.millis >= self.limits.recent) & ~batch.problems.mask()

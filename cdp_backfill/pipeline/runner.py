@@ -10,15 +10,21 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
-from cdp_backfill.delivery import Courier, Result
+from cdp_backfill.delivery import Result, Sender
 from cdp_backfill.errors import BadInputError, RecentRowsError, StoppedError
 from cdp_backfill.messages.packing import Packer, Request
 from cdp_backfill.model import api_facts
 from cdp_backfill.model.outcomes import Outcome
-from cdp_backfill.pipeline.prepared_source import DUPLICATE, SKIPPED, Road, in_words, notes
+from cdp_backfill.pipeline.prepared_source import (
+    DUPLICATE,
+    SKIPPED,
+    PreparedSource,
+    in_words,
+    notes,
+)
 from cdp_backfill.results.progress import Progress, Reason, Snapshot, State, Timeline
 from cdp_backfill.results.reports import Report
-from cdp_backfill.results.tracker import Ledger
+from cdp_backfill.results.tracker import OutcomeTracker
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -31,7 +37,7 @@ if TYPE_CHECKING:
     from cdp_backfill.model.outcomes import Fix
     from cdp_backfill.pipeline.journal import Journal
     from cdp_backfill.pipeline.preparation import Prepared
-    from cdp_backfill.results.chunk_outcomes import Page
+    from cdp_backfill.results.chunk_outcomes import ChunkOutcomes
     from cdp_backfill.sources import Chunk
 
 
@@ -44,7 +50,7 @@ _REASON_WORDS: Final = 120
 class _Owner:
     """Where the outcomes of encoded messages belong."""
 
-    page: Page
+    page: ChunkOutcomes
     rows: npt.NDArray[np.int64]
 
 
@@ -63,10 +69,10 @@ class _Tally:
 
 
 class Run:
-    """One run down the road.
+    """One run down the prepared_source.
 
     Args:
-        road: The table, the mapping and the options.
+        prepared_source: The table, the mapping and the options.
         destination: Where to, with a key.
         progress: Shows how it is doing.
         journal: What is known to be delivered, or None to do without.
@@ -77,7 +83,7 @@ class Run:
 
     def __init__(
         self,
-        road: Road,
+        prepared_source: PreparedSource,
         destination: Destination,
         progress: Progress,
         *,
@@ -86,7 +92,7 @@ class Run:
         processes: int = 1,
         again: Callable[[pd.DataFrame], Report] | None = None,
     ) -> None:
-        self._road = road
+        self._prepared_source = prepared_source
         self._journal = journal
         self._canary = canary
         self._processes = processes
@@ -97,16 +103,16 @@ class Run:
         self._interrupts = 0
         self._ended = False
         self._timeline = Timeline()
-        self._ledger = Ledger(road.source)
+        self._tracker = OutcomeTracker(prepared_source.source)
         self._packer = Packer(max_messages=destination.max_messages)
         self._tally = _Tally()
-        self._courier = Courier(
+        self._sender = Sender(
             destination,
             self._settle,
             on_departure=self._departing,
             taken_before=bool(journal and journal.known),
         )
-        # Only threads that an interrupt cannot reach write to the ledger: what one of them
+        # Only threads that an interrupt cannot reach write to the tracker: what one of them
         # begins to write down is written down.
         self._scribe = ThreadPoolExecutor(1, thread_name_prefix="cdp-backfill-scribe")
 
@@ -137,7 +143,7 @@ class Run:
             )
             trouble.__cause__ = error
         self._patiently(stop=trouble is not None)
-        ended = self._courier.error or trouble
+        ended = self._sender.error or trouble
         self._show_end(State.STOPPED if ended is not None else State.DONE)
         report = self._written()
         if isinstance(ended, StoppedError):
@@ -150,7 +156,7 @@ class Run:
         """Wait for what is under way, and close the accounts; once."""
         if not self._ended:
             self._ended = True
-            self._courier.finish()
+            self._sender.finish()
             self._close()
 
     def _patiently(self, *, stop: bool) -> None:
@@ -164,10 +170,10 @@ class Run:
         while True:
             try:
                 if (stop or self._interrupts) and not stopped:
-                    self._aside(self._courier.stop)
+                    self._aside(self._sender.stop)
                     stopped = True
                 if self._interrupts > 1 and not cancelled:
-                    self._aside(self._courier.cancel)
+                    self._aside(self._sender.cancel)
                     cancelled = True
                 ending = ending or self._scribe.submit(self._end)
                 while not ending.done():
@@ -186,31 +192,35 @@ class Run:
 
     def _close(self) -> None:
         """Settle what is left; note in the journal how it ended."""
-        self._ledger.close(*self._unsent)
+        self._tracker.close(*self._unsent)
         if self._journal is not None:
             codes: dict[str, int] = {}
-            for found in self._ledger.reasons():
+            for found in self._tracker.reasons():
                 name = f"{found.outcome} {found.code}"
                 codes[name] = codes.get(name, 0) + found.rows
             try:
-                self._journal.close(self._ledger.counts, codes)
+                self._journal.close(self._tracker.counts, codes)
             except sqlite3.Error as error:
-                self._courier.stop(_unwritable(self._journal, error))
+                self._sender.stop(_unwritable(self._journal, error))
 
     def _carry(self) -> None:
         columns = (
-            [*dict.fromkeys((*self._road.binding.columns, *self._ledger.origins.columns))]
-            if self._road.source.keeps_rows
-            else self._road.source.schema.names  # a row that fails is given back whole
+            [
+                *dict.fromkeys(
+                    (*self._prepared_source.binding.columns, *self._tracker.lineage.columns)
+                )
+            ]
+            if self._prepared_source.source.keeps_rows
+            else self._prepared_source.source.schema.names  # a row that fails is given back whole
         )
         knows = self._journal.knows if self._journal is not None else None
-        found = self._road.prepared(
+        found = self._prepared_source.prepared(
             columns, knows=knows, rows=self._canary, processes=self._processes
         )
         with closing(found):
             for chunk, prepared in found:
                 self._pack(chunk, prepared)
-                if self._courier.stopped:
+                if self._sender.stopped:
                     break
                 self._show()
         for request in self._packer.flush():
@@ -220,7 +230,7 @@ class Run:
     def _pack(self, chunk: Chunk, prepared: Prepared) -> None:
         """Begin to account for a chunk, and hand over the requests that it fills."""
         owners = self._scribe.submit(self._open, chunk, prepared).result()
-        if self._road.recent == "raise" and prepared.recent.any():
+        if self._prepared_source.recent == "raise" and prepared.recent.any():
             raise RecentRowsError(
                 "The run was stopped at the first rows that are younger than "
                 f"{api_facts.RECENT_HOURS} hours: they can trigger campaigns and messages to "
@@ -234,16 +244,16 @@ class Run:
         self._tally.packed += 1
         self._tally.packed_bytes += request.size
         self._tally.longest = max(self._tally.longest, len(request))
-        while not self._courier.offer(request) and not self._courier.stopped:
+        while not self._sender.offer(request) and not self._sender.stopped:
             self._show()
 
     def _wait(self) -> None:
-        while not self._courier.done():
+        while not self._sender.done():
             self._show()
 
     def _open(self, chunk: Chunk, prepared: Prepared) -> list[_Owner]:
         """Begin to account for a chunk, with the rows that will not be sent."""
-        page, batch = self._ledger.page(chunk), prepared.messages
+        page, batch = self._tracker.page(chunk), prepared.messages
         page.place_in_time(batch)
         self._tally.naive += batch.naive
         self._tally.event_keys |= batch.event_keys
@@ -283,7 +293,7 @@ class Run:
             try:
                 self._journal.doubt(in_doubt)
             except sqlite3.Error as error:
-                self._courier.stop(_unwritable(self._journal, error))
+                self._sender.stop(_unwritable(self._journal, error))
 
     def _settle(self, result: Result) -> None:
         """Write down a result; called by the workers, one at a time."""
@@ -292,7 +302,7 @@ class Run:
             try:
                 self._journal.add([p.encoded.digests[p.start : p.stop] for p in pieces])
             except sqlite3.Error as error:
-                self._courier.stop(_unwritable(self._journal, error))
+                self._sender.stop(_unwritable(self._journal, error))
         if result.doubtful:
             self._tally.maybe_twice += len(result.request)
         for piece in result.request.pieces:
@@ -306,11 +316,11 @@ class Run:
             )
 
     def _show(self, state: State = State.RUNNING) -> None:
-        counts, stats = self._ledger.counts, self._courier.stats
+        counts, stats = self._tracker.counts, self._sender.stats
         settled = sum(counts[outcome] for outcome in Outcome if outcome.settled)
         rows = sum(counts.values()) - counts[Outcome.UNSENT]
-        total = self._road.source.rows
-        if state is State.RUNNING and (self._interrupts or self._courier.stopped):
+        total = self._prepared_source.source.rows
+        if state is State.RUNNING and (self._interrupts or self._sender.stopped):
             state = State.STOPPING
         snapshot = Snapshot(
             seconds=time.monotonic() - self._started,
@@ -343,7 +353,7 @@ class Run:
     def _reasons(self) -> tuple[Reason, ...]:
         """The most frequent reasons so far."""
         found: dict[tuple[str, str], int] = {}
-        for item in self._ledger.reasons():
+        for item in self._tracker.reasons():
             if item.outcome != Outcome.UNSENT:
                 key = item.code, _briefly(item.reason)
                 found[key] = found.get(key, 0) + item.rows
@@ -351,10 +361,10 @@ class Run:
         return tuple(Reason(code, words, rows) for (code, words), rows in most[:_REASONS])
 
     def _written(self) -> Report:
-        stats, tally = self._courier.stats, self._tally
+        stats, tally = self._sender.stats, self._tally
         possible = tally.packed * api_facts.MAX_REQUEST_BYTES
         return Report(
-            counts=self._ledger.counts,
+            counts=self._tracker.counts,
             requests=stats.requests,
             retries=stats.retries,
             throttled=stats.throttled,
@@ -364,7 +374,7 @@ class Run:
             seconds=time.monotonic() - self._started,
             delivered_before=tally.before,
             maybe_twice=min(
-                self._ledger.counts[Outcome.DELIVERED],
+                self._tracker.counts[Outcome.DELIVERED],
                 tally.maybe_twice + (self._journal.lost_sight_of if self._journal else 0),
             ),
             canary=self._canary,
@@ -376,26 +386,26 @@ class Run:
             fixes=tally.fixes,
             notes=(*self._notes(), *self._canary_notes()),
             url=self._destination.url,
-            _mapping=self._road.mapping,
-            _account=self._ledger,
+            _mapping=self._prepared_source.mapping,
+            _failure_log=self._tracker,
             _again=self._again,
         )
 
     def _notes(self) -> tuple[str, ...]:
-        tally, mapping = self._tally, self._road.mapping
-        source = self._road.source
+        tally, mapping = self._tally, self._prepared_source.mapping
+        source = self._prepared_source.source
         # Of rows that were not read, nobody knows what is in them.
-        all_read = source.rows is not None and not self._ledger.unread
+        all_read = source.rows is not None and not self._tracker.unread
         keys = tally.event_keys if all_read else set(mapping.events)
-        found = (*source.notes, *notes(self._road.proposal, tally.naive, keys))
+        found = (*source.notes, *notes(self._prepared_source.proposal, tally.naive, keys))
         if source.rows is None:
             found = (
                 *found,
                 f"{source.title} was not read to its end: rows beyond are not counted.",
             )
-        elif self._ledger.unread and not source.ordered:
+        elif self._tracker.unread and not source.ordered:
             unread = (
-                f"{self._ledger.unread:,} rows were not read, and are no part of the failures: a "
+                f"{self._tracker.unread:,} rows were not read, and are no part of the failures: a "
                 "query can give its rows in another order each time. Send all of it again; with "
                 "a journal, what has arrived is not sent twice."
             )
@@ -410,7 +420,7 @@ class Run:
 
     @property
     def _unsent(self) -> tuple[str, str]:
-        if self._canary is not None and not self._courier.stopped:
+        if self._canary is not None and not self._sender.stopped:
             return "canary", f"a canary of the first {self._canary:,} rows was sent"
         return "stopped", "the run stopped before this row's turn"
 

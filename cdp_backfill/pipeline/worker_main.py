@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 from cdp_backfill.errors import SourceError
-from cdp_backfill.pipeline.prepared_source import Road
+from cdp_backfill.pipeline.prepared_source import PreparedSource
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -31,14 +31,16 @@ def _packed(chunk: Chunk) -> Chunk:
 
 
 def _made(task: Task) -> Iterator[tuple[Chunk, Prepared]]:
-    road = Road(
+    prepared_source = PreparedSource(
         task.source,
         task.proposal,
         recent=task.recent,
         context_scope=task.context_scope,
         now=task.now,
     )
-    with closing(road.prepared_here(task.columns, with_digests=task.with_digests)) as found:
+    with closing(
+        prepared_source.prepared_here(task.columns, with_digests=task.with_digests)
+    ) as found:
         for chunk, prepared in found:
             yield _packed(chunk), replace(prepared, messages=prepared.messages.told())
 

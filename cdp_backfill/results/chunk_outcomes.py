@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from cdp_backfill.messages import MessageBatch
     from cdp_backfill.model.outcomes import Problem
-    from cdp_backfill.results.tracker import Ledger
+    from cdp_backfill.results.tracker import OutcomeTracker
     from cdp_backfill.sources import Chunk
 
     Rows = npt.NDArray[np.int64]
@@ -38,20 +38,20 @@ _SPARSE: Final = 8  # a page can be put away in part once so few of its rows wai
 _SETTLED: Final = np.array([outcome.code for outcome in OUTCOMES if outcome.settled])
 
 
-class Page:
+class ChunkOutcomes:
     """The rows of one chunk, as long as they have no outcome.
 
     Args:
-        ledger: The account that it belongs to.
+        tracker: The account that it belongs to.
         chunk: The rows.
     """
 
-    def __init__(self, ledger: Ledger, chunk: Chunk) -> None:
+    def __init__(self, tracker: OutcomeTracker, chunk: Chunk) -> None:
         size = chunk.batch.num_rows
         self.start = chunk.start
         self._chunk = replace(chunk, batch=None)
-        self._earlier = ledger.origins.earlier(chunk)
-        self._ledger = ledger
+        self._earlier = tracker.lineage.earlier(chunk)
+        self._tracker = tracker
         self._batch = chunk.batch
         self._rows = np.arange(size)  # positions in the chunk of the rows that are still here
         self._whole = True
@@ -87,12 +87,12 @@ class Page:
 
     def place_in_time(self, batch: MessageBatch) -> None:
         """Note event and time of the rows, none of which has an outcome yet."""
-        with self._ledger.lock:
-            self._cell = self._ledger.over_time.cells(batch, len(self._rows))
+        with self._tracker.lock:
+            self._cell = self._tracker.over_time.cells(batch, len(self._rows))
 
     def name(self, rows: Rows, ids: Ids) -> None:
         """Note the message ids of rows that have no outcome yet."""
-        with self._ledger.lock:
+        with self._tracker.lock:
             offset = sum(len(part) for part in self._ids)
             self._id_of[self._at(rows)] = np.arange(offset, offset + len(rows))
             self._ids.append(ids)
@@ -123,7 +123,7 @@ class Page:
         """
         if not len(rows):
             return
-        with self._ledger.lock:
+        with self._tracker.lock:
             at = self._at(rows)
             if not (self._outcome[at] == _PENDING).all():
                 raise AccountingError("A row got a second outcome. Please report this.")
@@ -133,8 +133,8 @@ class Page:
             self._attempts[at] = attempts
             self._failed |= not outcome.settled
             self._pending -= len(rows)
-            self._ledger.over_time.count(self._cell[at], outcome.code)
-            self._ledger.count(
+            self._tracker.over_time.count(self._cell[at], outcome.code)
+            self._tracker.count(
                 outcome,
                 len(rows),
                 code=code,
@@ -143,7 +143,7 @@ class Page:
                 place=lambda: self._place(at[0]),
             )
             sparse = self._pending * _SPARSE <= len(self._rows)
-            if not self._pending or (sparse and self._ledger.crowded):
+            if not self._pending or (sparse and self._tracker.crowded):
                 self._put_away()
 
     def note_dropped(self, dropped: dict[str, Rows]) -> None:
@@ -152,8 +152,8 @@ class Page:
             if len(rows):
                 named = pa.repeat(pa.scalar(column), len(rows))
                 table = self._places(rows).append_column("cdp_dropped", named)
-                with self._ledger.lock:
-                    self._ledger.dropped_rows.append(self.start, table)
+                with self._tracker.lock:
+                    self._tracker.dropped_rows.append(self.start, table)
 
     def settle_rest(self, code: str, reason: str) -> None:
         """Write down as unsent what has no outcome yet."""
@@ -164,7 +164,7 @@ class Page:
         """Where these of the rows that are here were first."""
         if self._earlier is not None:
             return self._earlier.take(pa.array(at))
-        return self._ledger.origins.own(self._chunk, self._rows[at])
+        return self._tracker.lineage.own(self._chunk, self._rows[at])
 
     def _place(self, at: int) -> tuple[str | None, int]:
         (place,) = self._places(np.array([at])).to_pylist()
@@ -177,9 +177,9 @@ class Page:
         not keep its whole chunk in memory.
         """
         if self._failed:
-            self._ledger.keep(self.start, self._failures())
+            self._tracker.keep(self.start, self._failures())
         if not self._pending:
-            self._ledger.turn(self)
+            self._tracker.turn(self)
             return
         self._whole = self._failed = False
         waiting = self._outcome == _PENDING
@@ -191,7 +191,7 @@ class Page:
         named = self._id_of != _NO_ID
         self._ids = [Ids(NO_DIGESTS, self._all_ids().take(pa.array(self._id_of[named])))]
         self._id_of[named] = np.arange(int(named.sum()))
-        self._ledger.shrunk(self, self._measured())
+        self._tracker.shrunk(self, self._measured())
 
     def _all_ids(self) -> Any:
         arrays = [ids.array() for ids in self._ids]
@@ -210,7 +210,7 @@ class Page:
         if (where != _NO_ID).any():
             ids = self._all_ids().take(pa.array(where, mask=where == _NO_ID))
         columns: dict[str, Any] = {}
-        if self._ledger.keeps_batches:
+        if self._tracker.keeps_batches:
             rows = self._batch.take(chosen)
             # Each chunk has categories of its own; a file of many chunks takes but one set.
             plain = [

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 
 from cdp_backfill.errors import BadInputError
 from cdp_backfill.model.outcomes import OUTCOMES, Outcome
-from cdp_backfill.results.histogram import Counted
+from cdp_backfill.results.histogram import EventCounts
 from cdp_backfill.results.reasons import Reason, Reasons
 
 if TYPE_CHECKING:
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     Keep = Callable[[Any], Mask] | None
 
 
-class Account(Protocol):
-    """The rows that did not arrive; see :class:`cdp_backfill.results.tracker.Ledger`."""
+class FailureLog(Protocol):
+    """The rows that did not arrive; see :class:`cdp_backfill.results.tracker.OutcomeTracker`."""
 
     @property
     def runs(self) -> frozenset[str]:
@@ -54,7 +54,7 @@ class Account(Protocol):
         """Of the same rows only where they were first, why they did not arrive, event and day."""
         ...
 
-    def counted(self) -> Counted:
+    def counted(self) -> EventCounts:
         """Rows by event, time and outcome."""
         ...
 
@@ -75,7 +75,7 @@ class Account(Protocol):
         ...
 
 
-class Sum:
+class CombinedFailures:
     """Two accounts as one: what the second sent again no longer counts in the first.
 
     Args:
@@ -86,7 +86,7 @@ class Sum:
         BadInputError: The same run is in both.
     """
 
-    def __init__(self, first: Account, second: Account) -> None:
+    def __init__(self, first: FailureLog, second: FailureLog) -> None:
         if first.runs & second.runs:
             raise BadInputError("The same run is in both reports: its rows would count twice.")
         self._first, self._second = first, second
@@ -96,7 +96,7 @@ class Sum:
         self._keep = (lambda table: ~second.met(table)) if linked else None
         self.moved = dict.fromkeys(map(str, OUTCOMES), 0)
         """Rows of the first that the second sent again, by their first outcome."""
-        self._gone = Counted()
+        self._gone = EventCounts()
         self._reasons = Reasons()
         if linked:
             self._look()
@@ -139,9 +139,9 @@ class Sum:
         for row in placed.aggregate([("cdp_row", "count")]).to_pylist():
             counts = np.zeros(len(OUTCOMES), dtype=np.int64)
             counts[Outcome(row["cdp_outcome"]).code] = -row["cdp_row_count"]
-            self._gone += Counted({(row["event"], row["day"]): counts})
+            self._gone += EventCounts({(row["event"], row["day"]): counts})
 
-    def counted(self) -> Counted:
+    def counted(self) -> EventCounts:
         """Rows by event, time and outcome."""
         return self._first.counted() + self._gone + self._second.counted()
 
@@ -211,7 +211,7 @@ class Sum:
         return pd.concat(both).drop_duplicates(ignore_index=True)
 
 
-def write(account: Account, path: Path) -> None:
+def write(account: FailureLog, path: Path) -> None:
     """Write the rows that did not arrive to a parquet file, a part at a time.
 
     Where there are none, the file has the columns and no rows.

@@ -45,7 +45,7 @@ _TABLE: Final = 65_536  # entries of the table that replaces a search
 
 
 @dataclass(slots=True)
-class Counted:
+class EventCounts:
     """Rows by event and time.
 
     Attributes:
@@ -56,11 +56,11 @@ class Counted:
     cells: dict[tuple[str, int], Ints] = field(default_factory=dict)
     width: int = 1
 
-    def __add__(self, other: Counted) -> Counted:
+    def __add__(self, other: EventCounts) -> EventCounts:
         cells = dict(self.cells)
         for key, counts in other.cells.items():
             cells[key] = cells[key] + counts if key in cells else counts
-        return Counted(cells, max(self.width, other.width))
+        return EventCounts(cells, max(self.width, other.width))
 
     def of_width(self, days: int, first: int = 0) -> dict[tuple[str, int], Ints]:
         """The same in cells of so many days, or of the widest where that is more.
@@ -77,7 +77,7 @@ class Counted:
         return found
 
 
-class EventsOverTime:
+class EventHistogram:
     """Gives each row a cell when it is read, and counts it there when its outcome is known.
 
     A cell is an event and a day; where there are many, some days. Between the two a row costs a
@@ -156,9 +156,9 @@ class EventsOverTime:
         counts = np.bincount(cells + 1)[1:]  # without those that are nowhere
         self._counts[: len(counts), outcome] += counts
 
-    def counted(self) -> Counted:
+    def counted(self) -> EventCounts:
         """What was counted."""
-        result = Counted(width=self.width)
+        result = EventCounts(width=self.width)
         for place, counts in zip(self.places, self._counts, strict=False):
             if counts.any():
                 before = result.cells.get(place)

@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from cdp_backfill.model.distinct import DIGEST_BYTES, Seen
+from cdp_backfill.model.distinct import DIGEST_BYTES, DigestSet
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,7 +26,7 @@ _KINDS: Final = (pa.string(), pa.string(), pa.int64())
 _ROW_BITS: Final = 40
 
 
-class Origins:
+class Lineage:
     """Tells where each row of a table was first, and remembers which rows of before it met.
 
     A frame of failures carries the run, the file and the number of each row. A row that is sent
@@ -41,7 +41,7 @@ class Origins:
         self.run = run
         self.columns = ORIGIN_COLUMNS if set(ORIGIN_COLUMNS) <= set(schema.names) else ()
         """Columns of the table to read, if it has failures of an earlier run."""
-        self._seen = Seen()
+        self._seen = DigestSet()
         self._numbers: dict[tuple[str, str | None], int] = {}
 
     @property

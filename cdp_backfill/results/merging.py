@@ -10,7 +10,7 @@ from cdp_backfill.model.outcomes import Outcome
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from cdp_backfill.results.failure_log import Sum
+    from cdp_backfill.results.failure_log import CombinedFailures
     from cdp_backfill.results.progress import Snapshot
     from cdp_backfill.results.reports import Report
 
@@ -33,7 +33,7 @@ _SEVERAL: Final = (
 )
 
 
-def summed(first: Report, second: Report, account: Sum) -> dict[str, Any]:
+def summed(first: Report, second: Report, account: CombinedFailures) -> dict[str, Any]:
     """The public fields of both as one.
 
     Args:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure, SubFigure
 
-    from cdp_backfill.results.histogram import Counted
+    from cdp_backfill.results.histogram import EventCounts
     from cdp_backfill.results.progress import Snapshot
     from cdp_backfill.results.reasons import Reason
     from cdp_backfill.results.reports import Report
@@ -77,8 +77,8 @@ def figure(report: Report, kind: Kind) -> Figure:
             self.savefig(out, format="png")
             return out.getvalue()
 
-    over_time = report._account.counted()  # noqa: SLF001  # the report's own other half
-    reasons = report._account.reasons()  # noqa: SLF001
+    over_time = report._failure_log.counted()  # noqa: SLF001  # the report's own other half
+    reasons = report._failure_log.reasons()  # noqa: SLF001
     lines = min(len({event for event, _ in over_time.cells}), _MOST_EVENTS + 1)
     heights = {
         "events": 1.0 + 0.62 * max(1.6, lines),
@@ -103,7 +103,7 @@ def figure(report: Report, kind: Kind) -> Figure:
     return drawn
 
 
-def _events(part: SubFigure, over_time: Counted, rows: int) -> None:
+def _events(part: SubFigure, over_time: EventCounts, rows: int) -> None:
     days = sorted({day for _, day in over_time.cells})
     if not days:
         _title(part, "Events over time")

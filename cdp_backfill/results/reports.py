@@ -11,8 +11,8 @@ import pandas as pd
 
 from cdp_backfill.errors import BadInputError, UndeliveredError
 from cdp_backfill.model.outcomes import Fix, Outcome
-from cdp_backfill.model.views import Face, Section, duration, fixes_section
-from cdp_backfill.results.failure_log import Sum, write
+from cdp_backfill.model.views import Section, View, duration, fixes_section
+from cdp_backfill.results.failure_log import CombinedFailures, write
 from cdp_backfill.results.merging import summed
 from cdp_backfill.results.plots import Kind, figure
 from cdp_backfill.results.progress import megabytes
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from cdp_backfill.model.mapping import Mapping
-    from cdp_backfill.results.failure_log import Account
+    from cdp_backfill.results.failure_log import FailureLog
     from cdp_backfill.results.progress import Snapshot
 
 MAPPING_ATTRIBUTE = "cdp_mapping"
@@ -93,7 +93,7 @@ class Report:
     notes: tuple[str, ...]
     url: str
     _mapping: Mapping | None = field(repr=False)
-    _account: Account = field(repr=False)
+    _failure_log: FailureLog = field(repr=False)
     _again: Callable[[pd.DataFrame], Report] | None = field(repr=False)
 
     @property
@@ -127,7 +127,7 @@ class Report:
         destination must be given again, or configured; to another address than before it goes
         only if that is given.
         """
-        frame = self._account.failures()
+        frame = self._failure_log.failures()
         if self._mapping is None:
             frame.attrs.pop(MAPPING_ATTRIBUTE, None)
         else:
@@ -148,7 +148,7 @@ class Report:
         >>> print(report.by_reason().fix[0])  # doctest: +SKIP
         failures = failures[~(failures.cdp_code == 'missing_user')]
         """
-        found = list(self._account.reasons())
+        found = list(self._failure_log.reasons())
         codes = [item.code for item in found]
         lines = [
             {
@@ -163,7 +163,7 @@ class Report:
                 "fix": suggestion(
                     item,
                     alone=codes.count(item.code) == 1,
-                    cells=self._account.cells,
+                    cells=self._failure_log.cells,
                     mapping=self._mapping,
                 ),
             }
@@ -179,7 +179,7 @@ class Report:
         Columns ``cdp_source`` (file), ``cdp_row`` (number of the row in the file or frame, from
         0) and ``cdp_dropped`` (the column).
         """
-        return self._account.dropped()
+        return self._failure_log.dropped()
 
     def retry(self, *outcomes: str) -> Report:
         """Send what is worth sending again, in the same way, with the same journal.
@@ -238,15 +238,15 @@ class Report:
         return self if other == 0 else NotImplemented
 
     def _plus(self, other: Report) -> Report:
-        if self._account.of & other._account.runs:
+        if self._failure_log.of & other._failure_log.runs:
             return other._plus(self)
-        account = Sum(self._account, other._account)
+        account = CombinedFailures(self._failure_log, other._failure_log)
         alike = self._mapping == other._mapping
         same_way = account.linked or (alike and self.url == other.url)
         return replace(
             other,
             **summed(self, other, account),
-            _account=account,
+            _failure_log=account,
             # Failures of two tables cannot be sent with one mapping, unless it is the same.
             _mapping=other._mapping if account.linked or alike else None,
             _again=other._again if same_way else None,
@@ -266,7 +266,7 @@ class Report:
         """
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        write(self._account, folder / "failures.parquet")
+        write(self._failure_log, folder / "failures.parquet")
         if len(dropped := self.dropped):
             dropped.to_parquet(folder / "dropped.parquet", index=False)
         (folder / "report.json").write_text(json.dumps(self.to_dict(), indent=1), "utf-8")
@@ -336,7 +336,7 @@ class Report:
                     "reason": found.reason,
                     "rows": found.rows,
                 }
-                for found in self._account.reasons()
+                for found in self._failure_log.reasons()
             ],
         }
 
@@ -356,13 +356,13 @@ class Report:
             return f"Backfill: all {self.counts[Outcome.DELIVERED]:,} rows delivered{aside}"
         return f"Backfill: {missing:,} of {self.rows:,} rows not delivered{aside}"
 
-    def _face(self) -> Face:
+    def _view(self) -> View:
         outcomes: list[tuple[object, ...]] = [
             (rows, name) for name, rows in self.counts.items() if rows
         ]
         reasons: list[tuple[object, ...]] = [
             (found.rows, found.outcome, found.code, f"{found.reason}. {remedy(found)}".strip())
-            for found in self._account.reasons()
+            for found in self._failure_log.reasons()
         ]
         amount = [
             (duration(self.seconds), f"{self.rate:,.0f} rows/s"),
@@ -399,7 +399,7 @@ class Report:
                 "The rows, each with its reason: report.failures. What to do about each reason: "
                 "report.by_reason()."
             )
-        return Face(
+        return View(
             self._headline(),
             [
                 Section("Rows by outcome", (), outcomes),
@@ -411,9 +411,9 @@ class Report:
         )
 
     def __str__(self) -> str:
-        return self._face().text()
+        return self._view().text()
 
     __repr__ = __str__
 
     def _repr_html_(self) -> str:
-        return self._face().html()
+        return self._view().html()

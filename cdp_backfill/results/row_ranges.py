@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 
-class Covered:
+class RowRanges:
     """Rows that were read, as spans.
 
-    >>> covered = Covered()
+    >>> covered = RowRanges()
     >>> covered.add(0, 10)
     >>> covered.add(30, 40)
     >>> covered.rows, covered.gaps(50)

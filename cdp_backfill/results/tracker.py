@@ -18,11 +18,11 @@ import pyarrow as pa
 
 from cdp_backfill.errors import AccountingError, BadInputError
 from cdp_backfill.model.outcomes import FAILURE_COLUMNS, Outcome
-from cdp_backfill.results.chunk_outcomes import CELL, POSITION, Page
-from cdp_backfill.results.histogram import Counted, EventsOverTime
-from cdp_backfill.results.lineage import ORIGIN_COLUMNS, Origins
+from cdp_backfill.results.chunk_outcomes import CELL, POSITION, ChunkOutcomes
+from cdp_backfill.results.histogram import EventCounts, EventHistogram
+from cdp_backfill.results.lineage import ORIGIN_COLUMNS, Lineage
 from cdp_backfill.results.reasons import Reason, Reasons
-from cdp_backfill.results.row_ranges import Covered
+from cdp_backfill.results.row_ranges import RowRanges
 from cdp_backfill.results.spill import FailureStore
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ CROWDED_BYTES: Final = 64 * 2**20
 """Memory that the rows of all pages take before pages are put away in part."""
 
 
-class Ledger:
+class OutcomeTracker:
     """The account of a run.
 
     Args:
@@ -57,26 +57,26 @@ class Ledger:
         self.lock = threading.RLock()
         self.unread = 0
         """Rows that the run never came to, once it is closed."""
-        self._covered = Covered()
+        self._row_ranges = RowRanges()
         self._why_unsent = ("", "")
         self._source = source
-        self.origins = Origins(secrets.token_hex(6), source.schema)
+        self.lineage = Lineage(secrets.token_hex(6), source.schema)
         """Where the rows were first, if they are failures of an earlier run."""
-        self.over_time = EventsOverTime()
+        self.over_time = EventHistogram()
         self._counts = dict.fromkeys(Outcome, 0)
         self._reasons = Reasons()
-        self._pages: dict[int, Page] = {}
+        self._pages: dict[int, ChunkOutcomes] = {}
         self._held_bytes = 0
         self._store = FailureStore(SPILL_BYTES)
         self.dropped_rows = FailureStore(SPILL_BYTES)
         """What was left out of messages that were too large; for pages."""
 
-    def page(self, chunk: Chunk) -> Page:
+    def page(self, chunk: Chunk) -> ChunkOutcomes:
         """Begin to account for the rows of a chunk."""
-        page = Page(self, chunk)
+        page = ChunkOutcomes(self, chunk)
         if chunk.batch.num_rows:
             self._pages[id(page)] = page
-            self._covered.add(chunk.start, chunk.start + chunk.batch.num_rows)
+            self._row_ranges.add(chunk.start, chunk.start + chunk.batch.num_rows)
             self._held_bytes += page.held_bytes
         return page
 
@@ -114,12 +114,12 @@ class Ledger:
         """Keep rows that failed; for pages."""
         self._store.append(position, failures)
 
-    def shrunk(self, page: Page, held_bytes: int) -> None:
+    def shrunk(self, page: ChunkOutcomes, held_bytes: int) -> None:
         """Note that a page takes less memory now; for pages."""
         self._held_bytes += held_bytes - page.held_bytes
         page.held_bytes = held_bytes
 
-    def turn(self, page: Page) -> None:
+    def turn(self, page: ChunkOutcomes) -> None:
         """Put away a page whose rows all have an outcome; for pages."""
         self.shrunk(page, 0)
         del self._pages[id(page)]
@@ -144,13 +144,13 @@ class Ledger:
             page.settle_rest(code, reason)
         self._why_unsent = (code, reason)
         self.unread = self._to_read
-        if self.origins.columns and self._source.replayable and self._source.ordered:
+        if self.lineage.columns and self._source.replayable and self._source.ordered:
             self._open_rest()
         if left := self._to_read:
             first = self._gaps[0][0] if self._source.keeps_rows else None
             self.count(Outcome.UNSENT, left, code=code, reason=reason, place=lambda: (None, first))
         total = sum(self._counts.values())
-        expected = self._source.rows if self._source.rows is not None else self._covered.rows
+        expected = self._source.rows if self._source.rows is not None else self._row_ranges.rows
         if total != expected:
             raise AccountingError(
                 f"The outcomes of {total:,} rows were counted and the source has {expected:,}. "
@@ -166,12 +166,12 @@ class Ledger:
     @property
     def runs(self) -> frozenset[str]:
         """This run."""
-        return frozenset([self.origins.run])
+        return frozenset([self.lineage.run])
 
     @property
     def of(self) -> frozenset[str]:
         """The earlier runs whose rows it sent again."""
-        return self.origins.runs
+        return self.lineage.runs
 
     @property
     def _to_read(self) -> int:
@@ -180,14 +180,14 @@ class Ledger:
 
     @property
     def _gaps(self) -> list[tuple[int, int]]:
-        return self._covered.gaps(self._source.rows or 0)
+        return self._row_ranges.gaps(self._source.rows or 0)
 
     def _open_rest(self) -> None:
         """Give the rows that the run never came to a page, if they come from an earlier run.
 
         Which of them were there before must be known, for the sum of both reports.
         """
-        names = self.origins.columns if self._source.keeps_rows else self._source.schema.names
+        names = self.lineage.columns if self._source.keeps_rows else self._source.schema.names
         try:
             for chunk in self._chunks_to_read(names):
                 self.page(chunk).settle_rest(*self._why_unsent)
@@ -237,18 +237,18 @@ class Ledger:
             chosen = table.select([*ORIGIN_COLUMNS, "cdp_outcome", "cdp_code", "cdp_reason"])
             yield chosen.append_column("event", events).append_column("day", days)
 
-    def counted(self) -> Counted:
+    def counted(self) -> EventCounts:
         """Rows by event, time and outcome."""
         with self.lock:
             return self.over_time.counted()
 
     def met(self, table: Any) -> Mask:
         """Which rows of such a table were sent again in this run."""
-        return self.origins.met(table)
+        return self.lineage.met(table)
 
     def again(self) -> Iterator[Any]:
         """Where all rows that were sent again were first."""
-        return self.origins.again()
+        return self.lineage.again()
 
     def _saved(self, table: Any) -> Any:
         """Failures as a table that parquet takes, of the same types for each part."""
@@ -282,10 +282,10 @@ class Ledger:
     def _unread(self) -> Iterator[Any]:
         columns = self._source.schema.names[: 1 if self._source.keeps_rows else None]
         for chunk in self._chunks_to_read(columns):
-            ledger = Ledger(self._source)
-            ledger.origins = Origins(self.origins.run, pa.schema([]))
-            ledger.page(chunk).settle_rest(*self._why_unsent)
-            yield from ledger._store.tables()
+            tracker = OutcomeTracker(self._source)
+            tracker.lineage = Lineage(self.lineage.run, pa.schema([]))
+            tracker.page(chunk).settle_rest(*self._why_unsent)
+            yield from tracker._store.tables()
 
     def _chunks_to_read(self, columns: Sequence[str]) -> Iterator[Chunk]:
         """The rows that have no page."""

@@ -106,7 +106,7 @@ class Source:
         del text
         return self
 
-    def stamp(self) -> tuple[Any, ...] | None:
+    def fingerprint(self) -> tuple[Any, ...] | None:
         """What changes with the table and costs no reading, or None where nothing does."""
         return None
 

@@ -198,7 +198,7 @@ class ParquetSource(Source):
                     f"The file {file.name!r} cannot be read beyond row {here}: {error}."
                 ) from error
 
-    def stamp(self) -> tuple[Any, ...]:
+    def fingerprint(self) -> tuple[Any, ...]:
         """Name, size and time of change of each file."""
         infos = [file.system.get_file_info(file.path) for file in self._files]
         named = zip(self._files, infos, strict=True)

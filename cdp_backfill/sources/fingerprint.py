@@ -15,7 +15,7 @@ _TABLE = "stamped"
 _QUERY = f"SELECT count(*), sum(hash({_TABLE})), bit_xor(hash({_TABLE})) FROM {_TABLE}"  # noqa: S608
 
 
-class ContentStamp:
+class ContentFingerprint:
     """A hash over the rows of a table, whatever order they are read in.
 
     Args:
@@ -62,12 +62,12 @@ class ContentStamp:
         return self._rows, self._sum, self._mixed
 
 
-def stamp_now(source: Source) -> tuple[Any, ...]:
-    """The stamp of a table as it is now; reads it only where nothing else tells."""
-    cheap = source.stamp()
+def current_fingerprint(source: Source) -> tuple[Any, ...]:
+    """The fingerprint of a table as it is now; reads it only where nothing else tells."""
+    cheap = source.fingerprint()
     if cheap is not None:
         return cheap
-    content = ContentStamp(source.schema)
+    content = ContentFingerprint(source.schema)
     for chunk in source.chunks(source.schema.names):
         content.add(chunk.batch)
     return content.value

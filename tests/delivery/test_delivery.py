@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 import cdp_backfill as cdp
 from cdp_backfill import Outcome
 from cdp_backfill.delivery import retry
-from cdp_backfill.delivery.rate_control import Governor
+from cdp_backfill.delivery.rate_control import RateControl
 from cdp_backfill.delivery.retry import Verdict
 from cdp_backfill.delivery.transport import environment_proxy, words
 from tests.rows import opens
@@ -131,10 +131,10 @@ class Time:
 def test_turns_are_evenly_spaced() -> None:
     """Ten turns a second are ten turns a second."""
     time = Time()
-    governor = Governor(10, clock=lambda: time.now, sleep=time.sleep)
+    rate_control = RateControl(10, clock=lambda: time.now, sleep=time.sleep)
     moments = []
     for _ in range(21):
-        assert governor.turn()
+        assert rate_control.turn()
         moments.append(time.now)
     assert moments[-1] == pytest.approx(2.0)
 
@@ -142,39 +142,39 @@ def test_turns_are_evenly_spaced() -> None:
 def test_turns_that_nobody_took_are_not_saved_up() -> None:
     """After a quiet hour there is no burst."""
     time = Time()
-    governor = Governor(10, clock=lambda: time.now, sleep=time.sleep)
+    rate_control = RateControl(10, clock=lambda: time.now, sleep=time.sleep)
     time.now = 3_600
     for _ in range(11):
-        governor.turn()
+        rate_control.turn()
     assert time.now == pytest.approx(3_601)
 
 
 def test_a_pause_holds_everyone() -> None:
     """Nobody gets a turn before it is over, and afterwards the rate goes on."""
     time = Time()
-    governor = Governor(10, clock=lambda: time.now, sleep=time.sleep)
-    governor.turn()
-    governor.pause(5)
-    governor.turn()
+    rate_control = RateControl(10, clock=lambda: time.now, sleep=time.sleep)
+    rate_control.turn()
+    rate_control.pause(5)
+    rate_control.turn()
     assert time.now == pytest.approx(5)
-    governor.turn()
+    rate_control.turn()
     assert time.now == pytest.approx(5.1)
 
 
 def test_a_turn_ends_with_the_run() -> None:
     """Whoever waits for a turn is let go when the run stops."""
-    governor = Governor(0.001, clock=lambda: 0.0, sleep=lambda _: True)
-    assert governor.turn()
-    assert not governor.turn()
+    rate_control = RateControl(0.001, clock=lambda: 0.0, sleep=lambda _: True)
+    assert rate_control.turn()
+    assert not rate_control.turn()
 
 
-def answering(level_after: int, seconds: float = 0.1) -> tuple[Governor, Time]:
-    """A governor that has had so many answers, each with all that is allowed on the wire."""
+def answering(level_after: int, seconds: float = 0.1) -> tuple[RateControl, Time]:
+    """A rate_control that has had so many answers, each with all that is allowed on the wire."""
     time = Time()
-    governor = Governor(None, clock=lambda: time.now, sleep=time.sleep)
+    rate_control = RateControl(None, clock=lambda: time.now, sleep=time.sleep)
     for _ in range(level_after):
-        governor.answered(seconds, governor.level)
-    return governor, time
+        rate_control.answered(seconds, rate_control.level)
+    return rate_control, time
 
 
 def test_the_level_rises_until_it_is_enough() -> None:
@@ -184,66 +184,66 @@ def test_the_level_rises_until_it_is_enough() -> None:
     assert answering(28)[0].level == 32
     assert answering(28 + 33)[0].level == 65
     assert answering(100_000)[0].level == 128
-    governor, time = answering(28)
-    governor.strained()
+    rate_control, time = answering(28)
+    rate_control.strained()
     time.now += 1
     for _ in range(17):
-        governor.answered(0.1, 16)
-    assert governor.level == 17
+        rate_control.answered(0.1, 16)
+    assert rate_control.level == 17
 
 
 def test_a_level_that_is_not_used_does_not_grow() -> None:
     """Where a rate limit holds everyone back, more workers would only wait."""
-    governor, _ = answering(28)
+    rate_control, _ = answering(28)
     for _ in range(1_000):
-        governor.answered(0.1, 10)
-    assert governor.level == 32
+        rate_control.answered(0.1, 10)
+    assert rate_control.level == 32
 
 
 def test_strain_halves_the_level_once() -> None:
     """Eight 5xx of one moment are one sign; later ones are another."""
-    governor, time = answering(28)
+    rate_control, time = answering(28)
     for _ in range(8):
-        governor.strained()
-    assert governor.level == 16
+        rate_control.strained()
+    assert rate_control.level == 16
     time.now += 1
-    governor.strained()
-    assert governor.level == 8
+    rate_control.strained()
+    assert rate_control.level == 8
 
 
 def test_rising_latency_eases_the_level_off() -> None:
     """Answers that take much longer than the quickest are a sign of strain."""
-    governor, _ = answering(28)
-    governor.answered(0.9, 32)
-    assert governor.level == 28
+    rate_control, _ = answering(28)
+    rate_control.answered(0.9, 32)
+    assert rate_control.level == 28
 
 
 def test_a_pinned_level_stays() -> None:
     """A number given is a number kept."""
-    governor = Governor(None, pinned=7, clock=lambda: 0.0, sleep=lambda _: False)
-    governor.answered(0.1, 7)
-    governor.strained()
-    governor.throttled()
-    assert governor.level == governor.highest == 7
+    rate_control = RateControl(None, pinned=7, clock=lambda: 0.0, sleep=lambda _: False)
+    rate_control.answered(0.1, 7)
+    rate_control.strained()
+    rate_control.throttled()
+    assert rate_control.level == rate_control.highest == 7
 
 
 def test_a_429_sets_the_pace() -> None:
     """After it, turns come at nine tenths of what was answered, and slowly faster again."""
     time = Time()
-    governor = Governor(None, clock=lambda: time.now, sleep=time.sleep)
+    rate_control = RateControl(None, clock=lambda: time.now, sleep=time.sleep)
     time.now = 10.0
     for _ in range(1_000):
-        governor.answered(0.1, 1)
-    governor.throttled()
+        rate_control.answered(0.1, 1)
+    rate_control.throttled()
     begin = time.now
     for _ in range(901):
-        governor.turn()
+        rate_control.turn()
     assert time.now - begin == pytest.approx(1.0, rel=0.01)
     for _ in range(900):
-        governor.answered(0.1, 1)
+        rate_control.answered(0.1, 1)
     begin = time.now
     for _ in range(938):
-        governor.turn()
+        rate_control.turn()
     assert time.now - begin == pytest.approx(1.0, rel=0.01)
 
 
@@ -305,13 +305,13 @@ def test_an_answer_that_passes(status: int) -> None:
 def test_retry_after_is_honoured(monkeypatch: pytest.MonkeyPatch) -> None:
     """The wait that the server asks for goes for all workers."""
     pauses = []
-    pause = Governor.pause
+    pause = RateControl.pause
 
-    def noted(governor: Governor, seconds: float) -> None:
+    def noted(rate_control: RateControl, seconds: float) -> None:
         pauses.append(seconds)
-        pause(governor, seconds)
+        pause(rate_control, seconds)
 
-    monkeypatch.setattr(Governor, "pause", noted)
+    monkeypatch.setattr(RateControl, "pause", noted)
     with serving(
         lambda number, _: Reply(200 if number else 503, headers={"Retry-After": "0.01"})
     ) as server:

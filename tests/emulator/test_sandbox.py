@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 import cdp_backfill as cdp
-from cdp_backfill.emulator.faults import Faults, Mischief
+from cdp_backfill.emulator.faults import FaultInjector, Faults
 from cdp_backfill.model import api_facts
 
 if TYPE_CHECKING:
@@ -263,16 +263,16 @@ def test_latency(box: Sandbox) -> None:
 def test_a_rate_limit() -> None:
     """What exceeds it within a second is turned away."""
     now = [0.0]
-    mischief = Mischief(Faults(rate_limit=3), clock=lambda: now[0])
-    assert [mischief.fate().status for _ in range(5)] == [0, 0, 0, 429, 429]
+    injector = FaultInjector(Faults(rate_limit=3), clock=lambda: now[0])
+    assert [injector.fate().status for _ in range(5)] == [0, 0, 0, 429, 429]
     now[0] = 1.0
-    assert mischief.fate().status == 0
+    assert injector.fate().status == 0
 
 
 def test_faults_are_seeded() -> None:
     """The same seed hits the same requests."""
     fates = [
-        [Mischief(Faults(failing=0.5, jitter=1, seed=seed)).fate() for _ in range(1)]
+        [FaultInjector(Faults(failing=0.5, jitter=1, seed=seed)).fate() for _ in range(1)]
         for seed in (1, 1, 2)
     ]
     assert fates[0] == fates[1] != fates[2]

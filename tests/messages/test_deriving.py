@@ -17,7 +17,7 @@ from cdp_backfill import Mapping, MappingError
 from cdp_backfill.inference.proposal import Proposal
 from cdp_backfill.messages import json_cells
 from cdp_backfill.messages.deriving import Deriver, columns_of
-from cdp_backfill.pipeline.prepared_source import Road
+from cdp_backfill.pipeline.prepared_source import PreparedSource
 from cdp_backfill.sources import open_source
 from tests.rows import MAPPING, built, codes, opens, payloads, properties
 
@@ -227,14 +227,14 @@ def test_objects_with_names_of_their_own_take_bounded_memory(box: Any, tmp_path:
     rows = 600
     cells = [json.dumps({f"{row}-{number}": 1 for number in range(100)}) for row in range(rows)]
     frame = opens(rows, p=cells)
-    road = Road(
+    prepared_source = PreparedSource(
         open_source(frame),
         Proposal(replace(MAPPING, expand=["p"])),
         recent="send",
         context_scope="message",
         now=None,
     )
-    parts = list(road.prepared(road.binding.columns))
+    parts = list(prepared_source.prepared(prepared_source.binding.columns))
     assert sum(chunk.batch.num_rows for chunk, _ in parts) == rows
     assert max(100 * chunk.batch.num_rows**2 for chunk, _ in parts) <= json_cells.MAX_CELLS
     report = frame.cdp.send(
@@ -278,7 +278,7 @@ def test_failures_of_nested_columns_are_sent_again_as_they_are(box: Any, tmp_pat
 
 
 def test_a_frame_with_mixed_numbers_in_a_derived_table(box: Any) -> None:
-    """The same through the road: a plan and a run agree about derived and expanded columns."""
+    """A plan and a run agree about derived and expanded columns."""
     frame = opens(3, info=['{"a": 1}', '{"a": "x"}', "oops"])
     plan = frame.cdp.plan(
         MAPPING, derive={"j": "info::JSON"}, expand=["j"], destination=box.destination

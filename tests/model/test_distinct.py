@@ -9,7 +9,7 @@ import pyarrow as pa
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cdp_backfill.model.distinct import Seen, Sketch, hashes, key_digests
+from cdp_backfill.model.distinct import DigestSet, DistinctCounter, hashes, key_digests
 
 keys = st.lists(st.lists(st.integers(0, 40).map(str), max_size=12), max_size=8)
 
@@ -17,7 +17,7 @@ keys = st.lists(st.lists(st.integers(0, 40).map(str), max_size=12), max_size=8)
 @given(keys)
 def test_a_sketch_is_exact_for_few_keys(chunks: list[list[str]]) -> None:
     """Different keys and repeats are those that Python counts, however they are cut."""
-    sketch = Sketch()
+    sketch = DistinctCounter()
     for chunk in chunks:
         sketch.add(hashes(pa.array(chunk, pa.string())))
     counted = Counter(key for chunk in chunks for key in chunk)
@@ -28,7 +28,7 @@ def test_a_sketch_is_exact_for_few_keys(chunks: list[list[str]]) -> None:
 
 def test_a_sketch_of_many_keys_is_an_estimate_in_bounded_memory() -> None:
     """With 4,000 keys kept, 200,000 different and 50,000 repeats are right to some percent."""
-    sketch = Sketch(limit=4_000)
+    sketch = DistinctCounter(limit=4_000)
     whole = hashes(pa.array(range(200_000)).cast(pa.string()))
     for part in (*np.array_split(whole, 10), whole[:50_000]):
         sketch.add(part)
@@ -42,7 +42,7 @@ def test_a_sketch_of_many_keys_is_an_estimate_in_bounded_memory() -> None:
 @given(keys)
 def test_seen_tells_what_came_before(chunks: list[list[str]]) -> None:
     """Within a call and across calls, as a set of Python does."""
-    seen, known = Seen(), set[str]()
+    seen, known = DigestSet(), set[str]()
     for chunk in chunks:
         found = seen.before(key_digests(pa.array(chunk, pa.string())))
         expected = []
@@ -54,7 +54,7 @@ def test_seen_tells_what_came_before(chunks: list[list[str]]) -> None:
 
 def test_seen_moves_each_key_but_a_few_times() -> None:
     """A thousand calls leave a handful of sorted runs."""
-    seen = Seen()
+    seen = DigestSet()
     for number in range(1_000):
         assert not seen.before(key_digests(pa.array([f"{number}a", f"{number}b"]))).any()
     assert len(seen._runs) <= 11

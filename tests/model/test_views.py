@@ -1,4 +1,4 @@
-"""The faces of what notebooks show: their contents, in light and dark, and in what they export."""
+"""The views of what notebooks show: their contents, in light and dark, and in what they export."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from nbformat import v4
 from playwright.sync_api import sync_playwright
 
 import cdp_backfill as cdp
-from cdp_backfill.model.views import Face, Link, Section
+from cdp_backfill.model.views import Link, Section, View
 from tests.emulator.test_page import ARGUMENTS
 from tests.rows import opens
 
@@ -51,7 +51,7 @@ def words(html: str) -> str:
 
 
 def frame() -> Any:
-    """A table with all that can make a face ugly."""
+    """A table with all that can make a view ugly."""
     names = ["open", SCRIPT, "open", SCRIPT]
     people: list[Any] = ["a", None, "b", "c"]
     columns = {"name": names, "n": 1.5, LONG: "Galaxy " * 40, SCRIPT: "<b>bold</b>"}
@@ -179,9 +179,9 @@ def test_a_sandbox_says_what_it_took(tmp_path: Path) -> None:
 
 def test_a_link_is_text_in_text() -> None:
     """And nothing breaks out of it."""
-    face = Face("T", [Section("S", (), [("page", Link('http://x/"><b>'))])])
-    assert 'http://x/"><b>' in face.text()
-    assert "<b>" not in face.html()
+    view = View("T", [Section("S", (), [("page", Link('http://x/"><b>'))])])
+    assert 'http://x/"><b>' in view.text()
+    assert "<b>" not in view.html()
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
@@ -208,14 +208,14 @@ def test_an_exported_notebook_keeps_the_looks(
             page = browser.new_page(viewport={"width": width, "height": 800})
             page.route("http*://**/*", lambda route: route.abort())
             page.goto((tmp_path / "it.html").as_uri(), wait_until="domcontentloaded")
-            faces = page.locator(".cdp")
-            assert faces.count() == len(shown)
-            for number in range(faces.count()):
-                measured = faces.nth(number).evaluate(
-                    """face => {
-                        const cell = face.querySelector('td:not(.n)');
+            views = page.locator(".cdp")
+            assert views.count() == len(shown)
+            for number in range(views.count()):
+                measured = views.nth(number).evaluate(
+                    """view => {
+                        const cell = view.querySelector('td:not(.n)');
                         const style = getComputedStyle(cell);
-                        return [face.scrollWidth - face.clientWidth, style.textAlign, style.color,
+                        return [view.scrollWidth - view.clientWidth, style.textAlign, style.color,
                                 getComputedStyle(cell.parentElement).backgroundColor];
                     }"""
                 )

@@ -268,19 +268,19 @@ ALIGNED = """(root) => [...root.querySelectorAll('td, th')].map((cell) =>
   (cell.classList.contains('n') ? 'n ' : '') + getComputedStyle(cell).textAlign)"""
 
 
-def check_face(face: Locator) -> None:
+def check_view(view: Locator) -> None:
     """It can be read on its ground, nothing sticks out of it, only numbers are set to the right."""
-    expect(face).to_be_visible()
-    assert set(face.evaluate(ALIGNED)) <= {"left", "n right"}
-    assert face.evaluate(LEGIBLE) >= 4.5
-    assert face.evaluate("(node) => node.scrollWidth - node.clientWidth") <= 0
+    expect(view).to_be_visible()
+    assert set(view.evaluate(ALIGNED)) <= {"left", "n right"}
+    assert view.evaluate(LEGIBLE) >= 4.5
+    assert view.evaluate("(node) => node.scrollWidth - node.clientWidth") <= 0
 
 
 # --- what the users do ----------------------------------------------------------------------------
 
 
 def test_the_quickstart_is_run_cell_by_cell(lab: Lab, page: Page) -> None:
-    """A fresh copy of the notebook, Shift+Enter after Shift+Enter; all faces can be read."""
+    """A fresh copy of the notebook, Shift+Enter after Shift+Enter; all views can be read."""
     notebook = nbformat.read(ROOT / "notebooks" / "01_quickstart.ipynb", as_version=4)  # type: ignore[no-untyped-call]
     codes = [cell for cell in notebook.cells if cell.cell_type == "code"]
     for cell in codes:
@@ -289,19 +289,19 @@ def test_the_quickstart_is_run_cell_by_cell(lab: Lab, page: Page) -> None:
     page.set_viewport_size({"width": 1_200, "height": 1_600})
     opened = Notebook(page, lab, "quickstart.ipynb")
     outputs = [opened.run(number) for number in range(len(codes))]
-    faces = [one.locator(".cdp, .cdp-live") for one in outputs]
-    found = [face for one in faces for face in one.all()]
-    for face in found:
-        check_face(face)
-    said = " ".join(face.inner_text() for face in found)
+    views = [one.locator(".cdp, .cdp-live") for one in outputs]
+    found = [view for one in views for view in one.all()]
+    for view in found:
+        check_view(view)
+    said = " ".join(view.inner_text() for view in found)
     for words in (
         "Plan: 3 of 6 rows",
         "Backfill done: 100%",
         "Backfill: 3 of 6 rows not delivered",
     ):
         assert words in said
-    for number, face in enumerate(found):
-        keep_picture(face, f"quickstart_{number}")
+    for number, view in enumerate(found):
+        keep_picture(view, f"quickstart_{number}")
 
 
 LONG = f"""
@@ -347,13 +347,13 @@ def test_progress_moves_in_its_place(lab: Lab, page: Page, theme: str) -> None:
     live = outputs.locator(".cdp-live")
     expect(live).to_contain_text(re.compile(r"[0-9] rows/s, [0-9]+ s left"), timeout=20_000)
     expect(live).to_contain_text("1 x missing_user: column 'uid' is empty")
-    check_face(live)
+    check_view(live)
     keep_picture(notebook.all, f"{name}_running")
     notebook.wait(1)
     expect(live).to_have_count(1)
     expect(live).to_contain_text("Backfill done: 100%, 12,000 of 12,000 rows")
-    check_face(live)
-    check_face(outputs.locator(".cdp"))
+    check_view(live)
+    check_view(outputs.locator(".cdp"))
     keep_picture(notebook.all, f"{name}_done")
     states = page.evaluate("window.states")
     shares = [int(found[1]) for state in states if (found := re.search(r"(\d+)%", state))]
@@ -385,8 +385,8 @@ def test_the_stop_button_gives_the_report(lab: Lab, page: Page) -> None:
     expect(live).to_contain_text("Backfill interrupted:")
     expect(live).to_contain_text("unsent")
     expect(outputs.locator("[data-mime-type$=error], [data-mime-type$=stderr]")).to_have_count(0)
-    check_face(live)
-    check_face(report)
+    check_view(live)
+    check_view(report)
     keep_picture(notebook.all, "stopped")
     expect(notebook.run(2)).to_contain_text("2")  # the kernel goes on
 
@@ -406,8 +406,8 @@ def test_plan_and_mapping_can_be_read(lab: Lab, page: Page, theme: str) -> None:
     page.set_viewport_size({"width": 900, "height": 1_500})
     notebook = Notebook(page, lab, f"faces_{theme}.ipynb")
     outputs = [notebook.run(number) for number in range(len(cells))]
-    check_face(outputs[3].locator(".cdp"))
-    check_face(outputs[4].locator(".jp-OutputArea-output"))
+    check_view(outputs[3].locator(".cdp"))
+    check_view(outputs[4].locator(".jp-OutputArea-output"))
     expect(outputs[4]).to_contain_text("What goes where")
     keep_picture(outputs[3].locator(".cdp"), f"plan_{theme.lower()}")
 

@@ -206,7 +206,7 @@ def test_what_is_committed_is_tidy(name: str) -> None:
 
 @pytest.mark.parametrize("name", sorted(EXPECTED))
 def test_it_is_committed_with_outputs(name: str) -> None:
-    """A reader on the web sees what a run shows, HTML faces included."""
+    """A reader on the web sees what a run shows, HTML views included."""
     notebook = read(FOLDER / name)
     shown = outputs(notebook)
     for words in EXPECTED[name]:
@@ -246,8 +246,8 @@ def test_it_is_executed_without_a_browser(command: tuple[str, ...], tmp_path: Pa
         check=True,
     )
     shown = run.stdout.decode() if "--stdout" in command else notebook.read_text("utf-8")
-    face = "Backfill done:</b> 100%, 3 of 3 rows"
-    assert shown.count(face) == 1
+    view = "Backfill done:</b> 100%, 3 of 3 rows"
+    assert shown.count(view) == 1
     assert shown.count("Backfill done: 100%") == (0 if "html" in command else 1)
     assert "preparing the first request" not in shown
 

@@ -11,7 +11,7 @@ import pytest
 import cdp_backfill as cdp
 from cdp_backfill.cli import sample_data
 from cdp_backfill.inference.proposal import Proposal
-from cdp_backfill.pipeline.prepared_source import Road
+from cdp_backfill.pipeline.prepared_source import PreparedSource
 from cdp_backfill.sources import open_source
 from tests.rows import opens
 
@@ -24,7 +24,9 @@ if TYPE_CHECKING:
 
 def calls(source: Source, mapping: cdp.Mapping) -> int:
     """Calls that Python makes in this thread to prepare all rows of a table."""
-    road = Road(source, Proposal(mapping), recent="send", context_scope="message", now=None)
+    prepared_source = PreparedSource(
+        source, Proposal(mapping), recent="send", context_scope="message", now=None
+    )
     count = 0
 
     def note(_frame: Any, event: str, _arg: Any) -> None:
@@ -32,7 +34,7 @@ def calls(source: Source, mapping: cdp.Mapping) -> int:
         count += event in ("call", "c_call")
 
     def prepare() -> None:
-        for _ in road.prepared(road.binding.columns):
+        for _ in prepared_source.prepared(prepared_source.binding.columns):
             pass
 
     prepare()  # what is found out once

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 import cdp_backfill as cdp
 from cdp_backfill import api
 from cdp_backfill.model import destination as destinations
-from cdp_backfill.results import tracker as ledgers
+from cdp_backfill.results import tracker as trackers
 from cdp_backfill.sources import ParquetSource
 from cdp_backfill.sources.paths import files_of
 from tests.rows import opens, texts
@@ -601,7 +601,7 @@ def test_failed_rows_go_to_disk_when_they_are_many(
     box: Sandbox, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """Memory keeps a little of them; the rest is read back from a file, in order, and removed."""
-    monkeypatch.setattr(ledgers, "SPILL_BYTES", 100_000)
+    monkeypatch.setattr(trackers, "SPILL_BYTES", 100_000)
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     table = pa.Table.from_pandas(opens(50_000, uid=None, n=np.arange(50_000)))
     report = send(table, box)
@@ -617,7 +617,7 @@ def test_failed_rows_with_categories_go_to_disk_too(
     box: Sandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each chunk can have categories of its own."""
-    monkeypatch.setattr(ledgers, "SPILL_BYTES", 10_000)
+    monkeypatch.setattr(trackers, "SPILL_BYTES", 10_000)
     parts = [
         pa.Table.from_pandas(opens(3_000, uid=None)).append_column(
             "kind", pa.array([f"v{part}"] * 3_000).dictionary_encode()
@@ -649,7 +649,7 @@ def test_ranges_of_numbers_as_categories(box: Sandbox) -> None:
 
 def test_a_full_disk_loses_no_row(box: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
     """If failed rows cannot go to disk, memory keeps them."""
-    monkeypatch.setattr(ledgers, "SPILL_BYTES", 1_000)
+    monkeypatch.setattr(trackers, "SPILL_BYTES", 1_000)
     monkeypatch.setattr("tempfile.tempdir", "/proc/no-room")
     report = send(pa.Table.from_pandas(opens(20_000, uid=None)), box)
     assert len(report.failures) == 20_000

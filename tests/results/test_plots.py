@@ -26,7 +26,7 @@ from cdp_backfill.results.histogram import (
     MOST_EVENTS,
     NOWHERE,
     OTHER_EVENTS,
-    EventsOverTime,
+    EventHistogram,
 )
 from tests.model.test_keys import Kernel
 from tests.rows import built, opens
@@ -68,7 +68,7 @@ def pixels(figure: Figure) -> Any:
 def totals(report: cdp.Report) -> dict[tuple[str, str], int]:
     """Rows by event and outcome."""
     found: dict[tuple[str, str], int] = {}
-    for (event, _), counts in report._account.counted().cells.items():
+    for (event, _), counts in report._failure_log.counted().cells.items():
         for outcome in OUTCOMES:
             if rows := int(counts[outcome.code]):
                 key = (event, str(outcome))
@@ -80,7 +80,7 @@ def test_rows_are_counted_by_event_day_and_outcome(box: Sandbox) -> None:
     """Each row with an event and a time in its cell; the sums are those of the report."""
     frame = mixed()
     report = send(frame, box)
-    cells = report._account.counted().cells
+    cells = report._failure_log.counted().cells
     assert len(cells) == 300
     day = pd.Timestamp("2023-01-01").value // 86_400_000_000_000
     assert cells["Application Opened", day][Outcome.INVALID.code] == 1
@@ -120,7 +120,7 @@ def test_cells_stay_few() -> None:
     """A table of any size, with any names and times, in any order, makes some thousand cells."""
     rows = 40_000
     rng = np.random.default_rng(1)
-    over_time = EventsOverTime()
+    over_time = EventHistogram()
     names = rng.integers(0, 5_000, rows)
     seconds = rng.integers(1_262_304_000, 1_700_000_000, rows)
     for start in range(0, rows, 4_000):
@@ -150,7 +150,7 @@ def test_far_apart_times_are_counted_too() -> None:
     stamps = ["2009-01-01T00:00:00Z"] + ["2023-05-01T10:00:00Z"] * 29
     names = [f"e{n}" for n in range(30)]
     messages = built({"name": names, "ts": stamps}, event="name", other_events="send")
-    over_time = EventsOverTime()
+    over_time = EventHistogram()
     over_time.count(over_time.cells(messages, 30), 0)
     assert len(over_time.counted().cells) == 30
 
@@ -160,7 +160,7 @@ def test_counting_is_cheap() -> None:
     rows = 8_192
     names = ["Application Opened", "Application Crashed"] * (rows // 2)
     messages = built({"name": names}, event="name")
-    over_time = EventsOverTime()
+    over_time = EventHistogram()
     started = time.process_time()
     for _ in range(20):
         over_time.count(over_time.cells(messages, rows), 0)

@@ -29,7 +29,7 @@ from cdp_backfill.results.progress import (
     Unbreakable,
     make_progress,
 )
-from cdp_backfill.results.progress.notebook import html_face, text_face
+from cdp_backfill.results.progress.notebook import html_view, text_view
 from cdp_backfill.results.progress.pace import Pace
 from tests.results.test_progress_figures import Balanced
 from tests.rows import opens
@@ -121,20 +121,20 @@ def test_the_first_second_promises_nothing() -> None:
     """A rate from a blink would be nonsense: there is a question mark instead."""
     pace = pace_of(replace(HALF, seconds=0.3, rows=4))
     assert (pace.rate, pace.seconds_left) == (None, None)
-    assert "? rows/s, ? left" in text_face(pace)
+    assert "? rows/s, ? left" in text_view(pace)
     pace = pace_of(replace(HALF, seconds=2.0, rows=0))
     assert pace.rate is None
-    assert "? left" in text_face(pace)
+    assert "? left" in text_view(pace)
 
 
 def test_nobody_knows_when_a_stream_ends() -> None:
     """No share and no end are made up, in any of the places."""
     pace = pace_of(*seconds(1, 2, 3, total=None))
-    text, file = text_face(pace), io.StringIO()
+    text, file = text_view(pace), io.StringIO()
     assert text.startswith("Backfill: 500 rows, ")
     assert "? left" in text
     assert "%" not in text
-    assert 'class="t"' not in html_face(pace)
+    assert 'class="t"' not in html_view(pace)
     bar = Bar(file, columns=80)
     bar.update(pace.now)
     bar.close()
@@ -154,7 +154,7 @@ def test_at_the_end_it_is_the_average() -> None:
     pace = pace_of(*seconds(1, 10, 20), replace(HALF, rows=1_000, seconds=40, state=State.DONE))
     assert pace.rate == pytest.approx(25)
     assert pace.seconds_left is None
-    assert text_face(pace).startswith(
+    assert text_view(pace).startswith(
         "Backfill done: 100%, 1,000 of 1,000 rows, in 40 s, 25 rows/s"
     )
 
@@ -284,8 +284,8 @@ def test_how_it_ended_is_said(how: str, box: Sandbox) -> None:
     assert shown.snapshots[-1].state == how
     pace = pace_of(*shown.snapshots)
     words = {"interrupted": "Backfill interrupted: ", "stopped": "Backfill stopped by an error: "}
-    assert text_face(pace).startswith(words[how])
-    assert "unsent" in text_face(pace)
+    assert text_view(pace).startswith(words[how])
+    assert "unsent" in text_view(pace)
     assert shown.closed == 1
 
 
@@ -547,10 +547,10 @@ def test_which_display_suits_the_place(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("state", list(State))
 def test_text_and_html_say_the_same(state: State) -> None:
-    """Both faces hold the same words, without any style, too; nothing is longer than 80."""
+    """Both views hold the same words, without any style, too; nothing is longer than 80."""
     odd = Reason("derive_failed", "column '<b>x</b>' & {co}: fails " + "w" * 40, 1)
     pace = pace_of(*seconds(1, 2, 3, reasons=(*HALF.reasons, odd), state=state))
-    text, html = text_face(pace), html_face(pace)
+    text, html = text_view(pace), html_view(pace)
     assert Balanced(html).words == text.split()
     assert "<b>x" not in html
     assert max(len(line) for line in text.splitlines()) <= 80

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import cdp_backfill as cdp
-from cdp_backfill.model.views import Face, Section, duration
+from cdp_backfill.model.views import Section, View, duration
 from tests.rows import opens
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ def shown_of(box: Sandbox) -> list[Any]:
 
 
 def test_text_and_html_say_the_same(box: Sandbox) -> None:
-    """Both faces hold the same words; a report has no value of a row; HTML is escaped."""
+    """Both views hold the same words; a report has no value of a row; HTML is escaped."""
     for thing in shown_of(box):
         text, html = str(thing), thing._repr_html_()
         assert repr(thing) == text
@@ -134,9 +134,9 @@ def test_durations(seconds: float, expected: str) -> None:
 
 def test_an_empty_section_is_not_shown() -> None:
     """No caption without rows."""
-    face = Face("T", [Section("Nothing", (), [])], ["A note."])
-    assert face.text() == "T\n\nA note."
-    assert "Nothing" not in face.html()
+    view = View("T", [Section("Nothing", (), [])], ["A note."])
+    assert view.text() == "T\n\nA note."
+    assert "Nothing" not in view.html()
 
 
 def test_a_report_names_the_remedy(box: Sandbox) -> None:

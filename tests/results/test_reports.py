@@ -12,8 +12,8 @@ import pytest
 
 import cdp_backfill as cdp
 from cdp_backfill.model.outcomes import PROBLEMS
-from cdp_backfill.results import tracker as ledger_module
-from cdp_backfill.results.lineage import Origins
+from cdp_backfill.results import tracker as tracker_module
+from cdp_backfill.results.lineage import Lineage
 from cdp_backfill.sources import open_source
 from tests.rows import opens
 from tests.servers import Reply, Seen, serving
@@ -211,13 +211,13 @@ def test_many_failures_stay_on_disk(
     box: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A sum of spilled failures is counted, told by reason and written a part at a time."""
-    monkeypatch.setattr(ledger_module, "SPILL_BYTES", 10_000)
+    monkeypatch.setattr(tracker_module, "SPILL_BYTES", 10_000)
     pq.write_table(pa.Table.from_pandas(opens(30_000, uid=None)), tmp_path / "t.parquet")
     first = send(tmp_path / "t.parquet", box, journal=False)
     second = send(first.failures.iloc[::3].assign(ts="x"), box, None)
     both = first + second
     assert counts(both) == {"invalid": 30_000}
-    assert sorted(found.rows for found in both._account.reasons()) == [10_000, 20_000]
+    assert sorted(found.rows for found in both._failure_log.reasons()) == [10_000, 20_000]
     both.save(tmp_path / "out")
     saved = pq.read_table(tmp_path / "out" / "failures.parquet")
     assert sorted(saved["cdp_row"].to_pylist()) == list(range(30_000))
@@ -268,15 +268,15 @@ def test_origins_take_little_memory() -> None:
     table = pa.table(
         {"cdp_run": ["r"] * len(rows), "cdp_source": pa.nulls(len(rows)), "cdp_row": rows}
     )
-    origins = Origins("own", table.schema)
+    lineage = Lineage("own", table.schema)
     for chunk in open_source(table).chunks(table.column_names):
-        found = origins.earlier(chunk)
+        found = lineage.earlier(chunk)
         assert found is not None
-    held = sum(high.nbytes + low.nbytes for high, low in origins._seen._runs)
+    held = sum(high.nbytes + low.nbytes for high, low in lineage._seen._runs)
     assert held == 12 * len(rows)
-    assert origins.met(found).all()
-    assert sum(part.num_rows for part in origins.again()) == len(rows)
-    again = pa.concat_tables(origins.again()).column("cdp_row").to_numpy()
+    assert lineage.met(found).all()
+    assert sum(part.num_rows for part in lineage.again()) == len(rows)
+    again = pa.concat_tables(lineage.again()).column("cdp_row").to_numpy()
     assert np.array_equal(np.sort(again), np.sort(rows))
 
 
@@ -481,7 +481,7 @@ def test_reasons_are_counted_without_reading_the_failures(
 ) -> None:
     """However many they are: not one failed row is loaded for it."""
     report = send(opens(50_000, uid=None), box)
-    monkeypatch.setattr(type(report._account), "_all_tables", lambda _: 1 / 0)
+    monkeypatch.setattr(type(report._failure_log), "_all_tables", lambda _: 1 / 0)
     assert report.by_reason()["rows"].tolist() == [50_000]
 
 

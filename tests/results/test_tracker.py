@@ -8,7 +8,7 @@ import pytest
 
 from cdp_backfill import AccountingError, Outcome
 from cdp_backfill.messages.encoding import NO_DIGESTS, Ids
-from cdp_backfill.results.tracker import Ledger
+from cdp_backfill.results.tracker import OutcomeTracker
 from cdp_backfill.sources import open_source
 from tests.rows import opens
 
@@ -17,7 +17,7 @@ def test_a_row_cannot_have_two_outcomes() -> None:
     """A second outcome is a bug, and is told as one."""
     source = open_source(opens(3))
     (chunk,) = source.chunks(["uid"])
-    page = Ledger(source).page(chunk)
+    page = OutcomeTracker(source).page(chunk)
     page.settle(np.array([0]), Outcome.DELIVERED)
     with pytest.raises(AccountingError, match="second outcome"):
         page.settle(np.array([0, 1]), Outcome.FAILED)
@@ -26,24 +26,24 @@ def test_a_row_cannot_have_two_outcomes() -> None:
 def test_a_source_that_lied_about_its_rows() -> None:
     """If the sum is wrong, that is an error and never a printed summary."""
     source = open_source(opens(3))
-    ledger = Ledger(source)
+    tracker = OutcomeTracker(source)
     for chunk in source.chunks(["uid"]):
-        ledger.page(chunk).settle(np.arange(3), Outcome.DELIVERED)
+        tracker.page(chunk).settle(np.arange(3), Outcome.DELIVERED)
     source.rows = 2
     with pytest.raises(AccountingError, match="3 rows were counted and the source has 2"):
-        ledger.close("stopped", "it stopped")
+        tracker.close("stopped", "it stopped")
 
 
 def test_rows_that_were_never_read_are_unsent() -> None:
     """They count, and the frame of failures fetches them from the source."""
     table = pa.Table.from_pandas(opens(20_000))
     for source in (open_source(table), open_source(table.to_pandas())):
-        ledger = Ledger(source)
+        tracker = OutcomeTracker(source)
         chunk = next(iter(source.chunks(source.schema.names)))
-        ledger.page(chunk).settle(np.arange(8_000), Outcome.DELIVERED)
-        ledger.close("stopped", "it stopped")
-        assert ledger.counts["unsent"] == 12_000
-        failures = ledger.failures()
+        tracker.page(chunk).settle(np.arange(8_000), Outcome.DELIVERED)
+        tracker.close("stopped", "it stopped")
+        assert tracker.counts["unsent"] == 12_000
+        failures = tracker.failures()
         assert failures["uid"].tolist() == [f"u{number}" for number in range(8_000, 20_000)]
         assert failures["cdp_code"].eq("stopped").all()
 
@@ -53,24 +53,24 @@ def test_a_page_holds_little_for_the_few_rows_that_wait(monkeypatch: pytest.Monk
     monkeypatch.setattr("cdp_backfill.results.tracker.CROWDED_BYTES", 2**20)
     table = pa.table({"uid": [f"u{n}" for n in range(8_000)], "pad": ["x" * 500] * 8_000})
     source = open_source(table)
-    ledger = Ledger(source)
+    tracker = OutcomeTracker(source)
     (chunk,) = source.chunks(["uid", "pad"])
-    page = ledger.page(chunk)
+    page = tracker.page(chunk)
     rows = np.arange(8_000)
     page.settle(rows[rows % 1_000 == 1], Outcome.FAILED, code="http_503", reason="busy")
     page.name(np.array([7_777]), Ids(NO_DIGESTS, pa.array(["x1"])))
-    assert ledger.crowded
+    assert tracker.crowded
     rest = rows[(rows % 1_000 != 1) & (rows != 7_777)]
     page.settle(rest, Outcome.DELIVERED)
     assert page.held_bytes < 10_000
-    assert not ledger.crowded
+    assert not tracker.crowded
     page.settle(np.array([7_777]), Outcome.REFUSED, code="http_400", reason="no")
-    ledger.close("stopped", "it stopped")
-    failures = ledger.failures()
+    tracker.close("stopped", "it stopped")
+    failures = tracker.failures()
     assert failures["uid"].tolist() == [*(f"u{n}" for n in range(1, 7_778, 1_000)), "u7777"]
     assert failures["cdp_row"].tolist() == [*range(1, 7_778, 1_000), 7_777]
     assert failures["cdp_message_id"].tolist()[-1] == "x1"
-    assert ledger.counts == dict.fromkeys(ledger.counts, 0) | {
+    assert tracker.counts == dict.fromkeys(tracker.counts, 0) | {
         "delivered": 7_991, "failed": 8, "refused": 1,
     }  # fmt: skip
 
@@ -78,14 +78,14 @@ def test_a_page_holds_little_for_the_few_rows_that_wait(monkeypatch: pytest.Monk
 def test_reasons_stay_few() -> None:
     """A server that finds new words for each row does not fill the memory of the report."""
     source = open_source(opens(300))
-    ledger = Ledger(source)
+    tracker = OutcomeTracker(source)
     (chunk,) = source.chunks(["uid"])
-    page = ledger.page(chunk)
+    page = tracker.page(chunk)
     for row in range(300):
         page.settle(np.array([row]), Outcome.REFUSED, code="http_400", reason=f"words {row}")
-    ledger.close("stopped", "it stopped")
-    reasons = ledger.reasons()
+    tracker.close("stopped", "it stopped")
+    reasons = tracker.reasons()
     assert len(reasons) == 51
     assert sum(found.rows for found in reasons) == 300
     assert reasons[0].reason == "other reasons; see the failures"
-    assert ledger.failures()["cdp_reason"].nunique() == 300
+    assert tracker.failures()["cdp_reason"].nunique() == 300

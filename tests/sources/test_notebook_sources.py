@@ -30,7 +30,7 @@ import pytest
 
 import cdp_backfill as cdp
 from cdp_backfill import BadInputError, Mapping, SourceError, StoppedError, lit
-from cdp_backfill.api import _road
+from cdp_backfill.api import _prepared_source
 from cdp_backfill.cli import sample_data
 from cdp_backfill.inference.proposal import Proposal
 from cdp_backfill.sources import Source, cursors, open_source
@@ -113,9 +113,11 @@ def lean_database(lean: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def sent(table: Any, mapping: Mapping) -> tuple[int, str]:
     """Number of messages, and a digest of all their bytes, ids included, in order."""
     now = datetime(2024, 6, 1, tzinfo=UTC)
-    road = _road(open_source(table), Proposal(mapping), "send", "message", now)
+    prepared_source = _prepared_source(
+        open_source(table), Proposal(mapping), "send", "message", now
+    )
     digest, messages = hashlib.blake2b(), 0
-    for _, prepared in road.prepared(road.binding.columns):
+    for _, prepared in prepared_source.prepared(prepared_source.binding.columns):
         for part, _ in prepared.encoded:
             digest.update(part.data)
             messages += len(part)

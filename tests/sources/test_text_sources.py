@@ -180,8 +180,8 @@ def test_all_files_decide_a_type(tmp_path: Path) -> None:
         (1, "1.csv", 1),
         (2, "2.csv", 0),
     ]
-    assert settled.stamp() == table.stamp()
-    assert [size for _, size, _ in table.stamp()] == [13, 9, 0]
+    assert settled.fingerprint() == table.fingerprint()
+    assert [size for _, size, _ in table.fingerprint()] == [13, 9, 0]
 
 
 def test_names_that_occur_twice(tmp_path: Path) -> None:
@@ -447,7 +447,7 @@ def test_a_file_that_changes(tmp_path: Path, name: str) -> None:
     with pytest.raises(SourceError, match=f"{name}' changed while it was being read"):
         list(table.chunks([]))
     table = source(path)
-    assert table.stamp()[0][2] == 1
+    assert table.fingerprint()[0][2] == 1
     path.unlink()
     with pytest.raises(SourceError, match="changed while"):
         list(table.chunks([]))

@@ -33,7 +33,7 @@ _STYLE: Final = (
 class Live(Display):
     """One output of the cell, which is replaced as the run goes on; no widgets are needed.
 
-    Both a text and an HTML face are sent, and each front end shows the better one that it can:
+    Both a text and an HTML view are sent, and each front end shows the better one that it can:
 
     - **JupyterLab** and **Notebook 7**, which is built of its parts, replace the output in place;
       what they save is its last state. JupyterLab is what the tests drive.
@@ -63,7 +63,7 @@ class Live(Display):
 
     def show(self, pace: Pace) -> None:
         """Replace the output."""
-        bundle = {"text/plain": text_face(pace), "text/html": html_face(pace)}
+        bundle = {"text/plain": text_view(pace), "text/html": html_view(pace)}
         (self._handle.update if self._shown else self._handle.display)(bundle, raw=True)
         self._shown = True
 
@@ -76,7 +76,7 @@ def _lines(pace: Pace) -> list[str]:
     return [line for line in lines if line]
 
 
-def text_face(pace: Pace) -> str:
+def text_view(pace: Pace) -> str:
     """A few lines of text, none of them longer than 80 characters."""
     title = words.TITLES[pace.now.state]
     first, *more = _lines(pace)
@@ -84,7 +84,7 @@ def text_face(pace: Pace) -> str:
     return "\n".join(textwrap.fill(line, _WIDTH, subsequent_indent="    ") for line in lines)
 
 
-def html_face(pace: Pace) -> str:
+def html_view(pace: Pace) -> str:
     """The same with a bar, for light and for dark themes; it can be read without its style."""
     now, title = pace.now, words.TITLES[pace.now.state]
     first, *more = map(html.escape, _lines(pace))

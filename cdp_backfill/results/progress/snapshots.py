@@ -57,7 +57,7 @@ class Snapshot:
         requests: Requests sent.
         wire_bytes: Bytes sent.
         in_flight: Requests under way.
-        level: Requests that may be under way, as the governor has found.
+        level: Requests that may be under way, as the rate_control has found.
         paused_seconds: How long the server made everyone wait.
         seconds: Since the run began.
         answers: Answers that came.

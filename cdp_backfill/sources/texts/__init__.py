@@ -109,7 +109,7 @@ class TextSource(Source):
         self._numbers = numbers
         self.rows = sum(self._reader.rows[number] or 0 for number in numbers)
 
-    def stamp(self) -> tuple[tuple[str, int, int | None], ...]:
+    def fingerprint(self) -> tuple[tuple[str, int, int | None], ...]:
         """Name, size and time of change of each file, by which another version shows."""
         return tuple((file.name, file.size, file.mtime_ns) for file in self._files)
 
