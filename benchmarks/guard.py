@@ -25,6 +25,7 @@ import pyarrow.parquet as pq
 from cdp_backfill.cli import sample_data
 from cdp_backfill.delivery.transport import compress
 from cdp_backfill.messages.packing import Packer, Request
+from cdp_backfill.pipeline.recency_guard import refuse_recent
 from speed import prepared_source_of
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ def requests_of(rows: PreparedSource) -> list[Request]:
     packer = Packer()
     found = [
         request
-        for _, chunk in rows.prepared(rows.binding.columns)
+        for _, chunk in rows.chunks(rows.binding.columns)
         for part, _ in chunk.encoded
         for request in packer.feed(part)
     ]
@@ -100,7 +101,9 @@ def measured() -> dict[str, float]:
             "bytes per row": round(sum(map(len, bodies)) / ROWS, 1),
             "bytes per row, compressed": round(sum(len(compress(b)) for b in bodies) / ROWS, 1),
             "CPU, times that of the libraries alone": round(whole / floor, 2),
-            "CPU to look for recent rows, the same": round(cpu(rows.refuse_recent) / floor, 2),
+            "CPU to look for recent rows, the same": round(
+                cpu(lambda: refuse_recent(rows)) / floor, 2
+            ),
         }
 
 

@@ -49,6 +49,7 @@ from cdp_backfill.messages import build, encoding
 from cdp_backfill.messages.encoding import encode
 from cdp_backfill.messages.packing import Packer
 from cdp_backfill.pipeline.prepared_source import PreparedSource
+from cdp_backfill.pipeline.recency_guard import refuse_recent
 from cdp_backfill.sources import open_source
 from sinks import first_arrival, machine, nginx, sink
 
@@ -114,7 +115,7 @@ def stages(rows: int = 400_000, repeats: int = 5) -> list[dict[str, Any]]:
             transport = HttpTransport(cdp.Destination(api_key="k", base_url=url), tls_context())
             jobs: dict[str, Callable[[], Any]] = {
                 "read": lambda: [None for _ in source.chunks(binding.columns)],
-                "look for recent rows": prepared_source.refuse_recent,
+                "look for recent rows": lambda: refuse_recent(prepared_source),
                 "map and check": lambda: [
                     None for chunk in chunks if build(binding, chunk.batch) is None
                 ],
@@ -318,7 +319,7 @@ def scaling(rows: int = 40_000) -> list[dict[str, Any]]:
 
         def run(prepared_source: PreparedSource = prepared_source) -> None:
             nonlocal size
-            parts = prepared_source.prepared(prepared_source.binding.columns)
+            parts = prepared_source.chunks(prepared_source.binding.columns)
             size = sum(int(e.sizes.sum()) for _, prepared in parts for e, _ in prepared.encoded)
 
         line = _timed(name, run, rows, 3)
@@ -383,7 +384,7 @@ def compression(rows: int = 200_000) -> list[dict[str, Any]]:
         packer = Packer()
         bodies = [
             request.body()
-            for _, prepared in prepared_source.prepared(prepared_source.binding.columns)
+            for _, prepared in prepared_source.chunks(prepared_source.binding.columns)
             for part, _ in prepared.encoded
             for request in packer.feed(part)
         ]

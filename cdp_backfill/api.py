@@ -1,29 +1,15 @@
-"""The verbs: a table in, a plan or a report out."""
+"""The verbs: plan, send, resume and messages. A table goes in, a plan or a report comes out."""
 
 from __future__ import annotations
 
-import re
-from dataclasses import dataclass, fields, replace
-from json import loads
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
-from urllib.parse import urlsplit
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
-import pandas as pd
-import xxhash
-
-from cdp_backfill.errors import (
-    BadInputError,
-    DestinationError,
-    JournalError,
-    MappingError,
-    SourceError,
-)
+from cdp_backfill.errors import BadInputError, JournalError, MappingError
 from cdp_backfill.inference import presets
 from cdp_backfill.inference.proposal import Proposal
-from cdp_backfill.inference.propose import propose, translated, versions
-from cdp_backfill.messages import text_columns
-from cdp_backfill.model.destination import Destination, chosen, resolve
+from cdp_backfill.inference.propose import propose, translated
+from cdp_backfill.model.destination import Destination, chosen
 from cdp_backfill.model.mapping import (
     Duplicates,
     Field,
@@ -34,26 +20,22 @@ from cdp_backfill.model.mapping import (
     TimestampUnit,
     Tree,
 )
-from cdp_backfill.model.outcomes import Outcome
-from cdp_backfill.pipeline.journal import Journal, read_about
-from cdp_backfill.pipeline.planner import plan_of, undecided
-from cdp_backfill.pipeline.plans import Plan, refuse_open
-from cdp_backfill.pipeline.prepared_source import DUPLICATE, SKIPPED, PreparedSource, in_words
-from cdp_backfill.pipeline.runner import Run
-from cdp_backfill.results.progress import Progress, make_progress
-from cdp_backfill.results.reports import MAPPING_ATTRIBUTE, URL_ATTRIBUTE, Report
+from cdp_backfill.pipeline.job import Job, SendOptions, require_answers
+from cdp_backfill.pipeline.journal import read_journal
+from cdp_backfill.pipeline.planner import make_plan
+from cdp_backfill.pipeline.preview import preview
 from cdp_backfill.sources import Source, open_source
-from cdp_backfill.sources.fingerprint import current_fingerprint
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import datetime
+    from pathlib import Path
 
     from cdp_backfill.messages.encoding import ContextScope
-    from cdp_backfill.pipeline.planner import SendFunction
+    from cdp_backfill.pipeline.plans import Plan
     from cdp_backfill.pipeline.preparation import Recent
-
-_MAPPING_FIELDS: Final = frozenset(item.name for item in fields(Mapping))
+    from cdp_backfill.results.progress import Progress
+    from cdp_backfill.results.reports import Report
 
 
 def plan(
@@ -87,23 +69,23 @@ def plan(
     context_scope: ContextScope = "message",
     now: datetime | None = None,
 ) -> Plan:
-    """Say what :func:`send` would do with every row of a table, without sending anything.
+    """Show what :func:`send` would do with every row of a table. Sends nothing, needs no API key.
 
-    What is not given of who, what and when is proposed by looking at the table; where that cannot
-    be decided, the plan asks. Reads the whole table once, with bounded memory (and before that
-    its first rows and the column of the event, if something is to be proposed). Needs no API key.
+    Where the call leaves out who, what or when, the plan proposes a column from the names and
+    cells of the table, or asks. It reads the whole table once, with bounded memory. If something
+    is to be proposed, it reads the first rows and the event column before that.
 
     Args:
-        source: See :func:`send`, as for all arguments here. It must be a table that can be read
-            more than once.
+        source: See :func:`send`, as for all arguments here. The table must be one that can be
+            read more than once.
 
     Returns:
-        The plan. It shows itself in a notebook and in ``print``, and :meth:`Plan.send` carries it
-        out.
+        The plan. A notebook and ``print`` show it, and :meth:`Plan.send` carries it out.
 
     Raises:
         BadInputError: The mapping does not fit the table, or the table cannot be read.
 
+    >>> import pandas as pd
     >>> from cdp_backfill import lit
     >>> frame = pd.DataFrame({"uid": ["a", None], "ts": ["2023-05-01T10:00:00Z"] * 2})
     >>> plan(frame, user_id="uid", timestamp="ts", event=lit("Application Opened")).counts
@@ -112,33 +94,40 @@ def plan(
     table = open_source(source)
     if not table.replayable:
         raise BadInputError(
-            f"{table.title} can be read only once, and a plan would spend it. Send it, or give "
-            f"what can be read again: {table.instead}."
+            f"{table.title} can only be read once; planning would consume it. Use send(), or pass "
+            f"a table that can be read again: {table.instead}."
         )
-    proposal = _proposal(source, table, mapping, locals())
-    given = chosen(destination)
-
-    def send_function(fingerprint: tuple[Any, ...]) -> SendFunction:
-        def send_it(
-            progress: bool | Progress,
-            journal: str | Path | bool | None,
-            canary: int | None,
-            elsewhere: Destination | None,
-            processes: int,
-        ) -> Report:
-            where = elsewhere or destination
-            options = _Options(
-                where, progress, journal, canary, recent, context_scope, processes, now
-            )
-            return _sent(source, open_source(source), proposal, options, fingerprint=fingerprint)
-
-        return send_it
-
-    if not proposal.complete:
-        return undecided(table, proposal, given, send_function(()))
-    return plan_of(
-        _prepared_source(table, proposal, recent, context_scope, now), given, send_function
+    proposal = _proposal(
+        table,
+        mapping,
+        preset,
+        now,
+        user_id=user_id,
+        anonymous_id=anonymous_id,
+        event=event,
+        timestamp=timestamp,
+        timestamp_unit=timestamp_unit,
+        timezone=timezone,
+        message_id=message_id,
+        properties=properties,
+        context=context,
+        integrations=integrations,
+        events=events,
+        other_events=other_events,
+        rest=rest,
+        derive=derive,
+        expand=expand,
+        json=json,
+        nulls=nulls,
+        earliest=earliest,
+        oversize=oversize,
+        droppable=droppable,
+        duplicates=duplicates,
     )
+    options = SendOptions(
+        destination=destination, recent=recent, context_scope=context_scope, now=now
+    )
+    return make_plan(Job(source=table, proposal=proposal, options=options))
 
 
 def send(
@@ -180,14 +169,14 @@ def send(
 
     Args:
         source: A DataFrame of pandas or polars; a LazyFrame; a table, reader or dataset of
-            pyarrow; a relation of DuckDB; a table of ibis; anything else that offers an Arrow
-            stream (``__arrow_c_stream__``); a cursor of ADBC or DB-API, or a result of BigQuery
-            or Snowflake; or a path, a glob or a list of paths to parquet, CSV or JSON files.
-        mapping: What goes where. The fields of :class:`Mapping` given as keywords replace its
-            own; None for all of them, on a frame of failures, uses the mapping that it had. What
-            is missing of who, what and when is proposed by looking at the table, as a plan shows;
-            if that cannot be decided, nothing is sent.
-        user_id: See :class:`Mapping`, as for all up to ``duplicates``.
+            pyarrow; a relation of DuckDB; a table of ibis; any other object with an Arrow stream
+            (``__arrow_c_stream__``); a cursor of ADBC or DB-API, or a result of BigQuery or
+            Snowflake; or a path, a glob or a list of paths to parquet, CSV or JSON files.
+        mapping: Which column becomes which field. Fields of :class:`Mapping` passed as keywords
+            replace its own. Failures of an earlier run use the mapping of that run if None is
+            passed. If who, what or when is missing, a proposal fills it in, as a plan shows; if a
+            question stays open, nothing is sent.
+        user_id: See :class:`Mapping`, as for all arguments up to ``duplicates``.
         anonymous_id: See :class:`Mapping`.
         event: See :class:`Mapping`.
         timestamp: See :class:`Mapping`.
@@ -208,38 +197,40 @@ def send(
         oversize: See :class:`Mapping`.
         droppable: See :class:`Mapping`.
         duplicates: See :class:`Mapping`.
-        preset: Name of a preset for a vendor's export, or the path of a copy of one; its mapping
-            is the base for what is given as keywords. ``cdp-backfill presets`` lists them.
-        destination: Where to; None for what ``configure()`` set, or else the US region.
-        progress: Show how it is doing: True, False, or a display of one's own.
-        journal: File that remembers what is delivered: the next run with it sends only the rest.
-            A path, or True for a name made of source and address in the current folder, or
-            False for none. None is True for files, unless they go to this machine (a
-            rehearsal), and False for all other tables.
-        canary: Send the first so many rows only, and say what to look for. Sending again without
-            it, and with ``journal=report.journal``, goes on from there; a canary has a journal
-            even where ``journal`` is None.
-        recent: What becomes of rows younger than 72 hours, which can trigger campaigns:
-            ``"raise"`` sends nothing if there are any (in a stream that can be read only once,
-            nothing from the first of them on), ``"hold"`` leaves them out, ``"send"`` sends them.
+        preset: Name of a preset for a vendor's export, or the path of an edited copy. Keywords
+            replace fields of its mapping. ``cdp-backfill presets`` lists the names.
+        destination: Where to send; None for the destination that ``configure()`` set, or else the
+            US region.
+        progress: True shows progress, False shows none; or a display of your own.
+        journal: File that records delivered messages, so that the next run sends only the rest. A
+            path, True for a file in the current folder that is named after table and address, or
+            False for none. None means True for files and False for other tables and for
+            destinations on this machine.
+        canary: Send only the first n rows, and note what to check. To go on, send again without
+            it and with ``journal=report.journal``. A canary has a journal even if ``journal`` is
+            None.
+        recent: What to do with rows younger than 72 hours, which can trigger campaigns.
+            ``"raise"`` sends nothing if there are any (a stream that can only be read once stops
+            at the first of them), ``"hold"`` leaves them out, ``"send"`` sends them.
         context_scope: ``"message"`` writes context and integrations into each message;
-            ``"batch"`` writes them once a request, for rows that share them.
-        processes: How many processes read, check and encode, for files: parquet files by row
-            groups, CSV and JSON files whole. One process sends what they make, keeps the journal
-            and reports. It is for machines of many cores, and gains little on two; rows go in no
-            certain order.
-        now: The time that "recent" is counted from; None for the current time.
+            ``"batch"`` writes them once for each request, for rows that share them.
+        processes: Number of processes that read, check and encode files: parquet files by row
+            group, CSV and JSON files as a whole. One process sends, keeps the journal and
+            reports. It pays off on machines with many cores, and does not keep the row order.
+        now: The time from which the age of a row is counted; None for the current time.
 
     Returns:
         What became of every row. An interrupt (Ctrl-C, or the stop button of a notebook) also
-        returns it, with the rest ``unsent``; a second one waits no longer for what is under way.
+        returns it, with the rest ``unsent``; a second interrupt cancels the requests in flight.
 
     Raises:
         BadInputError: Before anything is sent: the mapping does not fit, the table cannot be
             read, or there is no usable key.
         RecentRowsError: There are recent rows, and ``recent`` is ``"raise"``.
-        StoppedError: The run ended early, such as for a wrong key; ``.report`` has the rest.
+        StoppedError: The run ended early, for example because of a wrong key. Its ``.report``
+            accounts for every row.
 
+    >>> import pandas as pd
     >>> from cdp_backfill import lit, sandbox
     >>> frame = pd.DataFrame({"uid": ["a", "b"], "ts": ["2023-05-01T10:00:00Z"] * 2})
     >>> mapping = Mapping(user_id="uid", timestamp="ts", event=lit("Application Opened"))
@@ -249,85 +240,44 @@ def send(
     2
     """
     table = open_source(source)
-    proposal = _proposal(source, table, mapping, locals())
-    refuse_open(proposal)
-    options = _Options(
-        destination, progress, journal, canary, recent, context_scope, processes, now
+    proposal = _proposal(
+        table,
+        mapping,
+        preset,
+        now,
+        user_id=user_id,
+        anonymous_id=anonymous_id,
+        event=event,
+        timestamp=timestamp,
+        timestamp_unit=timestamp_unit,
+        timezone=timezone,
+        message_id=message_id,
+        properties=properties,
+        context=context,
+        integrations=integrations,
+        events=events,
+        other_events=other_events,
+        rest=rest,
+        derive=derive,
+        expand=expand,
+        json=json,
+        nulls=nulls,
+        earliest=earliest,
+        oversize=oversize,
+        droppable=droppable,
+        duplicates=duplicates,
     )
-    return _sent(source, table, proposal, options)
-
-
-@dataclass(frozen=True, slots=True)
-class _Options:
-    """How to send; see :func:`send`."""
-
-    destination: Destination | None
-    progress: bool | Progress
-    journal: str | Path | bool | None
-    canary: int | None
-    recent: Recent
-    context_scope: ContextScope
-    processes: int
-    now: datetime | None
-
-
-def _sent(
-    source: Any,
-    table: Source,
-    proposal: Proposal,
-    options: _Options,
-    *,
-    fingerprint: tuple[Any, ...] | None = None,
-) -> Report:
-    """Send a table; with the fingerprint of a plan, only if it is still the same."""
-    recent, canary, wanted = options.recent, options.canary, proposal.mapping
-    prepared_source = _prepared_source(table, proposal, recent, options.context_scope, options.now)
-    if canary is not None and (not isinstance(canary, int) or canary < 1):
-        raise BadInputError("canary must be a number of rows, from 1 on.")
-    _check_processes(options, source, wanted)
-    _check_address(source, options.destination)
-    target = resolve(options.destination)
-    path = _journal_path(options.journal, source, table, target, canary=canary is not None)
-    if fingerprint is not None and current_fingerprint(prepared_source.source) != fingerprint:
-        raise SourceError(
-            f"{table.title} is not what it was when the plan was made. Nothing was sent: make the "
-            "plan again."
-            + ("" if table.ordered else " A query that differs each time needs a table first.")
-        )
-    if recent == "raise" and table.replayable:
-        prepared_source.refuse_recent()
-
-    def again(frame: pd.DataFrame) -> Report:
-        once_more = replace(options, journal=path or False, canary=None, processes=1)
-        return _sent(frame, open_source(frame), proposal, once_more)
-
-    types = prepared_source.source.found_types
-    read = {name: types[name] for name in prepared_source.binding.columns if name in types}
-    opened = path and Journal(
-        path, mapping=wanted, url=target.url, paths=_paths(source), types=read
-    )
-    shown = make_progress(options.progress)
-    return Run(
-        prepared_source,
-        target,
-        shown,
-        journal=opened or None,
+    options = SendOptions(
+        destination=destination,
+        progress=progress,
+        journal=journal,
         canary=canary,
-        processes=options.processes,
-        again=again,
-    ).report()
-
-
-def _prepared_source(
-    table: Source,
-    proposal: Proposal,
-    recent: Recent,
-    context_scope: ContextScope,
-    now: datetime | None,
-) -> PreparedSource:
-    text = text_columns(proposal.mapping, table.schema) | versions(table.schema.names)
-    settled = table.settled(text)
-    return PreparedSource(settled, proposal, recent=recent, context_scope=context_scope, now=now)
+        recent=recent,
+        context_scope=context_scope,
+        processes=processes,
+        now=now,
+    )
+    return Job(source=table, proposal=proposal, options=options).send()
 
 
 def resume(
@@ -341,13 +291,13 @@ def resume(
     processes: int = 1,
     now: datetime | None = None,
 ) -> Report:
-    """Go on with a backfill from its journal: send what is not known to be delivered.
+    """Go on with a backfill from its journal: send every row that is not known to be delivered.
 
     Args:
-        journal: The journal. The mapping is in it, and for files their paths.
-        source: The table; None for the files that the journal knows.
-        destination: Where to; it must lead to the address of the journal. None takes the key as
-            :func:`send` does, and the address from the journal.
+        journal: The journal. It holds the mapping and, for files, their paths.
+        source: The table; None for the files that the journal names.
+        destination: Where to send; it must have the address that the journal names. None takes
+            the address from the journal, and the key as :func:`send` does.
         progress: See :func:`send`.
         recent: See :func:`send`.
         context_scope: See :func:`send`.
@@ -355,99 +305,49 @@ def resume(
         now: See :func:`send`.
 
     Returns:
-        What became of every row of the table; those delivered before count as delivered.
+        What became of every row of the table. Rows that an earlier run delivered count as
+        delivered.
 
     Raises:
-        JournalError: There is no such journal, or it knows no files and no table is given.
+        JournalError: There is no such journal, or it names no files and no table is passed.
         BackfillError: As :func:`send` does.
 
+    >>> import pandas as pd
     >>> from tempfile import TemporaryDirectory
     >>> from cdp_backfill import lit, sandbox
     >>> frame = pd.DataFrame({"uid": ["a", "b"], "ts": ["2023-05-01T10:00:00Z"] * 2})
     >>> mapping = Mapping(user_id="uid", timestamp="ts", event=lit("Application Opened"))
     >>> with sandbox() as box, TemporaryDirectory() as folder:
-    ...     path = Path(folder) / "opens.cdp-journal"
+    ...     path = f"{folder}/opens.cdp-journal"
     ...     options = {"destination": box.destination, "progress": False}
     ...     canary = send(frame, mapping, canary=1, journal=path, **options)
     ...     report = resume(path, frame, **options)
     >>> report.delivered_before, report.counts["delivered"]
     (1, 2)
     """
-    about = read_about(journal)
+    contents = read_journal(journal)
     if source is None:
-        if about.paths is None:
+        if contents.paths is None:
             raise JournalError(
-                f"The journal {journal} is of a table that was no file: give the table too."
+                f"The journal {journal} was written for an in-memory table. Pass the table: "
+                "resume(journal, df)."
             )
-        source = about.paths
+        source = contents.paths
     if destination is None:
-        base = chosen(None)
-        destination = base if base.url == about.url else replace(base, base_url=about.url)
-    options = _Options(destination, progress, journal, None, recent, context_scope, processes, now)
-    return _sent(source, open_source(source), Proposal(about.mapping), options)
-
-
-def _check_processes(options: _Options, source: Any, mapping: Mapping) -> None:
-    processes = options.processes
-    if not isinstance(processes, int) or processes < 1:
-        raise BadInputError("processes must be a whole number from 1 on.")
-    if processes > 1 and _paths(source) is None:
-        raise BadInputError(
-            "processes= is for files, which each process can read for itself. Leave it out, or "
-            "write the table to a parquet file first."
-        )
-    if processes > 1 and (options.canary is not None or mapping.duplicates == "skip"):
-        raise BadInputError(
-            "With processes=, the rows are not sent in their order, which canary= and "
-            "duplicates='skip' need. Leave one of them out."
-        )
-
-
-def _check_address(source: Any, destination: Destination | None) -> None:
-    """Refuse to send rows of a rehearsal to an account because nobody said where to."""
-    before = source.attrs.get(URL_ATTRIBUTE) if isinstance(source, pd.DataFrame) else None
-    now = chosen(destination).url
-    if destination is None and before not in (None, now):
-        raise DestinationError(
-            f"These rows were sent to {before} before, and would go to {now} now. Give the "
-            "destination, as in .cdp.send(destination=...), or configure() it."
-        )
-
-
-def _paths(source: Any) -> list[str] | None:
-    """Absolute paths of a source of files, or None."""
-    if isinstance(source, str | Path):
-        source = [source]
-    if not isinstance(source, list | tuple):
-        return None
-    return [
-        str(path) if "://" in str(path) else str(Path(path).expanduser().absolute())
-        for path in source
-    ]
-
-
-def _journal_path(
-    journal: str | Path | bool | None,
-    source: Any,
-    table: Source,
-    target: Destination,
-    *,
-    canary: bool,
-) -> Path | None:
-    """Where the journal is, or None for none."""
-    if isinstance(journal, str | Path):
-        return Path(journal)
-    if journal is None:
-        journal = canary or (_paths(source) is not None and not target.is_local)
-    if not journal:
-        return None
-    paths = _paths(source)
-    words = "table" if paths is None else Path(table.name).stem
-    # Files of one name in two folders are two backfills.
-    place = "" if paths is None else "-" + xxhash.xxh3_64_hexdigest("\n".join(paths).encode())[:6]
-    words = f"{words}{place}-{urlsplit(target.url).netloc}"
-    name = re.sub(r"[^A-Za-z0-9._-]+", "-", words).strip("-")
-    return Path(f"{name}.cdp-journal")
+        destination = chosen(None)
+        if destination.url != contents.url:
+            destination = replace(destination, base_url=contents.url)
+    options = SendOptions(
+        destination=destination,
+        progress=progress,
+        journal=journal,
+        recent=recent,
+        context_scope=context_scope,
+        processes=processes,
+        now=now,
+    )
+    job = Job(source=open_source(source), proposal=Proposal(contents.mapping), options=options)
+    return job.send()
 
 
 def messages(
@@ -479,70 +379,83 @@ def messages(
     preset: str | None = None,
     context_scope: ContextScope = "message",
 ) -> list[dict[str, Any]]:
-    """The payloads of the first ``n`` rows, exactly as they would be sent.
+    """Return the payloads of the first ``n`` rows, exactly as they would be sent.
 
     Args:
         source: See :func:`cdp_backfill.send`, as for all arguments but ``n``.
         n: Number of rows.
 
     Returns:
-        One dict a row, with the message, or with ``cdp_outcome``, ``cdp_code`` and ``cdp_reason``
-        of a row that would not be sent.
+        One dict for each row: its message, or ``cdp_outcome``, ``cdp_code`` and ``cdp_reason`` of
+        a row that would not be sent.
 
     Raises:
         BadInputError: The mapping does not fit the table.
     """
     table = open_source(source)
-    proposal = _proposal(source, table, mapping, locals())
-    refuse_open(proposal)
-    prepared_source = _prepared_source(table, proposal, "send", context_scope, None)
-    result: list[dict[str, Any]] = []
-    for _, prepared in prepared_source.prepared(prepared_source.binding.columns, rows=n):
-        rows: dict[int, dict[str, Any]] = {}
-        for row in prepared.skipped:
-            rows[row] = _told(Outcome.SKIPPED, "skipped", SKIPPED)
-        for row in prepared.duplicates:
-            rows[row] = _told(Outcome.SKIPPED, "duplicate", DUPLICATE)
-        for bad, problems in prepared.messages.problems.groups():
-            told = _told(Outcome.INVALID, problems[0].code, in_words(problems))
-            rows.update(dict.fromkeys(prepared.messages.rows[bad], told))
-        for encoded, numbers in prepared.encoded:
-            top = loads(b"{" + encoded.head.rstrip(b",") + b"}")
-            for number, row in enumerate(numbers):
-                rows[row] = top | loads(encoded.message(number))
-        result.extend(rows[row] for row in sorted(rows))
-    return result
-
-
-def _told(outcome: Outcome, code: str, reason: str) -> dict[str, Any]:
-    return {"cdp_outcome": str(outcome), "cdp_code": code, "cdp_reason": reason}
+    proposal = _proposal(
+        table,
+        mapping,
+        preset,
+        None,
+        user_id=user_id,
+        anonymous_id=anonymous_id,
+        event=event,
+        timestamp=timestamp,
+        timestamp_unit=timestamp_unit,
+        timezone=timezone,
+        message_id=message_id,
+        properties=properties,
+        context=context,
+        integrations=integrations,
+        events=events,
+        other_events=other_events,
+        rest=rest,
+        derive=derive,
+        expand=expand,
+        json=json,
+        nulls=nulls,
+        earliest=earliest,
+        oversize=oversize,
+        droppable=droppable,
+        duplicates=duplicates,
+    )
+    require_answers(proposal)
+    options = SendOptions(recent="send", context_scope=context_scope)
+    return preview(Job(source=table, proposal=proposal, options=options).prepare(), n)
 
 
 def _proposal(
-    source: Any, table: Source, mapping: Mapping | None, arguments: dict[str, Any]
+    source: Source,
+    mapping: Mapping | None,
+    preset: str | None,
+    now: datetime | None,
+    **fields: Any,
 ) -> Proposal:
-    """The mapping of a call: what is given, and for what is missing what the table suggests."""
+    """The mapping of a call; a proposal fills in what the caller leaves out.
+
+    Args:
+        source: The table.
+        mapping: The mapping of the caller, or None.
+        preset: The preset of the caller, or None.
+        now: The current time; None reads the clock.
+        **fields: The fields of the mapping that the caller passes as keywords; None for the rest.
+    """
     if mapping is not None and not isinstance(mapping, Mapping):
         raise MappingError(
-            f"A mapping must be a Mapping, such as cdp.Mapping(user_id='...'), or be given as "
-            f"keywords; this is a {type(mapping).__name__}."
+            f"mapping must be a Mapping, such as cdp.Mapping(user_id='...'), not "
+            f"{type(mapping).__name__}. Its fields can also be passed as keywords."
         )
-    given = {
-        name: value
-        for name, value in arguments.items()
-        if name in _MAPPING_FIELDS and value is not None
-    }
-    preset = arguments["preset"]
+    fields = {name: value for name, value in fields.items() if value is not None}
     if preset is not None:
         if mapping is not None:
-            raise MappingError("Give a mapping or a preset, not both.")
-        return presets.load(preset).proposal(list(table.schema.names), given, "given")
-    if mapping is None and isinstance(source, pd.DataFrame):
-        text = source.attrs.get(MAPPING_ATTRIBUTE)  # of failures; what is given replaces parts
-        mapping = Mapping.from_toml(text) if isinstance(text, str) else None
-    wanted = replace(mapping or Mapping(), **given)
-    if not table.replayable or (wanted.complete and mapping is not None):
-        return Proposal(wanted)
-    if wanted.complete:
-        return translated(table, wanted, given)
-    return propose(table, wanted, given, arguments.get("now"))
+            raise MappingError("Pass either mapping= or preset=, not both.")
+        return presets.load(preset).proposal(list(source.schema.names), fields, "given")
+    if mapping is None and isinstance(source.earlier_mapping, str):
+        mapping = Mapping.from_toml(source.earlier_mapping)
+    changed = replace(mapping or Mapping(), **fields)
+    if not source.replayable or (changed.complete and mapping is not None):
+        return Proposal(changed)
+    if changed.complete:
+        return translated(source, changed, fields)
+    return propose(source, changed, fields, now)

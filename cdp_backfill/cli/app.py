@@ -24,7 +24,7 @@ from cdp_backfill.model.destination import Destination
 from cdp_backfill.model.mapping import Mapping, lit
 from cdp_backfill.model.outcomes import Outcome
 from cdp_backfill.model.views import Section, View
-from cdp_backfill.pipeline.journal import read_about
+from cdp_backfill.pipeline.journal import read_journal
 from cdp_backfill.sources import open_source
 
 if TYPE_CHECKING:
@@ -313,7 +313,7 @@ def resume_command(
     """Go on with a backfill: send what is not known to be delivered."""
 
     def work() -> Report:
-        destination = Destination(base_url=read_about(journal).url, rate_limit=rate_limit)
+        destination = Destination(base_url=read_journal(journal).url, rate_limit=rate_limit)
         return api.resume(
             journal,
             destination=destination,
@@ -334,7 +334,7 @@ def status_command(
     """Say what a journal knows: what is delivered, and how each run ended."""
 
     def work() -> int:
-        about = read_about(journal)
+        about = read_journal(journal)
         if as_json:
             print(
                 json.dumps(

@@ -8,6 +8,8 @@ import numpy as np
 import pyarrow as pa
 import xxhash
 
+from cdp_backfill.model.plurals import count
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -82,8 +84,9 @@ class DistinctCounter:
         self._merge()
         return int(self._times.sum() - len(self._times)) << self._halvings
 
-    def __str__(self) -> str:
-        return f"{'' if self.exact else 'some '}{self.different:,}"
+    def describe(self, noun: str, plural: str) -> str:
+        """How many there are, for sentences; an estimate is marked as one."""
+        return f"{'' if self.exact else 'about '}{count(self.different, noun, plural)}"
 
     @property
     def _bound(self) -> np.uint64:

@@ -136,3 +136,9 @@ FAILURE_COLUMNS: Final = (
     "cdp_run",
 )
 """What a report adds to the columns of a failed row; never sent, so that it can be sent again."""
+
+MAPPING_ATTRIBUTE: Final = "cdp_mapping"
+"""Entry of ``DataFrame.attrs`` in which failures carry their mapping, as TOML."""
+
+URL_ATTRIBUTE: Final = "cdp_url"
+"""Entry of ``DataFrame.attrs`` in which failures carry the address that they were sent to."""

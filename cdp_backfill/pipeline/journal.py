@@ -1,16 +1,17 @@
-"""What is known to be delivered, kept in a file that survives a crash.
+"""The journal: a file that records delivered messages and survives a crash.
 
-An SQLite database in write-ahead mode. It holds the mapping and the address (no key), the paths of
-a file source, for each run its counts by outcome and code, and 12 bytes for each delivered row: the
-first 96 bits of the XXH3 hash of its message. No payload and no value of a row is in it.
+It is an SQLite database in write-ahead mode. It holds the mapping and the address (no key), the
+paths of file sources, the counts of each run by outcome and code, and 12 bytes for each delivered
+row: the first 96 bits of the XXH3 hash of its message. It holds no payload and no cell.
 
-Two different messages share 96 bits with a chance of 1 in 8e28. Of 100 million rows, half of them
-delivered, one is taken for another with a chance of 50e6 * 50e6 / 8e28, about 3e-14.
+Two different messages share 96 bits with a probability of 1 in 8e28. In a backfill of 100 million
+rows of which half are delivered, the probability that one row is taken for another is
+50e6 * 50e6 / 8e28, about 3e-14.
 
-Rows that are alike in everything are one message: where one of them was delivered, a later run
-takes all of them for delivered.
+Rows that are equal in everything are one message: once one of them is delivered, a later run counts
+all of them as delivered.
 
-It costs 12 bytes a delivered row on disk, and as much in memory in a run that goes on from it.
+It costs 12 bytes for each delivered row on disk, and as much memory in a run that goes on from it.
 """
 
 from __future__ import annotations
@@ -48,13 +49,13 @@ CREATE TABLE IF NOT EXISTS runs (
 
 
 @dataclass(frozen=True, slots=True)
-class RunNote:
-    """What a journal says of a run.
+class RunRecord:
+    """The record of a run in a journal.
 
     Attributes:
-        started: When it began, ISO 8601 in UTC.
-        ended: When it ended, or None if it never said so.
-        counts: Rows by outcome; empty for a run that never said.
+        started: When the run began, ISO 8601 in UTC.
+        ended: When it ended, or None if it crashed or still runs.
+        counts: Rows by outcome; empty for a run that did not end.
         reasons: Rows by outcome and code.
     """
 
@@ -65,14 +66,14 @@ class RunNote:
 
 
 @dataclass(frozen=True, slots=True)
-class About:
-    """What a journal says of its backfill.
+class JournalContents:
+    """The contents of a journal.
 
     Attributes:
-        mapping: What goes where.
-        url: Where to.
-        paths: Files of the source, or None if it was no file.
-        delivered: Rows known to be delivered.
+        mapping: The mapping of the backfill.
+        url: The address that it sends to.
+        paths: Paths of the source, or None for an in-memory table.
+        delivered: Number of rows known to be delivered.
         runs: The runs so far.
     """
 
@@ -80,21 +81,21 @@ class About:
     url: str
     paths: list[str] | None
     delivered: int
-    runs: list[RunNote]
+    runs: list[RunRecord]
 
 
 class Journal:
     """An open journal; one run at a time.
 
     Args:
-        path: The file; made if it is not there.
+        path: The file; created if it does not exist.
         mapping: The mapping of the backfill.
-        url: Its address.
-        paths: Files of its source, or None.
-        types: Types of columns that were found by looking at all of their cells.
+        url: The address that it sends to.
+        paths: Paths of the source, or None for an in-memory table.
+        types: Column types that were settled by reading all cells.
 
     Raises:
-        JournalError: It cannot be opened or written, is in use, or is another backfill's.
+        JournalError: It cannot be opened or written, is in use, or belongs to another backfill.
     """
 
     def __init__(
@@ -111,8 +112,8 @@ class Journal:
         try:
             self._database = _opened(path)
             self._begin(mapping, url, paths, types or {})
-            self.lost_sight_of = self._lost_sight_of()
-            """Rows that runs which never ended may have had under way: they may be there twice."""
+            self.in_flight_at_crashes = self._in_flight_at_crashes()
+            """Most rows that crashed runs can have had in flight; these may have arrived twice."""
             self._high, self._low = self._load()
             self._run = self._database.execute(
                 "INSERT INTO runs (started, under_way) VALUES (?, 0)", (_now(),)
@@ -121,7 +122,8 @@ class Journal:
             self._lock.release()
             if isinstance(error, sqlite3.Error | ValueError | KeyError):
                 raise JournalError(
-                    f"The journal {path} is damaged, or not a journal ({type(error).__name__})."
+                    f"The journal {path} is damaged, or is not a journal ({type(error).__name__}). "
+                    "Pass the path of another file."
                 ) from error
             raise
 
@@ -138,44 +140,49 @@ class Journal:
         try:
             with self._database:
                 self._database.execute("BEGIN IMMEDIATE")
-                found = dict(self._database.execute("SELECT name, value FROM about"))
-                if not found:
+                stored = dict(self._database.execute("SELECT name, value FROM about"))
+                if not stored:
                     self._database.executemany("INSERT INTO about VALUES (?, ?)", about.items())
                     return
         except sqlite3.Error as error:
             raise JournalError(f"The journal {self.path} cannot be written: {error}.") from error
-        if found.get("format") != FORMAT:
-            raise JournalError(f"{self.path} is not a journal of this version.")
-        if found["url"] != url:
+        if stored.get("format") != FORMAT:
             raise JournalError(
-                f"The journal {self.path} belongs to a backfill to {found['url']}, not to {url}. "
-                "Give another journal."
+                f"{self.path} is not a journal of this version. Pass the path of another file."
             )
-        before = json.loads(found.get("types", "{}"))
-        changed = sorted(name for name in {*before, *types} if before.get(name) != types.get(name))
+        if stored["url"] != url:
+            raise JournalError(
+                f"The journal {self.path} belongs to a backfill to {stored['url']}, not to {url}. "
+                "Pass another journal."
+            )
+        old_types = json.loads(stored.get("types", "{}"))
+        changed = sorted(
+            name for name in {*old_types, *types} if old_types.get(name) != types.get(name)
+        )
         if changed:
-            was = before.get(changed[0], "text")
+            column = changed[0]
             raise JournalError(
-                f"The journal {self.path} is of a table whose column {changed[0]!r} was of type "
-                f"{was}, as all of its cells were; now it is {types.get(changed[0], 'text')}. All "
-                "rows would be other messages and be sent again. Mend the cells that differ, or "
-                "give another journal."
+                f"Column {column!r} was {old_types.get(column, 'text')} when the journal "
+                f"{self.path} was created and is now {types.get(column, 'text')}. Message ids "
+                "would change and every row would be sent again. Correct the cells that differ, "
+                "or pass another journal."
             )
-        if paths is not None:  # what resume goes on with is what was sent last
+        if paths is not None:  # resume goes on with the files of the last run
             self._database.execute(
                 "UPDATE about SET value = ? WHERE name = 'paths'", (about["paths"],)
             )
-        then = Mapping.from_toml(found["mapping"]).to_dict()
-        if then != (given := mapping.to_dict()):
-            names = sorted(name for name in {*then, *given} if then.get(name) != given.get(name))
+        before = Mapping.from_toml(stored["mapping"]).to_dict()
+        now = mapping.to_dict()
+        if before != now:
+            names = sorted(name for name in {*before, *now} if before.get(name) != now.get(name))
             raise JournalError(
                 f"The journal {self.path} belongs to a backfill with another mapping: "
-                f"{', '.join(names)} {'differs' if len(names) == 1 else 'differ'}. "
-                "With another mapping the same rows are other "
-                "messages. Use the mapping of the journal, or give another journal."
+                f"{', '.join(names)} {'differs' if len(names) == 1 else 'differ'}. Under another "
+                "mapping the same rows become other messages. Use the mapping of the journal, or "
+                "pass another journal."
             )
 
-    def _lost_sight_of(self) -> int:
+    def _in_flight_at_crashes(self) -> int:
         query = "SELECT coalesce(sum(under_way), 0) FROM runs WHERE ended IS NULL"
         return int(self._database.execute(query).fetchone()[0])
 
@@ -184,12 +191,12 @@ class Journal:
         return _sorted(split(np.frombuffer(b"".join(blobs), np.uint8).reshape(-1, DIGEST_BYTES)))
 
     @property
-    def known(self) -> int:
-        """Rows that were delivered before this run."""
+    def delivered_before(self) -> int:
+        """Number of rows that earlier runs delivered."""
         return len(self._high)
 
-    def knows(self, digests: Digests) -> Mask:
-        """True for each message that was delivered before this run.
+    def is_delivered(self, digests: Digests) -> Mask:
+        """True for each message that an earlier run delivered.
 
         Args:
             digests: An array with 12 or more bytes for each message.
@@ -197,33 +204,33 @@ class Journal:
         return contains((self._high, self._low), *split(digests))
 
     def add(self, digests: Sequence[Digests]) -> None:
-        """Note that messages are delivered; it is in the file when this returns.
+        """Record messages as delivered; the record is in the file when this returns.
 
         Raises:
-            sqlite3.Error: The disk is full, say.
+            sqlite3.Error: The file cannot be written, for example because the disk is full.
         """
         data = b"".join(part[:, :DIGEST_BYTES].tobytes() for part in digests)
         self._database.execute(
             "INSERT INTO delivered VALUES (?, ?, ?)", (self._run, len(data) // DIGEST_BYTES, data)
         )
 
-    def doubt(self, rows: int) -> None:
-        """Note how many rows a crash from now on would leave in doubt.
+    def note_in_flight(self, rows: int) -> None:
+        """Record how many rows are in doubt if the process crashes from now on.
 
         Raises:
-            sqlite3.Error: The disk is full, say.
+            sqlite3.Error: The file cannot be written, for example because the disk is full.
         """
         self._database.execute("UPDATE runs SET under_way = ? WHERE run = ?", (rows, self._run))
 
     def close(self, counts: dict[str, int], reasons: dict[str, int]) -> None:
-        """Note how the run ended, and let others use the journal.
+        """Record how the run ended, and release the journal.
 
         Args:
             counts: Rows by outcome.
             reasons: Rows by outcome and code.
 
         Raises:
-            sqlite3.Error: The disk is full, say.
+            sqlite3.Error: The file cannot be written, for example because the disk is full.
         """
         try:
             self._database.execute(
@@ -231,31 +238,33 @@ class Journal:
                 (_now(), json.dumps(counts), json.dumps(reasons), self._run),
             )
         finally:
-            self.abandon()
+            self.release()
 
-    def abandon(self) -> None:
-        """Let others use the journal, as a crash would."""
+    def release(self) -> None:
+        """Let other runs use the journal, without a record of how this one ended."""
         self._database.close()
         self._lock.release()
 
 
-def read_about(path: str | Path) -> About:
-    """What a journal says, without changing it.
+def read_journal(path: str | Path) -> JournalContents:
+    """Read a journal without changing it.
 
     Raises:
-        JournalError: There is no journal at that path.
+        JournalError: There is no journal at this path, or it cannot be read.
     """
     path = Path(path)
     if not path.is_file():
-        raise JournalError(f"There is no journal {path}.")
+        raise JournalError(f"There is no journal {path}. Check the path.")
     database = sqlite3.connect(path)
     try:
-        found = dict(database.execute("SELECT name, value FROM about"))
-        if found.get("format") != FORMAT:
-            raise JournalError(f"{path} is not a journal of this version.")
+        stored = dict(database.execute("SELECT name, value FROM about"))
+        if stored.get("format") != FORMAT:
+            raise JournalError(
+                f"{path} is not a journal of this version. Pass the path of another file."
+            )
         (delivered,) = database.execute("SELECT coalesce(sum(rows), 0) FROM delivered").fetchone()
         runs = [
-            RunNote(started, ended, json.loads(counts or "{}"), json.loads(reasons or "{}"))
+            RunRecord(started, ended, json.loads(counts or "{}"), json.loads(reasons or "{}"))
             for started, ended, counts, reasons in database.execute(
                 "SELECT started, ended, counts, reasons FROM runs ORDER BY run"
             )
@@ -264,8 +273,10 @@ def read_about(path: str | Path) -> About:
         raise JournalError(f"The journal {path} cannot be read: {error}.") from error
     finally:
         database.close()
-    paths: Any = json.loads(found["paths"])
-    return About(Mapping.from_toml(found["mapping"]), found["url"], paths, delivered, runs)
+    paths: Any = json.loads(stored["paths"])
+    return JournalContents(
+        Mapping.from_toml(stored["mapping"]), stored["url"], paths, delivered, runs
+    )
 
 
 def _locked(path: Path) -> FileLock:
@@ -273,10 +284,10 @@ def _locked(path: Path) -> FileLock:
     try:
         lock.acquire()
     except Timeout as error:
-        if not Path(lock.lock_file).exists():  # it tries again whatever is wrong
-            raise _not_writable(path, "the folder does not take it") from error
+        if not Path(lock.lock_file).exists():  # it retries whatever is wrong
+            raise _not_writable(path, "the folder is not writable") from error
         raise JournalError(
-            f"The journal {path} is in use by another run; wait for it to end."
+            f"The journal {path} is in use by another run. Wait for that run to end."
         ) from error
     except OSError as error:
         raise _not_writable(path, str(error)) from error
@@ -285,17 +296,17 @@ def _locked(path: Path) -> FileLock:
 
 def _not_writable(path: Path, why: str) -> JournalError:
     return JournalError(
-        f"The journal {path} cannot be written: {why}. Give a path in a folder that can be "
-        "written to, or journal=False to do without."
+        f"The journal {path} cannot be written: {why}. Pass a path in a writable folder, or "
+        "journal=False for no journal."
     )
 
 
 def _opened(path: Path) -> sqlite3.Connection:
     try:
-        # Each statement is a transaction of its own unless one is begun.
+        # Each statement is a transaction of its own.
         database = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
-        # Every commit survives the end of the process; a power cut can cost the last few, whose
-        # rows would be sent again.
+        # Every commit survives the end of the process. A power cut can cost the last few commits,
+        # whose rows would be sent again.
         database.execute("PRAGMA journal_mode = WAL")
         database.execute("PRAGMA synchronous = NORMAL")
         database.executescript(_TABLES)

@@ -1,4 +1,4 @@
-"""Adds up what a plan says."""
+"""Counts rows and cells for a plan."""
 
 from __future__ import annotations
 
@@ -21,24 +21,24 @@ if TYPE_CHECKING:
     from cdp_backfill.messages import MessageBatch
     from cdp_backfill.messages.packing import Packer, Request
     from cdp_backfill.model.outcomes import Fix, Problem
-    from cdp_backfill.pipeline.preparation import Prepared
+    from cdp_backfill.pipeline.preparation import PreparedChunk
 
 SAMPLES: Final = 3
-"""Payloads that a plan shows."""
+"""Number of payloads in a plan."""
 
 _DAY: Final = 86_400_000
-_MANY_DAYS: Final = 10_000_000  # more than there are in the years 1 to 9999
+_MAX_DAYS: Final = 10_000_000  # more days than the years 1 to 9999 have
 
-_SHOWN: Final = 20  # characters of a cell that a plan shows
-_MAX_VALUES: Final = 1_000  # values of the event column that are told apart
+_MAX_CELL_LENGTH: Final = 20  # characters of a cell in a plan
+_MAX_VALUES: Final = 1_000  # values of the event column that are counted
 
 
 class PlanStatistics:
-    """Counts the rows of a table by what would become of them.
+    """Counts the rows of a table by what a run would do with them.
 
     Args:
-        packer: Packs what would be sent, as a run does.
-        columns: Names of the columns to look at.
+        packer: Packs the messages, as a run does.
+        columns: Names of the columns to describe.
     """
 
     def __init__(self, packer: Packer, columns: Sequence[str]) -> None:
@@ -63,12 +63,12 @@ class PlanStatistics:
         self.cells: dict[str, str] = {}
         self.samples: list[dict[str, Any]] = []
 
-    def add(self, prepared: Prepared, rows: int) -> None:
-        """Count a chunk."""
+    def add(self, prepared: PreparedChunk, rows: int) -> None:
+        """Count the rows of a chunk."""
         batch = prepared.messages
         bad = batch.problems.mask()
-        left_out = np.isin(batch.rows, prepared.duplicates)
-        good = ~bad & ~prepared.held & ~left_out
+        duplicate = np.isin(batch.rows, prepared.duplicates)
+        good = ~bad & ~prepared.held & ~duplicate
         self.rows += rows
         self.duplicates += len(prepared.duplicates)
         self.skipped += len(prepared.skipped) + len(prepared.duplicates)
@@ -85,7 +85,7 @@ class PlanStatistics:
         for fix, count in batch.problems.fixes.items():
             self.fixes[fix] = self.fixes.get(fix, 0) + count
         self.recent_people.add(batch.people(prepared.recent))
-        self._look(batch)
+        self._describe(batch)
         if good.any():
             self._add_good(batch, good)
         for encoded, _ in prepared.encoded:
@@ -97,8 +97,8 @@ class PlanStatistics:
                 self.samples.append(top | json.loads(encoded.message(number)))
             self._count(self._packer.feed(encoded))
 
-    def _look(self, batch: MessageBatch) -> None:
-        """Count filled cells, and keep one of each column to be shown."""
+    def _describe(self, batch: MessageBatch) -> None:
+        """Count filled cells, and keep one cell of each column for the plan."""
         for name in self.filled:
             array = batch.raw(name)
             filled = len(array) - array.null_count
@@ -116,12 +116,12 @@ class PlanStatistics:
         names = batch.fields["event"].filter(pa.array(good)).dictionary_encode()
         codes = names.indices.to_numpy()
         first_day = int(millis.min()) // _DAY
-        both = codes.astype(np.int64) * _MANY_DAYS + (millis // _DAY - first_day)
-        found, counts = np.unique(both, return_counts=True)
-        known = names.dictionary.to_pylist()
-        for key, count in zip(found.tolist(), counts.tolist(), strict=True):
-            number, day = divmod(key, _MANY_DAYS)
-            days = self._days.setdefault(known[number], {})
+        event_days = codes.astype(np.int64) * _MAX_DAYS + (millis // _DAY - first_day)
+        keys, counts = np.unique(event_days, return_counts=True)
+        events = names.dictionary.to_pylist()
+        for key, count in zip(keys.tolist(), counts.tolist(), strict=True):
+            number, day = divmod(key, _MAX_DAYS)
+            days = self._days.setdefault(events[number], {})
             days[day + first_day] = days.get(day + first_day, 0) + count
 
     def _count(self, requests: Iterator[Request]) -> None:
@@ -130,7 +130,7 @@ class PlanStatistics:
             self.body_bytes += request.size
 
     def finish(self) -> None:
-        """Count what is still being packed."""
+        """Count the requests that are not full yet."""
         self._count(self._packer.flush())
 
     @property
@@ -148,7 +148,7 @@ class PlanStatistics:
 
     @property
     def fill(self) -> float:
-        """Share of the limit on bytes that the requests use."""
+        """Mean size of the requests as a share of the byte limit, 0.0 to 1.0."""
         return (
             self.body_bytes / (self.requests * api_facts.MAX_REQUEST_BYTES)
             if self.requests
@@ -157,18 +157,18 @@ class PlanStatistics:
 
 
 def sample(array: Any) -> str:
-    """The first cell of a column that is not empty, for people; nothing where all are."""
+    """The first filled cell of a column as short text; empty text where no cell is filled."""
     first = pc.index(array.is_valid(), value=True).as_py()
     if first < 0:
         return ""
     cell = decoded(array.slice(first, 1))
     try:
-        return shown((cell.storage if json_type(cell.type) else cell)[0].as_py())
-    except (ValueError, OverflowError, pa.ArrowException):  # no value of Python's
+        return shorten((cell.storage if json_type(cell.type) else cell)[0].as_py())
+    except (ValueError, OverflowError, pa.ArrowException):  # Python has no such value
         return "?"
 
 
-def shown(cell: Any) -> str:
-    """A cell for people, cut where it is long."""
+def shorten(cell: Any) -> str:
+    """A cell as text, cut where it is long."""
     text = " ".join(str(cell).split())
-    return text if len(text) <= _SHOWN else text[: _SHOWN - 1] + "…"
+    return text if len(text) <= _MAX_CELL_LENGTH else text[: _MAX_CELL_LENGTH - 1] + "…"

@@ -1,59 +1,56 @@
-"""Reads a table to its end and makes the plan of it."""
+"""Reads a table to its end and makes a plan of it."""
 
 from __future__ import annotations
 
 from contextlib import closing
-from typing import TYPE_CHECKING, Any
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from cdp_backfill.messages.packing import Packer
+from cdp_backfill.model.destination import chosen
 from cdp_backfill.model.mapping import Lit
-from cdp_backfill.pipeline.plan_statistics import PlanStatistics, sample, shown
+from cdp_backfill.pipeline.notes import mapping_notes, type_in_words
+from cdp_backfill.pipeline.plan_statistics import PlanStatistics, sample, shorten
 from cdp_backfill.pipeline.plans import Column, Plan, as_moment
-from cdp_backfill.pipeline.prepared_source import PreparedSource, notes, type_in_words
 from cdp_backfill.sources.fingerprint import ContentFingerprint
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from pathlib import Path
+    from typing import Any
 
-    from cdp_backfill.inference.proposal import Proposal
     from cdp_backfill.model.destination import Destination
-    from cdp_backfill.results.progress import Progress
-    from cdp_backfill.results.reports import Report
-    from cdp_backfill.sources import Chunk, Source
-
-    SendFunction = Callable[
-        [bool | Progress, str | Path | bool | None, int | None, Destination | None, int], Report
-    ]
+    from cdp_backfill.pipeline.job import Job
+    from cdp_backfill.pipeline.prepared_source import PreparedSource
+    from cdp_backfill.sources import Chunk
 
 
-def plan_of(
-    prepared_source: PreparedSource,
-    destination: Destination,
-    send_function: Callable[[tuple[Any, ...]], SendFunction],
-) -> Plan:
-    """Read the whole table once and say what a run would do with it.
+def make_plan(job: Job) -> Plan:
+    """Read the whole table once and count what a run would do with it.
+
+    Where a question is open, only the first rows are read and nothing is counted.
 
     Args:
-        prepared_source: The table, the mapping and the options.
-        destination: Where it would go.
-        send_function: Makes what sends the table, given its fingerprint.
+        job: What the plan is about and, later, sends.
     """
-    table, binding = prepared_source.source, prepared_source.binding
-    statistics = PlanStatistics(Packer(max_messages=destination.max_messages), binding.schema.names)
-    cheap = table.fingerprint()
-    content = ContentFingerprint(table.schema) if cheap is None else None
-    for chunk, prepared in prepared_source.prepared(table.schema.names):
+    destination = chosen(job.options.destination)
+    if not job.proposal.complete:
+        return _plan_with_questions(job, destination)
+    prepared_source = job.prepare()
+    source, binding = prepared_source.source, prepared_source.binding
+    packer = Packer(max_messages=destination.max_messages)
+    statistics = PlanStatistics(packer, binding.schema.names)
+    fingerprint = source.fingerprint()
+    content = ContentFingerprint(source.schema) if fingerprint is None else None
+    for chunk, prepared in prepared_source.chunks(source.schema.names):
         statistics.add(prepared, chunk.batch.num_rows)
         if content is not None:
             content.add(chunk.batch)
     statistics.finish()
-    fingerprint = cheap if content is None else content.value
+    sent = statistics.to_send
     return Plan(
-        source=table.name,
-        proposal=prepared_source.proposal,
+        source=source.name,
+        proposal=job.proposal,
         rows=statistics.rows,
-        to_send=statistics.to_send,
+        to_send=sent,
         invalid=statistics.invalid,
         held=statistics.held,
         skipped=statistics.skipped,
@@ -70,7 +67,7 @@ def plan_of(
         people=statistics.people.different,
         people_exact=statistics.people.exact,
         duplicates=statistics.duplicates or statistics.ids.repeated,
-        mean=statistics.message_bytes / statistics.to_send if statistics.to_send else 0.0,
+        mean=statistics.message_bytes / sent if sent else 0.0,
         largest=statistics.largest,
         body_bytes=statistics.body_bytes,
         requests=statistics.requests,
@@ -78,63 +75,37 @@ def plan_of(
         seconds=_seconds(statistics.requests, destination),
         samples=tuple(statistics.samples),
         notes=(
-            *table.notes,
-            *notes(prepared_source.proposal, statistics.naive, statistics.event_keys),
+            *source.notes,
+            *mapping_notes(job.proposal, statistics.naive, statistics.event_keys),
         ),
         url=destination.url,
-        _send=send_function(fingerprint or ()),
+        _job=replace(job, fingerprint=fingerprint if content is None else content.value),
     )
 
 
-def undecided(
-    table: Source, proposal: Proposal, destination: Destination, send_function: SendFunction
-) -> Plan:
-    """The plan of a table whose mapping has an open question: nothing is counted."""
-    with closing(table.chunks(table.schema.names)) as chunks:
+def _plan_with_questions(job: Job, destination: Destination) -> Plan:
+    source = job.source
+    with closing(source.chunks(source.schema.names)) as chunks:
         first = next(chunks, None)
-    lines = [_glance(item, first) for item in table.schema]
     return Plan(
-        source=table.name,
-        proposal=proposal,
-        rows=table.rows or 0,
-        to_send=0,
-        invalid=0,
-        held=0,
-        skipped=0,
-        events={},
-        days={},
-        unknown_events={},
-        problems={},
-        fixes={},
-        columns=tuple(lines),
-        first=None,
-        last=None,
-        recent=0,
-        recent_people=0,
-        people=0,
-        people_exact=True,
-        duplicates=0,
-        mean=0.0,
-        largest=0,
-        body_bytes=0,
-        requests=0,
-        fill=0.0,
-        seconds=None,
-        samples=(),
-        notes=table.notes,
+        source=source.name,
+        proposal=job.proposal,
+        rows=source.rows or 0,
+        columns=tuple(_describe(field, first) for field in source.schema),
+        notes=source.notes,
         url=destination.url,
-        _send=send_function,
+        _job=job,
     )
 
 
-def _glance(item: Any, first: Chunk | None) -> Column:
-    """A column as its first rows show it."""
+def _describe(field: Any, first: Chunk | None) -> Column:
+    """A column, as its first rows show it."""
     filled, cell = 0.0, ""
     if first is not None:
-        array = first.batch.column(item.name)
+        array = first.batch.column(field.name)
         filled = 1 - array.null_count / len(array)
         cell = sample(array)
-    return Column(item.name, type_in_words(item.type), filled, cell, (), "")
+    return Column(field.name, type_in_words(field.type), filled, cell, (), "")
 
 
 def _seconds(requests: int, destination: Destination) -> float | None:
@@ -148,14 +119,14 @@ def _columns(prepared_source: PreparedSource, statistics: PlanStatistics) -> tup
     for path, source in binding.leaves():
         if isinstance(source, Lit):
             constants.append(
-                Column(None, "constant", 1.0, shown(source.value), (".".join(path),), "")
+                Column(None, "constant", 1.0, shorten(source.value), (".".join(path),), "")
             )
         else:
             fields[source].append(".".join(path))
     for name in binding.mapping.expand:
         fields[name].append("properties.*")
     feeds = binding.deriver.reads if binding.deriver else ()
-    found = []
+    columns = []
     for item in binding.schema:
         name = item.name
         remarks = _remarks(statistics, name)
@@ -165,7 +136,7 @@ def _columns(prepared_source: PreparedSource, statistics: PlanStatistics) -> tup
             remarks.insert(0, "left out")
         if name in binding.mapping.derive:
             remarks.insert(0, "derived")
-        found.append(
+        columns.append(
             Column(
                 name,
                 type_in_words(item.type),
@@ -175,16 +146,16 @@ def _columns(prepared_source: PreparedSource, statistics: PlanStatistics) -> tup
                 "; ".join(remarks),
             )
         )
-    return (*found, *constants)
+    return (*columns, *constants)
 
 
 def _remarks(statistics: PlanStatistics, name: str) -> list[str]:
-    wrong = [
+    problems = [
         f"{rows:,} {problem.code}"
         for problem, rows in statistics.problems.items()
         if problem.column == name
     ]
-    mended = [
+    fixed = [
         f"{cells:,} {fix.code}" for fix, cells in statistics.fixes.items() if fix.column == name
     ]
-    return wrong + mended
+    return problems + fixed

@@ -1,43 +1,44 @@
-"""What a run would do, before anything is sent."""
+"""The plan: what a run would do with every row, before anything is sent."""
 
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NoReturn, Self
 
-from cdp_backfill.errors import MappingError
 from cdp_backfill.model import api_facts
 from cdp_backfill.model.outcomes import PROBLEMS, Fix, Outcome, Problem
+from cdp_backfill.model.plurals import count
 from cdp_backfill.model.views import Section, View, duration, fixes_section
+from cdp_backfill.pipeline.job import require_answers
 from cdp_backfill.results.progress import megabytes
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from pathlib import Path
 
     from cdp_backfill.inference.proposal import Proposal, Question
     from cdp_backfill.model.destination import Destination
     from cdp_backfill.model.mapping import Mapping
+    from cdp_backfill.pipeline.job import Job
     from cdp_backfill.results.progress import Progress
     from cdp_backfill.results.reports import Report
 
 _MAX_LINES: Final = 12
-_WIDE: Final = 60
+_MAX_NAME_LENGTH: Final = 60
 
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """What a plan says about a column, or about a constant.
+    """A column, or a constant, in a plan.
 
     Attributes:
         name: The column, or None for a constant.
         kind: Its type in words.
-        filled: Share of the rows in which it is not empty.
+        filled: Share of the rows in which it is not empty, 0.0 to 1.0.
         sample: One of its cells, cut where it is long.
-        fields: What it becomes: paths in the message; empty where it is left out.
-        verdict: What is wrong with it and what was mended, or what it is for.
+        fields: Paths in the message that it fills; empty where it is left out.
+        verdict: Problems and fixes in this column, or its purpose.
     """
 
     name: str | None
@@ -50,82 +51,81 @@ class Column:
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """What a run would do with every row of a table; the whole table was read for it.
+    """What a run would do with every row of a table. The whole table was read for it.
+
+    A plan can be copied, but not pickled: it refers to its table.
 
     Attributes:
-        source: What the table is.
-        proposal: The mapping, and why it is so where it was proposed.
+        source: The table, in words.
+        proposal: The mapping, with the reasons where it was proposed.
         rows: Rows of the table.
-        to_send: Rows that would be sent.
+        to_send: Rows that the run would send.
         invalid: Rows that fail a check.
-        held: Recent rows that would be held back.
+        held: Recent rows that the run would hold back.
         skipped: Rows that the mapping leaves out.
         events: Rows to send by event name.
-        days: The same by event name and day (UTC), as ``2023-05-01``.
-        unknown_events: Rows by value of the event column that is no event; a thousand values at
-            most.
+        days: Rows to send by event name and day (UTC), as ``2023-05-01``.
+        unknown_events: Rows by value of the event column that is no event; at most 1,000 values.
         problems: Rows by problem; a row can have several.
-        fixes: Cells that were mended, by what was done.
+        fixes: Cells that were changed on reading, by the kind of change.
         columns: What each column becomes.
         first: Earliest time among the rows to send, or None.
-        last: Latest one.
-        recent: Rows that could send messages to people, because they are young.
-        recent_people: How many people these are about.
-        people: How many people the rows to send are about.
-        people_exact: False where there are too many to count them one by one.
-        duplicates: Rows whose message id occurred before; about, where there are too many.
-        mean: Bytes of a message on average.
+        last: Latest time among the rows to send, or None.
+        recent: Rows that are recent and can trigger messages to people.
+        recent_people: Number of people that the recent rows are about.
+        people: Number of people that the rows to send are about.
+        people_exact: False where ``people`` is an estimate, because there are millions.
+        duplicates: Rows whose message id an earlier row has; an estimate where there are millions.
+        mean: Mean bytes of a message.
         largest: Bytes of the largest message.
         body_bytes: Bytes of all requests, before compression.
         requests: Number of requests.
-        fill: How full the requests are, as a share of the limit on bytes.
-        seconds: How long the requests take at the rate limit, or None without one.
+        fill: Mean size of the requests as a share of the byte limit, 0.0 to 1.0.
+        seconds: Seconds that the requests take at the rate limit, or None without one.
         samples: The first messages that would be sent.
-        notes: What else should be known, in sentences.
-        url: Where it would go.
+        notes: Further sentences about the table and the mapping.
+        url: The address that it would be sent to.
     """
 
     source: str
     proposal: Proposal
     rows: int
-    to_send: int
-    invalid: int
-    held: int
-    skipped: int
-    events: dict[str, int]
-    days: dict[str, dict[str, int]]
-    unknown_events: dict[str, int]
-    problems: dict[Problem, int]
-    fixes: dict[Fix, int]
+    to_send: int = 0
+    invalid: int = 0
+    held: int = 0
+    skipped: int = 0
+    events: dict[str, int] = field(default_factory=dict)
+    days: dict[str, dict[str, int]] = field(default_factory=dict)
+    unknown_events: dict[str, int] = field(default_factory=dict)
+    problems: dict[Problem, int] = field(default_factory=dict)
+    fixes: dict[Fix, int] = field(default_factory=dict)
     columns: tuple[Column, ...]
-    first: datetime | None
-    last: datetime | None
-    recent: int
-    recent_people: int
-    people: int
-    people_exact: bool
-    duplicates: int
-    mean: float
-    largest: int
-    body_bytes: int
-    requests: int
-    fill: float
-    seconds: float | None
-    samples: tuple[dict[str, Any], ...]
+    first: datetime | None = None
+    last: datetime | None = None
+    recent: int = 0
+    recent_people: int = 0
+    people: int = 0
+    people_exact: bool = True
+    duplicates: int = 0
+    mean: float = 0.0
+    largest: int = 0
+    body_bytes: int = 0
+    requests: int = 0
+    fill: float = 0.0
+    seconds: float | None = None
+    samples: tuple[dict[str, Any], ...] = ()
     notes: tuple[str, ...]
     url: str
-    _send: Callable[
-        [bool | Progress, str | Path | bool | None, int | None, Destination | None, int], Report
-    ] = field(repr=False)
+    _job: Job = field(repr=False)
 
     @property
     def mapping(self) -> Mapping:
-        """What goes where; ``print(plan.mapping)`` shows it as Python."""
+        """The mapping; ``print(plan.mapping)`` shows it as Python."""
         return self.proposal.mapping
 
     @property
     def questions(self) -> tuple[Question, ...]:
-        """What could not be decided by looking at the table."""
+        """The questions that the table itself does not answer."""
         return self.proposal.questions
 
     def send(
@@ -137,29 +137,51 @@ class Plan:
         destination: Destination | None = None,
         processes: int = 1,
     ) -> Report:
-        """Do it: send the same table with the same mapping and options.
+        """Send the same table with the same mapping and options.
 
         Args:
             progress: See :func:`cdp_backfill.send`, as for all arguments.
-            journal: A path, True, False, or None for what suits the table.
-            canary: Send the first so many rows only.
-            destination: Where to; None for that of the plan.
-            processes: How many read, check and encode, for files.
+            journal: A path, True, False, or None for the default of the table.
+            canary: Send only the first n rows.
+            destination: Where to send; None for the destination of the plan.
+            processes: Number of processes that read, check and encode, for files.
 
         Returns:
             What became of every row.
 
         Raises:
             MappingError: A question of the plan is open.
-            SourceError: The table is not what it was when the plan was made. Nothing was sent.
+            SourceError: The table has changed since the plan was made. Nothing was sent.
             BackfillError: As :func:`cdp_backfill.send` does.
         """
-        refuse_open(self.proposal)
-        return self._send(progress, journal, canary, destination, processes)
+        job = self._job
+        options = replace(
+            job.options,
+            progress=progress,
+            journal=journal,
+            canary=canary,
+            destination=destination or job.options.destination,
+            processes=processes,
+        )
+        require_answers(job.proposal)
+        # Opened anew, so that a table that has changed since is noticed.
+        return replace(job, source=job.source.reopen(), options=options).send()
+
+    def __copy__(self) -> Self:
+        return self  # nothing in it can change
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        return self
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(
+            "A plan refers to its table, so it cannot be pickled. Keep its mapping with "
+            "plan.mapping.save('mapping.toml') and its figures with plan.to_dict()."
+        )
 
     @property
     def counts(self) -> dict[str, int]:
-        """Rows by what would become of them, as ``to_send``, ``invalid``, ``held``, ``skipped``."""
+        """Rows by ``to_send``, ``invalid``, ``held`` and ``skipped``."""
         return {
             "to_send": self.to_send,
             str(Outcome.INVALID): self.invalid,
@@ -168,7 +190,7 @@ class Plan:
         }
 
     def to_dict(self) -> dict[str, Any]:
-        """The plan as plain values."""
+        """The plan as plain values, ready for ``json.dumps``."""
         return {
             "source": self.source,
             "mapping": self.mapping.to_dict(),
@@ -216,18 +238,18 @@ class Plan:
     def _view(self) -> View:
         title = f"Plan: {self.to_send:,} of {self.rows:,} rows of {self.source} to {self.url}"
         if not self.proposal.complete:
-            title = f"Plan for {self.source}: a question first"
+            title = f"Plan for {self.source}: a question is open"
         sections = [
-            Section("Please decide", (), [(q.field, q.text) for q in self.questions]),
+            Section("Questions", (), [(q.field, q.text) for q in self.questions]),
             Section("Rows", (), [(n, k.replace("_", " ")) for k, n in self.counts.items() if n]),
             Section("Rows to send, by event", (), _by_rows(self.events)),
             Section(
-                "Other events, none of the seven of mobile apps",
+                "Other values of the event column",
                 (),
                 _by_rows(self.unknown_events, limit=_MAX_LINES),
             ),
             Section(
-                "What is wrong",
+                "Problems",
                 ("rows", "code", "reason"),
                 [
                     (rows, problem.code, f"{problem.reason}. {PROBLEMS.get(problem.code, '')}")
@@ -260,7 +282,7 @@ class Plan:
                 ],
             ),
             Section(
-                f"What the preset {self.proposal.preset!r} relies on",
+                f"Facts that the preset {self.proposal.preset!r} relies on",
                 (),
                 [(fact,) for fact in self.proposal.facts],
             ),
@@ -299,33 +321,35 @@ class Plan:
         notes = list(self.notes)
         if self.duplicates:
             what = (
-                "They are left out."
+                "The run leaves them out."
                 if self.mapping.duplicates == "skip"
-                else "They would be sent all the same; duplicates='skip' leaves them out."
+                else "The run sends them too; duplicates='skip' leaves them out."
             )
             notes.insert(
                 0,
-                f"{self.duplicates:,} rows have the message id of a row before them. {what}",
+                f"{count(self.duplicates, 'row')} {'has' if self.duplicates == 1 else 'have'} the "
+                f"message id of an earlier row. {what}",
             )
         if self.recent:
             notes.insert(
                 0,
-                f"{self.recent:,} rows are younger than {api_facts.RECENT_HOURS} hours and can "
-                f"trigger campaigns and messages to {self.recent_people:,} people. By default "
-                "nothing is sent then; recent='hold' leaves them out, recent='send' sends them.",
+                f"{count(self.recent, 'row')} of {count(self.recent_people, 'person', 'people')} "
+                f"{'is' if self.recent == 1 else 'are'} younger than {api_facts.RECENT_HOURS} "
+                "hours and can trigger campaigns that message people. By default a run sends "
+                "nothing then; recent='hold' leaves such rows out, recent='send' sends them.",
             )
         left_out = [repr(c.name) for c in self.columns if c.verdict.startswith("left out")]
         if left_out and self.proposal.complete:
             listed = ", ".join(left_out[:_MAX_LINES])
             more = f" and {len(left_out) - _MAX_LINES} more" if left_out[_MAX_LINES:] else ""
-            notes.append(f"Columns that become nothing: {listed}{more}.")
+            notes.append(f"Columns that are left out: {listed}{more}.")
         if self.rows and not self.to_send and self.proposal.complete:
             hint = " other_events='send' sends every event." if self.skipped == self.rows else ""
             notes.insert(0, f"Nothing would be sent.{hint}")
         if self.proposal.choices or self.proposal.preset:
             notes.append(
-                "The mapping was proposed: print(plan.mapping) shows it, to be edited and passed "
-                "back; plan.mapping.save('mapping.toml') keeps it."
+                "The mapping is a proposal. print(plan.mapping) shows it as Python to edit and "
+                "pass back; plan.mapping.save('mapping.toml') keeps it."
             )
         return notes
 
@@ -338,17 +362,6 @@ class Plan:
         return self._view().html()
 
 
-def refuse_open(proposal: Proposal) -> None:
-    """Stop where something that every message needs is not decided.
-
-    Raises:
-        MappingError: It is not; the text says what to do.
-    """
-    asked = [question.text for question in proposal.questions if question.needed]
-    if asked:
-        raise MappingError(" ".join(asked))
-
-
 def _by_rows(counts: dict[str, int], limit: int | None = None) -> list[tuple[object, ...]]:
     ordered = sorted(counts.items(), key=lambda item: -item[1])
     lines: list[tuple[object, ...]] = [(rows, _cut(name)) for name, rows in ordered[:limit]]
@@ -359,7 +372,7 @@ def _by_rows(counts: dict[str, int], limit: int | None = None) -> list[tuple[obj
 
 
 def _cut(name: str) -> str:
-    return name if len(name) <= _WIDE else name[: _WIDE - 1] + "…"
+    return name if len(name) <= _MAX_NAME_LENGTH else name[: _MAX_NAME_LENGTH - 1] + "…"
 
 
 def _becomes(column: Column) -> str:

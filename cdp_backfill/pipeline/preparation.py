@@ -1,4 +1,4 @@
-"""One chunk of rows on its way: checked, encoded, ready to be packed."""
+"""Checks and encodes one chunk of rows, so that it is ready to be packed."""
 
 from __future__ import annotations
 
@@ -27,18 +27,18 @@ if TYPE_CHECKING:
 
 
 Recent = Literal["raise", "hold", "send"]
-"""What becomes of rows that can still trigger campaigns."""
+"""What to do with rows that can still trigger campaigns."""
 
-_NONE: Final[Rows] = np.zeros(0, dtype=np.int64)
+_NO_ROWS: Final[Rows] = np.zeros(0, dtype=np.int64)
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
-    """Times that decide about rows, in milliseconds since 1970 UTC.
+class TimeLimits:
+    """The times that rows are compared with, in milliseconds since 1970 UTC.
 
     Attributes:
-        recent: Rows from here on can still trigger campaigns.
-        latest: Rows beyond this lie in the future.
+        recent: A row at this time or later can still trigger campaigns.
+        latest: A row after this time lies in the future.
     """
 
     recent: int
@@ -46,18 +46,18 @@ class Limits:
 
 
 @dataclass(frozen=True, slots=True)
-class Prepared:
-    """The rows of a chunk, told apart.
+class PreparedChunk:
+    """The rows of a chunk, sorted by what becomes of them.
 
     Attributes:
-        messages: Their message fields, and what is wrong with them.
+        messages: The message fields of the rows, and the problems with them.
         skipped: Rows of the chunk that the mapping leaves out.
-        duplicates: Rows of the chunk that are left out since their message id came before.
-        recent: Among the messages, those that are young and have no problem.
-        held: Those of them that are not to be sent.
-        known: Rows of the chunk that were delivered before.
-        dropped: Columns left out of messages that were too large, with the rows of the chunk.
-        encoded: The messages to send, each with its rows in the chunk.
+        duplicates: Rows of the chunk that are left out because an earlier row has their id.
+        recent: Mask over the messages: recent ones without a problem.
+        held: Mask over the messages: recent ones that are not to be sent.
+        delivered_before: Rows of the chunk that an earlier run delivered.
+        dropped: Rows of the chunk by the column that was left out of their oversize message.
+        encoded: The messages to send, each part with its rows of the chunk.
     """
 
     messages: MessageBatch
@@ -65,7 +65,7 @@ class Prepared:
     duplicates: Rows
     recent: Mask
     held: Mask
-    known: Rows
+    delivered_before: Rows
     dropped: dict[str, Rows]
     encoded: list[tuple[Encoded, Rows]]
 
@@ -74,93 +74,95 @@ def prepare(
     binding: Binding,
     chunk: Chunk,
     *,
-    limits: Limits,
+    limits: TimeLimits,
     hold: bool,
     context_scope: ContextScope,
     with_digests: bool = False,
-) -> Prepared:
+) -> PreparedChunk:
     """Check and encode the rows of a chunk.
 
     Args:
         binding: The mapping.
         chunk: The rows.
-        limits: Times that decide about rows.
+        limits: The times that rows are compared with.
         hold: Leave recent rows out.
         context_scope: See :func:`cdp_backfill.messages.encoding.encode`.
         with_digests: See there.
     """
-    work = _Work(binding, chunk, limits, context_scope, with_digests=with_digests)
-    recent = (work.messages.millis >= limits.recent) & work.good
+    encoder = _ChunkEncoder(binding, chunk, limits, context_scope, with_digests=with_digests)
+    recent = (encoder.messages.millis >= limits.recent) & encoder.good
     held = recent if hold else np.zeros(len(recent), dtype=bool)
-    work.leave_out(held)
-    work.encode()
-    work.fit()
-    messages = work.messages
+    encoder.exclude(held)
+    encoder.encode()
+    encoder.drop_oversize()
+    messages = encoder.messages
     skipped = np.ones(chunk.batch.num_rows, dtype=bool)
     skipped[messages.rows] = False
     good = ~messages.problems.mask()
-    return Prepared(
+    return PreparedChunk(
         messages=messages,
         skipped=np.flatnonzero(skipped),
-        duplicates=_NONE,
+        duplicates=_NO_ROWS,
         recent=recent & good,
         held=held & good,
-        known=_NONE,
-        dropped={name: messages.rows[mask] for name, mask in work.dropped.items()},
-        encoded=[(part, messages.rows[part.rows]) for part in work.encoded],
+        delivered_before=_NO_ROWS,
+        dropped={name: messages.rows[mask] for name, mask in encoder.dropped.items()},
+        encoded=[(part, messages.rows[part.rows]) for part in encoder.encoded],
     )
 
 
-def sift(
-    prepared: Prepared,
+def exclude_known(
+    prepared: PreparedChunk,
     *,
-    knows: Callable[[Digests], Mask] | None = None,
-    seen: Callable[[Digests], Mask] | None = None,
-) -> Prepared:
-    """Leave out what was delivered before, or came before.
+    is_delivered: Callable[[Digests], Mask] | None = None,
+    is_repeated: Callable[[Digests], Mask] | None = None,
+) -> PreparedChunk:
+    """Leave out messages that an earlier run delivered or whose id an earlier row has.
 
     Args:
         prepared: The rows of a chunk.
-        knows: Tells which messages were delivered before, or None.
-        seen: Tells which message ids came before in this run, or None to let them pass.
+        is_delivered: Returns which messages an earlier run delivered, or None.
+        is_repeated: Returns which message ids an earlier row of this run has, or None.
     """
     parts = [part for part, _ in prepared.encoded]
     size = len(prepared.recent)
-    none = np.zeros(size, dtype=bool)
-    duplicates = none if seen is None else _told(parts, size, lambda part: seen(part.ids.keys()))
-    known = none if knows is None else _told(parts, size, lambda part: knows(part.digests))
-    # Of equal rows the journal knows all; only the first of them is the one that was sent.
-    known = known & ~duplicates
-    stays = ~(known | duplicates)
-    if stays.all():
+    duplicates = delivered = np.zeros(size, dtype=bool)
+    if is_repeated is not None:
+        duplicates = _mask_of(parts, size, lambda part: is_repeated(part.ids.keys()))
+    if is_delivered is not None:
+        delivered = _mask_of(parts, size, lambda part: is_delivered(part.digests))
+    # The journal knows equal rows as one message; only the first of them was sent.
+    delivered = delivered & ~duplicates
+    remaining = ~(delivered | duplicates)
+    if remaining.all():
         return prepared
-    left = [(part, rows, stays[part.rows]) for part, rows in prepared.encoded]
+    masked = [(part, rows, remaining[part.rows]) for part, rows in prepared.encoded]
     return replace(
         prepared,
         duplicates=prepared.messages.rows[duplicates],
-        known=prepared.messages.rows[known],
-        # What was delivered before cannot message anybody again.
-        recent=prepared.recent & stays,
-        encoded=[(part.only(keep), rows[keep]) for part, rows, keep in left if keep.any()],
+        delivered_before=prepared.messages.rows[delivered],
+        # A message that was delivered before cannot trigger anything again.
+        recent=prepared.recent & remaining,
+        encoded=[(part.only(keep), rows[keep]) for part, rows, keep in masked if keep.any()],
     )
 
 
-def _told(parts: list[Encoded], size: int, tell: Callable[[Encoded], Mask]) -> Mask:
-    """True for each message of which ``tell`` says so; it is asked in the order of the rows."""
+def _mask_of(parts: list[Encoded], size: int, select: Callable[[Encoded], Mask]) -> Mask:
+    """True for each message that ``select`` selects; it sees the parts in row order."""
     result = np.zeros(size, dtype=bool)
     for part in sorted(parts, key=lambda part: int(part.rows[0])):
-        result[part.rows[tell(part)]] = True
+        result[part.rows[select(part)]] = True
     return result
 
 
-class _Work:
-    """The messages of a chunk, and which of them are encoded."""
+class _ChunkEncoder:
+    """Encodes the messages of a chunk, and drops columns of oversize ones."""
 
     def __init__(
         self,
         binding: Binding,
         chunk: Chunk,
-        limits: Limits,
+        limits: TimeLimits,
         context_scope: ContextScope,
         *,
         with_digests: bool,
@@ -174,8 +176,8 @@ class _Work:
         self.dropped: dict[str, Mask] = {}
         self.encoded: list[Encoded] = []
 
-    def leave_out(self, mask: Mask) -> None:
-        """Send these not."""
+    def exclude(self, mask: Mask) -> None:
+        """Leave these messages out."""
         if not mask.any():
             return
         self.good &= ~mask
@@ -185,7 +187,7 @@ class _Work:
         ]
 
     def encode(self) -> None:
-        """Write the good messages as JSON."""
+        """Write the messages without a problem as JSON."""
         self.encoded = list(
             encode(
                 self.messages.fields,
@@ -196,96 +198,99 @@ class _Work:
             )
         )
 
-    def fit(self) -> None:
-        """Drop what may be dropped from messages that are too large; note the others."""
-        over = self._too_large()
-        left = set(self._binding.mapping.droppable)
-        while over.any() and left:
-            left -= self._drop_largest(over, left)
+    def drop_oversize(self) -> None:
+        """Drop droppable columns of oversize messages; report those that stay oversize."""
+        oversize = self._oversize()
+        droppable = set(self._binding.mapping.droppable)
+        while oversize.any() and droppable:
+            droppable -= self._drop_largest(oversize, droppable)
             self.messages = build(
-                self._binding, self._batch, latest=self._latest, without=self._whole_rows()
+                self._binding,
+                self._batch,
+                latest=self._latest,
+                without=self._dropped_by_row(),
             )
             self.encode()
-            over = self._too_large()
-        if over.any():
-            self._blame(over)
-            self.leave_out(over)
+            oversize = self._oversize()
+        if oversize.any():
+            self._report_oversize(oversize)
+            self.exclude(oversize)
         for name, mask in self.dropped.items():
             self.messages.problems.mended("dropped", name, mask & self.good)
 
-    def _too_large(self) -> Mask:
-        return _told(
+    def _oversize(self) -> Mask:
+        return _mask_of(
             self.encoded, len(self.good), lambda part: part.sizes > api_facts.MAX_MESSAGE_BYTES
         )
 
-    def _whole_rows(self) -> dict[str, Mask]:
-        """What is dropped, by row of the chunk."""
+    def _dropped_by_row(self) -> dict[str, Mask]:
+        """The dropped columns, each with a mask over the rows of the chunk."""
         result = {}
         for name, mask in self.dropped.items():
-            whole = np.zeros(self._batch.num_rows, dtype=bool)
-            whole[self.messages.rows[mask]] = True
-            result[name] = whole
+            chunk_mask = np.zeros(self._batch.num_rows, dtype=bool)
+            chunk_mask[self.messages.rows[mask]] = True
+            result[name] = chunk_mask
         return result
 
-    def _drop_largest(self, over: Mask, left: set[str]) -> set[str]:
-        """Choose for each of these rows its largest column that may go and is not gone yet.
+    def _drop_largest(self, oversize: Mask, droppable: set[str]) -> set[str]:
+        """Drop from each oversize message its largest droppable column.
 
         Returns:
-            The columns that are gone from all of them.
+            The columns that no oversize message has any more.
         """
-        names = sorted(left)
-        places = np.flatnonzero(over)
-        chosen = pa.array(self.messages.rows[places])
-        sizes = np.stack([_lengths(self.messages.plain(name).take(chosen)) for name in names])
+        names = sorted(droppable)
+        positions = np.flatnonzero(oversize)
+        rows = pa.array(self.messages.rows[positions])
+        sizes = np.stack([_lengths(self.messages.plain(name).take(rows)) for name in names])
         for number, name in enumerate(names):
-            gone = self.dropped.setdefault(name, np.zeros(len(over), dtype=bool))
-            sizes[number, gone[places]] = -1
+            dropped = self.dropped.setdefault(name, np.zeros(len(oversize), dtype=bool))
+            sizes[number, dropped[positions]] = -1
         largest = np.argmax(sizes, axis=0)
         for number, name in enumerate(names):
-            self.dropped[name][places[largest == number]] = True
-        return {name for name in names if self.dropped[name][places].all()}
+            self.dropped[name][positions[largest == number]] = True
+        return {name for name in names if self.dropped[name][positions].all()}
 
-    def _blame(self, over: Mask) -> None:
-        """Note for each oversize message which column makes most of it."""
+    def _report_oversize(self, oversize: Mask) -> None:
+        """Report for each oversize message the column that takes most of its bytes."""
         messages = self.messages
-        positions = pa.array(np.flatnonzero(over))
+        positions = pa.array(np.flatnonzero(oversize))
         sizes: dict[str, Any] = {}
         for path, source in self._binding.leaves():
-            for array in _at(messages.fields, path):
-                shown = "lit()" if isinstance(source, Lit) else source
+            for array in _arrays_at(messages.fields, path):
+                name = "lit()" if isinstance(source, Lit) else source
                 size = lengths(array.take(positions))
-                sizes[shown] = sizes.get(shown, 0) + size
+                sizes[name] = sizes.get(name, 0) + size
         for name in self._binding.mapping.expand:
-            plain = messages.plain(name).take(pa.array(messages.rows[over]))
+            plain = messages.plain(name).take(pa.array(messages.rows[oversize]))
             sizes[name] = _lengths(plain)
         names = list(sizes)
         largest = np.argmax(np.stack(list(sizes.values())), axis=0)
         for number in np.unique(largest):
-            mask = np.zeros(len(over), dtype=bool)
-            mask[np.flatnonzero(over)[largest == number]] = True
+            mask = np.zeros(len(oversize), dtype=bool)
+            mask[np.flatnonzero(oversize)[largest == number]] = True
             reason = (
                 f"the message is larger than {api_facts.MAX_MESSAGE_BYTES:,} bytes, "
-                f"most of it from column {names[number]!r}"
+                f"most of them from column {names[number]!r}"
             )
             messages.problems.add(mask, Problem("oversize", names[number], reason))
 
 
 def _lengths(array: Any) -> Rows:
-    """Bytes that the cells of a column take, about, whatever their type."""
+    """Approximate bytes of each cell of a column of any type."""
     try:
         return lengths(array).astype(np.int64)
-    except Exception:  # noqa: BLE001  # types that have no JSON as they are, such as maps of numbers
+    except Exception:  # noqa: BLE001  # types without a JSON form, such as maps of numbers
         return np.array([len(str(cell)) for cell in array.to_pylist()], dtype=np.int64)
 
 
-def _at(fields: dict[str, Any], path: tuple[str, ...]) -> list[Any]:
-    """The arrays at a path; JSON of several kinds has one for each."""
-    found = [fields[path[0]]] if path[0] in fields else []
+def _arrays_at(fields: dict[str, Any], path: tuple[str, ...]) -> list[Any]:
+    """The arrays at a path; a JSON column of several kinds has one for each kind."""
+    arrays = [fields[path[0]]] if path[0] in fields else []
     for name in path[1:]:
-        found = [
+        arrays = [
             array.field(number)
-            for array in found
+            for array in arrays
             for number in range(array.type.num_fields)
             if array.type.field(number).name == name
         ]
-    return found
+    return arrays

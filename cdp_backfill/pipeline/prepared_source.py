@@ -1,100 +1,40 @@
-"""A table, a mapping that fits it and the options of a run; what plan and run share."""
+"""A table with a mapping that fits it and the options of a run; plans and runs share it."""
 
 from __future__ import annotations
 
 from contextlib import closing, nullcontext
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING
 
-import numpy as np
-import pyarrow as pa
-
-from cdp_backfill.errors import BadInputError, RecentRowsError
-from cdp_backfill.messages import (
-    Binding,
-    TooWideError,
-    any_recent,
-    bind,
-    build,
-    may_be_recent,
-    unlimited,
-)
-from cdp_backfill.messages.text import is_bytes, json_type
-from cdp_backfill.messages.times import is_text
-from cdp_backfill.messages.values import is_list
+from cdp_backfill.errors import BadInputError
+from cdp_backfill.messages import Binding, TooWideError, bind, unlimited
 from cdp_backfill.model import api_facts
-from cdp_backfill.model.distinct import DigestSet, DistinctCounter
-from cdp_backfill.pipeline.preparation import Limits, Prepared, Recent, prepare, sift
-from cdp_backfill.pipeline.workers import Task, prepared_in_processes
+from cdp_backfill.model.distinct import DigestSet
+from cdp_backfill.pipeline.preparation import (
+    PreparedChunk,
+    Recent,
+    TimeLimits,
+    exclude_known,
+    prepare,
+)
+from cdp_backfill.pipeline.workers import Task, prepare_in_processes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator, Sequence
 
     from cdp_backfill.inference.proposal import Proposal
     from cdp_backfill.messages.encoding import ContextScope, Digests
-    from cdp_backfill.model.outcomes import Problem
     from cdp_backfill.pipeline.preparation import Mask
     from cdp_backfill.sources import Chunk, Source
 
-SKIPPED: Final = "the mapping leaves this event out"
-DUPLICATE: Final = "a row before has the same message id"
-
-
-def type_in_words(kind: Any) -> str:
-    """An Arrow type for people: text is text, however it is stored."""
-    types = pa.types
-    if types.is_dictionary(kind) or types.is_run_end_encoded(kind):
-        return type_in_words(kind.value_type)
-    if json_type(kind):
-        return "JSON"
-    words = (
-        (is_text, "text"),
-        (types.is_boolean, "boolean"),
-        (types.is_integer, "integer"),
-        (types.is_floating, "float"),
-        (types.is_decimal, "decimal"),
-        (types.is_timestamp, f"time, {getattr(kind, 'tz', None) or 'no zone'}"),
-        (types.is_date, "date"),
-        (types.is_struct, "object"),
-        (types.is_map, "map"),
-        (is_list, "list"),
-        (is_bytes, "bytes"),
-        (types.is_null, "empty"),
-    )
-    return next((word for fits, word in words if fits(kind)), str(kind))
-
-
-def in_words(problems: tuple[Problem, ...]) -> str:
-    """All reasons of a row."""
-    return "; ".join(problem.reason for problem in problems)
-
-
-def notes(proposal: Proposal, naive: int, event_keys: set[str]) -> tuple[str, ...]:
-    """What a plan and a report must say aloud.
-
-    Args:
-        proposal: The mapping.
-        naive: Number of times that carried no zone.
-        event_keys: Keys of the mapping's ``events`` that occurred.
-    """
-    mapping, found = proposal.mapping, []
-    if naive:
-        zone = f"{mapping.timezone}, as timezone says" if mapping.timezone else "UTC"
-        hint = "" if mapping.timezone else " If that is wrong, set timezone='...'."
-        found.append(f"{naive:,} times carry no zone and are read as {zone}.{hint}")
-    unused = [repr(key) for key in mapping.events if key not in event_keys]
-    if unused and isinstance(mapping.event, str) and not proposal.preset:
-        verb = "is" if len(unused) == 1 else "are"
-        found.append(
-            f"Of the keys of events, {', '.join(unused)} {verb} in no row of column "
-            f"{mapping.event!r}. If that is not meant, look for a typing error."
-        )
-    return tuple(found)
-
 
 class PreparedSource:
-    """A table, a mapping that fits it, and the options of a run."""
+    """A table, a mapping that fits it, and the options of a run.
+
+    Raises:
+        BadInputError: The mapping does not fit the table, or an option is wrong.
+    """
 
     def __init__(
         self,
@@ -116,55 +56,58 @@ class PreparedSource:
             raise BadInputError("now must carry a time zone, such as datetime.now(UTC).")
         self.source = source
         self.proposal = proposal
-        self.mapping = mapping = proposal.mapping
+        self.mapping = proposal.mapping
         self.recent: Recent = recent
         self.context_scope: ContextScope = context_scope
         self.now = moment
-        self.binding: Binding = bind(mapping, source.schema)
-        self.limits = Limits(
+        self.binding: Binding = bind(proposal.mapping, source.schema)
+        self.limits = TimeLimits(
             recent=_millis(moment - timedelta(hours=api_facts.RECENT_HOURS)),
             latest=_millis(moment + timedelta(hours=api_facts.FUTURE_HOURS)),
         )
 
-    def prepared(
+    def chunks(
         self,
         columns: Sequence[str],
         *,
-        knows: Callable[[Digests], Mask] | None = None,
+        is_delivered: Callable[[Digests], Mask] | None = None,
         rows: int | None = None,
         processes: int = 1,
-    ) -> Generator[tuple[Chunk, Prepared]]:
-        """Read the table, and check and encode it; in order, if by one process.
+    ) -> Generator[tuple[Chunk, PreparedChunk]]:
+        """Read, check and encode the table; in row order if one process does it.
 
         Args:
             columns: Columns to read.
-            knows: Tells which messages were delivered before, or None.
-            rows: Stop after so many, or None for all; only with one process.
-            processes: How many to do it in.
+            is_delivered: Returns which messages an earlier run delivered, or None.
+            rows: Stop after this many rows, or None for all; only with one process.
+            processes: Number of processes that read, check and encode.
         """
-        seen = DigestSet().before if self.mapping.duplicates == "skip" else None
-        with_digests = knows is not None
+        is_repeated = DigestSet().before if self.mapping.duplicates == "skip" else None
+        with_digests = is_delivered is not None
         parts = self.source.parts(processes) if processes > 1 else []
         if len(parts) > 1:
-            found = prepared_in_processes(
+            chunks = prepare_in_processes(
                 [self._task(part, columns, with_digests=with_digests) for part in parts]
             )
         else:
-            found = self.prepared_here(columns, rows=rows, with_digests=with_digests)
-        with closing(found):
-            for chunk, prepared in found:
-                yield chunk, sift(prepared, knows=knows, seen=seen)
+            chunks = self.all_chunks(columns, rows=rows, with_digests=with_digests)
+        with closing(chunks):
+            for chunk, prepared in chunks:
+                yield (
+                    chunk,
+                    exclude_known(prepared, is_delivered=is_delivered, is_repeated=is_repeated),
+                )
 
-    def prepared_here(
+    def all_chunks(
         self, columns: Sequence[str], *, rows: int | None = None, with_digests: bool = False
-    ) -> Generator[tuple[Chunk, Prepared]]:
-        """The same in this process, with all that was delivered or came before."""
+    ) -> Generator[tuple[Chunk, PreparedChunk]]:
+        """Read, check and encode in this process, with delivered and repeated rows included."""
         with closing(self.source.chunks(columns)) as chunks:
             for whole in chunks:
                 chunk = whole
                 if rows is not None and chunk.start + chunk.batch.num_rows > rows:
                     chunk = replace(chunk, batch=chunk.batch.slice(0, rows - chunk.start))
-                yield from self._parts(chunk, with_digests=with_digests)
+                yield from self._prepare(chunk, with_digests=with_digests)
                 if rows is not None and chunk.start + chunk.batch.num_rows >= rows:
                     return
 
@@ -179,7 +122,10 @@ class PreparedSource:
             with_digests=with_digests,
         )
 
-    def _parts(self, chunk: Chunk, *, with_digests: bool) -> Iterator[tuple[Chunk, Prepared]]:
+    def _prepare(
+        self, chunk: Chunk, *, with_digests: bool
+    ) -> Iterator[tuple[Chunk, PreparedChunk]]:
+        """Prepare a chunk; one whose JSON has too many names is halved until it has not."""
         alone = chunk.batch.num_rows == 1
         try:
             with unlimited() if alone else nullcontext():
@@ -194,56 +140,12 @@ class PreparedSource:
         except TooWideError:
             half = chunk.batch.num_rows // 2
             first, second = chunk.batch.slice(0, half), chunk.batch.slice(half)
-            yield from self._parts(replace(chunk, batch=first), with_digests=with_digests)
+            yield from self._prepare(replace(chunk, batch=first), with_digests=with_digests)
             start, origin_start = chunk.start + half, chunk.origin_start + half
             rest = replace(chunk, batch=second, start=start, origin_start=origin_start)
-            yield from self._parts(rest, with_digests=with_digests)
+            yield from self._prepare(rest, with_digests=with_digests)
         else:
             yield chunk, prepared
-
-    def refuse_recent(self) -> None:
-        """Read who, what and when of the whole table.
-
-        Raises:
-            RecentRowsError: Rows are recent.
-        """
-        if not self._may_be_recent():
-            return
-        people, rows = DistinctCounter(), 0
-        for chunk in self.source.chunks(self.binding.guard_columns):
-            batch = build(self.binding, chunk.batch, latest=self.limits.latest, who_what_when=True)
-            young = (batch.millis >= self.limits.recent) & ~batch.problems.mask()
-            if young.any():
-                rows += int(np.count_nonzero(young))
-                people.add(batch.people(young))
-        if rows:
-            raise RecentRowsError(
-                f"Nothing was sent: {rows:,} rows, of {people} people, are younger than "
-                f"{api_facts.RECENT_HOURS} hours and can trigger campaigns and messages to them. "
-                "recent='hold' leaves these rows out, recent='send' sends them."
-            )
-
-    def _may_be_recent(self) -> bool:
-        """Whether any time at all is recent; the times alone tell, and are quickly read."""
-        column = self.mapping.timestamp
-        if not isinstance(column, str) or column in self.mapping.derive:
-            return True
-        limits = self.limits
-        with closing(self.source.chunks_within(column, self._may_hold_recent)) as chunks:
-            return any(
-                any_recent(self.binding, chunk.batch, recent=limits.recent, latest=limits.latest)
-                for chunk in chunks
-            )
-
-    def _may_hold_recent(self, kind: Any, least: Any, greatest: Any) -> bool:
-        return may_be_recent(
-            kind,
-            least,
-            greatest,
-            unit=self.mapping.timestamp_unit,
-            recent=self.limits.recent,
-            latest=self.limits.latest,
-        )
 
 
 def _millis(moment: datetime) -> int:

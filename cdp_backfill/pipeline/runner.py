@@ -15,12 +15,11 @@ from cdp_backfill.errors import BadInputError, RecentRowsError, StoppedError
 from cdp_backfill.messages.packing import Packer, Request
 from cdp_backfill.model import api_facts
 from cdp_backfill.model.outcomes import Outcome
-from cdp_backfill.pipeline.prepared_source import (
-    DUPLICATE,
-    SKIPPED,
-    PreparedSource,
-    in_words,
-    notes,
+from cdp_backfill.pipeline.notes import (
+    DUPLICATE_REASON,
+    SKIPPED_REASON,
+    join_reasons,
+    mapping_notes,
 )
 from cdp_backfill.results.progress import Progress, Reason, Snapshot, State, Timeline
 from cdp_backfill.results.reports import Report
@@ -36,7 +35,8 @@ if TYPE_CHECKING:
     from cdp_backfill.model.destination import Destination
     from cdp_backfill.model.outcomes import Fix
     from cdp_backfill.pipeline.journal import Journal
-    from cdp_backfill.pipeline.preparation import Prepared
+    from cdp_backfill.pipeline.preparation import PreparedChunk
+    from cdp_backfill.pipeline.prepared_source import PreparedSource
     from cdp_backfill.results.chunk_outcomes import ChunkOutcomes
     from cdp_backfill.sources import Chunk
 
@@ -110,7 +110,7 @@ class Run:
             destination,
             self._settle,
             on_departure=self._departing,
-            taken_before=bool(journal and journal.known),
+            taken_before=bool(journal and journal.delivered_before),
         )
         # Only threads that an interrupt cannot reach write to the tracker: what one of them
         # begins to write down is written down.
@@ -123,7 +123,7 @@ class Run:
         finally:
             self._scribe.shutdown()
             if self._journal is not None:
-                self._journal.abandon()
+                self._journal.release()
 
     def _report(self) -> Report:
         trouble: StoppedError | None = None
@@ -213,9 +213,9 @@ class Run:
             if self._prepared_source.source.keeps_rows
             else self._prepared_source.source.schema.names  # a row that fails is given back whole
         )
-        knows = self._journal.knows if self._journal is not None else None
-        found = self._prepared_source.prepared(
-            columns, knows=knows, rows=self._canary, processes=self._processes
+        is_delivered = self._journal.is_delivered if self._journal is not None else None
+        found = self._prepared_source.chunks(
+            columns, is_delivered=is_delivered, rows=self._canary, processes=self._processes
         )
         with closing(found):
             for chunk, prepared in found:
@@ -227,7 +227,7 @@ class Run:
             self._hand_over(request)
         self._wait()
 
-    def _pack(self, chunk: Chunk, prepared: Prepared) -> None:
+    def _pack(self, chunk: Chunk, prepared: PreparedChunk) -> None:
         """Begin to account for a chunk, and hand over the requests that it fills."""
         owners = self._scribe.submit(self._open, chunk, prepared).result()
         if self._prepared_source.recent == "raise" and prepared.recent.any():
@@ -251,7 +251,7 @@ class Run:
         while not self._sender.done():
             self._show()
 
-    def _open(self, chunk: Chunk, prepared: Prepared) -> list[_Owner]:
+    def _open(self, chunk: Chunk, prepared: PreparedChunk) -> list[_Owner]:
         """Begin to account for a chunk, with the rows that will not be sent."""
         page, batch = self._tracker.page(chunk), prepared.messages
         page.place_in_time(batch)
@@ -260,17 +260,17 @@ class Run:
         for fix, cells in batch.problems.fixes.items():
             self._tally.fixes[fix] = self._tally.fixes.get(fix, 0) + cells
         self._tally.duplicates += len(prepared.duplicates)
-        page.settle(prepared.skipped, Outcome.SKIPPED, code="skipped", reason=SKIPPED)
-        page.settle(prepared.duplicates, Outcome.SKIPPED, code="duplicate", reason=DUPLICATE)
+        page.settle(prepared.skipped, Outcome.SKIPPED, code="skipped", reason=SKIPPED_REASON)
+        page.settle(prepared.duplicates, Outcome.SKIPPED, code="duplicate", reason=DUPLICATE_REASON)
         page.note_dropped(prepared.dropped)
-        page.settle(prepared.known, Outcome.DELIVERED)
-        self._tally.before += len(prepared.known)
+        page.settle(prepared.delivered_before, Outcome.DELIVERED)
+        self._tally.before += len(prepared.delivered_before)
         for rows, problems in batch.problems.groups():
             page.settle(
                 batch.rows[rows],
                 Outcome.INVALID,
                 code=problems[0].code,
-                reason=in_words(problems),
+                reason=join_reasons(problems),
                 problems=problems,
             )
         page.settle(
@@ -291,7 +291,7 @@ class Run:
         if self._journal is not None and in_doubt > self._tally.in_doubt:
             self._tally.in_doubt = in_doubt
             try:
-                self._journal.doubt(in_doubt)
+                self._journal.note_in_flight(in_doubt)
             except sqlite3.Error as error:
                 self._sender.stop(_unwritable(self._journal, error))
 
@@ -375,7 +375,7 @@ class Run:
             delivered_before=tally.before,
             maybe_twice=min(
                 self._tracker.counts[Outcome.DELIVERED],
-                tally.maybe_twice + (self._journal.lost_sight_of if self._journal else 0),
+                tally.maybe_twice + (self._journal.in_flight_at_crashes if self._journal else 0),
             ),
             canary=self._canary,
             interrupted=self._interrupts > 0,
@@ -397,7 +397,7 @@ class Run:
         # Of rows that were not read, nobody knows what is in them.
         all_read = source.rows is not None and not self._tracker.unread
         keys = tally.event_keys if all_read else set(mapping.events)
-        found = (*source.notes, *notes(self._prepared_source.proposal, tally.naive, keys))
+        found = (*source.notes, *mapping_notes(self._prepared_source.proposal, tally.naive, keys))
         if source.rows is None:
             found = (
                 *found,
@@ -412,8 +412,8 @@ class Run:
             found = (*found, unread)
         if tally.duplicates:
             left_out = (
-                f"{tally.duplicates:,} rows were skipped: {DUPLICATE}. Where that row did not "
-                "arrive, neither did they: after a repair, send the whole table again."
+                f"{tally.duplicates:,} rows were skipped: {DUPLICATE_REASON}. Where that row "
+                "did not arrive, neither did they: after a repair, send the whole table again."
             )
             found = (*found, left_out)
         return found

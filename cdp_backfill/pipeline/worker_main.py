@@ -1,4 +1,4 @@
-"""What a helper process runs: it reads a task, and writes what becomes of the rows."""
+"""The entry point of a worker process: reads a task, writes prepared chunks."""
 
 from __future__ import annotations
 
@@ -17,57 +17,55 @@ from cdp_backfill.pipeline.prepared_source import PreparedSource
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from cdp_backfill.pipeline.preparation import Prepared
+    from cdp_backfill.pipeline.preparation import PreparedChunk
     from cdp_backfill.pipeline.workers import Task
     from cdp_backfill.sources import Chunk
 
 
-def _packed(chunk: Chunk) -> Chunk:
-    """Its rows as bytes, without those around a slice."""
+def _serialise(chunk: Chunk) -> Chunk:
+    """The chunk with its rows as bytes, without the rows around a slice."""
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, chunk.batch.schema) as writer:
         writer.write_batch(chunk.batch)
     return replace(chunk, batch=sink.getvalue().to_pybytes())
 
 
-def _made(task: Task) -> Iterator[tuple[Chunk, Prepared]]:
-    prepared_source = PreparedSource(
+def _run(task: Task) -> Iterator[tuple[Chunk, PreparedChunk]]:
+    source = PreparedSource(
         task.source,
         task.proposal,
         recent=task.recent,
         context_scope=task.context_scope,
         now=task.now,
     )
-    with closing(
-        prepared_source.prepared_here(task.columns, with_digests=task.with_digests)
-    ) as found:
-        for chunk, prepared in found:
-            yield _packed(chunk), replace(prepared, messages=prepared.messages.told())
+    with closing(source.all_chunks(task.columns, with_digests=task.with_digests)) as chunks:
+        for chunk, prepared in chunks:
+            yield _serialise(chunk), replace(prepared, messages=prepared.messages.told())
 
 
-def work() -> None:
+def main() -> None:
     """Read a task from standard input, and write pickles to standard output; None ends them."""
     out = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
-    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # whatever else prints
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # for whatever else prints
     with out:
         try:
-            for item in _made(pickle.load(sys.stdin.buffer)):  # noqa: S301  # from our own parent
+            for item in _run(pickle.load(sys.stdin.buffer)):  # noqa: S301  # from our own parent
                 pickle.dump(item, out)
                 out.flush()
             pickle.dump(None, out)
-        except BrokenPipeError:  # nobody wants it any more
+        except BrokenPipeError:  # the parent process has stopped reading
             os._exit(0)
         except BaseException as error:  # noqa: BLE001  # Arrow's panics are no Exceptions
-            pickle.dump(_sendable(error), out)
+            pickle.dump(_picklable(error), out)
 
 
-def _sendable(error: BaseException) -> BaseException:
+def _picklable(error: BaseException) -> BaseException:
     try:
         pickle.loads(pickle.dumps(error))  # noqa: S301  # our own
     except Exception:  # noqa: BLE001  # whatever an error holds
-        return SourceError(f"A process that was reading failed ({type(error).__name__}).")
+        return SourceError(f"A worker process failed while reading ({type(error).__name__}).")
     return error
 
 
 if __name__ == "__main__":
-    work()
+    main()

@@ -1,7 +1,7 @@
-"""Rows that other processes read, check and encode, for one process to send.
+"""Worker processes that read, check and encode rows for the one process that sends them.
 
-Each helper process takes a part of the table, and gives back what it made of each chunk as a pickle
-on its standard output. One that is ahead waits, since the queue of what it made is short.
+Each worker takes a part of the table and writes each prepared chunk as a pickle to its standard
+output. A worker that is ahead of the others waits, because the queue of prepared chunks is short.
 """
 
 from __future__ import annotations
@@ -24,20 +24,20 @@ if TYPE_CHECKING:
 
     from cdp_backfill.inference.proposal import Proposal
     from cdp_backfill.messages.encoding import ContextScope
-    from cdp_backfill.pipeline.preparation import Prepared, Recent
+    from cdp_backfill.pipeline.preparation import PreparedChunk, Recent
     from cdp_backfill.sources import Chunk, Source
 
-_TICK: Final = 0.2
+_POLL_SECONDS: Final = 0.2
 
-_AHEAD: Final = 2  # chunks of each helper that wait to be taken
+_QUEUED_CHUNKS: Final = 2  # for each worker
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Task:
-    """What a helper process is to do.
+    """What a worker process does.
 
     Attributes:
-        source: The part of the table that it reads.
+        source: The part of the table to read.
         proposal: The mapping.
         recent: See :func:`cdp_backfill.send`, as for the next two.
         context_scope: See there.
@@ -55,61 +55,61 @@ class Task:
     with_digests: bool
 
 
-def prepared_in_processes(tasks: Sequence[Task]) -> Generator[tuple[Chunk, Prepared]]:
-    """Do each task in a process of its own; chunks come as they are ready.
+def prepare_in_processes(tasks: Sequence[Task]) -> Generator[tuple[Chunk, PreparedChunk]]:
+    """Run each task in a process of its own, and yield chunks as they are ready.
 
     Raises:
-        SourceError: A process ended without a word, killed for its memory, say.
-        BadInputError: As reading raises it.
+        SourceError: A process ended early, for example because the system killed it.
+        BadInputError: A table cannot be read, or its mapping does not fit.
     """
-    found: queue.Queue[Any] = queue.Queue(_AHEAD * len(tasks))
-    helpers = [_Helper(task, found) for task in tasks]
+    results: queue.Queue[Any] = queue.Queue(_QUEUED_CHUNKS * len(tasks))
+    workers = [_Worker(task, results) for task in tasks]
     try:
-        working = len(helpers)
-        while working:
-            try:  # with an end: an interrupt may be held back while it waits
-                item = found.get(timeout=_TICK)
+        running = len(workers)
+        while running:
+            try:  # with a timeout, so that an interrupt gets through
+                item = results.get(timeout=_POLL_SECONDS)
             except queue.Empty:
                 continue
             if isinstance(item, BaseException):
                 raise item
             if item is None:
-                working -= 1
+                running -= 1
             else:
                 chunk, prepared = item
-                yield _unpacked(chunk), prepared
+                yield _deserialise(chunk), prepared
     finally:
-        for helper in helpers:
-            helper.end()
-        while any(helper.reads for helper in helpers):  # one may wait for room
+        for worker in workers:
+            worker.kill()
+        while any(worker.is_reading for worker in workers):  # its thread may wait for room
             try:
-                found.get(timeout=0.01)
+                results.get(timeout=0.01)
             except queue.Empty:
                 continue
 
 
-class _Helper:
-    """A process, and the thread that reads what it gives."""
+class _Worker:
+    """A process, and the thread that reads its output."""
 
-    def __init__(self, task: Task, found: queue.Queue[Any]) -> None:
-        # A session of its own: an interrupt of the terminal is for the one process that reports.
+    def __init__(self, task: Task, results: queue.Queue[Any]) -> None:
+        # In a session of its own: an interrupt of the terminal is for the process that reports.
         self._process = subprocess.Popen(  # this very package
             [sys.executable, "-m", "cdp_backfill.pipeline.worker_main"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             start_new_session=True,
         )
-        self._task, self._found = task, found
-        self._thread = threading.Thread(target=self._read, name="cdp-backfill-helper", daemon=True)
+        self._task, self._results = task, results
+        self._thread = threading.Thread(target=self._read, name="cdp-backfill-worker", daemon=True)
         self._thread.start()
 
     @property
-    def reads(self) -> bool:
-        """Whether something may still come."""
+    def is_reading(self) -> bool:
+        """Whether its thread still reads output of the process."""
         return self._thread.is_alive()
 
-    def end(self) -> None:
-        """Let the process go, at once."""
+    def kill(self) -> None:
+        """End the process at once."""
         self._process.kill()
         self._process.wait()
 
@@ -122,19 +122,19 @@ class _Helper:
                 pickle.dump(self._task, stdin)
                 stdin.flush()
                 while (item := pickle.load(stdout)) is not None:  # noqa: S301  # our own
-                    self._found.put(item)
+                    self._results.put(item)
         except (EOFError, BrokenPipeError, pickle.UnpicklingError):
             item = SourceError(
-                "A process that was reading the table ended without a word; it may have been "
-                "killed for its memory. Use fewer processes."
+                "A worker process ended before it had read its part of the table. The system may "
+                "have killed it for lack of memory. Pass a smaller processes=."
             )
-        except Exception as error:  # noqa: BLE001  # else nobody would know, and wait for it
+        except Exception as error:  # noqa: BLE001  # else the run would wait for it forever
             item = SourceError(
-                "A process that was to read the table cannot be told how "
-                f"({type(error).__name__}). Leave processes= out."
+                f"The source could not be passed to a worker process ({type(error).__name__}). "
+                "Leave processes= out."
             )
-        self._found.put(item)
+        self._results.put(item)
 
 
-def _unpacked(chunk: Chunk) -> Chunk:
+def _deserialise(chunk: Chunk) -> Chunk:
     return replace(chunk, batch=pa.ipc.open_stream(chunk.batch).read_next_batch())

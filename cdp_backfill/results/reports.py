@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 import pandas as pd
 
 from cdp_backfill.errors import BadInputError, UndeliveredError
-from cdp_backfill.model.outcomes import Fix, Outcome
+from cdp_backfill.model.outcomes import MAPPING_ATTRIBUTE, URL_ATTRIBUTE, Fix, Outcome
 from cdp_backfill.model.views import Section, View, duration, fixes_section
 from cdp_backfill.results.failure_log import CombinedFailures, write
 from cdp_backfill.results.merging import summed
@@ -27,9 +27,6 @@ if TYPE_CHECKING:
     from cdp_backfill.results.failure_log import FailureLog
     from cdp_backfill.results.progress import Snapshot
 
-MAPPING_ATTRIBUTE = "cdp_mapping"
-"""Where a frame of failures carries its mapping, as TOML, among ``DataFrame.attrs``."""
-
 _REASON_COLUMNS: Final = (
     "outcome",
     "code",
@@ -41,9 +38,6 @@ _REASON_COLUMNS: Final = (
     "remedy",
     "fix",
 )
-
-URL_ATTRIBUTE = "cdp_url"
-"""Where it carries the address that it was sent to."""
 
 
 @dataclass(frozen=True, kw_only=True)

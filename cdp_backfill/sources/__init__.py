@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -12,7 +13,7 @@ from cdp_backfill.sources.chunks import Chunk, Source
 from cdp_backfill.sources.cursors import database_cursor
 from cdp_backfill.sources.files import ParquetSource
 from cdp_backfill.sources.frames import FrameSource
-from cdp_backfill.sources.paths import files_of
+from cdp_backfill.sources.paths import absolute_paths, files_of
 from cdp_backfill.sources.tables import (
     adbc_cursor,
     arrow_dataset,
@@ -32,27 +33,27 @@ __all__ = ["Chunk", "ParquetSource", "Source", "TextSource", "open_source"]
 
 
 def open_source(table: Any) -> Source:
-    """Look at a table without reading it, or at most its first rows.
+    """Open a table without reading more than its first rows.
 
     Args:
-        table: A pandas DataFrame; a path, a glob or a list of them; or what ``_OPENERS`` know:
-            frames, tables, queries and cursors of other libraries.
+        table: A pandas DataFrame; a path, a glob or a list of them; or a frame, table, query or
+            cursor of another library (see ``_OPENERS``).
 
     Raises:
-        SourceError: It is none of these, or cannot be read.
+        SourceError: The table is none of these, or cannot be read.
     """
     for opener in _OPENERS:
         source = opener(table)
         if source is not None:
+            source._reopen = partial(open_source, table)  # noqa: SLF001  # set once, here
             return source
     is_records = isinstance(table, list) and isinstance(table[0], dict)
     maker = "records" if is_records else type(table).__module__.partition(".")[0]
     raise SourceError(
         f"A table of type {type(table).__name__} cannot be read.{_HINTS.get(maker, '')} "
-        "What can: a DataFrame of pandas or polars; a LazyFrame; a table, reader or dataset of "
-        "pyarrow; a relation of DuckDB; a table of ibis; anything else that offers an Arrow "
-        "stream; a cursor after execute(); and a path, a glob or a list of paths to parquet, CSV "
-        "or JSON files."
+        "Pass a DataFrame of pandas or polars; a LazyFrame; a table, reader or dataset of pyarrow; "
+        "a relation of DuckDB; a table of ibis; any other object with an Arrow stream; a cursor "
+        "after execute(); or a path, a glob or a list of paths to parquet, CSV or JSON files."
     )
 
 
@@ -71,7 +72,7 @@ def _files(table: Any) -> Source | None:
     return None
 
 
-# The first that knows a table takes it: what is most exact, or streams best, comes first.
+# The first opener that accepts a table is used: the most exact and best streaming ones come first.
 _OPENERS: Final[tuple[Callable[[Any], Source | None], ...]] = (
     _pandas_frame,
     _files,
@@ -87,22 +88,22 @@ _OPENERS: Final[tuple[Callable[[Any], Source | None], ...]] = (
 )
 
 _HINTS: Final = {
-    "pyspark": " Write it with df.write.parquet(folder) and give the folder.",
-    "dask": " Write it with df.to_parquet(folder) and give the folder.",
-    "modin": " Give df.modin.to_pandas().",
-    "records": " Give pandas.DataFrame(rows).",
+    "pyspark": " Write it with df.write.parquet(folder) and pass the folder.",
+    "dask": " Write it with df.to_parquet(folder) and pass the folder.",
+    "modin": " Pass df.modin.to_pandas().",
+    "records": " Pass pandas.DataFrame(rows).",
 }
 
 
 def _open_files(paths: list[str | Path]) -> Source:
-    """Files of one kind, which their names tell; what tells nothing is taken for parquet."""
+    """Open files of one kind, which follows from their names; other names mean parquet."""
     files = files_of(paths)
-    texts = [is_text_file(name) for name, _, _ in files]
-    if all(texts):
-        return TextSource(files)
-    if any(texts):
-        text, other = files[texts.index(True)][0], files[texts.index(False)][0]
+    is_text = [is_text_file(name) for name, _, _ in files]
+    if any(is_text) and not all(is_text):
+        text, other = files[is_text.index(True)][0], files[is_text.index(False)][0]
         raise SourceError(
-            f"{text!r} is a text file and {other!r} is none. Send them in separate runs."
+            f"{text!r} is a text file and {other!r} is not. Send them in separate runs."
         )
-    return ParquetSource(files)
+    source = TextSource(files) if all(is_text) else ParquetSource(files)
+    source.paths = absolute_paths(paths)
+    return source

@@ -1,4 +1,4 @@
-"""What every source of rows gives."""
+"""The interface of every source of rows."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ if TYPE_CHECKING:
     import pandas as pd
 
 CHUNK_ROWS: Final = 16_384
-"""Rows of a chunk: enough for columns to pay off, few enough that other threads get their turn."""
+"""Rows of a chunk: enough for columnar work to pay off, few enough to let other threads run."""
 
 CHUNK_BYTES: Final = 8 * 2**20
-"""Bytes of a chunk, about; wide rows make shorter chunks."""
+"""Approximate bytes of a chunk; wide rows make shorter chunks."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -44,15 +44,18 @@ class Source:
     """A table to read.
 
     Attributes:
-        name: What it is, for messages to people.
+        name: The table, in words.
         schema: Arrow schema, without duplicate names.
-        rows: Number of rows, or None where only reading tells.
+        rows: Number of rows, or None where only reading reveals it.
         replayable: Whether it can be read more than once.
-        instead: If it cannot: what to give where it must be.
+        instead: If it cannot: what to pass where it must be read again.
         ordered: Whether every reading gives the rows in the same order.
-        keeps_rows: Whether :meth:`original` can give rows back by their number alone.
-        notes: What should be known about it, in sentences.
+        keeps_rows: Whether :meth:`original` can return rows by their number alone.
+        notes: What people should know about it, in sentences.
         found_types: Columns that got another type than text because all of their cells fit it.
+        paths: Absolute paths and globs that it was opened from, or None if it is no file.
+        earlier_mapping: For failures of an earlier run: its mapping as TOML, else None.
+        earlier_url: For failures of an earlier run: the address they were sent to, else None.
     """
 
     name: str
@@ -64,6 +67,14 @@ class Source:
     keeps_rows: bool = False
     notes: tuple[str, ...] = ()
     found_types: Mapping[str, str] = MappingProxyType({})
+    paths: list[str] | None = None
+    earlier_mapping: str | None = None
+    earlier_url: str | None = None
+    _reopen: Callable[[], Source]
+
+    def reopen(self) -> Source:
+        """Open the table again, as it is now."""
+        return self._reopen()
 
     @property
     def title(self) -> str:
@@ -82,44 +93,44 @@ class Source:
     def chunks_within(
         self, column: str, may_hold: Callable[[Any, Any, Any], bool]
     ) -> Generator[Chunk]:
-        """Read one column where it may hold something that is looked for.
+        """Read one column, leaving out parts that cannot hold what the caller looks for.
 
         Args:
             column: The column.
-            may_hold: Told the type of a column and the least and greatest value of a part of it,
-                says whether to read that part. Where a source does not know these, it reads.
+            may_hold: Called with the type of the column and the least and greatest value of a
+                part; returns whether to read that part. Parts without these figures are read.
         """
         del may_hold
         return self.chunks([column])
 
     def parts(self, count: int) -> list[Source]:
-        """The table in at most so many parts, each of which can be read in another process."""
+        """The table in at most ``count`` parts, each of which another process can read."""
         del count
         return [self]
 
     def settled(self, text: Collection[str]) -> Source:
-        """The same table with the types that its cells have, where only reading them all tells.
+        """The same table with final column types, where only reading all cells reveals them.
 
         Args:
-            text: Columns that are to stay text.
+            text: Columns that stay text.
         """
         del text
         return self
 
     def fingerprint(self) -> tuple[Any, ...] | None:
-        """What changes with the table and costs no reading, or None where nothing does."""
+        """Values that change when the table changes and need no reading; None if there are none."""
         return None
 
     def typed(self, frame: pd.DataFrame) -> pd.DataFrame:
-        """A part of the rows with each column of one type; only if ``keeps_rows``."""
+        """Some of the rows, each column in one type; only if ``keeps_rows``."""
         raise NotImplementedError
 
     def label(self, name: str) -> Any:
-        """What its column is called in the table as it was given."""
+        """The label of a column in the original table."""
         return name
 
     def original(self, rows: npt.NDArray[Any]) -> pd.DataFrame:
-        """The rows of these numbers, as they were given; only if ``keeps_rows``."""
+        """The rows with these numbers, as in the original table; only if ``keeps_rows``."""
         raise NotImplementedError
 
 
@@ -129,28 +140,27 @@ def titled(name: str) -> str:
 
 
 def check_names(names: Sequence[str], where: str) -> None:
-    """Refuse a table that has two columns of one name.
+    """Refuse a table with two columns of one name, or with a NUL character in a name.
 
     Raises:
-        SourceError: It has.
+        SourceError: The table has such a name.
     """
     seen: set[str] = set()
     for name in names:
         if "\0" in name:
             raise SourceError(
-                f"{where} has a column whose name holds the character 0, at which it would be cut. "
-                "Rename it."
+                f"{where} has a column whose name contains a NUL character, which would cut the "
+                "name short. Rename the column."
             )
         if name in seen:
             raise SourceError(
-                f"{where} has more than one column named {name!r}. Rename or drop one: "
-                "which of them was meant cannot be told."
+                f"{where} has more than one column named {name!r}. Rename or drop one of them."
             )
         seen.add(name)
 
 
 def slices(batch: Any) -> Iterator[tuple[int, Any]]:
-    """A batch in pieces of chunk size, each with the number of its first row."""
+    """A batch in slices of chunk size, each with the number of its first row."""
     if not batch.num_rows:
         return
     row_bytes = max(1, batch.nbytes // batch.num_rows)
@@ -160,10 +170,10 @@ def slices(batch: Any) -> Iterator[tuple[int, Any]]:
 
 
 def gathered(batches: Iterator[Any]) -> Iterator[Any]:
-    """The same rows in batches of chunk size, wherever the given ones end.
+    """The same rows in batches of chunk size, wherever the original batches end.
 
-    Many small batches cost more than a few, and what a message looks like must not depend on how
-    a table was cut.
+    Many small batches cost more than a few large ones, and a message must not depend on how the
+    table was divided.
 
     Args:
         batches: Record batches of one schema, none larger than a chunk.
@@ -181,7 +191,7 @@ def gathered(batches: Iterator[Any]) -> Iterator[Any]:
                 waiting = [rest] if rest.num_rows else []
                 rows, size = rest.num_rows, rest.nbytes if rest.num_rows else 0
     except SourceError:
-        yield from _joined(waiting)  # what was read before is not lost
+        yield from _joined(waiting)  # the rows before the error are not lost
         raise
     yield from _joined(waiting)
 

@@ -1,4 +1,4 @@
-"""Tells whether a table is still what it was."""
+"""Fingerprints of tables: whether a table has changed since it was read."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ import xxhash
 if TYPE_CHECKING:
     from cdp_backfill.sources.chunks import Source
 
-_TABLE = "stamped"
+_TABLE = "rows"
 _QUERY = f"SELECT count(*), sum(hash({_TABLE})), bit_xor(hash({_TABLE})) FROM {_TABLE}"  # noqa: S608
 
 
 class ContentFingerprint:
-    """A hash over the rows of a table, whatever order they are read in.
+    """A hash over the rows of a table, in whatever order they are read.
 
     Args:
         schema: Columns of the table.
@@ -25,31 +25,31 @@ class ContentFingerprint:
     def __init__(self, schema: Any) -> None:
         self._connection = duckdb.connect()
         self._connection.execute("SET threads = 1")
-        self._names = [item.name for item in schema if self._takes(item)]
-        # Of types that DuckDB does not know, the bytes of each chunk are taken as they are.
+        self._names = [item.name for item in schema if self._is_hashable(item)]
+        # Columns of types that DuckDB does not know enter as the bytes of each chunk.
         self._others = [name for name in schema.names if name not in self._names]
-        self._rows = self._sum = self._mixed = 0
+        self._rows = self._sum = self._xor = 0
         self._add(f"{schema.remove_metadata()}".encode())
 
-    def _takes(self, item: Any) -> bool:
+    def _is_hashable(self, item: Any) -> bool:
         try:
-            self._hashed(pa.schema([item]).empty_table())
+            self._hash(pa.schema([item]).empty_table())
         except (duckdb.Error, pa.ArrowException):
             return False
         return True
 
-    def _hashed(self, table: Any) -> tuple[int, int, int]:
+    def _hash(self, table: Any) -> tuple[int, int, int]:
         self._connection.register(_TABLE, table)
-        rows, total, mixed = self._connection.execute(_QUERY).fetchall()[0]
-        return rows, total or 0, mixed or 0
+        rows, total, xor = self._connection.execute(_QUERY).fetchall()[0]
+        return rows, total or 0, xor or 0
 
     def add(self, batch: Any) -> None:
-        """Take rows in."""
+        """Add rows."""
         self._rows += batch.num_rows
         if self._names and batch.num_rows:
-            _, total, mixed = self._hashed(batch.select(self._names))
+            _, total, xor = self._hash(batch.select(self._names))
             self._sum += int(total)
-            self._mixed ^= int(mixed)
+            self._xor ^= int(xor)
         if self._others and batch.num_rows:
             self._add(batch.select(self._others).serialize().to_pybytes())
 
@@ -58,15 +58,15 @@ class ContentFingerprint:
 
     @property
     def value(self) -> tuple[int, int, int]:
-        """What changes when a row does."""
-        return self._rows, self._sum, self._mixed
+        """The fingerprint: it changes when a row does."""
+        return self._rows, self._sum, self._xor
 
 
 def current_fingerprint(source: Source) -> tuple[Any, ...]:
-    """The fingerprint of a table as it is now; reads it only where nothing else tells."""
-    cheap = source.fingerprint()
-    if cheap is not None:
-        return cheap
+    """The fingerprint of a table as it is now; reads the rows only where it must."""
+    fingerprint = source.fingerprint()
+    if fingerprint is not None:
+        return fingerprint
     content = ContentFingerprint(source.schema)
     for chunk in source.chunks(source.schema.names):
         content.add(chunk.batch)

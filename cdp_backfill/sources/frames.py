@@ -10,6 +10,7 @@ import pandas as pd
 import pyarrow as pa
 
 from cdp_backfill.errors import SourceError
+from cdp_backfill.model.outcomes import MAPPING_ATTRIBUTE, URL_ATTRIBUTE
 from cdp_backfill.sources.chunks import CHUNK_BYTES, CHUNK_ROWS, Chunk, Source, check_names, slices
 from cdp_backfill.sources.views import viewless, viewless_type
 
@@ -44,6 +45,8 @@ class FrameSource(Source):
         self._names = [str(name) for name in frame.columns]
         check_names(self._names, self.name)
         self.rows: int | None = len(frame)
+        self.earlier_mapping = frame.attrs.get(MAPPING_ATTRIBUTE)
+        self.earlier_url = frame.attrs.get(URL_ATTRIBUTE)
         self._readers = {
             name: _reader(name, frame.iloc[:, number]) for number, name in enumerate(self._names)
         }

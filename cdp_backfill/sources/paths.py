@@ -19,19 +19,28 @@ File = tuple[str, Any, str]
 """Name, Arrow file system, and path there."""
 
 
+def absolute_paths(paths: Sequence[str | Path]) -> list[str]:
+    """The same paths and globs, each from the root of the file system; addresses stay."""
+    return [
+        str(path) if "://" in str(path) else str(Path(path).expanduser().absolute())
+        for path in paths
+    ]
+
+
 def files_of(paths: Sequence[str | Path]) -> list[File]:
-    """The files that paths, folders and globs stand for.
+    """The files behind paths, folders and globs.
 
     Args:
-        paths: Local, or with a scheme that Arrow knows such as ``s3://`` and ``gs://``. Of a
-            folder, all files below whose names do not begin with ``_`` or a dot.
+        paths: Local paths, or addresses with a scheme that Arrow supports, such as ``s3://`` and
+            ``gs://``. A folder stands for all files below it whose names do not begin with ``_``
+            or a dot.
 
     Raises:
-        SourceError: There are none, or one is there twice.
+        SourceError: There are no files, or one is there twice.
     """
-    found = [item for path in paths for item in _expand(str(path))]
-    _check_twice([name for name, _, _ in found])
-    return found
+    files = [file for path in paths for file in _expand(str(path))]
+    _check_twice([name for name, _, _ in files])
+    return files
 
 
 def _check_twice(names: list[str]) -> None:
@@ -39,12 +48,14 @@ def _check_twice(names: list[str]) -> None:
     for name in names:
         place = name if "://" in name else str(Path(name).resolve())
         if place in seen:
-            raise SourceError(f"The file {name!r} is given twice; its rows would be sent twice.")
+            raise SourceError(
+                f"The file {name!r} is passed twice, so its rows would be sent twice. Pass it once."
+            )
         seen.add(place)
 
 
-def _expand(path: str) -> list[tuple[str, Any, str]]:
-    """The files that a path, a folder or a glob stands for: name, file system, path there."""
+def _expand(path: str) -> list[File]:
+    """The files behind a path, a folder or a glob."""
     if "://" in path:
         try:
             system, inner = pa.fs.FileSystem.from_uri(path)
@@ -77,8 +88,8 @@ def _glob(system: Any, pattern: str) -> list[str]:
         )
     fixed = pattern[: min(pattern.index(letter) for letter in "*?[" if letter in pattern)]
     selector = pa.fs.FileSelector(fixed.rsplit("/", 1)[0], recursive=True)
-    found = (info.path for info in system.get_file_info(selector) if info.is_file)
-    return sorted(name for name in found if fnmatchcase(name, pattern))
+    files = (info.path for info in system.get_file_info(selector) if info.is_file)
+    return sorted(name for name in files if fnmatchcase(name, pattern))
 
 
 def _below(system: Any, folder: str) -> list[str]:
@@ -87,7 +98,7 @@ def _below(system: Any, folder: str) -> list[str]:
     return sorted(
         info.path
         for info in system.get_file_info(selector)
-        # What Spark and others keep for themselves, such as _SUCCESS and .part.crc.
+        # Not the files that Spark and others write for themselves, such as _SUCCESS and .part.crc.
         if info.is_file
         and not any(part[0] in "_." for part in Path(info.path).relative_to(root).parts)
     )

@@ -260,7 +260,7 @@ def test_a_table_that_says_nothing_asks_for_all() -> None:
     """Who, what and when are asked for; the plan counts nothing and cannot be sent."""
     plan = pd.DataFrame({"a": ["x", "y"], "b": [1.5, 2.5]}).cdp.plan()
     assert [question.field for question in plan.questions] == ["user_id", "event", "timestamp"]
-    assert str(plan).startswith("Plan for the DataFrame: a question first")
+    assert str(plan).startswith("Plan for the DataFrame: a question is open")
     with pytest.raises(cdp.MappingError, match="Who are these events about"):
         plan.send()
 

@@ -234,7 +234,7 @@ def test_objects_with_names_of_their_own_take_bounded_memory(box: Any, tmp_path:
         context_scope="message",
         now=None,
     )
-    parts = list(prepared_source.prepared(prepared_source.binding.columns))
+    parts = list(prepared_source.chunks(prepared_source.binding.columns))
     assert sum(chunk.batch.num_rows for chunk, _ in parts) == rows
     assert max(100 * chunk.batch.num_rows**2 for chunk, _ in parts) <= json_cells.MAX_CELLS
     report = frame.cdp.send(

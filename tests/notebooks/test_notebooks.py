@@ -47,7 +47,7 @@ EXPECTED = {
         "Application Opened            4120  2060",
     ],
     "03_reading_a_plan.ipynb": [
-        "Plan for the DataFrame: a question first",
+        "Plan for the DataFrame: a question is open",
         "Which column is user_id: 'user_id' or 'customer_id'?",
         "Plan: 5 of 6 rows of the DataFrame",
         "1  debug_ping",

@@ -34,7 +34,7 @@ def calls(source: Source, mapping: cdp.Mapping) -> int:
         count += event in ("call", "c_call")
 
     def prepare() -> None:
-        for _ in prepared_source.prepared(prepared_source.binding.columns):
+        for _ in prepared_source.chunks(prepared_source.binding.columns):
             pass
 
     prepare()  # what is found out once

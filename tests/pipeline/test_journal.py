@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 
 import cdp_backfill as cdp
 from cdp_backfill.cli import sample_data
-from cdp_backfill.pipeline.journal import Journal, read_about
+from cdp_backfill.pipeline.journal import Journal, read_journal
 from tests.rows import opens
 
 if TYPE_CHECKING:
@@ -190,7 +190,7 @@ os._exit(9)
     with log.open("r+b") as file:
         file.truncate(log.stat().st_size - 1_000)
     opened = Journal(journal, mapping=OPENED, url=box.url)
-    assert opened.known == 4 * 400
+    assert opened.delivered_before == 4 * 400
     opened.close({}, {})
 
 
@@ -204,7 +204,7 @@ def test_what_is_in_a_journal(box: Sandbox, tmp_path: Path) -> None:
     assert b"secret" not in stored
     assert box.api_key.encode() + b":" not in stored
     assert b"is refused" not in stored
-    about = read_about(journal)
+    about = read_journal(journal)
     assert about.delivered == 19_999
     assert about.runs[0].counts["delivered"] == 19_999
     assert about.runs[0].reasons == {"refused http_400": 1}
@@ -228,7 +228,7 @@ def test_known_digests_are_exactly_those_added(digests: set[bytes], data: Any) -
         first.close({}, {})
         second = Journal(path, mapping=OPENED, url="u")
         table = np.frombuffer(b"".join(every), np.uint8).reshape(-1, 16)
-        known = second.knows(table).tolist()
+        known = second.is_delivered(table).tolist()
         second.close({}, {})
     assert known == [any(d[:12] == a[:12] for a in added) for d in every]
 
@@ -278,7 +278,7 @@ def test_resume_knows_mapping_and_files(box: Sandbox, tmp_path: Path) -> None:
 def test_resume_of_a_frame_needs_the_frame(box: Sandbox, tmp_path: Path) -> None:
     """A frame is in no journal."""
     send(opens(10), box, tmp_path / "j", canary=3)
-    with pytest.raises(cdp.JournalError, match="give the table too"):
+    with pytest.raises(cdp.JournalError, match="Pass the table: resume"):
         cdp.resume(tmp_path / "j", destination=box.destination)
     report = cdp.resume(tmp_path / "j", opens(10), destination=box.destination, progress=False)
     assert report.delivered_before == 3

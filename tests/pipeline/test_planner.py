@@ -105,14 +105,14 @@ def test_duplicates_are_counted_and_left_out_on_request(box: Sandbox) -> None:
     frame = opens(5, eid=["a", "b", "a", None, "b"], n=range(5))
     plan = frame.cdp.plan(MAPPING, message_id="eid")
     assert plan.duplicates == 2
-    assert "2 rows have the message id of a row before them" in str(plan)
+    assert "2 rows have the message id of an earlier row" in str(plan)
     skipping = frame.cdp.plan(MAPPING, message_id="eid", duplicates="skip")
     assert skipping.counts == {"to_send": 3, "invalid": 0, "held": 0, "skipped": 2}
     report = frame.cdp.send(
         MAPPING, message_id="eid", duplicates="skip", destination=box.destination, progress=False
     )
     assert counted(report) == {"delivered": 3, "skipped": 2}
-    assert "2 rows were skipped: a row before has the same message id" in str(report)
+    assert "2 rows were skipped: an earlier row has the same message id" in str(report)
     assert [found["n"] for found in box.events()["properties"]] == [0, 1, 3]
 
 
@@ -195,7 +195,7 @@ def test_a_plan_says_what_each_column_becomes() -> None:
     assert lines["a"].verdict == "derived"
     assert lines["secret"].verdict == "left out"
     assert lines[None].fields == ("event",)
-    assert "Columns that become nothing: 'secret'." in str(plan)
+    assert "Columns that are left out: 'secret'." in str(plan)
 
 
 def test_a_plan_shows_the_first_messages() -> None:
@@ -227,7 +227,7 @@ def test_a_plan_refuses_a_table_that_has_changed(box: Sandbox, tmp_path: Path, k
     assert plan.send(progress=False).counts["delivered"] == 3
     frame.loc[1, "n"] = 7
     frame.to_parquet(path)
-    with pytest.raises(cdp.SourceError, match="is not what it was when the plan was made"):
+    with pytest.raises(cdp.SourceError, match="has changed since the plan was made"):
         plan.send(progress=False)
     assert len(box.events()) == 3
 
@@ -267,7 +267,7 @@ def test_every_code_has_its_words() -> None:
 
 def test_two_presets_or_a_mapping_beside_one() -> None:
     """A preset is a mapping: only one can be meant."""
-    with pytest.raises(MappingError, match="Give a mapping or a preset, not both"):
+    with pytest.raises(MappingError, match="Pass either mapping= or preset=, not both"):
         opens(1).cdp.plan(MAPPING, preset="ga4")
 
 

@@ -144,7 +144,7 @@ def test_only_row_groups_that_may_hold_recent_times_are_read(tmp_path: Path, kin
         np.concatenate([batch.column("ts").to_pylist() for batch in read]).tolist()
         == (pq.read_table(path, columns=["ts"])["ts"].to_pylist()[2_000:])
     )
-    with pytest.raises(cdp.RecentRowsError, match="1 rows, of 1 people"):
+    with pytest.raises(cdp.RecentRowsError, match="1 row of 1 person is younger"):
         cdp.send(
             path,
             user_id="uid",

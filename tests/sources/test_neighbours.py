@@ -116,7 +116,7 @@ def test_a_journal_notices_that_types_have_changed(box: Sandbox, tmp_path: Path)
     path.write_text(more)
     assert cdp.send(path, MAPPING, **options).delivered_before == 2
     path.write_text(more + "u4,2020-01-02T00:00:00Z,n/a\n")
-    with pytest.raises(cdp.JournalError, match="column 'x' was of type int64"):
+    with pytest.raises(cdp.JournalError, match="Column 'x' was int64"):
         cdp.send(path, MAPPING, **options)
     assert len(box.events()) == 3
 
@@ -218,7 +218,7 @@ def test_whatever_changes_in_a_frame_is_noticed(box: Sandbox, change: Any) -> No
     other = change(frame)
     # The same object with other contents, as a notebook has it.
     frame.__dict__.update(other.__dict__)
-    with pytest.raises(cdp.SourceError, match="is not what it was"):
+    with pytest.raises(cdp.SourceError, match="has changed since"):
         plan.send(progress=False)
     assert len(box.events()) == 0
 
@@ -271,7 +271,7 @@ def test_an_expression_that_always_fails_costs_no_query_for_each_row(
 
 def test_names_that_would_be_cut_or_misread(tmp_path: Path) -> None:
     """The character 0 in a column's name, and the mark of constants as a property."""
-    with pytest.raises(cdp.SourceError, match="the character 0"):
+    with pytest.raises(cdp.SourceError, match="a NUL character"):
         pd.DataFrame({"uid": ["u"], "ts": ["2020-01-01"], "a\0b": [1]}).cdp.plan(MAPPING)
     with pytest.raises(cdp.MappingError, match="stands for constants"):
         cdp.Mapping(properties={"a": {"$lit": "col"}})

@@ -30,9 +30,9 @@ import pytest
 
 import cdp_backfill as cdp
 from cdp_backfill import BadInputError, Mapping, SourceError, StoppedError, lit
-from cdp_backfill.api import _prepared_source
 from cdp_backfill.cli import sample_data
 from cdp_backfill.inference.proposal import Proposal
+from cdp_backfill.pipeline.job import Job, SendOptions
 from cdp_backfill.sources import Source, cursors, open_source
 from cdp_backfill.sources.chunks import CHUNK_ROWS
 from tests.rows import opens
@@ -113,11 +113,11 @@ def lean_database(lean: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def sent(table: Any, mapping: Mapping) -> tuple[int, str]:
     """Number of messages, and a digest of all their bytes, ids included, in order."""
     now = datetime(2024, 6, 1, tzinfo=UTC)
-    prepared_source = _prepared_source(
-        open_source(table), Proposal(mapping), "send", "message", now
-    )
+    options = SendOptions(recent="send", now=now)
+    job = Job(source=open_source(table), proposal=Proposal(mapping), options=options)
+    prepared_source = job.prepare()
     digest, messages = hashlib.blake2b(), 0
-    for _, prepared in prepared_source.prepared(prepared_source.binding.columns):
+    for _, prepared in prepared_source.chunks(prepared_source.binding.columns):
         for part, _ in prepared.encoded:
             digest.update(part.data)
             messages += len(part)
@@ -394,7 +394,7 @@ def test_a_query_that_changed_since_the_plan(box: Sandbox) -> None:
     connection = in_duckdb(opened())
     plan = cdp.plan(connection.table("records"), OPENED, destination=box.destination)
     connection.execute("UPDATE records SET uid = 'other' WHERE uid = 'u1'")
-    with pytest.raises(SourceError, match="The DuckDB relation is not what it was"):
+    with pytest.raises(SourceError, match="The DuckDB relation has changed"):
         plan.send(progress=False)
 
 
@@ -432,7 +432,7 @@ def test_what_can_be_read_once(
     """A plan would spend it: it says so, and what to give instead; and then it is spent."""
     with contextlib.ExitStack() as stack:
         table = held(stack)
-        with pytest.raises(BadInputError, match=f"can be read only once.*{words}"):
+        with pytest.raises(BadInputError, match=f"can only be read once.*{words}"):
             cdp.plan(table, OPENED, destination=box.destination)
         source = open_source(held(stack))
         assert len(list(source.chunks(source.schema.names))) == 1
@@ -692,7 +692,7 @@ def test_what_cannot_be_read_says_what_can() -> None:
     """The error lists the tables that are known, and helps with those that people try."""
     with pytest.raises(SourceError, match=r"type dict .*DuckDB.*cursor after execute.*parquet"):
         open_source({"a": [1]})
-    with pytest.raises(SourceError, match=r"Give pandas\.DataFrame\(rows\)"):
+    with pytest.raises(SourceError, match=r"Pass pandas\.DataFrame\(rows\)"):
         open_source([{"a": 1}])
     frame = type("DataFrame", (), {"__module__": "pyspark.sql.classic.dataframe"})
     with pytest.raises(SourceError, match=r"Write it with df\.write\.parquet\(folder\)"):

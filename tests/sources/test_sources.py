@@ -292,7 +292,7 @@ def test_what_is_no_table(given: Any) -> None:
 
 def test_the_same_file_twice(files: Path) -> None:
     """A file named twice would be sent twice."""
-    with pytest.raises(SourceError, match="given twice"):
+    with pytest.raises(SourceError, match="passed twice"):
         open_source([files / "p0.parquet", str(files / "p*.parquet")])
 
 
@@ -312,7 +312,7 @@ def test_a_glob_that_matches_folders(files: Path) -> None:
 def test_the_same_file_in_two_ways(files: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Relative and absolute, it is one file."""
     monkeypatch.chdir(files)
-    with pytest.raises(SourceError, match="given twice"):
+    with pytest.raises(SourceError, match="passed twice"):
         open_source(["p0.parquet", files / "p0.parquet"])
 
 

@@ -1,0 +1,45 @@
+"""The payloads of the first rows, for people to look at."""
+
+from __future__ import annotations
+
+from json import loads
+from typing import TYPE_CHECKING, Any
+
+from cdp_backfill.model.outcomes import Outcome
+from cdp_backfill.pipeline.notes import DUPLICATE_REASON, SKIPPED_REASON, join_reasons
+
+if TYPE_CHECKING:
+    from cdp_backfill.pipeline.prepared_source import PreparedSource
+
+
+def preview(prepared_source: PreparedSource, rows: int) -> list[dict[str, Any]]:
+    """What becomes of the first rows.
+
+    Args:
+        prepared_source: The table and its mapping.
+        rows: Number of rows.
+
+    Returns:
+        One dict for each row: its message, or the outcome, code and reason of a row that a run
+        would not send.
+    """
+    result: list[dict[str, Any]] = []
+    for _, prepared in prepared_source.chunks(prepared_source.binding.columns, rows=rows):
+        messages, by_row = prepared.messages, dict[int, dict[str, Any]]()
+        for row in prepared.skipped:
+            by_row[row] = _not_sent(Outcome.SKIPPED, "skipped", SKIPPED_REASON)
+        for row in prepared.duplicates:
+            by_row[row] = _not_sent(Outcome.SKIPPED, "duplicate", DUPLICATE_REASON)
+        for bad, problems in messages.problems.groups():
+            entry = _not_sent(Outcome.INVALID, problems[0].code, join_reasons(problems))
+            by_row.update(dict.fromkeys(messages.rows[bad], entry))
+        for encoded, numbers in prepared.encoded:
+            top = loads(b"{" + encoded.head.rstrip(b",") + b"}")
+            for number, row in enumerate(numbers):
+                by_row[row] = top | loads(encoded.message(number))
+        result.extend(by_row[row] for row in sorted(by_row))
+    return result
+
+
+def _not_sent(outcome: Outcome, code: str, reason: str) -> dict[str, Any]:
+    return {"cdp_outcome": str(outcome), "cdp_code": code, "cdp_reason": reason}

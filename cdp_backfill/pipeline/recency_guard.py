@@ -1,0 +1,66 @@
+"""The guard against recent rows: nothing is sent while a row could still message people."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from cdp_backfill.errors import RecentRowsError
+from cdp_backfill.messages import any_recent, build, may_be_recent
+from cdp_backfill.model.api_facts import RECENT_HOURS
+from cdp_backfill.model.distinct import DistinctCounter
+from cdp_backfill.model.plurals import count
+
+if TYPE_CHECKING:
+    from cdp_backfill.pipeline.prepared_source import PreparedSource
+
+
+def refuse_recent(prepared: PreparedSource) -> None:
+    """Read who, what and when of the whole table, and stop if a row is recent.
+
+    Raises:
+        RecentRowsError: There are recent rows.
+    """
+    if not _may_have_recent(prepared):
+        return
+    limits, binding = prepared.limits, prepared.binding
+    people, rows = DistinctCounter(), 0
+    for chunk in prepared.source.chunks(binding.guard_columns):
+        batch = build(binding, chunk.batch, latest=limits.latest, who_what_when=True)
+        recent = (batch.millis >= limits.recent) & ~batch.problems.mask()
+        if recent.any():
+            rows += int(np.count_nonzero(recent))
+            people.add(batch.people(recent))
+    if rows:
+        raise RecentRowsError(
+            f"Nothing was sent. {count(rows, 'row')} of {people.describe('person', 'people')} "
+            f"{'is' if rows == 1 else 'are'} younger than {RECENT_HOURS} hours and can trigger "
+            "campaigns that message people. recent='hold' leaves such rows out, recent='send' "
+            "sends them."
+        )
+
+
+def _may_have_recent(prepared: PreparedSource) -> bool:
+    """Whether any time is recent. Reads the times alone, which is quick."""
+    mapping, limits = prepared.mapping, prepared.limits
+    column = mapping.timestamp
+    if not isinstance(column, str) or column in mapping.derive:
+        return True
+
+    def may_hold_recent(kind: Any, least: Any, greatest: Any) -> bool:
+        return may_be_recent(
+            kind,
+            least,
+            greatest,
+            unit=mapping.timestamp_unit,
+            recent=limits.recent,
+            latest=limits.latest,
+        )
+
+    with closing(prepared.source.chunks_within(column, may_hold_recent)) as chunks:
+        return any(
+            any_recent(prepared.binding, chunk.batch, recent=limits.recent, latest=limits.latest)
+            for chunk in chunks
+        )
