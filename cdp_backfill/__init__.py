@@ -22,12 +22,15 @@ from cdp_backfill.errors import (
     UnexpectedAnswerError,
     UnreachableError,
 )
-from cdp_backfill.local_sandbox import sandbox
+from cdp_backfill.inference.proposal import Choice, Question
+from cdp_backfill.local_sandbox import Sandbox, sandbox
 from cdp_backfill.model.api_facts import Event
 from cdp_backfill.model.destination import Destination, configure
 from cdp_backfill.model.mapping import Mapping, lit
-from cdp_backfill.model.outcomes import Outcome
-from cdp_backfill.pipeline.plans import Plan
+from cdp_backfill.model.outcomes import Fix, Outcome, Problem
+from cdp_backfill.model.secret import Secret
+from cdp_backfill.pipeline.plans import Column, Plan
+from cdp_backfill.results.progress import Progress, Snapshot
 from cdp_backfill.results.reports import Report
 
 __all__ = [
@@ -35,17 +38,26 @@ __all__ = [
     "AuthenticationError",
     "BackfillError",
     "BadInputError",
+    "Choice",
+    "Column",
     "Destination",
     "DestinationError",
     "Event",
+    "Fix",
     "JournalError",
     "Mapping",
     "MappingError",
     "MissingExtraError",
     "Outcome",
     "Plan",
+    "Problem",
+    "Progress",
+    "Question",
     "RecentRowsError",
     "Report",
+    "Sandbox",
+    "Secret",
+    "Snapshot",
     "SourceError",
     "StoppedError",
     "UndeliveredError",
@@ -58,3 +70,12 @@ __all__ = [
     "sandbox",
     "send",
 ]
+
+# The public place of each of them, whichever module defines it.
+for _name in __all__:
+    globals()[_name].__module__ = __name__
+
+
+def __dir__() -> list[str]:
+    """Only public names, for completion."""
+    return sorted(__all__)

@@ -1,8 +1,10 @@
-"""The public view of the package."""
+"""The public face of the package."""
 
 from __future__ import annotations
 
+import copy
 import inspect
+import pickle
 import subprocess
 import sys
 
@@ -40,6 +42,15 @@ NAMES = {
     "Report",
     "Outcome",
     "Event",
+    "Progress",
+    "Snapshot",
+    "Sandbox",
+    "Secret",
+    "Choice",
+    "Column",
+    "Fix",
+    "Problem",
+    "Question",
 }
 
 
@@ -47,6 +58,39 @@ def test_names_are_exactly_the_contract() -> None:
     """What can be imported is what is promised, and nothing more."""
     assert set(cdp.__all__) == NAMES | ERRORS
     assert all(hasattr(cdp, name) for name in cdp.__all__)
+
+
+def test_completion_shows_public_names_only() -> None:
+    """``cdp.<Tab>`` offers what is public, and no module of the inside."""
+    assert dir(cdp) == sorted(cdp.__all__)
+
+
+@pytest.mark.parametrize("name", sorted(NAMES | ERRORS))
+def test_public_objects_name_the_package(name: str) -> None:
+    """Each says ``cdp_backfill.X``, wherever it is defined, and is no module as well."""
+    public = getattr(cdp, name)
+    assert public.__module__ == "cdp_backfill"
+    assert not inspect.ismodule(public)
+    assert f"cdp_backfill.{name}" not in sys.modules
+
+
+def test_a_plan_is_copied_and_not_pickled() -> None:
+    """It refers to its table: a copy is the plan itself, and pickling says what to do instead."""
+    frame = pd.DataFrame({"uid": ["a"], "ts": ["2023-05-01T10:00:00Z"]})
+    plan = cdp.plan(frame, user_id="uid", timestamp="ts", event=cdp.lit("Application Opened"))
+    assert copy.copy(plan) is plan
+    assert copy.deepcopy(plan) is plan
+    with pytest.raises(TypeError, match=r"plan\.mapping\.save"):
+        pickle.dumps(plan)
+
+
+def test_values_of_users_can_be_pickled() -> None:
+    """Mappings, outcomes, columns, questions and the like survive pickling."""
+    frame = pd.DataFrame({"uid": ["a"], "ts": ["2023-05-01T10:00:00Z"], "v": [None]})
+    plan = cdp.plan(frame, user_id="uid", timestamp="ts")
+    values = (plan.mapping, plan.columns, plan.questions, plan.proposal, cdp.Outcome.FAILED)
+    assert pickle.loads(pickle.dumps(values)) == values  # noqa: S301  # our own
+    assert copy.deepcopy(values) == values
 
 
 def test_errors_have_one_root() -> None:

@@ -411,9 +411,20 @@ def test_an_argument_of_the_wrong_type(arguments: dict[str, Any], words: str) ->
         cdp.send(opens(1), **given)
 
 
-@pytest.mark.parametrize("option", [{"recent": "maybe"}, {"context_scope": "all"}])
+@pytest.mark.parametrize(
+    "option",
+    [
+        {"recent": "maybe"},
+        {"context_scope": "all"},
+        {"canary": True},
+        {"canary": 0},
+        {"canary": 1.5},
+        {"processes": True},
+        {"processes": 0},
+    ],
+)
 def test_a_wrong_option(option: dict[str, Any]) -> None:
-    """An option that does not exist names those that do."""
+    """An option of a wrong value says which values there are; True is no number of rows."""
     with pytest.raises(cdp.BadInputError, match="must be"):
         cdp.send(opens(1), OPENED, destination=cdp.Destination(api_key="k"), **option)
 
