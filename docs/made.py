@@ -23,7 +23,7 @@ from cdp_backfill.inference import presets
 from cdp_backfill.model import api_facts, outcomes
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable
     from types import ModuleType
 
 HERE: Final = Path(__file__).parent
@@ -70,24 +70,26 @@ def _code(value: object) -> str:
     return f"`{value}`"
 
 
-def _documented(module: ModuleType | type) -> Iterator[tuple[str, str]]:
-    """Names that are assigned in a module or class with the text that follows each."""
-    tree = ast.parse(inspect.getsource(module))
-    body = tree.body
-    if isinstance(module, type) and isinstance(body[0], ast.ClassDef):
-        body = body[0].body
+def _documented(module: ModuleType, class_name: str | None = None) -> dict[str, str]:
+    """The names that a module, or a class in it, assigns, with the docstring below each."""
+    body = ast.parse(inspect.getsource(module)).body
+    if class_name is not None:
+        classes = (node for node in body if isinstance(node, ast.ClassDef))
+        body = next(node for node in classes if node.name == class_name).body
+    documented = {}
     for node, after in pairwise(body):
         target: Any = getattr(node, "target", None) or (getattr(node, "targets", None) or [None])[0]
         if isinstance(target, ast.Name) and isinstance(after, ast.Expr):
-            yield target.id, ast.literal_eval(after.value)
+            documented[target.id] = str(ast.literal_eval(after.value))
+    return documented
 
 
 def _outcomes() -> str:
-    told = dict(_documented(cdp.Outcome))
+    meanings = _documented(outcomes, "Outcome")
     return _table(
         ("outcome", "what it means", "nothing left to do"),
         (
-            (_code(item), told[item.name], "yes" if item.settled else "no")
+            (_code(item), meanings[item.name], "yes" if item.settled else "no")
             for item in outcomes.OUTCOMES
         ),
     )
@@ -129,7 +131,7 @@ def _errors() -> str:
 
 def _limits() -> str:
     rows = []
-    for name, text in _documented(api_facts):
+    for name, text in _documented(api_facts).items():
         value = getattr(api_facts, name)
         if name in ("EVENTS", "PROPERTIES", "CONTEXT", "REGIONS", "Kind", "Tree"):
             continue

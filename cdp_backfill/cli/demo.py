@@ -1,4 +1,4 @@
-"""The demo: made-up records to the sandbox, and what arrived held against them."""
+"""The demo: sends made-up records to the sandbox and compares what arrived."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ if TYPE_CHECKING:
 
 
 def run(rows: int, keep: Path | None, *, as_json: bool) -> bool:
-    """Write records, plan, send, report, and compare with what the sandbox holds.
+    """Write records, plan, send, and compare the report with what the sandbox holds.
 
     Args:
         rows: Number of records.
-        keep: Folder for the records and the report; None leaves nothing behind.
+        keep: Folder for the records and the report; None keeps nothing.
         as_json: Print all figures as JSON instead of text.
 
     Returns:
@@ -35,22 +35,26 @@ def run(rows: int, keep: Path | None, *, as_json: bool) -> bool:
         folder = keep or Path(stack.enter_context(tempfile.TemporaryDirectory()))
         folder.mkdir(parents=True, exist_ok=True)
         path = folder / "records.parquet"
-        say = _quiet if as_json else print
+        show = _print_nothing if as_json else print
         started = time.monotonic()
         sample_data.write(path, rows)
-        say(f"Wrote {rows:,} made-up records to {path.name} in {time.monotonic() - started:.1f} s.")
-        say(f"The sandbox answers at {box.url} on this machine.\n")
+        show(
+            f"Wrote {rows:,} made-up records to {path.name} in {time.monotonic() - started:.1f} s."
+        )
+        show(f"The sandbox answers at {box.url} on this machine.\n")
         plan = api.plan(path, sample_data.MAPPING, destination=box.destination)
-        say(f"{plan}\n")
+        show(f"{plan}\n")
         report = plan.send()
-        say(f"\n{report}\n")
-        checked, agrees = _reconciled(plan.events, report, box)
-        say(checked.text())
+        show(f"\n{report}\n")
+        reconciliation, agrees = _reconcile(plan.events, report, box)
+        show(reconciliation.text())
         if keep:
             report.save(folder)
-            say(f"\nThe records, the report and the failures are in {folder}.")
+            show(f"\nThe records, the report and the failures are in {folder}.")
         if as_json:
-            events = {str(row[0]): {"sent": row[1], "stored": row[2]} for row in _events(checked)}
+            events = {
+                str(row[0]): {"sent": row[1], "stored": row[2]} for row in _events(reconciliation)
+            }
             print(
                 json.dumps(
                     {
@@ -64,8 +68,8 @@ def run(rows: int, keep: Path | None, *, as_json: bool) -> bool:
     return agrees
 
 
-def _reconciled(planned: dict[str, int], report: Report, box: Sandbox) -> tuple[View, bool]:
-    """What was planned, and what the sandbox holds, event by event."""
+def _reconcile(planned: dict[str, int], report: Report, box: Sandbox) -> tuple[View, bool]:
+    """Rows planned and messages stored, event by event, and whether they agree."""
     totals = box.totals()
     rows: list[tuple[object, ...]] = []
     stored = {
@@ -80,7 +84,9 @@ def _reconciled(planned: dict[str, int], report: Report, box: Sandbox) -> tuple[
     )
     delivered = report.counts[Outcome.DELIVERED]
     agrees = all(row[1] == row[2] for row in rows) and delivered == int(totals["messages"].sum())
-    title = "The sandbox holds exactly what was delivered" if agrees else "THE SANDBOX DISAGREES"
+    title = "The sandbox holds exactly what was delivered"
+    if not agrees:
+        title = "THE SANDBOX DOES NOT HOLD WHAT WAS DELIVERED"
     header = ("event", "to send", "stored", "distinct ids")
     return View(title, [Section("Per event", header, rows)]), agrees
 
@@ -89,5 +95,5 @@ def _events(view: View) -> list[tuple[object, ...]]:
     return view.sections[0].rows
 
 
-def _quiet(_: str) -> None:
+def _print_nothing(_: str) -> None:
     pass

@@ -1,4 +1,4 @@
-"""A whole backfill against a box of its own, and whether all of it is there."""
+"""A whole backfill to a sandbox of its own, and a check that all of it arrived."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 from cdp_backfill import api
 from cdp_backfill.local_sandbox import sandbox
 from cdp_backfill.model import api_facts
+from cdp_backfill.model.plurals import count
 from cdp_backfill.model.views import Section, View
 
 if TYPE_CHECKING:
@@ -17,7 +18,10 @@ if TYPE_CHECKING:
     from cdp_backfill.pipeline.plans import Plan
     from cdp_backfill.results.reports import Report
 
-_STORED: Final = """
+STORE: Final = "box.db"
+"""File of the sandbox in the folder of a rehearsal."""
+
+_STORED_QUERY: Final = """
 SELECT event, substr(timestamp, 1, 10) AS day, count(*) AS messages FROM messages GROUP BY 1, 2
 """
 
@@ -26,14 +30,14 @@ _MAX_DAYS: Final = 12
 
 @dataclass(frozen=True, slots=True)
 class Rehearsal:
-    """What became of a rehearsal.
+    """The result of a rehearsal.
 
     Attributes:
-        plan: What was to be sent.
-        report: What the sender says became of it.
-        stored: Messages that the box holds, by event and day.
-        ids: Different message ids among them.
-        store: The box's database.
+        plan: What the run was to send.
+        report: What became of every row, according to the run.
+        stored: Messages in the sandbox by event and day.
+        ids: Number of different message ids among them.
+        store: The sandbox's database.
     """
 
     plan: Plan
@@ -43,7 +47,7 @@ class Rehearsal:
     store: Path
 
     def differences(self) -> list[tuple[str, str, int, int]]:
-        """Event and day with the rows planned and the messages stored, where these differ."""
+        """Event, day, rows planned and messages stored, where the two numbers differ."""
         planned = {
             (event, day): rows
             for event, days in self.plan.days.items()
@@ -58,7 +62,7 @@ class Rehearsal:
 
     @property
     def ok(self) -> bool:
-        """Whether every row is delivered or skipped, and the box holds just that."""
+        """Whether every row is delivered or skipped, and the sandbox holds what was planned."""
         return self.report.ok and not self.differences()
 
     def to_dict(self) -> dict[str, Any]:
@@ -85,28 +89,31 @@ class Rehearsal:
             planned = self.plan.days.get(event, {})
             stored = {day: n for (name, day), n in self.stored.items() if name == event}
             days = {*planned, *stored}
-            same = sum(planned.get(day, 0) == stored.get(day, 0) for day in days)
-            told = (sum(planned.values()), sum(stored.values()), f"{same:,} of {len(days):,}")
-            rows.append((*told, event))
+            agreeing = sum(planned.get(day, 0) == stored.get(day, 0) for day in days)
+            totals = (sum(planned.values()), sum(stored.values()))
+            rows.append((*totals, f"{agreeing:,} of {len(days):,}", event))
         differing: list[tuple[object, ...]] = [
             (planned, stored, day, event) for event, day, planned, stored in self.differences()
         ]
         total = sum(self.stored.values())
-        title = f"Reconciliation: the sandbox holds {total:,} messages, {self.ids:,} different ids"
+        title = (
+            f"Reconciliation: the sandbox holds {total:,} messages with {self.ids:,} different ids"
+        )
         where = (
-            f"What it holds is in {self.store}, an SQLite database; "
-            f"cdp-backfill sandbox --store {self.store} shows it on a page."
+            f"The messages are in {self.store}, an SQLite database; "
+            f"cdp-backfill sandbox --store {self.store} shows them on a page."
         )
         notes = [where]
-        if self.ids < total:
+        if repeated := total - self.ids:
             notes.append(
-                f"{total - self.ids:,} messages have the id of another one. Whether the API takes "
-                "these for one event is not documented; duplicates='skip' leaves them out."
+                f"{count(repeated, 'message')} {'has' if repeated == 1 else 'have'} the id of an "
+                "earlier one. Whether the API counts such messages as one event is not documented; "
+                "duplicates='skip' leaves them out."
             )
         if self.plan.recent:
             notes.append(
                 f"{self.plan.recent:,} of the rows are younger than {api_facts.RECENT_HOURS} "
-                "hours. Sent to an account, they could message people, and are refused by default."
+                "hours. In an account they can message people, so send refuses them by default."
             )
         return View(
             title,
@@ -123,25 +130,25 @@ class Rehearsal:
 def rehearse(
     source: Any, mapping: Mapping, folder: Path, *, progress: bool = True, **faults: Any
 ) -> Rehearsal:
-    """Send a table to a box of its own, and compare what it holds with the plan.
+    """Send a table to a sandbox of its own, and compare what it holds with the plan.
 
     Args:
         source: See :func:`cdp_backfill.send`.
-        mapping: What goes where; what is missing of it is proposed.
-        folder: Where the box's database and the report are left.
-        progress: Show how it is doing.
-        **faults: What the box does wrong on purpose; see :func:`cdp_backfill.sandbox`.
+        mapping: The mapping; a proposal fills in what is missing.
+        folder: Folder for the sandbox's database and the report.
+        progress: Show progress.
+        **faults: Injected faults; see :func:`cdp_backfill.sandbox`.
 
     Raises:
         BackfillError: As :func:`cdp_backfill.send` does.
     """
-    api.messages(source, 1, mapping)  # asks before anything is made
+    api.messages(source, 1, mapping)  # open questions come before any file is created
     folder.mkdir(parents=True, exist_ok=True)
-    store = folder / "box.db"
+    store = folder / STORE
     with sandbox(store=store, **faults) as box:
         plan = api.plan(source, mapping, destination=box.destination, recent="send")
         report = plan.send(progress=progress, journal=False)
-        rows = box.sql(_STORED).to_dict("records")
+        rows = box.sql(_STORED_QUERY).to_dict("records")
         ids = int(box.sql("SELECT count(DISTINCT messageId) AS n FROM messages")["n"][0])
     report.save(folder)
     stored = {(str(row["event"]), str(row["day"])): int(row["messages"]) for row in rows}

@@ -1,4 +1,4 @@
-"""Made-up records of a mobile app, with the trouble that real ones have."""
+"""Made-up records of a mobile app, with the flaws of real ones."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ MAPPING: Final = Mapping(
         "crash": Event.CRASHED.value,
     },
 )
-"""What goes where in the records."""
+"""The mapping of the records."""
 
 _ACTIONS: Final = ["install", "open", "background", "foreground", "update", "uninstall", "crash"]
 _SHARES: Final = [0.06, 0.44, 0.22, 0.16, 0.06, 0.03, 0.03]
@@ -53,14 +53,14 @@ _VERSIONS: Final = ["1.9.4", "2.0.0", "2.1.0", "2.1.3", "3.0.0-β1"]
 
 
 def batches(rows: int, *, seed: int = 7) -> Iterator[Any]:
-    """Make records, the same for the same seed.
+    """Make up records, the same ones for the same seed.
 
-    About one in a thousand names nobody, one in five hundred has an action that nobody knows,
-    one in a thousand has no usable time, and one in fifty thousand is too large.
+    About one in a thousand has no user id, one in five hundred has an unknown action, one in a
+    thousand has no usable time, and one in fifty thousand is too large.
 
     Args:
-        rows: How many.
-        seed: Any number.
+        rows: Number of records.
+        seed: Any whole number.
 
     Yields:
         Arrow record batches of up to 50,000 rows.
@@ -74,8 +74,8 @@ def write(path: Path, rows: int = ROWS, *, seed: int = 7) -> None:
 
     Args:
         path: The file.
-        rows: How many.
-        seed: Any number.
+        rows: Number of records.
+        seed: Any whole number.
     """
     writer = None
     for batch in batches(rows, seed=seed):
@@ -86,19 +86,19 @@ def write(path: Path, rows: int = ROWS, *, seed: int = 7) -> None:
 
 
 def _batch(start: int, size: int, rng: np.random.Generator) -> Any:
-    def chosen(values: list[str], shares: list[float] | None = None) -> Any:
+    def choose(values: list[str], shares: list[float] | None = None) -> Any:
         return pa.array(values).take(pa.array(rng.choice(len(values), size, p=shares)))
 
-    def named(prefix: str, numbers: Any) -> Any:
+    def number_names(prefix: str, numbers: Any) -> Any:
         digits = pc.utf8_lpad(pa.array(numbers).cast(pa.string()), 8, "0")
         return pc.binary_join_element_wise(prefix, digits, "")
 
-    def spoilt(array: Any, one_in: int, value: str | None) -> Any:
+    def corrupt(array: Any, one_in: int, value: str | None) -> Any:
         return pc.if_else(pa.array(rng.integers(0, one_in, size) == 0), value, array)
 
-    someone = rng.integers(0, 1_000_000, size)
-    nobody = pa.array(rng.integers(0, 1_000, size) == 0)
-    customer = pc.if_else(nobody, None, spoilt(named("cust-", someone), 20, None))
+    person = rng.integers(0, 1_000_000, size)
+    anonymous = pa.array(rng.integers(0, 1_000, size) == 0)
+    customer = pc.if_else(anonymous, None, corrupt(number_names("cust-", person), 20, None))
     moments = _FIRST + rng.integers(0, _SPAN, size)
     times = pc.cast(pa.array(moments).cast(pa.timestamp("ms")), pa.string())
     times = pc.binary_join_element_wise(pc.replace_substring(times, " ", "T"), "Z", "")
@@ -110,14 +110,14 @@ def _batch(start: int, size: int, rng: np.random.Generator) -> Any:
     return pa.RecordBatch.from_arrays(
         [
             customer,
-            pc.if_else(nobody, None, named("inst-", someone)),
-            spoilt(chosen(_ACTIONS, _SHARES), 500, "screen_view"),
-            spoilt(times, 1_000, "##########"),
-            chosen(_VERSIONS),
+            pc.if_else(anonymous, None, number_names("inst-", person)),
+            corrupt(choose(_ACTIONS, _SHARES), 500, "screen_view"),
+            corrupt(times, 1_000, "##########"),
+            choose(_VERSIONS),
             pa.array(rng.integers(1_000, 9_999, size)),
             pa.array(["android" if number < 3 else "ios" for number in range(6)])  # noqa: PLR2004
             .take(pa.array(phone)),
-            chosen(["13", "14", "16.7.1", "17.2"]),
+            choose(["13", "14", "16.7.1", "17.2"]),
             pa.array(_PHONES).take(pa.array(phone)),
             pa.array(_LOCALES).take(pa.array(place)),
             pa.array(_CITIES).take(pa.array(place)),

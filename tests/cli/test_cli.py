@@ -49,7 +49,9 @@ def path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_help_is_for_newcomers() -> None:
     """Each command has a sentence, and the exit codes are said."""
     shown = run("--help").output
-    assert "0 all rows delivered or skipped, 1 some not, 2 bad use" in " ".join(shown.split())
+    assert "0 all rows delivered or skipped, 1 some rows not, 2 wrong usage" in " ".join(
+        shown.split()
+    )
     for command in ("demo", "plan", "send", "resume", "status", "presets", "sandbox"):
         assert command in shown
         assert "Usage" in run(command, "--help").output
@@ -110,7 +112,7 @@ def test_version() -> None:
         (["send", "PATH", *ARGUMENTS, "--recent", "x"], "recent must be"),
         (["plan", "PATH", *ARGUMENTS, "--property", "x"], "--property takes NAME=VALUE"),
         (["plan", "PATH", "--mapping", "no.toml"], "MappingError"),
-        (["plan", "PATH", *ARGUMENTS, "--property", "x=ts", "--property", "x.y=ts"], "goes below"),
+        (["plan", "PATH", *ARGUMENTS, "--property", "x=ts", "--property", "x.y=ts"], "lies below"),
         (["send", "PATH", *ARGUMENTS, "--save", "/proc/no"], "cannot be saved"),
         (["plan", "PATH", "--mapping", "m.toml", "--preset", "ga4"], "not both"),
         (["send"], "Missing argument"),
@@ -323,7 +325,7 @@ def test_rehearse(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     result = run("rehearse", "opens.parquet", *options)
     assert result.exit_code == 0
     shown = " ".join(result.output.split())
-    assert "the sandbox holds 10 messages, 9 different ids" in shown
+    assert "the sandbox holds 10 messages with 9 different ids" in shown
     assert "1 messages have the id of another one" in shown
     assert (tmp_path / "there" / "box.db").exists()
     assert (tmp_path / "there" / "report.json").exists()

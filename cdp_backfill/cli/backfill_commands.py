@@ -1,0 +1,200 @@
+"""The commands plan, send, resume and status."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path  # noqa: TC003  # Typer reads it from the signature
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from cdp_backfill import api
+from cdp_backfill.cli.options import (
+    AsJson,
+    BaseUrl,
+    JournalFile,
+    MappingOptions,
+    Processes,
+    RateLimit,
+    Recent,
+    Region,
+    Save,
+    ShowProgress,
+    Sources,
+    with_mapping_options,
+)
+from cdp_backfill.cli.output import exit_with, show_report
+from cdp_backfill.model import api_facts
+from cdp_backfill.model.destination import Destination
+from cdp_backfill.model.outcomes import Outcome
+from cdp_backfill.model.views import Section, View
+from cdp_backfill.pipeline.journal import read_journal
+
+if TYPE_CHECKING:
+    from cdp_backfill.pipeline.journal import JournalContents
+    from cdp_backfill.results.reports import Report
+
+
+@with_mapping_options
+def plan(
+    sources: Sources,
+    *,
+    options: MappingOptions,
+    region: Region = "us",
+    base_url: BaseUrl = None,
+    recent: Recent = "raise",
+    save_mapping: Annotated[
+        Path | None, typer.Option(help="Write the mapping to this TOML file.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show what send would do with every row, and why. Sends nothing and needs no key."""
+
+    def action() -> int:
+        plan = api.plan(
+            sources,
+            options.build(sources),
+            destination=Destination(region=region, base_url=base_url),  # type: ignore[arg-type]
+            recent=recent,  # type: ignore[arg-type]  # checked there, with one clear error
+        )
+        if save_mapping:
+            plan.mapping.save(save_mapping)
+        print(json.dumps(plan.to_dict()) if as_json else plan)
+        if not plan.proposal.complete:
+            return 2
+        if plan.rows and not plan.to_send and not options.may_send_nothing:
+            return 1
+        return 0 if plan.to_send + plan.skipped == plan.rows else 1
+
+    exit_with(action, as_json=as_json)
+
+
+@with_mapping_options
+def send(
+    sources: Sources,
+    *,
+    options: MappingOptions,
+    region: Region = "us",
+    base_url: BaseUrl = None,
+    recent: Recent = "raise",
+    rate_limit: RateLimit = api_facts.REQUESTS_PER_SECOND,
+    workers: Annotated[
+        int | None,
+        typer.Option(min=1, help="Most requests in flight; found automatically by default."),
+    ] = None,
+    journal: Annotated[
+        Path | None,
+        typer.Option(
+            help="File that records delivered rows. By default a file in the current folder, named "
+            "after source and server; none for a server on this machine."
+        ),
+    ] = None,
+    no_journal: Annotated[bool, typer.Option("--no-journal", help="Keep no journal.")] = False,
+    canary: Annotated[
+        int | None, typer.Option(min=1, help="Send only the first n rows, to check them.")
+    ] = None,
+    processes: Processes = 1,
+    save: Save = None,
+    progress: ShowProgress = True,
+    as_json: AsJson = False,
+) -> None:
+    """Send every row as a track event. The API key comes from $CUSTOMERIO_CDP_API_KEY."""
+
+    def action() -> Report:
+        return api.send(
+            sources,
+            options.build(sources),
+            destination=Destination(
+                region=region,  # type: ignore[arg-type]  # checked there, with one clear error
+                base_url=base_url,
+                rate_limit=rate_limit,
+                workers=workers,
+            ),
+            progress=progress,
+            journal=False if no_journal else journal,
+            canary=canary,
+            processes=processes,
+            recent=recent,  # type: ignore[arg-type]
+        )
+
+    exit_with(
+        lambda: show_report(
+            action, save, as_json=as_json, may_send_nothing=options.may_send_nothing
+        ),
+        as_json=as_json,
+    )
+
+
+def resume(
+    journal: JournalFile,
+    *,
+    rate_limit: RateLimit = api_facts.REQUESTS_PER_SECOND,
+    recent: Recent = "raise",
+    processes: Processes = 1,
+    save: Save = None,
+    progress: ShowProgress = True,
+    as_json: AsJson = False,
+) -> None:
+    """Go on with a backfill: send every row that is not known to be delivered."""
+
+    def action() -> Report:
+        destination = Destination(base_url=read_journal(journal).url, rate_limit=rate_limit)
+        return api.resume(
+            journal,
+            destination=destination,
+            progress=progress,
+            processes=processes,
+            recent=recent,  # type: ignore[arg-type]
+        )
+
+    exit_with(lambda: show_report(action, save, as_json=as_json), as_json=as_json)
+
+
+def status(journal: JournalFile, *, as_json: AsJson = False) -> None:
+    """Show a journal: how many rows are delivered, and how each run ended."""
+
+    def action() -> int:
+        contents = read_journal(journal)
+        if as_json:
+            print(
+                json.dumps(
+                    {
+                        "url": contents.url,
+                        "paths": contents.paths,
+                        "mapping": contents.mapping.to_dict(),
+                        "delivered": contents.delivered,
+                        "runs": [asdict(run) for run in contents.runs],
+                    }
+                )
+            )
+        else:
+            print(_view(journal, contents).text())
+        return 0
+
+    exit_with(action, as_json=as_json)
+
+
+def _view(journal: Path, contents: JournalContents) -> View:
+    runs: list[tuple[object, ...]] = [
+        (run.started, run.ended or "crashed or still running", _list_counts(run.counts))
+        for run in contents.runs
+    ]
+    last = contents.runs[-1] if contents.runs else None
+    reasons: list[tuple[object, ...]] = [
+        (rows, name) for name, rows in (last.reasons if last else {}).items()
+    ]
+    is_unfinished = last is None or last.ended is None or last.counts.get(Outcome.UNSENT, 0)
+    return View(
+        f"Journal {journal}: {contents.delivered:,} rows are known to be delivered",
+        [
+            Section(f"To {contents.url}", (), [(path,) for path in contents.paths or ["a table"]]),
+            Section("Runs", ("started", "ended", "rows by outcome"), runs),
+            Section("Not delivered by the last run", (), reasons),
+        ],
+        [f"Go on with: cdp-backfill resume {journal}"] if is_unfinished else [],
+    )
+
+
+def _list_counts(counts: dict[str, int]) -> str:
+    return ", ".join(f"{rows:,} {name}" for name, rows in counts.items() if rows) or "?"

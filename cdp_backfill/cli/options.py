@@ -1,0 +1,217 @@
+"""The options of the command line, each declared once."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
+
+import typer
+
+from cdp_backfill.errors import MappingError
+from cdp_backfill.inference import presets
+from cdp_backfill.model.mapping import Mapping, lit
+from cdp_backfill.sources import open_source
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+Sources = Annotated[list[str], typer.Argument(help="Parquet, CSV or JSON files, folders or globs.")]
+JournalFile = Annotated[Path, typer.Argument(help="The journal of the backfill.")]
+Region = Annotated[str, typer.Option(help="Region of the account: us or eu.")]
+BaseUrl = Annotated[
+    str | None, typer.Option(help="Address that replaces the region's; ends in /v1.")
+]
+Recent = Annotated[
+    str,
+    typer.Option(
+        help="What to do with rows younger than 72 hours, which can trigger messages to people: "
+        "raise (send nothing), hold or send."
+    ),
+]
+RateLimit = Annotated[float, typer.Option(min=0.001, help="Requests per second.")]
+Save = Annotated[
+    Path | None,
+    typer.Option(help="Folder for the report and, as parquet, the rows that did not arrive."),
+]
+Processes = Annotated[
+    int, typer.Option(min=1, help="Number of processes that read, check and encode.")
+]
+ShowProgress = Annotated[bool, typer.Option(help="Show progress.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
+Latency = Annotated[float, typer.Option(help="Seconds before each answer.")]
+Failing = Annotated[float, typer.Option(help="Share of requests answered 500 or 503, 0 to 1.")]
+TooMany = Annotated[float, typer.Option(help="Share of requests answered 429, 0 to 1.")]
+ResetAfter = Annotated[
+    float, typer.Option(help="Share of connections broken after acceptance, 0 to 1.")
+]
+
+
+@dataclass(frozen=True, kw_only=True)
+class MappingOptions:
+    """The options that make a mapping. The names of the fields are those of the options."""
+
+    mapping: Annotated[
+        Path | None,
+        typer.Option(help="TOML file with a mapping; the options below replace parts of it."),
+    ] = None
+    user_id: Annotated[
+        str | None, typer.Option(help="Column of the user id; =TEXT for a constant.")
+    ] = None
+    anonymous_id: Annotated[str | None, typer.Option(help="Column of the anonymous id.")] = None
+    event: Annotated[
+        str | None,
+        typer.Option(help="Column of the event, or ='Application Installed' for all rows."),
+    ] = None
+    timestamp: Annotated[str | None, typer.Option(help="Column of the time of the event.")] = None
+    timestamp_unit: Annotated[
+        str | None, typer.Option(help="Unit of epoch numbers: s, ms, us or ns.")
+    ] = None
+    timezone: Annotated[
+        str | None, typer.Option(help="Time zone of times that carry none; UTC by default.")
+    ] = None
+    message_id: Annotated[
+        str | None,
+        typer.Option(help="Column of the message id; made from the content by default."),
+    ] = None
+    properties: Annotated[
+        list[str] | None,
+        typer.Option("--property", help="NAME=COLUMN, such as version=app_version; repeatable."),
+    ] = None
+    context: Annotated[
+        list[str] | None,
+        typer.Option(help="PATH=COLUMN, such as device.model=phone; repeatable."),
+    ] = None
+    translate: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="VALUE=EVENT, such as open='Application Opened'; repeatable. The first one "
+            "replaces all translations of a mapping file.",
+        ),
+    ] = None
+    other_events: Annotated[
+        str | None,
+        typer.Option(help="What to do with other events: invalid (default), skip or send."),
+    ] = None
+    rest: Annotated[
+        str | None,
+        typer.Option(help="What becomes of unnamed columns: properties (default) or drop."),
+    ] = None
+    duplicates: Annotated[
+        str | None,
+        typer.Option(
+            help="What to do with rows that have the message id of an earlier row: send (default) "
+            "or skip."
+        ),
+    ] = None
+    preset: Annotated[
+        str | None,
+        typer.Option(help="Preset for a vendor's export, or the path of a copy; see 'presets'."),
+    ] = None
+
+    def build(self, sources: list[str]) -> Mapping:
+        """The mapping of the file or the preset, with the other options in place of its parts.
+
+        Args:
+            sources: The files, whose columns a preset is fitted to.
+
+        Raises:
+            MappingError: An option is malformed, or two of them exclude each other.
+        """
+        if self.mapping and self.preset:
+            raise MappingError("Give either --mapping or --preset, not both.")
+        base = Mapping.load(self.mapping) if self.mapping else Mapping()
+        if self.preset:
+            base = presets.load(self.preset).fitted(list(open_source(sources).schema.names))
+        values: dict[str, Any] = {
+            "user_id": _field(self.user_id),
+            "anonymous_id": _field(self.anonymous_id),
+            "event": _field(self.event),
+            "timestamp": _field(self.timestamp),
+            "timestamp_unit": self.timestamp_unit,
+            "timezone": self.timezone,
+            "message_id": _field(self.message_id),
+            "properties": _tree("--property", self.properties),
+            "context": _tree("--context", self.context),
+            "events": _pairs("--translate", self.translate),
+            "other_events": self.other_events,
+            "rest": self.rest,
+            "duplicates": self.duplicates,
+        }
+        return replace(base, **{name: value for name, value in values.items() if value is not None})
+
+    @property
+    def may_send_nothing(self) -> bool:
+        """Whether the user has decided what becomes of other events, so that none may be left."""
+        return self.other_events is not None or self.mapping is not None
+
+
+def with_mapping_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command all mapping options, and pass them to it as ``options``.
+
+    Typer reads the options from the signature: that of the command, in which the parameter
+    ``options`` is replaced by one parameter for each field of :class:`MappingOptions`.
+    """
+    hints = get_type_hints(MappingOptions, include_extras=True)
+    names = [field.name for field in fields(MappingOptions)]
+    parameters: list[inspect.Parameter] = []
+    for parameter in inspect.signature(command, eval_str=True).parameters.values():
+        if parameter.name != "options":
+            parameters.append(parameter)
+            continue
+        parameters.extend(
+            inspect.Parameter(
+                field.name,
+                inspect.Parameter.KEYWORD_ONLY,
+                default=field.default,
+                annotation=hints[field.name],
+            )
+            for field in fields(MappingOptions)
+        )
+
+    @functools.wraps(command)
+    def with_options(**values: Any) -> None:
+        options = MappingOptions(**{name: values.pop(name) for name in names})
+        command(options=options, **values)
+
+    with_options.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    with_options.__annotations__ = {item.name: item.annotation for item in parameters}
+    return with_options
+
+
+def _field(text: str | None) -> Any:
+    """A column, or a constant where the text begins with an equals sign."""
+    return lit(text[1:]) if text is not None and text.startswith("=") else text
+
+
+def _pairs(option: str, items: list[str] | None) -> dict[str, str] | None:
+    if not items:
+        return None
+    pairs = {}
+    for item in items:
+        name, equals, value = item.partition("=")
+        if not (equals and name and value):
+            raise MappingError(f"{option} takes NAME=VALUE, not {item!r}.")
+        pairs[name] = value
+    return pairs
+
+
+def _tree(option: str, items: list[str] | None) -> dict[str, Any] | None:
+    pairs = _pairs(option, items)
+    if pairs is None:
+        return None
+    tree: dict[str, Any] = {}
+    for path, value in pairs.items():
+        *branches, leaf = path.split(".")
+        branch = tree
+        for name in branches:
+            branch = branch.setdefault(name, {})
+            if not isinstance(branch, dict):
+                raise MappingError(
+                    f"{option} {path!r} lies below a name that has a value of its own. Give only "
+                    "one of the two."
+                )
+        branch[leaf] = _field(value)
+    return tree
