@@ -41,10 +41,10 @@ napoleon_use_rtype = False
 
 # There is no inventory of other projects without a network.
 nitpick_ignore_regex = [
-    ("py:.*", r"(pandas|pd|datetime|pathlib|collections)(\..*)?|Path|Figure|.*\.Lit")
+    ("py:.*", r"(pandas|pd|datetime|pathlib|collections)(\..*)?|Path|Figure|Region|.*\.Lit")
 ]
 
-_MADE_HERE = {
+_RETURNED = {
     *("Plan", "Column", "Proposal", "Choice", "Question", "Problem", "Fix"),
     *("Report", "Progress", "Snapshot", "Sandbox"),
 }
@@ -59,12 +59,12 @@ def _without_arguments(
     signature: str | None,
     returns: str | None,
 ) -> tuple[str | None, str | None]:
-    """Nobody calls the classes of what is given back: their arguments would only be in the way."""
-    if name.rsplit(".", 1)[-1] in _MADE_HERE:
+    """Hide the arguments of classes that users receive and never call."""
+    if name.rsplit(".", 1)[-1] in _RETURNED:
         return "", returns
     return signature and signature.replace("<factory>", "{}"), returns
 
 
 def setup(app: Any) -> None:
-    """Tell Sphinx of what is done here."""
+    """Register the hooks of this file with Sphinx."""
     app.connect("autodoc-process-signature", _without_arguments)

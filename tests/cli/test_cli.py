@@ -326,7 +326,7 @@ def test_rehearse(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert result.exit_code == 0
     shown = " ".join(result.output.split())
     assert "the sandbox holds 10 messages with 9 different ids" in shown
-    assert "1 messages have the id of another one" in shown
+    assert "1 message has the id of an earlier one" in shown
     assert (tmp_path / "there" / "box.db").exists()
     assert (tmp_path / "there" / "report.json").exists()
     assert run("rehearse", "opens.parquet", *options).exit_code == 2
