@@ -7,7 +7,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test docs setup check lint types format lock clean
+.PHONY: demo test docs setup check lint types contracts format lock clean
 
 demo: setup
 	@$(BIN)/cdp-backfill demo
@@ -30,7 +30,7 @@ $(VENV)/installed: requirements.lock pyproject.toml
 	@$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
 	@touch $@
 
-check: lint types
+check: lint types contracts
 
 lint: setup
 	$(BIN)/ruff check .
@@ -38,6 +38,10 @@ lint: setup
 
 types: setup
 	$(BIN)/mypy
+
+# The direction of imports, as pyproject.toml declares it.
+contracts: setup
+	@$(BIN)/lint-imports --no-cache
 
 format: setup
 	$(BIN)/ruff check --fix .
