@@ -3,24 +3,27 @@
 ::
 
     BackfillError
-    ├── BadInputError            before anything is sent
+    ├── BadInputError            raised before anything is sent
     │   ├── MappingError         the mapping does not fit the table or the API
     │   ├── SourceError          the table cannot be read
-    │   ├── DestinationError     region, address or API key
-    │   ├── JournalError         the journal cannot be used, or is another backfill's
+    │   ├── DestinationError     the region, address or API key is wrong
+    │   ├── JournalError         the journal cannot be used, or belongs to another backfill
     │   └── MissingExtraError    an optional dependency is not installed
-    ├── StoppedError             while sending; ``.report`` accounts for every row
-    │   ├── AuthenticationError  the server turned the key down
-    │   ├── UnreachableError     no answer from the server
-    │   ├── UnexpectedAnswerError  what answered is not the Pipelines API
-    │   └── RecentRowsError      rows young enough to message people
-    ├── UndeliveredError         from ``report.raise_for_failures()``; has ``.report``
+    ├── StoppedError             raised while sending; ``.report`` accounts for every row
+    │   ├── AuthenticationError  the server rejected the key
+    │   ├── UnreachableError     the server did not answer
+    │   ├── UnexpectedAnswerError  the server is not the Pipelines API
+    │   └── RecentRowsError      rows are recent enough to message people
+    ├── UndeliveredError         raised by ``report.raise_for_failures()``; has ``.report``
     └── AccountingError          the counts do not add up: a bug of this package
+
+All of them can be pickled and copied. A pickled error has no report: a report refers to its table
+and cannot be pickled.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 if TYPE_CHECKING:
     from typing import Any
@@ -31,7 +34,7 @@ class BackfillError(Exception):
 
 
 class BadInputError(BackfillError):
-    """Something given is wrong; nothing has been sent."""
+    """An argument or option is wrong; nothing has been sent."""
 
 
 class MappingError(BadInputError):
@@ -39,7 +42,7 @@ class MappingError(BadInputError):
 
 
 class SourceError(BadInputError):
-    """The table cannot be read as it was given."""
+    """The table cannot be read."""
 
 
 class DestinationError(BadInputError):
@@ -53,43 +56,61 @@ class JournalError(BadInputError):
 class MissingExtraError(BadInputError):
     """An optional dependency is needed and not installed."""
 
-    def __init__(self, package: str, *, extra: str, purpose: str) -> None:
-        super().__init__(
+    @classmethod
+    def of(cls, package: str, *, extra: str, purpose: str) -> Self:
+        """The error for a package.
+
+        Args:
+            package: The missing package.
+            extra: The extra of this package that installs it.
+            purpose: What needs it.
+        """
+        return cls(
             f"{purpose} needs the package {package!r}, which is not installed. "
             f'Install it with: pip install "cdp-backfill[{extra}]"'
         )
 
 
 class _ReportedError(BackfillError):
-    """An error after the start: the report says what became of every row.
+    """An error that is raised after the start.
 
     Attributes:
-        report: The :class:`~cdp_backfill.Report` of the run up to here.
+        report: The :class:`~cdp_backfill.Report` of the run so far, which accounts for every row;
+            None if the error was pickled.
     """
 
     def __init__(self, message: str, report: Any = None) -> None:
         super().__init__(message)
         self.report = report
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), self.args
+
+    def __copy__(self) -> Self:
+        return self
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        return self
+
 
 class StoppedError(_ReportedError):
-    """The run ended before its time. Rows that did not get their turn are ``unsent``."""
+    """The run ended early. Rows that were not sent yet are ``unsent``."""
 
 
 class AuthenticationError(StoppedError):
-    """The server turned the API key down (401 or 403)."""
+    """The server rejected the API key (401 or 403)."""
 
 
 class UnreachableError(StoppedError):
-    """The server could not be reached, and never had been in this run."""
+    """The server did not answer, and never had in this run."""
 
 
 class UnexpectedAnswerError(StoppedError):
-    """The address answers, but not as the Pipelines API does."""
+    """The server answers, but not as the Pipelines API does."""
 
 
 class RecentRowsError(StoppedError):
-    """Rows are young enough to trigger campaigns, and nobody said that they may."""
+    """Rows are recent enough to trigger campaigns, and the call did not allow them."""
 
 
 class UndeliveredError(_ReportedError):
@@ -97,4 +118,4 @@ class UndeliveredError(_ReportedError):
 
 
 class AccountingError(BackfillError):
-    """The outcomes do not add up to the number of rows. Please report it."""
+    """The outcomes do not add up to the number of rows. Please report this bug."""

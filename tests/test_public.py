@@ -93,6 +93,20 @@ def test_values_of_users_can_be_pickled() -> None:
     assert copy.deepcopy(values) == values
 
 
+@pytest.mark.parametrize("name", sorted(ERRORS))
+def test_errors_can_be_pickled_and_copied(name: str) -> None:
+    """The message stays; a report, which refers to its table, goes with copies only."""
+    error = getattr(cdp, name)("what happened")
+    if hasattr(error, "report"):
+        error.report = object()
+        assert copy.copy(error).report is copy.deepcopy(error).report is error.report
+    pickled = pickle.loads(pickle.dumps(error))  # noqa: S301  # our own
+    for other in (pickled, copy.copy(error), copy.deepcopy(error)):
+        assert type(other) is type(error)
+        assert str(other) == "what happened"
+    assert getattr(pickled, "report", None) is None
+
+
 def test_errors_have_one_root() -> None:
     """One except clause catches everything that is raised on purpose."""
     assert all(issubclass(getattr(cdp, name), cdp.BackfillError) for name in ERRORS)

@@ -19,9 +19,9 @@ from cdp_backfill.inference.column_names import (
 )
 from cdp_backfill.inference.content_checks import looks, moments
 from cdp_backfill.inference.proposal import Choice, Proposal, Question
-from cdp_backfill.messages.text import decoded, json_type
-from cdp_backfill.messages.times import is_number
+from cdp_backfill.messages.text import decode
 from cdp_backfill.model import api_facts
+from cdp_backfill.model.arrow_types import is_json, is_number
 from cdp_backfill.model.mapping import Lit, Mapping
 from cdp_backfill.model.outcomes import FAILURE_COLUMNS
 
@@ -341,7 +341,7 @@ class Inference:
                 continue
             column = self._sample.column(name)
             kind = column.type
-            objects = json_type(kind) or (
+            objects = is_json(kind) or (
                 (pa.types.is_string(kind) or pa.types.is_large_string(kind))
                 and pc.all(pc.match_substring_regex(column, r"^\s*\{.*\}\s*$")).as_py()
                 and column.null_count < len(column)
@@ -428,7 +428,7 @@ def _readable(sample: Any) -> Any:
     columns = {}
     for name, column in zip(sample.schema.names, sample.columns, strict=True):
         try:
-            array = decoded(column)
+            array = decode(column)
             array.validate(full=True)
         except pa.ArrowException:
             continue  # text that is no UTF-8, say: told row by row, and nothing to go by

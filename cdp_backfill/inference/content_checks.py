@@ -10,17 +10,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from cdp_backfill.messages.text import (
-    as_boolean,
-    as_identifier,
-    as_text,
-    can_be_text,
-    decoded,
-    is_bytes,
-    tidy,
-)
-from cdp_backfill.messages.times import is_number, is_text, is_time_like, read_times
+from cdp_backfill.messages.text import as_boolean, as_identifier, as_text, clean_text, decode
+from cdp_backfill.messages.times import read_times
 from cdp_backfill.model import api_facts
+from cdp_backfill.model.arrow_types import can_be_text, is_bytes, is_number, is_text, is_time_like
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -46,7 +39,7 @@ def looks(field: str, column: Any, now: datetime) -> tuple[float, str]:
         column: Arrow array of some cells.
         now: Events lie before it.
     """
-    array = decoded(column)
+    array = decode(column)
     filled = _filled(array, ids=_CHECKS.get(field) is _identifiers)
     if not len(filled):
         # Nothing speaks against an empty column, and nothing for it.
@@ -64,9 +57,9 @@ def looks(field: str, column: Any, now: datetime) -> tuple[float, str]:
 
 def moments(column: Any) -> list[int | None]:
     """Milliseconds since 1970 UTC of some cells, None where one is no time."""
-    array = decoded(column)
+    array = decode(column)
     if is_text(array.type):
-        array = tidy(array, _ignore)
+        array = clean_text(array, _ignore)
     if not is_time_like(array.type):
         return [None] * len(array)
     times = read_times(array, unit=None, timezone=None, earliest=_EARLIEST)
@@ -82,7 +75,7 @@ def _filled(array: Any, *, ids: bool) -> Any:
     if ids and (is_text(array.type) or is_bytes(array.type)):
         return array.filter(as_identifier(array, _ignore)[0].is_valid())
     if is_text(array.type):
-        array = tidy(array, _ignore)
+        array = clean_text(array, _ignore)
     if pa.types.is_floating(array.type):
         array = pc.if_else(pc.is_nan(array), None, array)
     return array.drop_null()

@@ -14,7 +14,8 @@ from cdp_backfill.inference import presets
 from cdp_backfill.inference.column_names import likeness
 from cdp_backfill.inference.columns import MANY_VALUES, SURE, Inference, translations
 from cdp_backfill.inference.proposal import Proposal
-from cdp_backfill.messages.text import as_text, can_be_text, decoded
+from cdp_backfill.messages.text import as_text, decode
+from cdp_backfill.model.arrow_types import can_be_text
 from cdp_backfill.model.mapping import Mapping
 from cdp_backfill.model.mapping_checks import did_you_mean
 
@@ -115,7 +116,7 @@ def _values(table: Source, column: str) -> dict[str, int] | None:
     """How often each value of a column occurs; None where there are too many of them."""
     found: dict[str, int] = {}
     for chunk in table.chunks([column]):
-        array = decoded(chunk.batch.column(0))
+        array = decode(chunk.batch.column(0))
         if not (can_be_text(array.type) or pa.types.is_boolean(array.type)):
             return None
         text, _ = as_text(array)

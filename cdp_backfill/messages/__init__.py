@@ -2,11 +2,12 @@
 
 from cdp_backfill.messages.binding import Binding, bind, text_columns
 from cdp_backfill.messages.building import MessageBatch, any_recent, build
-from cdp_backfill.messages.json_cells import TooWideError, unlimited
+from cdp_backfill.messages.json_cells import MAX_CELLS, TooWideError
 from cdp_backfill.messages.problems import Problems
 from cdp_backfill.messages.recency import may_be_recent
 
 __all__ = [
+    "MAX_CELLS",
     "Binding",
     "MessageBatch",
     "Problems",
@@ -16,5 +17,4 @@ __all__ = [
     "build",
     "may_be_recent",
     "text_columns",
-    "unlimited",
 ]

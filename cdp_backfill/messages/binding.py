@@ -12,10 +12,9 @@ import pyarrow as pa
 from cdp_backfill.errors import MappingError
 from cdp_backfill.messages.deriving import Deriver
 from cdp_backfill.messages.expanding import why_not_expandable
-from cdp_backfill.messages.text import can_be_text, is_bytes, json_type
-from cdp_backfill.messages.times import is_time_like
 from cdp_backfill.messages.values import why_not_json
 from cdp_backfill.model import api_facts
+from cdp_backfill.model.arrow_types import can_be_text, is_bytes, is_json, is_time_like
 from cdp_backfill.model.mapping_checks import did_you_mean
 from cdp_backfill.model.outcomes import FAILURE_COLUMNS
 
@@ -254,7 +253,7 @@ class _Checker:
             kind = self._schema.field(source).type
             while pa.types.is_dictionary(kind) or pa.types.is_run_end_encoded(kind):
                 kind = kind.value_type
-            if isinstance(kind, pa.BaseExtensionType) and not json_type(kind):
+            if isinstance(kind, pa.BaseExtensionType) and not is_json(kind):
                 return pa.string() if kind.extension_name == "arrow.uuid" else kind.storage_type
             return kind
         try:
@@ -289,7 +288,7 @@ class _Checker:
         self.type(
             "timestamp",
             source,
-            lambda found: is_time_like(found) or json_type(found),
+            lambda found: is_time_like(found) or is_json(found),
             "times, ISO 8601 text or epoch numbers",
         )
         kind = self.kind(source)

@@ -12,27 +12,20 @@ import pyarrow.compute as pc
 
 from cdp_backfill.messages import json_cells
 from cdp_backfill.messages.expanding import Parts, list_parts, map_parts, struct_parts
+from cdp_backfill.messages.json_cells import MAX_CELLS
 from cdp_backfill.messages.problems import Problems
 from cdp_backfill.messages.recency import old_texts
-from cdp_backfill.messages.text import (
-    as_boolean,
-    as_identifier,
-    as_text,
-    decoded,
-    is_bytes,
-    json_type,
-    tidy,
-)
-from cdp_backfill.messages.times import FAR, format_times, is_text, read_times
+from cdp_backfill.messages.text import as_boolean, as_identifier, as_text, clean_text, decode
+from cdp_backfill.messages.times import FAR, format_times, read_times
 from cdp_backfill.messages.values import (
     ValueReader,
     bad_text,
-    is_list,
+    make_struct,
     nonexistent_time,
     not_finite,
-    struct,
 )
 from cdp_backfill.model import api_facts
+from cdp_backfill.model.arrow_types import is_bytes, is_json, is_list, is_text
 from cdp_backfill.model.distinct import hashes
 from cdp_backfill.model.mapping import Lit
 from cdp_backfill.model.outcomes import Problem
@@ -40,12 +33,8 @@ from cdp_backfill.model.outcomes import Problem
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    import numpy.typing as npt
-
     from cdp_backfill.messages.binding import Binding, Branch, Leaf
-
-    Mask = npt.NDArray[np.bool_]
-    Rows = npt.NDArray[np.int64]
+    from cdp_backfill.model.arrays import Mask, Rows
 
 
 @dataclass(frozen=True)
@@ -80,10 +69,10 @@ class MessageBatch:
 
     def plain(self, column: str) -> Any:
         """The same without dictionaries, views and extension types."""
-        array = decoded(self._columns[column])
-        return array.storage if json_type(array.type) else array
+        array = decode(self._columns[column])
+        return array.storage if is_json(array.type) else array
 
-    def told(self) -> MessageBatch:
+    def without_cells(self) -> MessageBatch:
         """What was found out about the rows, without their cells and fields but the event."""
         event = {"event": self.fields["event"].dictionary_encode()}
         return dataclasses.replace(self, fields=event, message_id=None, _columns={})
@@ -102,6 +91,7 @@ def build(
     latest: int = FAR,
     who_what_when: bool = False,
     without: dict[str, Mask] | None = None,
+    max_cells: int | None = MAX_CELLS,
 ) -> MessageBatch:
     """Turn rows into message fields.
 
@@ -112,11 +102,15 @@ def build(
         who_what_when: Leave out properties, context and integrations, which is enough to tell
             who is touched and when.
         without: Cells to leave empty, by column.
+        max_cells: Most cells that the arrays of JSON names may have; None for no limit.
+
+    Raises:
+        TooWideError: They would have more; fewer rows at a time have fewer.
     """
     rows = np.arange(batch.num_rows)
     columns, wrong = _columns(binding, batch, who_what_when=who_what_when)
     for name, mask in (without or {}).items():
-        columns[name] = pc.if_else(pa.array(mask), None, decoded(columns[name]))
+        columns[name] = pc.if_else(pa.array(mask), None, decode(columns[name]))
     given = columns
     found = _events(binding, columns, batch.num_rows)
     names, wrong = found.names, wrong | found.wrong
@@ -127,11 +121,11 @@ def build(
         columns = {name: array.filter(chosen) for name, array in columns.items()}
         names = names.filter(chosen)
         wrong = {problem: mask[kept] for problem, mask in wrong.items()}
-    builder = _Builder(binding, columns, len(rows), latest)
+    builder = _Builder(binding, columns, len(rows), latest, max_cells)
     for problem, mask in wrong.items():
         builder.problems.add(mask, problem)
     if found.trimmed:
-        builder.problems.mended("trimmed", str(binding.mapping.event), found.trimmed)
+        builder.problems.record_fix("trimmed", str(binding.mapping.event), found.trimmed)
     fields: dict[str, Any | None] = dict(builder.identity())
     fields["event"] = names
     times = builder.times()
@@ -169,10 +163,10 @@ def any_recent(binding: Binding, batch: Any, *, recent: int, latest: int) -> boo
         latest: The same, up to which.
     """
     column = str(binding.mapping.timestamp)
-    array = decoded(batch.column(column))
+    array = decode(batch.column(column))
     if is_text(array.type):
         array = array.filter(pa.array(~old_texts(array, recent)))
-    times = _Builder(binding, {column: array}, len(array), latest).times()
+    times = _Builder(binding, {column: array}, len(array), latest, None).times()
     return bool(((times.millis >= recent) & (times.millis <= latest)).any())
 
 
@@ -211,7 +205,7 @@ def _events(binding: Binding, columns: dict[str, Any], size: int) -> _Events:
     if isinstance(mapping.event, Lit):
         return _Events(pa.repeat(mapping.event.value, size), {}, none)
     column = str(mapping.event)
-    text, bad = as_text(decoded(columns[column]))
+    text, bad = as_text(decode(columns[column]))
     text = text.cast(pa.string())
     trimmed = pc.utf8_trim_whitespace(text)
     known = dict(mapping.events)
@@ -254,7 +248,15 @@ def _events(binding: Binding, columns: dict[str, Any], size: int) -> _Events:
 
 
 class _Builder:
-    def __init__(self, binding: Binding, columns: dict[str, Any], rows: int, latest: int) -> None:
+    def __init__(
+        self,
+        binding: Binding,
+        columns: dict[str, Any],
+        rows: int,
+        latest: int,
+        max_cells: int | None,
+    ) -> None:
+        self._max_cells = max_cells
         self._binding = binding
         self._mapping = binding.mapping
         self._columns = columns
@@ -262,23 +264,23 @@ class _Builder:
         self._latest = latest
         self._nulls = pa.array(self._mapping.nulls, pa.string())
         self.problems = Problems(rows)
-        self._values = ValueReader(self.problems, binding.mapping.timezone)
+        self._values = ValueReader(self.problems, binding.mapping.timezone, max_cells)
 
     def _array(self, source: str | Lit) -> Any:
         if isinstance(source, Lit):
             first = pa.array(np.zeros(self._rows, dtype=np.int64))
             return pa.array([source.value]).take(first)
-        array = decoded(self._columns[source])
+        array = decode(self._columns[source])
         if len(self._nulls) and is_text(array.type):
             empty = pc.is_in(array, value_set=self._nulls.cast(array.type))
             if pc.any(empty).as_py():
-                self.problems.mended("null_word", source, empty)
+                self.problems.record_fix("null_word", source, empty)
                 return pc.if_else(empty, None, array)
         return array
 
     def _note(self, source: str | Lit) -> Callable[[str, Any], None]:
         column = _shown(source)
-        return lambda code, where: self.problems.mended(code, column, where)
+        return lambda code, where: self.problems.record_fix(code, column, where)
 
     def identity(self) -> dict[str, Any]:
         """``userId`` and ``anonymousId``; one of them must be there."""
@@ -323,10 +325,10 @@ class _Builder:
         source = self._mapping.timestamp or ""
         column, note = _shown(source), self._note(source)
         array = self._array(source)
-        if json_type(array.type):
+        if is_json(array.type):
             array, _ = as_text(array)
         if is_text(array.type):
-            array = tidy(array, note)
+            array = clean_text(array, note)
         earliest = self._binding.earliest
         times = read_times(
             array,
@@ -337,7 +339,7 @@ class _Builder:
         )
         for unit, mask in times.units.items():
             note(f"epoch_{unit}", mask)
-        note("shown_twice", times.twice)
+        note("shown_twice", times.ambiguous)
         good = ~(times.missing | times.bad | times.unclear | times.nonexistent)
         for mask, code, reason in (
             (times.missing, "missing_time", "is empty"),
@@ -363,7 +365,7 @@ class _Builder:
             for name, arrays in self._parts(column).items():
                 if name in taken:
                     for array in arrays:
-                        self.problems.mended("name_taken", column, array.is_valid())
+                        self.problems.record_fix("name_taken", column, array.is_valid())
                     continue
                 known = api_facts.PROPERTIES.get(name, "any")
                 kind: api_facts.Kind = "any" if isinstance(known, dict) else known
@@ -372,7 +374,7 @@ class _Builder:
                     for array in self._free(name, arrays, column, before)
                     for value in self._values_of(array, column, kind)
                 ]
-        return struct(children)
+        return make_struct(children)
 
     def _free(
         self, name: str, arrays: list[Any], column: str, before: dict[str, Mask]
@@ -385,7 +387,7 @@ class _Builder:
         before[name] = there if earlier is None else there | earlier
         if earlier is None or not (clash := there & earlier).any():
             return arrays
-        self.problems.mended("name_taken", column, clash)
+        self.problems.record_fix("name_taken", column, clash)
         rows = pa.array(np.arange(self._rows), mask=earlier)
         return [array.take(rows) for array in arrays]
 
@@ -395,27 +397,27 @@ class _Builder:
         kind, types = array.type, pa.types
         if types.is_null(kind):
             return {}
-        self.problems.mended("expanded", column, array.is_valid())
+        self.problems.record_fix("expanded", column, array.is_valid())
         if types.is_struct(kind):
             return struct_parts(array)
         if types.is_map(kind):
-            return map_parts(array)
+            return map_parts(array, self._max_cells)
         if is_list(kind):
-            return list_parts(array)
-        cells = self._values.parsed(array, column)
+            return list_parts(array, self._max_cells)
+        cells = self._values.parse_json(array, column)
         parts: Parts = {}
         others = [None if isinstance(cell, dict) else cell for cell in cells]
         if any(cell is not None for cell in others):
-            parts[column] = json_cells.arrays(others)[0]
+            parts[column] = json_cells.to_arrays(others, self._max_cells)[0]
         objects = [cell if isinstance(cell, dict) else None for cell in cells]
-        for name, found, mixed in json_cells.members(objects):
-            self.problems.mended("mixed_list", column, mixed)
+        for name, found, mixed in json_cells.member_arrays(objects, self._max_cells):
+            self.problems.record_fix("mixed_list", column, mixed)
             parts[name] = [*parts.get(name, ()), *found]
         return parts
 
     def tree(self, branch: Branch) -> Any | None:
         """A struct of the fields below, or None where there are none."""
-        return struct(self._children(branch))
+        return make_struct(self._children(branch))
 
     def _children(self, branch: Branch) -> list[tuple[str, Any]]:
         children = []
@@ -446,7 +448,7 @@ class _Builder:
             self.problems.add(bad, Problem("bad_user", column, reason))
             return [array]
         if is_text(plain) and kind != "text":
-            array = tidy(array, note)
+            array = clean_text(array, note)
         if kind == "boolean":
             array, bad = as_boolean(array)
             if not pa.types.is_boolean(plain):

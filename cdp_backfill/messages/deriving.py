@@ -11,15 +11,15 @@ import numpy as np
 import pyarrow as pa
 
 from cdp_backfill.errors import MappingError
-from cdp_backfill.messages.text import json_type, plain, plain_type
+from cdp_backfill.messages.text import json_as_text
+from cdp_backfill.model.arrow_types import is_json, json_as_text_type
 from cdp_backfill.model.mapping_checks import did_you_mean
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
 
-    import numpy.typing as npt
+    from cdp_backfill.model.arrays import Mask
 
-    Mask = npt.NDArray[np.bool_]
 
 _TABLE: Final = "row_source"
 _NO_COLUMN: Final = pa.field("no column", pa.bool_())
@@ -124,7 +124,7 @@ class Deriver:
             )
         """Columns of the source that the expressions use."""
         # Of constants alone, DuckDB would not know for how many rows.
-        given = [pa.field(name, plain_type(schema.field(name).type)) for name in self.reads]
+        given = [pa.field(name, json_as_text_type(schema.field(name).type)) for name in self.reads]
         self._source = pa.schema(given or [_NO_COLUMN])
         self.fields: list[Any] = self._bound()
         """Arrow fields of the new columns."""
@@ -214,7 +214,7 @@ class Deriver:
         """
         if not self._expressions:
             return [], {}
-        arrays = [plain(batch.column(name)) for name in self.reads]
+        arrays = [json_as_text(batch.column(name)) for name in self.reads]
         arrays = arrays or [pa.nulls(batch.num_rows, pa.bool_())]
         given = pa.RecordBatch.from_arrays(arrays, schema=self._source)
         try:
@@ -258,9 +258,11 @@ class Deriver:
         arrays = []
         for item in self.fields:
             column = table.column(item.name).combine_chunks()
-            is_json = json_type(item.type)
-            plain = column.cast(item.type.storage_type if is_json else item.type)
-            arrays.append(pa.ExtensionArray.from_storage(item.type, plain) if is_json else plain)
+            if is_json(item.type):
+                text = column.cast(item.type.storage_type)
+                arrays.append(pa.ExtensionArray.from_storage(item.type, text))
+            else:
+                arrays.append(column.cast(item.type))
         return arrays
 
 

@@ -1,7 +1,7 @@
-"""What the first and last bytes of texts tell, a whole column at a time.
+"""The first and last bytes of texts, a whole column at a time.
 
-Most columns hold nothing that must be mended. To see that from two bytes of each cell is many times
-faster than to run every rule over all of the text.
+Most columns need no fix. Two bytes of each cell show that many times faster than every rule applied
+to the whole text.
 """
 
 from __future__ import annotations
@@ -15,14 +15,10 @@ import pyarrow as pa
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    import numpy.typing as npt
-
-    Bytes = npt.NDArray[np.uint8]
-    Numbers = npt.NDArray[np.int64]
-    Mask = npt.NDArray[np.bool_]
+    from cdp_backfill.model.arrays import Bytes, Ints, Mask
 
 
-def text_bytes(array: Any) -> tuple[Bytes, Numbers, Numbers]:
+def text_bytes(array: Any) -> tuple[Bytes, Ints, Ints]:
     """The bytes of an array of text; where each cell begins; and how long it is, 0 for null."""
     size = len(array)
     _, offsets, data = array.buffers()
@@ -30,15 +26,15 @@ def text_bytes(array: Any) -> tuple[Bytes, Numbers, Numbers]:
         return np.zeros(0, np.uint8), np.zeros(size, np.int64), np.zeros(size, np.int64)
     width = np.int64 if pa.types.is_large_string(array.type) else np.int32
     raw = np.frombuffer(offsets, width)[array.offset : array.offset + size + 1]
-    bounds: Numbers = raw.astype(np.int64)
-    lengths: Numbers = np.diff(bounds)
+    bounds: Ints = raw.astype(np.int64)
+    lengths: Ints = np.diff(bounds)
     if array.null_count:
         lengths[array.is_null().to_numpy(zero_copy_only=False)] = 0
     return np.frombuffer(data, np.uint8), bounds[:-1], lengths
 
 
 def byte_set(letters: Iterable[int]) -> Mask:
-    """A table that is true for some byte values."""
+    """A table with one entry for each byte value, true for the given ones."""
     table = np.zeros(256, dtype=bool)
     table[list(letters)] = True
     return table
@@ -49,14 +45,14 @@ class Edges:
     """First and last bytes of the cells of a column.
 
     Attributes:
-        first: The first byte of each cell; any where it is empty.
-        last: The last byte of each.
+        first: The first byte of each cell; undefined where the cell is empty.
+        last: The last byte of each cell; undefined where the cell is empty.
         lengths: Bytes of each, 0 for null.
     """
 
     first: Bytes
     last: Bytes
-    lengths: Numbers
+    lengths: Ints
 
     @classmethod
     def of(cls, array: Any) -> Edges:
@@ -71,7 +67,7 @@ class Edges:
 
 
 def holds(array: Any, letter: int) -> bool:
-    """Whether a byte is anywhere in an array of text."""
+    """Whether a byte occurs anywhere in an array of text."""
     data, starts, lengths = text_bytes(array)
     if not len(data):
         return False

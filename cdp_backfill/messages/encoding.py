@@ -30,11 +30,8 @@ from cdp_backfill.model.distinct import key_digests
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    import numpy.typing as npt
+    from cdp_backfill.model.arrays import Digests, Mask, Offsets
 
-    Offsets = npt.NDArray[np.int64]
-    Digests = npt.NDArray[np.uint8]
-    Mask = npt.NDArray[np.bool_]
 
 ContextScope = Literal["message", "batch"]
 

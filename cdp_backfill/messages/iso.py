@@ -1,4 +1,4 @@
-"""ISO 8601 text of the usual lengths, read a whole column at a time."""
+"""Reads ISO 8601 text of the usual lengths, a whole column at a time."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from cdp_backfill.messages.edges import text_bytes
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    Mask = npt.NDArray[np.bool_]
-    Numbers = npt.NDArray[np.int64]
+    from cdp_backfill.model.arrays import Ints, Mask
 
-# Length of the text, of its fraction of a second, and whether it ends in Z.
+
+# Length of the text: digits of its fraction of a second, and whether it ends in Z.
 _FORMS: Final = {
     len("2024-01-15T10:30:00"): (0, False),
     len("2024-01-15T10:30:00Z"): (0, True),
@@ -27,15 +27,15 @@ _MARKS: Final = ((4, b"-"), (7, b"-"), (13, b":"), (16, b":"))
 _DAYS: Final = np.array([0, 31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31])
 
 
-def read_iso(array: Any) -> tuple[Numbers, Mask, Mask]:
-    """Times in one of the usual forms; all others are left to whoever knows more forms.
+def read_iso(array: Any) -> tuple[Ints, Mask, Mask]:
+    """Read times in one of the usual forms; the caller reads all others.
 
     Args:
         array: Arrow array of text.
 
     Returns:
-        Milliseconds since 1970, in UTC where the text ends in Z; whether it carries no zone; and
-        where it was read.
+        Milliseconds since 1970, in UTC where the text ends in Z; True where it carries no zone;
+        and True where it was read.
     """
     size = len(array)
     millis, naive = np.zeros(size, dtype=np.int64), np.ones(size, dtype=bool)
@@ -52,17 +52,17 @@ def read_iso(array: Any) -> tuple[Numbers, Mask, Mask]:
     return millis, naive, done
 
 
-def _read(letters: npt.NDArray[np.uint8], fraction: int, *, zoned: bool) -> tuple[Numbers, Mask]:
+def _read(letters: npt.NDArray[np.uint8], fraction: int, *, zoned: bool) -> tuple[Ints, Mask]:
     good = (letters[10] == ord("T")) | (letters[10] == ord(" "))
     marks = [*_MARKS, *([(19, b".")] if fraction else []), *([(-1, b"Z")] if zoned else [])]
     for place, mark in marks:
         good &= letters[place] == ord(mark)
 
-    def number(start: int, stop: int) -> Numbers:
+    def number(start: int, stop: int) -> Ints:
         nonlocal good
         value = np.zeros(letters.shape[1], dtype=np.int64)
         for place in range(start, stop):
-            digit = letters[place] - np.uint8(ord("0"))  # what lies below wraps around
+            digit = letters[place] - np.uint8(ord("0"))  # smaller bytes wrap around
             good = good & (digit <= 9)  # noqa: PLR2004
             value = value * 10 + digit
         return value
@@ -70,13 +70,13 @@ def _read(letters: npt.NDArray[np.uint8], fraction: int, *, zoned: bool) -> tupl
     year, month, day = number(0, 4), number(5, 7), number(8, 10)
     hour, minute, second = number(11, 13), number(14, 16), number(17, 19)
     milli = number(20, 23) if fraction else np.int64(0)
-    if fraction > 3:  # noqa: PLR2004  # what is finer cannot change a millisecond
+    if fraction > 3:  # noqa: PLR2004  # finer digits cannot change a millisecond
         number(23, 20 + fraction)
     leap = (year % 4 == 0) & ((year % 100 != 0) | (year % 400 == 0))
     last = _DAYS[np.where(month <= 12, month, 0)] + (leap & (month == 2))  # noqa: PLR2004
     good &= (year >= 1) & (day >= 1) & (day <= last)
     good &= (hour <= 23) & (minute <= 59) & (second <= 59)  # noqa: PLR2004
-    # Years that begin in March have the odd day at their end; 719,468 days lie before 1970.
+    # In years that begin in March, the leap day comes last; 719,468 days lie before 1970.
     from_march = year - (month <= 2)  # noqa: PLR2004
     of_year = (153 * ((month + 9) % 12) + 2) // 5 + day - 1
     days = 365 * from_march + from_march // 4 - from_march // 100 + from_march // 400 + of_year

@@ -1,14 +1,12 @@
 """JSON values as Arrow arrays, whatever kinds they mix.
 
-A column of JSON has no one type. It becomes several arrays that are written under one name, of
-which at most one is not null in each row: what a row says never depends on its neighbours.
+A column of JSON has no single type. It becomes several arrays that are written under one name, of
+which at most one is not null in each row, so that a row never depends on its neighbours.
 """
 
 from __future__ import annotations
 
 import re
-from contextlib import contextmanager
-from contextvars import ContextVar
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Final
 
@@ -21,17 +19,16 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 MAX_CELLS: Final = 4 * 2**20
-"""Cells that the members of the objects of a column may take, most of them empty."""
+"""Most cells that the arrays of all member names of a column may have; most of them are empty."""
 
-_WIDE: Final = 2**18  # the same for a list within one cell
-_DEEP: Final = 64  # levels of JSON that are told apart; deeper cells stay text
-_LONG: Final = 2**18  # characters; a message has room for far less
-_unlimited: Final[ContextVar[bool]] = ContextVar("unlimited", default=False)
+_WIDE: Final = 2**18  # the same for a list inside one cell
+_DEEP: Final = 64  # levels of nesting; deeper cells stay text
+_LONG: Final = 2**18  # characters, far more than fit into a message
 
 _MIXED: Final = "mixed"
 _NONE: Final = "none"
 _LARGEST_EXACT: Final = 2**53
-_DIGITS: Final = 10**38  # of which a decimal has room
+_DIGITS: Final = 10**38  # what fits into a decimal lies below it
 
 _KINDS: Final[dict[type, str]] = {
     bool: "boolean",
@@ -52,38 +49,33 @@ _TYPES: Final[dict[str, Any]] = {
 
 
 class TooWideError(Exception):
-    """So many names occur in so many rows that fewer rows must be taken at a time.
+    """Too many member names occur in too many rows, so fewer rows must be read at a time.
 
-    Where names are ids, say, each row has names of its own, and an array for each name would
-    take memory with the square of the rows.
+    Where names are ids, for example, each row has names of its own, and the memory for one array
+    per name would grow with the square of the rows.
     """
 
 
-def check_width(names: int, rows: int) -> None:
-    """Refuse to make so many arrays of so many rows.
+def check_width(names: int, rows: int, max_cells: int | None) -> None:
+    """Refuse to make too many arrays of too many rows.
+
+    Args:
+        names: Number of arrays.
+        rows: Number of rows of each.
+        max_cells: The most cells that all arrays may have together; None for no limit.
 
     Raises:
-        TooWideError: They are too many, and half of the rows would have fewer of them.
+        TooWideError: They have more.
     """
-    if names * rows > MAX_CELLS and not _unlimited.get():
+    if max_cells is not None and names * rows > max_cells:
         raise TooWideError
 
 
-@contextmanager
-def unlimited() -> Iterator[None]:
-    """Within this, nothing is too wide: a single row cannot be halved."""
-    token = _unlimited.set(True)
-    try:
-        yield
-    finally:
-        _unlimited.reset(token)
+def parse(text: Any) -> tuple[list[Any], list[bool]]:
+    """JSON text as Python values, None for null; and True where a cell stays text.
 
-
-def parsed(text: Any) -> tuple[list[Any], list[bool]]:
-    """JSON text as Python values, None for null; and where it cannot be, with the text kept.
-
-    It cannot where it is no JSON, is nested too deeply or is far too long, and where the name of
-    a member holds the character 0, at which Arrow would cut it.
+    A cell stays text if it is not JSON, is nested too deeply or is far too long, or if the name of
+    a member contains a NUL character, at which Arrow would cut the name.
     """
     cells, bad = text.to_pylist(), [False] * len(text)
     decode = msgspec.json.Decoder().decode
@@ -105,7 +97,7 @@ def parsed(text: Any) -> tuple[list[Any], list[bool]]:
 
 
 def _depth(text: str) -> int:
-    """Levels of a JSON text, or more: brackets within strings count too."""
+    """Levels of nesting of a JSON text, or a few more."""
     if text.count("[") + text.count("{") <= _DEEP:
         return 0
     level = deepest = 0
@@ -124,44 +116,48 @@ def _has_zero_names(value: Any) -> bool:
     return isinstance(value, list) and any(map(_has_zero_names, value))
 
 
-def scalars(text: Any) -> tuple[Any, Any]:
-    """JSON text as text: strings without their quotes, numbers and booleans as they stand.
+def scalars_as_text(text: Any) -> tuple[Any, Any]:
+    """JSON text as text: strings without their quotes, numbers and booleans as written.
 
     Returns:
-        The text, null where it says null; and a mask of objects and arrays.
+        The text, null where the cell is null; and a mask of objects and arrays.
     """
     nested = pc.match_substring_regex(text, r"^\s*[\[{]")
     quoted = pc.starts_with(text, '"')
     plain = pc.if_else(pc.or_(nested, pc.equal(text, "null")), None, text)
     if pc.any(quoted).as_py():
         decode = msgspec.json.Decoder().decode
-        undone = [
+        unquoted = [
             decode(cell) if cell is not None and cell[0] == '"' else cell
             for cell in plain.to_pylist()
         ]
-        plain = pa.array(undone, pa.string())
+        plain = pa.array(unquoted, pa.string())
     return plain, nested
 
 
-def arrays(values: list[Any]) -> tuple[list[Any], int]:
+def to_arrays(values: list[Any], max_cells: int | None) -> tuple[list[Any], int]:
     """Python values as Arrow arrays of their length; and how many mixed lists became text.
 
     Args:
         values: None, booleans, numbers, text, and lists and dicts of these.
+        max_cells: See :func:`check_width`.
+
+    Raises:
+        TooWideError: See :func:`check_width`.
     """
     kinds = [_kind(value) for value in values]
-    found = sorted(set(kinds) - {_NONE})
+    distinct = sorted(set(kinds) - {_NONE})
     result, mixed = [], 0
-    for kind in found:
-        here = values if len(found) == 1 else _only(values, kinds, kind)
-        array, more = _array(here, kind)
+    for kind in distinct:
+        here = values if len(distinct) == 1 else _only(values, kinds, kind)
+        array, more = _array(here, kind, max_cells)
         result += array
         mixed += more
     return result, mixed
 
 
 def _kind(value: Any) -> str:
-    """What decides which array a value goes to; only the value itself has a say in it."""
+    """The kind of array that a value goes into. It depends on the value alone."""
     if value is None:
         return _NONE
     if not isinstance(value, list):
@@ -180,7 +176,7 @@ def _kind(value: Any) -> str:
 
 
 def _wide(items: list[Any]) -> bool:
-    """Whether objects in a list have so many names that arrays of them would be mostly empty."""
+    """Whether the objects of a list have so many names that their arrays would be mostly empty."""
     names = sum(len(item) for item in items if item is not None)
     if names * len(items) <= _WIDE:
         return False
@@ -189,24 +185,24 @@ def _wide(items: list[Any]) -> bool:
 
 
 def _only(values: list[Any], kinds: list[str], kind: str) -> list[Any]:
-    return [value if found == kind else None for value, found in zip(values, kinds, strict=True)]
+    return [value if other == kind else None for value, other in zip(values, kinds, strict=True)]
 
 
-def _array(values: list[Any], kind: str) -> tuple[list[Any], int]:
+def _array(values: list[Any], kind: str, max_cells: int | None) -> tuple[list[Any], int]:
     if kind in _TYPES:
         return [pa.array(values, _TYPES[kind])], 0
     if kind == "decimal":
         return [_large(values)], 0
     if kind == "object":
-        return _objects(values)
+        return _objects(values, max_cells)
     if kind == f"list of {_MIXED}":
         texts = [None if value is None else _text(value) for value in values]
         return [pa.array(texts, pa.string())], sum(value is not None for value in values)
-    return _lists(values, kind.removeprefix("list of "))
+    return _lists(values, kind.removeprefix("list of "), max_cells)
 
 
 def _large(values: list[Any]) -> Any:
-    """Whole numbers beyond 64 bits; as text those that are too large even for a decimal."""
+    """Whole numbers beyond 64 bits, as decimals or, where these are too small, as text."""
     if all(value is None or abs(value) < _DIGITS for value in values):
         return pa.array([None if v is None else Decimal(v) for v in values], pa.decimal128(38, 0))
     return pa.array([None if value is None else str(value) for value in values], pa.string())
@@ -216,9 +212,9 @@ def _text(value: Any) -> str:
     return msgspec.json.encode(value).decode()
 
 
-def _objects(values: list[Any]) -> tuple[list[Any], int]:
+def _objects(values: list[Any], max_cells: int | None) -> tuple[list[Any], int]:
     names, children, mixed = [], [], 0
-    for name, parts, more in members(values):
+    for name, parts, more in member_arrays(values, max_cells):
         names += [name] * len(parts)
         children += parts
         mixed += more
@@ -230,25 +226,26 @@ def _objects(values: list[Any]) -> tuple[list[Any], int]:
     return [pa.StructArray.from_arrays(children, names, mask=pa.array(mask))], mixed
 
 
-def members(values: list[Any]) -> Iterator[tuple[str, list[Any], int]]:
-    """The members of objects, by name in order: their arrays, and how many mixed lists.
+def member_arrays(values: list[Any], max_cells: int | None) -> Iterator[tuple[str, list[Any], int]]:
+    """The members of objects in the order of their names: arrays, and number of mixed lists.
 
     Raises:
-        TooWideError: There are too many names for so many rows.
+        TooWideError: See :func:`check_width`.
     """
     names = sorted({name for value in values if value is not None for name in value})
-    check_width(len(names), len(values))
+    check_width(len(names), len(values), max_cells)
     for name in names:
-        found, mixed = arrays([None if value is None else value.get(name) for value in values])
-        if found:
-            yield name, found, mixed
+        cells = [None if value is None else value.get(name) for value in values]
+        parts, mixed = to_arrays(cells, max_cells)
+        if parts:
+            yield name, parts, mixed
 
 
-def _lists(values: list[Any], kind: str) -> tuple[list[Any], int]:
+def _lists(values: list[Any], kind: str, max_cells: int | None) -> tuple[list[Any], int]:
     flat = [item for value in values if value is not None for item in value]
     if kind == "float":
         flat = [item if item is None else float(item) for item in flat]
-    inner, mixed = _array(flat, kind) if kind != _NONE else ([], 0)
+    inner, mixed = _array(flat, kind, max_cells) if kind != _NONE else ([], 0)
     items = inner[0] if inner else pa.nulls(len(flat))
     lengths = [0 if value is None else len(value) for value in values]
     ends = np.concatenate([[0], np.cumsum(lengths)]).astype("i4")

@@ -1,4 +1,4 @@
-"""Collects what is wrong with the rows of one batch, and what was mended in them."""
+"""Collects the problems and the fixes of the rows of one batch."""
 
 from __future__ import annotations
 
@@ -12,16 +12,12 @@ from cdp_backfill.model.outcomes import Fix
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    import numpy.typing as npt
-
+    from cdp_backfill.model.arrays import Mask, Rows
     from cdp_backfill.model.outcomes import Problem
-
-    Mask = npt.NDArray[np.bool_]
-    Rows = npt.NDArray[np.int64]
 
 
 class Problems:
-    """The problems of a batch, of which a row can have several; and what was mended.
+    """The problems of a batch, of which a row can have several, and its fixes.
 
     Args:
         rows: Number of rows of the batch.
@@ -30,16 +26,16 @@ class Problems:
     def __init__(self, rows: int) -> None:
         self.rows = rows
         self.fixes: dict[Fix, int] = {}
-        """Cells that were mended, by what was done to them."""
-        self._found: list[tuple[Problem, Mask]] = []
+        """Number of fixed cells by the kind of fix and the column."""
+        self._problems: list[tuple[Problem, Mask]] = []
 
     def add(self, mask: Mask, problem: Problem) -> None:
-        """Note a problem for each row at which ``mask`` is true."""
+        """Record a problem for each row at which ``mask`` is true."""
         if mask.any():
-            self._found.append((problem, mask))
+            self._problems.append((problem, mask))
 
-    def mended(self, code: str, column: str, where: Any) -> None:
-        """Note that cells were mended: a mask, as numpy or Arrow array, or how many."""
+    def record_fix(self, code: str, column: str, where: Any) -> None:
+        """Record fixed cells: a mask, as a numpy or Arrow array, or their number."""
         if isinstance(where, np.ndarray):
             count = int(np.count_nonzero(where))
         else:
@@ -51,34 +47,34 @@ class Problems:
     def mask(self) -> Mask:
         """True for each row that has a problem."""
         result = np.zeros(self.rows, dtype=bool)
-        for _, mask in self._found:
+        for _, mask in self._problems:
             result |= mask
         return result
 
     def mask_of(self, code: str) -> Mask:
         """True for each row that has a problem of this code."""
         result = np.zeros(self.rows, dtype=bool)
-        for problem, mask in self._found:
+        for problem, mask in self._problems:
             if problem.code == code:
                 result |= mask
         return result
 
     def counts(self) -> Iterator[tuple[Problem, int]]:
         """Each problem with the number of rows that have it."""
-        for problem, mask in self._found:
+        for problem, mask in self._problems:
             yield problem, int(np.count_nonzero(mask))
 
     def groups(self) -> Iterator[tuple[Rows, tuple[Problem, ...]]]:
-        """Rows that share the very same problems, with these, first found first."""
+        """Rows with exactly the same problems, and these problems in the order of their record."""
         bad = np.flatnonzero(self.mask())
         if not len(bad):
             return
-        table = np.stack([mask[bad] for _, mask in self._found])
+        table = np.stack([mask[bad] for _, mask in self._problems])
         patterns, which = np.unique(table, axis=1, return_inverse=True)
         which = which.reshape(-1)
         for number in range(patterns.shape[1]):
             present = patterns[:, number]
             yield (
                 bad[which == number],
-                tuple(p for (p, _), here in zip(self._found, present, strict=True) if here),
+                tuple(p for (p, _), here in zip(self._problems, present, strict=True) if here),
             )

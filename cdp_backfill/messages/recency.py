@@ -1,4 +1,4 @@
-"""Tells quickly that times are old: of a whole table, nearly all of them are."""
+"""Finds times that are certainly old, quickly: nearly all times of a backfill are."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ import numpy as np
 import pyarrow as pa
 
 from cdp_backfill.messages.edges import text_bytes
-from cdp_backfill.messages.times import PER_SECOND, is_number, is_text, read_times
+from cdp_backfill.messages.times import PER_SECOND, read_times
+from cdp_backfill.model.arrow_types import is_number, is_text
 
 if TYPE_CHECKING:
-    import numpy.typing as npt
+    from cdp_backfill.model.arrays import Mask
 
-    Mask = npt.NDArray[np.bool_]
 
-_MARGIN: Final = 2 * 86_400_000  # milliseconds; more than any zone is off by
+_MARGIN: Final = 2 * 86_400_000  # milliseconds, more than any zone differs from UTC
 _DATE: Final = "2024-01-15"
 _DIGITS: Final = [place for place, letter in enumerate(_DATE) if letter != "-"]
 _DASHES: Final = [place for place, letter in enumerate(_DATE) if letter == "-"]
 
 
 def old_texts(array: Any, recent: int) -> Mask:
-    """True for each text that begins with a date too early for any zone to make it recent.
+    """True for each text whose date is so early that no time zone makes it recent.
 
     Args:
         array: Arrow array of text.
@@ -40,7 +40,7 @@ def old_texts(array: Any, recent: int) -> Mask:
         good &= data[starts + place] == ord("-")
     number = np.zeros(len(rows), dtype=np.int64)
     for place in _DIGITS:
-        digit = data[starts + place] - np.uint8(ord("0"))  # what lies below wraps around
+        digit = data[starts + place] - np.uint8(ord("0"))  # smaller bytes wrap around
         good &= digit <= 9  # noqa: PLR2004
         number = number * 10 + digit
     result[rows] = good & (number < int(_day(recent).replace("-", "")))
@@ -50,18 +50,18 @@ def old_texts(array: Any, recent: int) -> Mask:
 def may_be_recent(
     kind: Any, least: Any, greatest: Any, *, unit: str | None, recent: int, latest: int
 ) -> bool:
-    """Whether a recent time can be among the cells between two values; True where in doubt.
+    """Whether a recent time can lie between two cells; True in case of doubt.
 
     Args:
         kind: Arrow type of the cells.
-        least: The smallest of them.
-        greatest: The greatest.
-        unit: Unit of numbers, or None where their size tells it.
-        recent: Milliseconds since 1970 UTC from which on times are recent.
-        latest: The same, up to which.
+        least: The smallest cell.
+        greatest: The greatest cell.
+        unit: Unit of numbers, or None if their size gives it.
+        recent: Times from here on are recent; milliseconds since 1970 UTC.
+        latest: Times up to here are not in the future; milliseconds since 1970 UTC.
     """
     if is_text(kind):
-        # Texts that can be recent begin with a date, or are digits, or white space is trimmed.
+        # A recent text begins with a date, with digits or with white space.
         first, last = f"{recent // 1_000}", f"{latest // 1_000}:"
         dated = not (least >= "1" and greatest < _day(recent))
         return unit is not None or dated or (first <= greatest and least <= last)

@@ -10,31 +10,30 @@ import pyarrow.compute as pc
 
 from cdp_backfill.messages import json_cells
 from cdp_backfill.messages.edges import Edges, byte_set, holds
-from cdp_backfill.messages.times import is_number, is_text
+from cdp_backfill.model.arrow_types import is_bytes, is_json, is_number, is_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    import numpy.typing as npt
+    from cdp_backfill.model.arrays import Mask
 
-    Mask = npt.NDArray[np.bool_]
 
 LARGEST_EXACT: Final = 2**53
 """From here on, not every whole number has a floating-point number of its own."""
 
 
-def decoded(array: Any) -> Any:
+def decode(array: Any) -> Any:
     """The array with dictionaries, run ends, views and extension types but JSON undone."""
     kind = array.type
-    if json_type(kind):
+    if is_json(kind):
         return array
     if isinstance(kind, pa.BaseExtensionType):
         is_uuid = kind.extension_name == "arrow.uuid"
-        return _uuid_text(array.storage) if is_uuid else decoded(array.storage)
+        return _uuid_text(array.storage) if is_uuid else decode(array.storage)
     if pa.types.is_dictionary(kind):
-        return decoded(array.dictionary_decode())
+        return decode(array.dictionary_decode())
     if pa.types.is_run_end_encoded(kind):
-        return decoded(pc.run_end_decode(array))
+        return decode(pc.run_end_decode(array))
     if pa.types.is_string_view(kind):
         return array.cast(pa.string())
     if pa.types.is_binary_view(kind):
@@ -44,21 +43,11 @@ def decoded(array: Any) -> Any:
     return array
 
 
-def json_type(kind: Any) -> bool:
-    """Whether it is Arrow's type of text that is known to be JSON."""
-    return isinstance(kind, pa.BaseExtensionType) and kind.extension_name == "arrow.json"
-
-
-def plain_type(kind: Any) -> Any:
-    """The type of what :func:`plain` gives."""
-    return pa.string() if json_type(kind) else kind
-
-
-def plain(array: Any) -> Any:
+def json_as_text(array: Any) -> Any:
     """JSON as text, strings without their quotes: as a column of strings alone would be."""
-    if not json_type(array.type):
+    if not is_json(array.type):
         return array
-    text, nested = json_cells.scalars(array.storage)
+    text, nested = json_cells.scalars_as_text(array.storage)
     return pc.if_else(nested, array.storage, text)
 
 
@@ -74,29 +63,7 @@ def _uuid_text(storage: Any) -> Any:
     return pc.if_else(pc.is_valid(storage), pc.binary_join_element_wise(*parts, "-"), None)
 
 
-def is_bytes(kind: Any) -> bool:
-    """Whether it is a type of bytes, which often holds text that nobody labelled."""
-    types = pa.types
-    return bool(
-        types.is_binary(kind)
-        or types.is_large_binary(kind)
-        or types.is_fixed_size_binary(kind)
-        or types.is_binary_view(kind)
-    )
-
-
-def can_be_text(kind: Any) -> bool:
-    """Whether a column of this type can be an identifier or a name."""
-    return (
-        is_text(kind)
-        or is_number(kind)
-        or is_bytes(kind)
-        or json_type(kind)
-        or bool(pa.types.is_null(kind))
-    )
-
-
-def valid_text(array: Any) -> tuple[Any, Mask]:
+def as_utf8(array: Any) -> tuple[Any, Mask]:
     """Text or bytes as text; null and True where it is not UTF-8."""
     large = pa.types.is_large_string(array.type) or pa.types.is_large_binary(array.type)
     goal = pa.large_string() if large else pa.string()
@@ -134,11 +101,11 @@ def as_text(array: Any, *, floats: Literal["id", "version", "number"] = "id") ->
     """
     kind = array.type
     none = np.zeros(len(array), dtype=bool)
-    if json_type(kind):
-        text, nested = json_cells.scalars(array.storage)
+    if is_json(kind):
+        text, nested = json_cells.scalars_as_text(array.storage)
         return text, nested.fill_null(False).to_numpy(zero_copy_only=False)
     if is_text(kind) or is_bytes(kind):
-        return valid_text(array)
+        return as_utf8(array)
     if pa.types.is_decimal(kind):
         return pc.replace_substring_regex(array.cast(pa.string()), r"\.0*$", ""), none
     if not pa.types.is_floating(kind):
@@ -208,7 +175,7 @@ _ROUNDED: Final = r"^-?\d\.\d+[eE]\+?\d+$"
 _EXACT_DIGITS: Final = 15
 
 
-def tidy(text: Any, note: Callable[[str, Any], None]) -> Any:
+def clean_text(text: Any, note: Callable[[str, Any], None]) -> Any:
     """Text without white space around it; null where it is blank or a word for nothing.
 
     Args:
@@ -224,10 +191,10 @@ def tidy(text: Any, note: Callable[[str, Any], None]) -> Any:
     if not odd.any():
         return text
     mask = pa.array(odd)
-    return pc.replace_with_mask(text, mask, _tidied(text.filter(mask), note))
+    return pc.replace_with_mask(text, mask, _clean(text.filter(mask), note))
 
 
-def _tidied(text: Any, note: Callable[[str, Any], None]) -> Any:
+def _clean(text: Any, note: Callable[[str, Any], None]) -> Any:
     trimmed = pc.utf8_trim_whitespace(text)
     changed = pc.not_equal(trimmed, text)
     blank = pc.equal(trimmed, "")
@@ -253,7 +220,7 @@ def as_identifier(array: Any, note: Callable[[str, Any], None]) -> tuple[Any, Ma
         return text, bad
     if is_bytes(kind):
         note("bytes_text", text.is_valid())
-    text = tidy(text, note)
+    text = clean_text(text, note)
     edges = Edges.of(text)
     if (_ZERO_LIKE[edges.first] & _ZERO_LIKE[edges.last] & (edges.lengths > 0)).any():
         zeros = pc.match_substring_regex(text, _ZEROS)

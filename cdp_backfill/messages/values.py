@@ -9,16 +9,16 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from cdp_backfill.messages import json_cells
-from cdp_backfill.messages.text import LARGEST_EXACT, decoded, is_bytes, json_type, valid_text
-from cdp_backfill.messages.times import is_text, localise, out_of_range
+from cdp_backfill.messages.text import LARGEST_EXACT, as_utf8, decode
+from cdp_backfill.messages.times import localise, out_of_range
+from cdp_backfill.model.arrow_types import is_bytes, is_json, is_list, is_text
 from cdp_backfill.model.outcomes import Problem
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
     from cdp_backfill.messages.problems import Problems
-
-    Mask = npt.NDArray[np.bool_]
+    from cdp_backfill.model.arrays import Mask
 
 
 _INT64: Final = 9.2e18  # a little below 2^63, which a float cannot tell from its neighbours
@@ -28,7 +28,7 @@ def why_not_json(kind: Any) -> str | None:
     """Why a column of this Arrow type cannot be a property, or None if it can."""
     types = pa.types
     if isinstance(kind, pa.BaseExtensionType):
-        return None if json_type(kind) else why_not_json(kind.storage_type)
+        return None if is_json(kind) else why_not_json(kind.storage_type)
     if types.is_decimal(kind) and kind.scale < 0:
         return f"decimals with a negative scale ({kind}) cannot be written exactly"
     if types.is_union(kind) or types.is_interval(kind):
@@ -52,28 +52,20 @@ def _why_not_inside(kind: Any) -> str | None:
     return why_not_json(kind)
 
 
-def is_list(kind: Any) -> bool:
-    """Whether it is one of the list types."""
-    types = pa.types
-    return bool(
-        types.is_list(kind)
-        or types.is_large_list(kind)
-        or types.is_fixed_size_list(kind)
-        or types.is_list_view(kind)
-        or types.is_large_list_view(kind)
-    )
-
-
 class ValueReader:
     """Turns the columns of one batch into arrays that are written as JSON.
 
     Args:
         problems: Where problems of rows are noted.
         timezone: IANA name of the zone of times that carry none; None for UTC.
+        max_cells: See :func:`cdp_backfill.messages.json_cells.check_width`.
     """
 
-    def __init__(self, problems: Problems, timezone: str | None) -> None:
+    def __init__(
+        self, problems: Problems, timezone: str | None, max_cells: int | None = None
+    ) -> None:
         self._problems = problems
+        self._max_cells = max_cells
         self._timezone = timezone
 
     def read(self, array: Any, column: str) -> list[Any]:
@@ -83,27 +75,27 @@ class ValueReader:
             Arrays of which at most one is not null in each row: one for most columns, several
             for JSON of several kinds, none where there is nothing to write in any row.
         """
-        if json_type(array.type):
+        if is_json(array.type):
             return self.read_json(array, column)
         value = self._read(array, column, np.arange(len(array)), nested=False)
         return [] if value is None else [value]
 
     def read_json(self, array: Any, column: str) -> list[Any]:
         """The same, with text taken for the JSON that it holds; what is no JSON stays text."""
-        found, mixed = json_cells.arrays(self.parsed(array, column))
-        self._problems.mended("mixed_list", column, mixed)
+        found, mixed = json_cells.to_arrays(self.parse_json(array, column), self._max_cells)
+        self._problems.record_fix("mixed_list", column, mixed)
         return found
 
-    def parsed(self, array: Any, column: str) -> list[Any]:
+    def parse_json(self, array: Any, column: str) -> list[Any]:
         """JSON text as Python values; text that is no JSON as it is."""
-        is_json = json_type(array.type)
-        text, bad = valid_text(array.storage if is_json else array)
+        declared_json = is_json(array.type)
+        text, bad = as_utf8(array.storage if declared_json else array)
         self._note(bad, np.arange(len(text)), bad_text(column))
-        cells, not_json = json_cells.parsed(text)
-        if not is_json:
+        cells, not_json = json_cells.parse(text)
+        if not declared_json:
             told = pc.invert(pc.or_(pa.array(not_json, pa.bool_()), text.is_null()))
-            self._problems.mended("json_text", column, told)
-        self._problems.mended("not_json", column, sum(not_json))
+            self._problems.record_fix("json_text", column, told)
+        self._problems.record_fix("not_json", column, sum(not_json))
         return cells
 
     def _note(self, bad: Mask, rows: npt.NDArray[np.int64], problem: Problem) -> None:
@@ -113,9 +105,9 @@ class ValueReader:
             self._problems.add(mask, problem)
 
     def _read(self, array: Any, column: str, rows: Any, *, nested: bool) -> Any | None:
-        array = decoded(array)
+        array = decode(array)
         kind, types = array.type, pa.types
-        if types.is_nested(kind):  # of a slice the children are whole, even at offset 0
+        if types.is_nested(kind):  # the children of a slice are whole, even at offset 0
             array = array.take(pa.array(np.arange(len(array))))
         if types.is_null(kind):
             return None
@@ -148,8 +140,8 @@ class ValueReader:
 
     def _text(self, array: Any, column: str, rows: Any) -> Any:
         if is_bytes(array.type):
-            self._problems.mended("bytes_text", column, array.is_valid())
-        array, bad = valid_text(array)
+            self._problems.record_fix("bytes_text", column, array.is_valid())
+        array, bad = as_utf8(array)
         self._note(bad, rows, bad_text(column))
         return array
 
@@ -162,7 +154,7 @@ class ValueReader:
         if not nested and _whole(values[~missing]).all():
             whole = np.where(missing, 0, values).astype(np.int64)
             if missing.any():
-                self._problems.mended("integer_float", column, ~missing)
+                self._problems.record_fix("integer_float", column, ~missing)
             return pa.array(whole, mask=missing)
         return pa.array(values, floats.type, mask=missing)
 
@@ -181,8 +173,8 @@ class ValueReader:
 
     def _map(self, array: Any, column: str, rows: Any) -> Any:
         inner_rows = np.repeat(rows, np.diff(array.offsets.to_numpy()))
-        keys = decoded(array.keys)
-        keys = valid_text(keys)[0] if is_bytes(keys.type) or is_text(keys.type) else keys
+        keys = decode(array.keys)
+        keys = as_utf8(keys)[0] if is_bytes(keys.type) or is_text(keys.type) else keys
         items = self._read(array.items, column, inner_rows, nested=True)
         if items is None:
             return None
@@ -201,10 +193,10 @@ class ValueReader:
             value = self._read(child, column, rows, nested=False)
             if value is not None:
                 children.append((array.type.field(number).name, value))
-        return struct(children)
+        return make_struct(children)
 
 
-def struct(children: list[tuple[str, Any]]) -> Any | None:
+def make_struct(children: list[tuple[str, Any]]) -> Any | None:
     """A struct of the children, sorted by name, null where all are null; None without any.
 
     Several children may share a name if at most one of them is not null in each row.

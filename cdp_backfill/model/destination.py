@@ -77,11 +77,22 @@ class Destination:
         retry_seconds: float = 300.0,
         max_messages: int = api_facts.MAX_REQUEST_MESSAGES,
     ) -> None:
-        # Before anything can fail: a traceback may show what the variables here hold.
-        api_key = _hidden(api_key)
-        given = locals()
-        for item in fields(self):
-            object.__setattr__(self, item.name, given[item.name])
+        values = {
+            # Wrapped before anything can fail: a traceback may show the variables here.
+            "api_key": _wrap(api_key),
+            "region": region,
+            "base_url": base_url,
+            "strict": strict,
+            "rate_limit": rate_limit,
+            "workers": workers,
+            "timeout": timeout,
+            "max_attempts": max_attempts,
+            "retry_seconds": retry_seconds,
+            "max_messages": max_messages,
+        }
+        del api_key
+        for name, value in values.items():
+            object.__setattr__(self, name, value)
         self._check()
 
     def _check(self) -> None:
@@ -210,7 +221,7 @@ def configure(
     Destination(region='eu', url='https://cdp-eu.customer.io/v1')
     """
     global _configured  # noqa: PLW0603  # the one setting that a session has
-    api_key = _hidden(api_key)  # before anything can fail, as in a destination
+    api_key = _wrap(api_key)  # before anything can fail, as in a destination
     destination = Destination(api_key=api_key, region=region, base_url=base_url)
     if save_key:
         destination = destination.with_key()
@@ -240,7 +251,7 @@ def resolve(destination: Destination | None) -> Destination:
     return chosen(destination).with_key()
 
 
-def _hidden(key: str | Secret | None) -> Secret | None:
+def _wrap(key: str | Secret | None) -> Secret | None:
     return None if key is None else Secret(key)
 
 
@@ -300,10 +311,10 @@ def _find_key(url: str) -> Secret:
 def _stored_key(url: str) -> Secret | None:
     """The key of the environment, or that of the keyring for an address."""
     found = os.environ.get(api_facts.API_KEY_VARIABLE)
-    key, place = _hidden(found), f"${api_facts.API_KEY_VARIABLE}"
+    key, place = _wrap(found), f"${api_facts.API_KEY_VARIABLE}"
     del found
     if key is None:
-        key, place = _hidden(_key_from_keyring(url) or None), "the keyring"
+        key, place = _wrap(_key_from_keyring(url) or None), "the keyring"
     try:
         return checked_key(key)
     except DestinationError as error:
@@ -340,7 +351,7 @@ def _save_key(destination: Destination) -> None:
     try:
         import keyring  # noqa: PLC0415  # an extra
     except ImportError as error:
-        raise MissingExtraError("keyring", extra="keyring", purpose="save_key=True") from error
+        raise MissingExtraError.of("keyring", extra="keyring", purpose="save_key=True") from error
     if not _taken(keyring, destination):
         # Not while the keyring's own error is handled: its traceback could show the key.
         raise DestinationError("The keyring of this machine did not take the key.")

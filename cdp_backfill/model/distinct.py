@@ -15,9 +15,8 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    Hashes = npt.NDArray[np.uint64]
-    Digests = npt.NDArray[np.uint8]
-    Mask = npt.NDArray[np.bool_]
+    from cdp_backfill.model.arrays import Digests, Hashes, Mask
+
 
 LIMIT: Final = 2**21
 """Different keys that a sketch tells apart exactly; beyond, it goes by a sample of them."""

@@ -285,7 +285,7 @@ class Mapping:
         return self.to_python()
 
     def _repr_html_(self) -> str:
-        return mapping_view(self).html()
+        return mapping_view({item.name: getattr(self, item.name) for item in fields(self)}).html()
 
 
 _CHOICES: Final[dict[str, tuple[Any, ...]]] = {

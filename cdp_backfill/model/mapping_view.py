@@ -1,4 +1,4 @@
-"""How a mapping shows in a notebook: what goes where, and what is done on the way."""
+"""How a mapping shows in a notebook: which column becomes which field, and how."""
 
 from __future__ import annotations
 
@@ -6,15 +6,14 @@ from typing import TYPE_CHECKING, Any, Final
 
 from cdp_backfill.model import api_facts
 from cdp_backfill.model.mapping_checks import Lit
+from cdp_backfill.model.plurals import count
 from cdp_backfill.model.views import Section, View
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from cdp_backfill.model.mapping import Mapping
-
-_MOST: Final = 60
-"""Characters of a constant that are shown."""
+_MAX_LENGTH: Final = 60
+"""Most characters of a constant that are shown."""
 
 _FIELDS: Final = {
     "user_id": "userId",
@@ -25,48 +24,52 @@ _FIELDS: Final = {
 }
 _UNITS: Final = {"s": "seconds", "ms": "milliseconds", "us": "microseconds", "ns": "nanoseconds"}
 
-_OTHERS: Final = {
+_OTHER_EVENTS: Final = {
     "invalid": "are reported as invalid",
     "skip": "are left out",
     "send": "are sent under their own names",
 }
 
 
-def mapping_view(mapping: Mapping) -> View:
-    """What is shown of a mapping."""
-    named: list[tuple[object, ...]] = []
+def mapping_view(mapping: dict[str, Any]) -> View:
+    """The view of a mapping.
+
+    Args:
+        mapping: The values of all its fields, by name.
+    """
+    rows: list[tuple[object, ...]] = []
     for name, field in _FIELDS.items():
-        if (source := getattr(mapping, name)) is not None:
-            named.append((field, *_source(source), _done(mapping, name, source)))
+        if (source := mapping[name]) is not None:
+            rows.append((field, *_describe(source), _treatment(mapping, name, source)))
     for name in ("properties", "context", "integrations"):
-        for path, source in _leaves(getattr(mapping, name), name):
-            named.append((path, *_source(source), _json(mapping, source)))
-    named += [
-        ("properties.*", "column", name, "a property for each part") for name in mapping.expand
+        for path, source in _leaves(mapping[name], name):
+            rows.append((path, *_describe(source), _json_treatment(mapping, source)))
+    rows += [
+        ("properties.*", "column", name, "a property for each part") for name in mapping["expand"]
     ]
-    missing = [name for name in ("event", "timestamp") if getattr(mapping, name) is None]
-    if mapping.user_id is None and mapping.anonymous_id is None:
+    missing = [name for name in ("event", "timestamp") if mapping[name] is None]
+    if mapping["user_id"] is None and mapping["anonymous_id"] is None:
         missing.insert(0, "user_id or anonymous_id")
-    notes = ["print(mapping) shows it as Python, to be edited; mapping.save('m.toml') keeps it."]
+    notes = ["print(mapping) shows it as Python to edit; mapping.save('m.toml') keeps it."]
     if missing:
         notes.insert(0, f"Nothing can be sent without {', '.join(missing)}.")
     return View(
         "Mapping",
         [
-            Section("What goes where", ("field", "kind", "from", "how"), named),
-            Section("New columns", ("column", "SQL"), [*mapping.derive.items()]),
-            Section("Values of the event column", ("value", "event"), [*mapping.events.items()]),
-            Section("The rest", (), _rest(mapping)),
+            Section("Fields", ("field", "kind", "from", "how"), rows),
+            Section("Derived columns", ("column", "SQL"), [*mapping["derive"].items()]),
+            Section("Values of the event column", ("value", "event"), [*mapping["events"].items()]),
+            Section("Everything else", (), _defaults(mapping)),
         ],
         notes,
     )
 
 
-def _source(source: Any) -> tuple[str, str]:
+def _describe(source: Any) -> tuple[str, str]:
     if not isinstance(source, Lit):
         return "column", str(source)
-    shown = repr(source.value)
-    return "constant", shown if len(shown) <= _MOST else shown[: _MOST - 1] + "…"
+    text = repr(source.value)
+    return "constant", text if len(text) <= _MAX_LENGTH else text[: _MAX_LENGTH - 1] + "…"
 
 
 def _leaves(value: Any, path: str) -> Iterator[tuple[str, Any]]:
@@ -77,36 +80,37 @@ def _leaves(value: Any, path: str) -> Iterator[tuple[str, Any]]:
         yield path, value
 
 
-def _done(mapping: Mapping, name: str, source: Any) -> str:
+def _treatment(mapping: dict[str, Any], name: str, source: Any) -> str:
     if isinstance(source, Lit):
         return ""
     if name == "event":
-        named = len(mapping.events)
-        return f"{named:,} value{'' if named == 1 else 's'} translated" if named else ""
+        translated = len(mapping["events"])
+        return f"{count(translated, 'value')} translated" if translated else ""
     if name == "timestamp":
-        unit = mapping.timestamp_unit
-        numbers = f"numbers are {_UNITS[unit]}" if unit else "units of numbers by their size"
-        return f"{numbers}; without a zone: {mapping.timezone or 'UTC'}"
-    return "made of the content where empty" if name == "message_id" else ""
+        unit, zone = mapping["timestamp_unit"], mapping["timezone"] or "UTC"
+        numbers = f"numbers are {_UNITS[unit]}" if unit else "the size of a number gives its unit"
+        return f"{numbers}; times without a zone are in {zone}"
+    return "made from the content where empty" if name == "message_id" else ""
 
 
-def _json(mapping: Mapping, source: Any) -> str:
-    return "JSON text, sent as what it says" if source in mapping.json else ""
+def _json_treatment(mapping: dict[str, Any], source: Any) -> str:
+    return "JSON text, sent as its value" if source in mapping["json"] else ""
 
 
-def _rest(mapping: Mapping) -> list[tuple[object, ...]]:
-    becomes = "become properties" if mapping.rest == "properties" else "are dropped"
-    shown: list[tuple[object, ...]] = [("columns that nothing names", becomes)]
-    if not isinstance(mapping.event, Lit):
-        shown.append(("other events", _OTHERS[mapping.other_events]))
-    if mapping.message_id is None:
-        shown.append(("message ids", "are made of the content"))
-    if mapping.nulls:
-        shown.append(("texts for nothing", ", ".join(map(repr, mapping.nulls))))
-    if mapping.earliest != api_facts.APP_STORES:
-        shown.append(("rows before", f"{mapping.earliest} are invalid"))
-    if mapping.droppable:
-        shown.append(("may be dropped where too large", ", ".join(mapping.droppable)))
-    if mapping.duplicates == "skip":
-        shown.append(("repeated message ids", "are left out"))
-    return shown
+def _defaults(mapping: dict[str, Any]) -> list[tuple[object, ...]]:
+    unnamed = "become properties" if mapping["rest"] == "properties" else "are left out"
+    rows: list[tuple[object, ...]] = [("unnamed columns", unnamed)]
+    if not isinstance(mapping["event"], Lit):
+        rows.append(("other events", _OTHER_EVENTS[mapping["other_events"]]))
+    if mapping["message_id"] is None:
+        rows.append(("message ids", "are made from the content"))
+    if mapping["nulls"]:
+        rows.append(("texts for empty cells", ", ".join(map(repr, mapping["nulls"]))))
+    if mapping["earliest"] != api_facts.APP_STORES:
+        earliest = mapping["earliest"]
+        rows.append(("rows before", f"{earliest} are invalid"))
+    if mapping["droppable"]:
+        rows.append(("dropped from oversize messages", ", ".join(mapping["droppable"])))
+    if mapping["duplicates"] == "skip":
+        rows.append(("repeated message ids", "are left out"))
+    return rows

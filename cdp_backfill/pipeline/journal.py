@@ -35,8 +35,8 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    Digests = npt.NDArray[np.uint8]
-    Mask = npt.NDArray[np.bool_]
+    from cdp_backfill.model.arrays import Digests, Mask
+
 
 FORMAT: Final = "cdp-backfill journal 1"
 _TABLES: Final = """

@@ -2,13 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
-
-import pyarrow as pa
-
-from cdp_backfill.messages.text import is_bytes, json_type
-from cdp_backfill.messages.times import is_text
-from cdp_backfill.messages.values import is_list
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from cdp_backfill.inference.proposal import Proposal
@@ -16,30 +10,6 @@ if TYPE_CHECKING:
 
 SKIPPED_REASON: Final = "the mapping leaves this event out"
 DUPLICATE_REASON: Final = "an earlier row has the same message id"
-
-
-def type_in_words(kind: Any) -> str:
-    """An Arrow type for people: text is text, however it is stored."""
-    types = pa.types
-    if types.is_dictionary(kind) or types.is_run_end_encoded(kind):
-        return type_in_words(kind.value_type)
-    if json_type(kind):
-        return "JSON"
-    words = (
-        (is_text, "text"),
-        (types.is_boolean, "boolean"),
-        (types.is_integer, "integer"),
-        (types.is_floating, "float"),
-        (types.is_decimal, "decimal"),
-        (types.is_timestamp, f"time, {getattr(kind, 'tz', None) or 'no zone'}"),
-        (types.is_date, "date"),
-        (types.is_struct, "object"),
-        (types.is_map, "map"),
-        (is_list, "list"),
-        (is_bytes, "bytes"),
-        (types.is_null, "empty"),
-    )
-    return next((word for fits, word in words if fits(kind)), str(kind))
 
 
 def join_reasons(problems: tuple[Problem, ...]) -> str:

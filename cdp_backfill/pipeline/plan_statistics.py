@@ -9,8 +9,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from cdp_backfill.messages.text import decoded, json_type
+from cdp_backfill.messages.text import decode
 from cdp_backfill.model import api_facts
+from cdp_backfill.model.arrow_types import is_json
 from cdp_backfill.model.distinct import DistinctCounter, split
 
 if TYPE_CHECKING:
@@ -161,9 +162,9 @@ def sample(array: Any) -> str:
     first = pc.index(array.is_valid(), value=True).as_py()
     if first < 0:
         return ""
-    cell = decoded(array.slice(first, 1))
+    cell = decode(array.slice(first, 1))
     try:
-        return shorten((cell.storage if json_type(cell.type) else cell)[0].as_py())
+        return shorten((cell.storage if is_json(cell.type) else cell)[0].as_py())
     except (ValueError, OverflowError, pa.ArrowException):  # Python has no such value
         return "?"
 

@@ -7,9 +7,10 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from cdp_backfill.messages.packing import Packer
+from cdp_backfill.model.arrow_types import describe_type
 from cdp_backfill.model.destination import chosen
 from cdp_backfill.model.mapping import Lit
-from cdp_backfill.pipeline.notes import mapping_notes, type_in_words
+from cdp_backfill.pipeline.notes import mapping_notes
 from cdp_backfill.pipeline.plan_statistics import PlanStatistics, sample, shorten
 from cdp_backfill.pipeline.plans import Column, Plan, as_moment
 from cdp_backfill.sources.fingerprint import ContentFingerprint
@@ -105,7 +106,7 @@ def _describe(field: Any, first: Chunk | None) -> Column:
         array = first.batch.column(field.name)
         filled = 1 - array.null_count / len(array)
         cell = sample(array)
-    return Column(field.name, type_in_words(field.type), filled, cell, (), "")
+    return Column(field.name, describe_type(field.type), filled, cell, (), "")
 
 
 def _seconds(requests: int, destination: Destination) -> float | None:
@@ -139,7 +140,7 @@ def _columns(prepared_source: PreparedSource, statistics: PlanStatistics) -> tup
         columns.append(
             Column(
                 name,
-                type_in_words(item.type),
+                describe_type(item.type),
                 statistics.filled[name] / statistics.rows if statistics.rows else 0.0,
                 statistics.cells.get(name, ""),
                 tuple(fields[name]),

@@ -17,13 +17,8 @@ from cdp_backfill.model.outcomes import Problem
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    import numpy.typing as npt
-
+    from cdp_backfill.model.arrays import Digests, Mask, Rows
     from cdp_backfill.sources import Chunk
-
-    Mask = npt.NDArray[np.bool_]
-    Rows = npt.NDArray[np.int64]
-    Digests = npt.NDArray[np.uint8]
 
 
 Recent = Literal["raise", "hold", "send"]
@@ -78,6 +73,7 @@ def prepare(
     hold: bool,
     context_scope: ContextScope,
     with_digests: bool = False,
+    max_cells: int | None = None,
 ) -> PreparedChunk:
     """Check and encode the rows of a chunk.
 
@@ -88,8 +84,14 @@ def prepare(
         hold: Leave recent rows out.
         context_scope: See :func:`cdp_backfill.messages.encoding.encode`.
         with_digests: See there.
+        max_cells: See :func:`cdp_backfill.messages.build`.
+
+    Raises:
+        TooWideError: See :func:`cdp_backfill.messages.build`.
     """
-    encoder = _ChunkEncoder(binding, chunk, limits, context_scope, with_digests=with_digests)
+    encoder = _ChunkEncoder(
+        binding, chunk, limits, context_scope, with_digests=with_digests, max_cells=max_cells
+    )
     recent = (encoder.messages.millis >= limits.recent) & encoder.good
     held = recent if hold else np.zeros(len(recent), dtype=bool)
     encoder.exclude(held)
@@ -166,12 +168,14 @@ class _ChunkEncoder:
         context_scope: ContextScope,
         *,
         with_digests: bool,
+        max_cells: int | None,
     ) -> None:
+        self._max_cells = max_cells
         self._binding, self._batch = binding, chunk.batch
         self._latest = limits.latest
         self._scope: ContextScope = context_scope
         self._with_digests = with_digests
-        self.messages = build(binding, chunk.batch, latest=limits.latest)
+        self.messages = build(binding, chunk.batch, latest=limits.latest, max_cells=max_cells)
         self.good = ~self.messages.problems.mask()
         self.dropped: dict[str, Mask] = {}
         self.encoded: list[Encoded] = []
@@ -209,6 +213,7 @@ class _ChunkEncoder:
                 self._batch,
                 latest=self._latest,
                 without=self._dropped_by_row(),
+                max_cells=self._max_cells,
             )
             self.encode()
             oversize = self._oversize()
@@ -216,7 +221,7 @@ class _ChunkEncoder:
             self._report_oversize(oversize)
             self.exclude(oversize)
         for name, mask in self.dropped.items():
-            self.messages.problems.mended("dropped", name, mask & self.good)
+            self.messages.problems.record_fix("dropped", name, mask & self.good)
 
     def _oversize(self) -> Mask:
         return _mask_of(

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from contextlib import closing, nullcontext
+from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from cdp_backfill.errors import BadInputError
-from cdp_backfill.messages import Binding, TooWideError, bind, unlimited
+from cdp_backfill.messages import MAX_CELLS, Binding, TooWideError, bind
 from cdp_backfill.model import api_facts
 from cdp_backfill.model.distinct import DigestSet
 from cdp_backfill.pipeline.preparation import (
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator, Sequence
 
     from cdp_backfill.inference.proposal import Proposal
-    from cdp_backfill.messages.encoding import ContextScope, Digests
-    from cdp_backfill.pipeline.preparation import Mask
+    from cdp_backfill.messages.encoding import ContextScope
+    from cdp_backfill.model.arrays import Digests, Mask
     from cdp_backfill.sources import Chunk, Source
 
 
@@ -126,17 +126,16 @@ class PreparedSource:
         self, chunk: Chunk, *, with_digests: bool
     ) -> Iterator[tuple[Chunk, PreparedChunk]]:
         """Prepare a chunk; one whose JSON has too many names is halved until it has not."""
-        alone = chunk.batch.num_rows == 1
         try:
-            with unlimited() if alone else nullcontext():
-                prepared = prepare(
-                    self.binding,
-                    chunk,
-                    limits=self.limits,
-                    hold=self.recent == "hold",
-                    context_scope=self.context_scope,
-                    with_digests=with_digests,
-                )
+            prepared = prepare(
+                self.binding,
+                chunk,
+                limits=self.limits,
+                hold=self.recent == "hold",
+                context_scope=self.context_scope,
+                with_digests=with_digests,
+                max_cells=MAX_CELLS if chunk.batch.num_rows > 1 else None,
+            )
         except TooWideError:
             half = chunk.batch.num_rows // 2
             first, second = chunk.batch.slice(0, half), chunk.batch.slice(half)

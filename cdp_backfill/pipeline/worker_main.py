@@ -40,7 +40,7 @@ def _run(task: Task) -> Iterator[tuple[Chunk, PreparedChunk]]:
     )
     with closing(source.all_chunks(task.columns, with_digests=task.with_digests)) as chunks:
         for chunk, prepared in chunks:
-            yield _serialise(chunk), replace(prepared, messages=prepared.messages.told())
+            yield _serialise(chunk), replace(prepared, messages=prepared.messages.without_cells())
 
 
 def main() -> None:

@@ -67,7 +67,7 @@ def figure(report: Report, kind: Kind) -> Figure:
         from matplotlib.backends.backend_agg import FigureCanvasAgg  # noqa: PLC0415  # an extra
         from matplotlib.figure import Figure  # noqa: PLC0415
     except ImportError as error:
-        raise MissingExtraError("matplotlib", extra="plot", purpose="report.plot()") from error
+        raise MissingExtraError.of("matplotlib", extra="plot", purpose="report.plot()") from error
 
     class ReportFigure(Figure):
         """A figure that a notebook shows, whether or not pyplot was ever imported there."""

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import pyarrow as pa
 
-from cdp_backfill.messages.text import is_bytes
-from cdp_backfill.messages.times import is_text
+from cdp_backfill.model.arrow_types import is_bytes, is_text
 from cdp_backfill.model.outcomes import PROBLEMS, Outcome, Problem
 
 if TYPE_CHECKING:

@@ -10,9 +10,10 @@ import pandas as pd
 import pyarrow as pa
 
 from cdp_backfill.errors import SourceError
+from cdp_backfill.model.arrow_types import viewless_type
 from cdp_backfill.model.outcomes import MAPPING_ATTRIBUTE, URL_ATTRIBUTE
 from cdp_backfill.sources.chunks import CHUNK_BYTES, CHUNK_ROWS, Chunk, Source, check_names, slices
-from cdp_backfill.sources.views import viewless, viewless_type
+from cdp_backfill.sources.views import viewless
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence

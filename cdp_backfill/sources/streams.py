@@ -10,8 +10,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from cdp_backfill.errors import SourceError
+from cdp_backfill.model.arrow_types import viewless_type
 from cdp_backfill.sources.chunks import CHUNK_ROWS, Chunk, Source, check_names, gathered, slices
-from cdp_backfill.sources.views import viewless, viewless_type
+from cdp_backfill.sources.views import viewless
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator, Sequence

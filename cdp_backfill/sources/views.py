@@ -8,27 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-
-def viewless_type(kind: Any) -> Any:
-    """The type without views, however deep they are."""
-    types = pa.types
-    if types.is_string_view(kind):
-        return pa.large_string()
-    if types.is_binary_view(kind):
-        return pa.large_binary()
-    if types.is_dictionary(kind):
-        return pa.dictionary(kind.index_type, viewless_type(kind.value_type))
-    if types.is_list(kind) or types.is_list_view(kind):
-        return pa.list_(viewless_type(kind.value_type))
-    if types.is_large_list(kind) or types.is_large_list_view(kind):
-        return pa.large_list(viewless_type(kind.value_type))
-    if types.is_fixed_size_list(kind):
-        return pa.list_(viewless_type(kind.value_type), kind.list_size)
-    if types.is_struct(kind):
-        return pa.struct([pa.field(item.name, viewless_type(item.type)) for item in kind])
-    if types.is_map(kind):
-        return pa.map_(viewless_type(kind.key_type), viewless_type(kind.item_type))
-    return kind
+from cdp_backfill.model.arrow_types import viewless_type
 
 
 def viewless(array: Any) -> Any:

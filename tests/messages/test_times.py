@@ -15,8 +15,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cdp_backfill.messages.iso import read_iso
-from cdp_backfill.messages.text import tidy
-from cdp_backfill.messages.times import format_times, is_text, localise, read_times
+from cdp_backfill.messages.text import clean_text
+from cdp_backfill.messages.times import format_times, localise, read_times
+from cdp_backfill.model.arrow_types import is_text
 
 moments = st.datetimes(datetime(1, 1, 2), datetime(9999, 12, 30))  # noqa: DTZ001
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -27,7 +28,7 @@ STORES = 1_215_648_000_000  # 10 July 2008
 
 def tidied(array: Any) -> Any:
     """Text as it comes to the reading of times: without white space and words for nothing."""
-    return tidy(array, lambda *_: None) if is_text(array.type) else array
+    return clean_text(array, lambda *_: None) if is_text(array.type) else array
 
 
 def millis(moment: datetime) -> int:

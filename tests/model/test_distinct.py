@@ -17,26 +17,26 @@ keys = st.lists(st.lists(st.integers(0, 40).map(str), max_size=12), max_size=8)
 @given(keys)
 def test_a_sketch_is_exact_for_few_keys(chunks: list[list[str]]) -> None:
     """Different keys and repeats are those that Python counts, however they are cut."""
-    sketch = DistinctCounter()
+    counter = DistinctCounter()
     for chunk in chunks:
-        sketch.add(hashes(pa.array(chunk, pa.string())))
+        counter.add(hashes(pa.array(chunk, pa.string())))
     counted = Counter(key for chunk in chunks for key in chunk)
-    assert sketch.exact
-    assert sketch.different == len(counted)
-    assert sketch.repeated == sum(counted.values()) - len(counted)
+    assert counter.exact
+    assert counter.different == len(counted)
+    assert counter.repeated == sum(counted.values()) - len(counted)
 
 
-def test_a_sketch_of_many_keys_is_an_estimate_in_bounded_memory() -> None:
+def test_a_counter_of_many_keys_is_an_estimate_in_bounded_memory() -> None:
     """With 4,000 keys kept, 200,000 different and 50,000 repeats are right to some percent."""
-    sketch = DistinctCounter(limit=4_000)
+    counter = DistinctCounter(limit=4_000)
     whole = hashes(pa.array(range(200_000)).cast(pa.string()))
     for part in (*np.array_split(whole, 10), whole[:50_000]):
-        sketch.add(part)
-    assert not sketch.exact
-    assert abs(sketch.different - 200_000) < 10_000
-    assert abs(sketch.repeated - 50_000) < 5_000
-    assert len(sketch._kept) <= 4_000
-    assert str(sketch).startswith("some ")
+        counter.add(part)
+    assert not counter.exact
+    assert abs(counter.different - 200_000) < 10_000
+    assert abs(counter.repeated - 50_000) < 5_000
+    assert len(counter._kept) <= 4_000
+    assert counter.describe("key", "keys").startswith("about ")
 
 
 @given(keys)

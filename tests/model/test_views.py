@@ -101,15 +101,15 @@ def test_a_mapping_says_what_goes_where_and_how() -> None:
     for found in (
         "userId column uid",
         "event column name 2 values translated",
-        "timestamp column ts numbers are milliseconds; without a zone: Europe/Berlin",
+        "timestamp column ts numbers are milliseconds; times without a zone are in Europe/Berlin",
         "properties.n.deep column n",
-        "properties.raw column raw JSON text, sent as what it says",
+        "properties.raw column raw JSON text, sent as its value",
         f"context.device.model column {LONG}",
         "integrations.All constant False",
-        "columns that nothing names become properties",
+        "unnamed columns become properties",
         "other events are reported as invalid",
-        "message ids are made of the content",
-        "texts for nothing &#x27;-&#x27;",
+        "message ids are made from the content",
+        "texts for empty cells &#x27;-&#x27;",
         "rows before 2020-01-01 are invalid",
         "repeated message ids are left out",
         "open Application Opened",
@@ -122,9 +122,9 @@ def test_a_mapping_says_what_goes_where_and_how() -> None:
     assert "user_id or anonymous_id" in words(cdp.Mapping()._repr_html_())
     other = words(cdp.Mapping(message_id="m", expand=["p"], event=cdp.lit("Application Opened"),
                               rest="drop")._repr_html_())  # fmt: skip
-    assert "messageId column m made of the content where empty" in other
+    assert "messageId column m made from the content where empty" in other
     assert "properties.* column p a property for each part" in other
-    assert "columns that nothing names are dropped" in other
+    assert "unnamed columns are left out" in other
     assert "other events" not in other
 
 

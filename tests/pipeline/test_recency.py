@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 import cdp_backfill as cdp
 from cdp_backfill.messages import may_be_recent
 from cdp_backfill.messages.recency import old_texts
-from cdp_backfill.messages.text import tidy
+from cdp_backfill.messages.text import clean_text
 from cdp_backfill.messages.times import read_times
 from cdp_backfill.sources import open_source
 from tests.rows import opens
@@ -62,7 +62,7 @@ texts = st.builds(
 def recent_of(array: Any, unit: str | None = None) -> Any:
     """Where the reader of times finds a recent one."""
     if pa.types.is_string(array.type):
-        array = tidy(array, lambda *_: None)
+        array = clean_text(array, lambda *_: None)
     times = read_times(array, unit=unit, timezone="Pacific/Kiritimati", latest=LATEST)
     return (times.millis >= RECENT) & (times.millis <= LATEST)
 
