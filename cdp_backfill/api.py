@@ -9,7 +9,7 @@ from cdp_backfill.errors import BadInputError, JournalError, MappingError
 from cdp_backfill.inference import presets
 from cdp_backfill.inference.proposal import Proposal
 from cdp_backfill.inference.propose import propose, translated
-from cdp_backfill.model.destination import Destination, chosen
+from cdp_backfill.model.destination import Destination, choose_destination
 from cdp_backfill.model.mapping import (
     Duplicates,
     Field,
@@ -334,7 +334,7 @@ def resume(
             )
         source = contents.paths
     if destination is None:
-        destination = chosen(None)
+        destination = choose_destination(None)
         if destination.url != contents.url:
             destination = replace(destination, base_url=contents.url)
     options = SendOptions(

@@ -96,7 +96,7 @@ def _check_columns(names: list[str], given: Mapping) -> None:
         if name not in names and name not in given.derive:
             raise MappingError(
                 f"There is no column {name!r}.{did_you_mean(name, names)} The table has "
-                f"{', '.join(map(repr, names[:12]))}. For a constant, write lit({name!r})."
+                f"{', '.join(map(repr, names[:12]))}. For a constant, pass lit({name!r})."
             )
 
 

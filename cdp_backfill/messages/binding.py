@@ -1,4 +1,4 @@
-"""A mapping held against a table's columns: all that can be known to be wrong without rows."""
+"""Binds a mapping to the columns of a table, with every check that needs no rows."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ _UNNAMED_INDEX: Final = re.compile(r"__index_level_\d+__")  # as pandas writes i
 
 @dataclass(frozen=True)
 class Leaf:
-    """One value of a message: where it comes from and how it is written.
+    """One value of a message: its source and the way it is written.
 
     Attributes:
         source: A column name or a constant.
         kind: See :data:`cdp_backfill.model.api_facts.Kind`.
-        path: Names from the top of the message down, as ``("context", "device", "model")``.
+        path: Names from the top of the message down, such as ``("context", "device", "model")``.
     """
 
     source: str | Lit
@@ -46,19 +46,19 @@ Branch = dict[str, "Leaf | Branch"]
 
 @dataclass(frozen=True)
 class Binding:
-    """A mapping that fits a schema; made by :func:`bind`.
+    """A mapping that fits a schema; :func:`bind` makes it.
 
     Attributes:
         mapping: The mapping.
-        properties: Leaves of ``properties``, the columns that nothing names included.
+        properties: Leaves of ``properties``, including the columns that the mapping does not name.
         context: Leaves of ``context``.
         integrations: Leaves of ``integrations``.
-        columns: All columns that are read, in the order of the schema.
-        guard_columns: Those that say who, what and when.
-        deriver: Makes the derived columns, or None where there are none.
-        guard_deriver: Makes those that say who, what and when.
-        schema: The columns of the table, and the derived ones.
-        earliest: Times before this are too early; milliseconds since 1970 UTC.
+        columns: All columns to read, in the order of the schema.
+        guard_columns: The columns of who, what and when.
+        deriver: Computes the derived columns; None if there are none.
+        guard_deriver: Computes the derived columns of who, what and when; None if there are none.
+        schema: The columns of the table and the derived columns.
+        earliest: Earlier times are invalid; milliseconds since 1970 UTC.
     """
 
     mapping: Mapping
@@ -91,18 +91,18 @@ class Binding:
 
 
 def bind(mapping: Mapping, schema: Any) -> Binding:
-    """Hold a mapping against the columns of a table.
+    """Bind a mapping to the columns of a table.
 
     Args:
-        mapping: What goes where.
+        mapping: The mapping.
         schema: Arrow schema of the table, without duplicate names.
 
     Raises:
-        MappingError: A column is missing or of a type that can never become the field, or the
+        MappingError: A column is missing or has a type that can never become the field, or the
             mapping leaves out a field that every message needs.
     """
     deriver = Deriver(mapping.derive, schema) if mapping.derive else None
-    given = schema
+    source_schema = schema
     if deriver is not None:
         schema = pa.schema([*schema, *deriver.fields])
     checker = _Checker(schema)
@@ -124,11 +124,11 @@ def bind(mapping: Mapping, schema: Any) -> Binding:
 
     for name in mapping.expand:
         if reason := why_not_expandable(checker.kind(name)):
-            raise MappingError(f"expand cannot take column {name!r}: {reason}.")
+            raise MappingError(f"expand= cannot be used with column {name!r}: {reason}.")
     for name in mapping.json:
         checker.type("json", name, can_be_text, "text that holds JSON")
 
-    # What feeds an expression has done its work.
+    # A column that an expression reads does not become a property as well.
     named = {*mapping.sources(), *(deriver.reads if deriver else ())}
     properties = checker.branch(("properties",), mapping.properties, api_facts.PROPERTIES)
     if mapping.rest == "properties":
@@ -138,7 +138,7 @@ def bind(mapping: Mapping, schema: Any) -> Binding:
             if name in properties:
                 raise MappingError(
                     f"Column {name!r} would become the property {name!r}, which the mapping fills "
-                    "from elsewhere. Map the column under another name, drop it, or set "
+                    "from another source. Map the column to another name, drop it, or pass "
                     "rest='drop'."
                 )
             known = api_facts.PROPERTIES.get(name, "any")
@@ -149,8 +149,8 @@ def bind(mapping: Mapping, schema: Any) -> Binding:
     )
     _check_droppable(mapping, properties, context)
     guard = {mapping.user_id, mapping.anonymous_id, mapping.event, mapping.timestamp}
-    made = {name for name in mapping.derive if name in guard}
-    guard_deriver = Deriver(mapping.derive, given, made) if deriver else None
+    guard_derived = {name for name in mapping.derive if name in guard}
+    guard_deriver = Deriver(mapping.derive, source_schema, guard_derived) if deriver else None
     if guard_deriver is not None:
         guard |= set(guard_deriver.reads)
     read = named | {leaf.source for leaf in _leaves(properties) if isinstance(leaf.source, str)}
@@ -159,8 +159,8 @@ def bind(mapping: Mapping, schema: Any) -> Binding:
         properties=properties,
         context=context,
         integrations=integrations,
-        columns=tuple(name for name in given.names if name in read),
-        guard_columns=tuple(name for name in given.names if name in guard),
+        columns=tuple(name for name in source_schema.names if name in read),
+        guard_columns=tuple(name for name in source_schema.names if name in guard),
         deriver=deriver,
         guard_deriver=guard_deriver,
         schema=schema,
@@ -174,58 +174,59 @@ def _check_droppable(mapping: Mapping, properties: Branch, context: Branch) -> N
     for name in mapping.droppable:
         if name not in filled | set(mapping.expand):
             raise MappingError(
-                f"droppable names {name!r}, which fills no property and nothing of the context."
+                f"droppable= names {name!r}, which fills neither a property nor the context. "
+                "Remove it from droppable=."
             )
 
 
 def text_columns(mapping: Mapping, schema: Any) -> frozenset[str]:
-    """Columns whose cells are read as text: a number would lose zeros, as in 007 and 1.10.
+    """Columns whose cells are read as text, because a number would lose zeros (007, 1.10).
 
     Args:
-        mapping: What goes where.
+        mapping: The mapping.
         schema: The columns of the table, all of them text.
 
     Raises:
         MappingError: An expression of the mapping does not fit the table.
     """
     plain = (mapping.user_id, mapping.anonymous_id, mapping.event, mapping.timestamp)
-    found = {source for source in (*plain, mapping.message_id) if isinstance(source, str)}
+    columns = {source for source in (*plain, mapping.message_id) if isinstance(source, str)}
     for tree, known in (
         (mapping.properties, api_facts.PROPERTIES),
         (mapping.context, api_facts.CONTEXT),
     ):
-        found |= _typed(tree, known)
+        columns |= _typed(tree, known)
     typed = {name for name, kind in api_facts.PROPERTIES.items() if kind != "any"}
-    # What an expression reads would otherwise be of another type for one odd cell.
+    # Otherwise one odd cell would change the type that an expression reads.
     feeds = Deriver(mapping.derive, schema).reads if mapping.derive else ()
-    return frozenset({*found, *typed, *mapping.json, *mapping.expand, *feeds})
+    return frozenset({*columns, *typed, *mapping.json, *mapping.expand, *feeds})
 
 
 def _typed(tree: dict[str, Any], known: api_facts.Tree) -> set[str]:
-    found: set[str] = set()
+    columns: set[str] = set()
     for name, value in tree.items():
         kind = known.get(name, "any")
         if isinstance(value, dict):
-            found |= _typed(value, kind if isinstance(kind, dict) else {})
+            columns |= _typed(value, kind if isinstance(kind, dict) else {})
         elif isinstance(value, str) and kind != "any":
-            found.add(value)
-    return found
+            columns.add(value)
+    return columns
 
 
 def _check_complete(mapping: Mapping) -> None:
     if mapping.event is None:
         raise MappingError(
-            "The mapping names no event: give a column, event='...', "
-            "or a constant, event=lit('Application Installed')."
+            "The mapping has no event. Pass a column, event='...', or a constant, "
+            "event=lit('Application Installed')."
         )
     if mapping.timestamp is None:
         raise MappingError(
-            "The mapping names no time: give timestamp='...'. Without it the API would record "
-            "the time of receipt, which is wrong for a backfill."
+            "The mapping has no timestamp. Pass timestamp='...'. Without it, the API would record "
+            "the time of receipt."
         )
     if mapping.user_id is None and mapping.anonymous_id is None:
         raise MappingError(
-            "The mapping names nobody: give user_id='...' or anonymous_id='...', or both."
+            "The mapping has no user id. Pass user_id='...' or anonymous_id='...', or both."
         )
 
 
@@ -237,18 +238,18 @@ class _Checker:
         known = list(self._schema.names)
         for name in names:
             if name not in known:
-                shown = ", ".join(repr(column) for column in known[:12]) or "no columns"
+                listed = ", ".join(repr(column) for column in known[:12]) or "no columns"
                 more = f" and {len(known) - 12} more" if len(known) > 12 else ""  # noqa: PLR2004
-                constant = f" For a constant, write lit({str(name)!r})."
+                constant = f" For a constant, pass lit({str(name)!r})."
                 if name in api_facts.EVENTS:
                     raise MappingError(f"There is no column {str(name)!r}.{constant}")
                 raise MappingError(
                     f"There is no column {str(name)!r}.{did_you_mean(name, known)} "
-                    f"The table has {shown}{more}.{constant}"
+                    f"The table has {listed}{more}.{constant}"
                 )
 
     def kind(self, source: str | Lit) -> Any:
-        """The Arrow type of a column, with dictionaries looked through, or of a constant."""
+        """The Arrow type of a column, or of its dictionary's values, or of a constant."""
         if isinstance(source, str):
             kind = self._schema.field(source).type
             while pa.types.is_dictionary(kind) or pa.types.is_run_end_encoded(kind):
@@ -260,8 +261,8 @@ class _Checker:
             return pa.array([source.value]).type
         except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError) as error:
             raise MappingError(
-                "A list given to lit() must hold values of one type, and whole numbers "
-                "must fit into 64 bits."
+                "A list in lit() must hold values of one type, and its whole numbers must fit into "
+                "64 bits."
             ) from error
 
     def type(
@@ -269,7 +270,7 @@ class _Checker:
         path: str,
         source: str | Lit | None,
         fits: Callable[[Any], bool],
-        wanted: str,
+        needed: str,
     ) -> None:
         if source is None:
             return
@@ -277,8 +278,8 @@ class _Checker:
         if not fits(kind):
             where = f"column {source!r}" if isinstance(source, str) else "the constant"
             raise MappingError(
-                f"{path} needs {wanted}, and {where} is of type {kind}, "
-                "which can never become that."
+                f"{path} needs {needed}, but {where} is of type {kind}. Convert it, or name "
+                "another column."
             )
 
     def time(self, mapping: Mapping) -> None:
@@ -288,15 +289,15 @@ class _Checker:
         self.type(
             "timestamp",
             source,
-            lambda found: is_time_like(found) or is_json(found),
+            lambda kind: is_time_like(kind) or is_json(kind),
             "times, ISO 8601 text or epoch numbers",
         )
         kind = self.kind(source)
         has_unit = pa.types.is_timestamp(kind) or pa.types.is_date(kind)
         if mapping.timestamp_unit is not None and has_unit:
             raise MappingError(
-                f"timestamp_unit is for numbers, and {source!r} holds times ({kind}) that have "
-                "a unit of their own. Leave it out."
+                f"timestamp_unit= is for numbers, but {source!r} holds times ({kind}) with a unit "
+                "of their own. Leave timestamp_unit= out."
             )
 
     def branch(self, path: tuple[str, ...], tree: dict[str, Any], known: api_facts.Tree) -> Branch:
@@ -315,13 +316,13 @@ class _Checker:
     ) -> Leaf:
         where = ".".join(path)
         if isinstance(kind, dict):
-            raise MappingError(f"{where} holds further fields: give a dict.")
+            raise MappingError(f"{where} holds further fields. Pass a dict.")
         if kind == "boolean":
             self.type(
                 where,
                 source,
-                lambda found: (
-                    pa.types.is_boolean(found) or (can_be_text(found) and not is_bytes(found))
+                lambda columns: (
+                    pa.types.is_boolean(columns) or (can_be_text(columns) and not is_bytes(columns))
                 ),
                 "booleans, or 0 and 1, or words such as true and false",
             )
@@ -329,7 +330,7 @@ class _Checker:
             self.type(
                 where,
                 source,
-                lambda found: can_be_text(found) or pa.types.is_boolean(found),
+                lambda kind: can_be_text(kind) or pa.types.is_boolean(kind),
                 "text or numbers",
             )
         elif reason := why_not_json(self.kind(source)):

@@ -1,4 +1,4 @@
-"""The rows of one batch as columns of message fields."""
+"""Turns the rows of one batch into columns of message fields."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from cdp_backfill.messages import json_cells
+from cdp_backfill.messages.event_names import read_events
 from cdp_backfill.messages.expanding import Parts, list_parts, map_parts, struct_parts
 from cdp_backfill.messages.json_cells import MAX_CELLS
 from cdp_backfill.messages.problems import Problems
@@ -42,15 +43,15 @@ class MessageBatch:
     """Message fields of the rows of a batch that the mapping does not leave out.
 
     Attributes:
-        rows: Position in the batch of each row here; what is not here is skipped.
+        rows: Position in the batch of each row here; rows that are not here are skipped.
         fields: Arrays by field name, in the order of
             :data:`cdp_backfill.model.api_facts.MESSAGE_FIELDS`.
-        message_id: Ids that a column gives, or None.
-        millis: Time of each row, milliseconds since 1970 UTC.
-        naive: Number of times that carried no zone.
-        problems: What is wrong, by position here.
+        message_id: Ids from a column, or None.
+        millis: Time of each row; milliseconds since 1970 UTC.
+        naive: Number of times that carry no zone.
+        problems: Problems and fixes of the rows here.
         event_keys: Keys of the mapping's ``events`` that occur.
-        unknown_events: Values of the event column that no event was found for, with their rows.
+        unknown_events: Rows by value of the event column that is no event.
     """
 
     rows: Rows
@@ -68,17 +69,17 @@ class MessageBatch:
         return self._columns[column]
 
     def plain(self, column: str) -> Any:
-        """The same without dictionaries, views and extension types."""
+        """The same column without dictionaries, views and extension types."""
         array = decode(self._columns[column])
         return array.storage if is_json(array.type) else array
 
     def without_cells(self) -> MessageBatch:
-        """What was found out about the rows, without their cells and fields but the event."""
+        """The same without cells and without all fields but the event."""
         event = {"event": self.fields["event"].dictionary_encode()}
         return dataclasses.replace(self, fields=event, message_id=None, _columns={})
 
     def people(self, mask: Mask) -> Any:
-        """Hashes of who the rows at which ``mask`` is true are about: user or else anonymous."""
+        """Hashes of the user ids, or else anonymous ids, of the rows at which ``mask`` is true."""
         names = [name for name in ("userId", "anonymousId") if name in self.fields]
         ids = pc.coalesce(*(self.fields[name] for name in names)).filter(pa.array(mask))
         return hashes(pc.unique(ids))
@@ -96,11 +97,10 @@ def build(
     """Turn rows into message fields.
 
     Args:
-        binding: The mapping, held against the schema of the batch.
+        binding: The mapping, bound to the schema of the batch.
         batch: Arrow record batch that has at least the columns of the binding.
-        latest: Times beyond this lie in the future; milliseconds since 1970 UTC.
-        who_what_when: Leave out properties, context and integrations, which is enough to tell
-            who is touched and when.
+        latest: Later times lie in the future; milliseconds since 1970 UTC.
+        who_what_when: Leave out properties, context and integrations.
         without: Cells to leave empty, by column.
         max_cells: Most cells that the arrays of JSON names may have; None for no limit.
 
@@ -108,24 +108,24 @@ def build(
         TooWideError: They would have more; fewer rows at a time have fewer.
     """
     rows = np.arange(batch.num_rows)
-    columns, wrong = _columns(binding, batch, who_what_when=who_what_when)
+    columns, problems = _columns(binding, batch, who_what_when=who_what_when)
     for name, mask in (without or {}).items():
         columns[name] = pc.if_else(pa.array(mask), None, decode(columns[name]))
-    given = columns
-    found = _events(binding, columns, batch.num_rows)
-    names, wrong = found.names, wrong | found.wrong
-    if found.skipped.any():
-        kept = ~found.skipped
-        rows = rows[kept]
-        chosen = pa.array(kept)
-        columns = {name: array.filter(chosen) for name, array in columns.items()}
-        names = names.filter(chosen)
-        wrong = {problem: mask[kept] for problem, mask in wrong.items()}
+    all_columns = columns
+    events = read_events(binding.mapping, columns, batch.num_rows)
+    names, problems = events.names, problems | events.problems
+    if events.skipped.any():
+        keep = ~events.skipped
+        rows = rows[keep]
+        selection = pa.array(keep)
+        columns = {name: array.filter(selection) for name, array in columns.items()}
+        names = names.filter(selection)
+        problems = {problem: mask[keep] for problem, mask in problems.items()}
     builder = _Builder(binding, columns, len(rows), latest, max_cells)
-    for problem, mask in wrong.items():
+    for problem, mask in problems.items():
         builder.problems.add(mask, problem)
-    if found.trimmed:
-        builder.problems.record_fix("trimmed", str(binding.mapping.event), found.trimmed)
+    if events.trimmed:
+        builder.problems.record_fix("trimmed", str(binding.mapping.event), events.trimmed)
     fields: dict[str, Any | None] = dict(builder.identity())
     fields["event"] = names
     times = builder.times()
@@ -147,20 +147,20 @@ def build(
         millis=times.millis,
         naive=int(np.count_nonzero(times.naive)),
         problems=builder.problems,
-        event_keys=found.keys,
-        unknown_events=found.unknown,
-        _columns=given,
+        event_keys=events.keys,
+        unknown_events=events.unknown,
+        _columns=all_columns,
     )
 
 
 def any_recent(binding: Binding, batch: Any, *, recent: int, latest: int) -> bool:
-    """Whether a batch that has the column of times holds a recent one.
+    """Whether a batch that has the time column holds a recent time.
 
     Args:
-        binding: The mapping, held against the schema; it derives no times.
+        binding: The mapping, bound to the schema; it derives no times.
         batch: Arrow record batch.
-        recent: Milliseconds since 1970 UTC from which on times are recent.
-        latest: The same, up to which.
+        recent: Times from here on are recent; milliseconds since 1970 UTC.
+        latest: Later times lie in the future; milliseconds since 1970 UTC.
     """
     column = str(binding.mapping.timestamp)
     array = decode(batch.column(column))
@@ -173,78 +173,18 @@ def any_recent(binding: Binding, batch: Any, *, recent: int, latest: int) -> boo
 def _columns(
     binding: Binding, batch: Any, *, who_what_when: bool
 ) -> tuple[dict[str, Any], dict[Problem, Mask]]:
-    """The columns that the mapping reads, the derived ones included; and where these failed."""
+    """The columns that the mapping reads, derived ones included; and where these failed."""
     deriver = binding.guard_deriver if who_what_when else binding.deriver
     columns = dict(zip(batch.schema.names, batch.columns, strict=True))
     if deriver is None:
         return columns, {}
     arrays, failed = deriver.apply(batch)
-    made = {item.name: array for item, array in zip(deriver.fields, arrays, strict=True)}
-    wrong = {
-        Problem("derive_failed", name, f"the expression of derive[{name!r}] fails"): mask
+    derived = {field.name: array for field, array in zip(deriver.fields, arrays, strict=True)}
+    problems = {
+        Problem("derive_failed", name, f"the expression in derive[{name!r}] fails"): mask
         for name, mask in failed.items()
     }
-    return columns | made, wrong
-
-
-@dataclass(frozen=True, slots=True)
-class _Events:
-    """Event names; what is wrong with them; which rows are left out; what was seen."""
-
-    names: Any
-    wrong: dict[Problem, Mask]
-    skipped: Mask
-    keys: frozenset[str] = frozenset()
-    unknown: dict[str, int] = dataclasses.field(default_factory=dict)
-    trimmed: int = 0
-
-
-def _events(binding: Binding, columns: dict[str, Any], size: int) -> _Events:
-    mapping = binding.mapping
-    none = np.zeros(size, dtype=bool)
-    if isinstance(mapping.event, Lit):
-        return _Events(pa.repeat(mapping.event.value, size), {}, none)
-    column = str(mapping.event)
-    text, bad = as_text(decode(columns[column]))
-    text = text.cast(pa.string())
-    trimmed = pc.utf8_trim_whitespace(text)
-    known = dict(mapping.events)
-    for name in api_facts.EVENTS:
-        known.setdefault(name, name)
-    keys = pa.array(list(known), pa.string())
-    # A value that the mapping names is known, even if it is blank.
-    found = pc.coalesce(pc.index_in(text, value_set=keys), pc.index_in(trimmed, value_set=keys))
-    names = pa.array(list(known.values()), pa.string()).take(found)
-    seen = frozenset(keys.take(pc.unique(found.drop_null())).to_pylist())
-    unknown = names.is_null().to_numpy(zero_copy_only=False)
-    missing = unknown & ~bad & _blank(trimmed)
-    if mapping.nulls:
-        empty = pc.is_in(trimmed, value_set=pa.array(mapping.nulls, pa.string()))
-        missing |= unknown & empty.to_numpy(zero_copy_only=False)
-    unknown = unknown & ~bad & ~missing
-    others: dict[str, int] = {}
-    if unknown.any():
-        counted = pc.value_counts(trimmed.filter(pa.array(unknown))).to_pylist()
-        others = {item["values"]: item["counts"] for item in counted}
-    padded = pc.and_(pc.not_equal(trimmed, text), pa.array(~missing))
-    padded = pc.sum(padded).as_py() or 0
-    wrong = {
-        bad_text(column): bad,
-        Problem("missing_event", column, f"column {column!r} is empty"): missing,
-    }
-    if mapping.other_events == "skip":
-        return _Events(names, wrong, unknown, seen, others, padded)
-    if mapping.other_events == "send":
-        return _Events(pc.coalesce(names, trimmed), wrong, none, seen, others, padded)
-    wrong[
-        Problem(
-            "unknown_event",
-            column,
-            f"column {column!r} holds a name that is neither in events={{...}} nor one of the "
-            "seven mobile-app events",
-        )
-    ] = unknown
-    return _Events(names, wrong, none, seen, others, padded)
+    return columns | derived, problems
 
 
 class _Builder:
@@ -279,31 +219,31 @@ class _Builder:
         return array
 
     def _note(self, source: str | Lit) -> Callable[[str, Any], None]:
-        column = _shown(source)
+        column = _name_of(source)
         return lambda code, where: self.problems.record_fix(code, column, where)
 
     def identity(self) -> dict[str, Any]:
-        """``userId`` and ``anonymousId``; one of them must be there."""
-        result, lacking, columns = {}, np.ones(self._rows, dtype=bool), []
+        """``userId`` and ``anonymousId``; every row needs one of them."""
+        result, has_none, columns = {}, np.ones(self._rows, dtype=bool), []
         for field, source in (
             ("userId", self._mapping.user_id),
             ("anonymousId", self._mapping.anonymous_id),
         ):
             if source is not None:
-                column = _shown(source)
+                column = _name_of(source)
                 ids = self._identifier(source, "bad_user", field)
                 result[field] = ids
-                lacking &= ids.is_null().to_numpy(zero_copy_only=False)
+                has_none &= ids.is_null().to_numpy(zero_copy_only=False)
                 columns.append(column)
-        lacking &= ~self.problems.mask_of("bad_user")
+        has_none &= ~self.problems.mask_of("bad_user")
         reason = f"column {columns[0]!r} is empty"
         if len(columns) > 1:
             reason = f"columns {columns[0]!r} and {columns[1]!r} are both empty"
-        self.problems.add(lacking, Problem("missing_user", columns[0], reason))
+        self.problems.add(has_none, Problem("missing_user", columns[0], reason))
         return result
 
     def message_id(self) -> Any | None:
-        """Ids that a column gives."""
+        """Message ids from a column."""
         source = self._mapping.message_id
         return source and self._identifier(source, "bad_message_id", "messageId")
 
@@ -313,17 +253,17 @@ class _Builder:
             bad,
             Problem(
                 code,
-                _shown(source),
-                f"column {_shown(source)!r} holds something that cannot be a {field}: a fraction, "
-                "a number that has lost its last digits as a float, or text that is not UTF-8",
+                _name_of(source),
+                f"column {_name_of(source)!r} holds a value that cannot be a {field}: a fraction, "
+                "a number that lost its last digits as a float, or text that is not UTF-8",
             ),
         )
         return text
 
     def times(self) -> Any:
-        """When it happened; a row without a good time has a problem."""
+        """The times of the events; a row without a usable time has a problem."""
         source = self._mapping.timestamp or ""
-        column, note = _shown(source), self._note(source)
+        column, note = _name_of(source), self._note(source)
         array = self._array(source)
         if is_json(array.type):
             array, _ = as_text(array)
@@ -343,8 +283,8 @@ class _Builder:
         good = ~(times.missing | times.bad | times.unclear | times.nonexistent)
         for mask, code, reason in (
             (times.missing, "missing_time", "is empty"),
-            (times.bad, "bad_time", "holds something that is not a usable time"),
-            (times.unclear, "unclear_time", "holds a number whose size does not tell its unit"),
+            (times.bad, "bad_time", "holds a value that is not a usable time"),
+            (times.unclear, "unclear_time", "holds a number whose unit is ambiguous"),
             (
                 good & (times.millis < earliest),
                 "too_early",
@@ -359,11 +299,11 @@ class _Builder:
     def properties(self) -> Any | None:
         """``properties``, with the parts of expanded columns."""
         children = self._children(self._binding.properties)
-        taken = set(self._binding.properties)
-        before: dict[str, Mask] = {}
+        used_names = set(self._binding.properties)
+        used_rows: dict[str, Mask] = {}
         for column in self._mapping.expand:
             for name, arrays in self._parts(column).items():
-                if name in taken:
+                if name in used_names:
                     for array in arrays:
                         self.problems.record_fix("name_taken", column, array.is_valid())
                     continue
@@ -371,21 +311,21 @@ class _Builder:
                 kind: api_facts.Kind = "any" if isinstance(known, dict) else known
                 children += [
                     (name, value)
-                    for array in self._free(name, arrays, column, before)
+                    for array in self._without_duplicates(name, arrays, column, used_rows)
                     for value in self._values_of(array, column, kind)
                 ]
         return make_struct(children)
 
-    def _free(
-        self, name: str, arrays: list[Any], column: str, before: dict[str, Mask]
+    def _without_duplicates(
+        self, name: str, arrays: list[Any], column: str, used_rows: dict[str, Mask]
     ) -> list[Any]:
-        """Parts of a name, without the rows in which an earlier column has one of that name."""
-        there = np.zeros(self._rows, dtype=bool)
+        """Parts of one name, without rows in which an earlier column has a part of this name."""
+        present = np.zeros(self._rows, dtype=bool)
         for array in arrays:
-            there |= array.is_valid().to_numpy(zero_copy_only=False)
-        earlier = before.get(name)
-        before[name] = there if earlier is None else there | earlier
-        if earlier is None or not (clash := there & earlier).any():
+            present |= array.is_valid().to_numpy(zero_copy_only=False)
+        earlier = used_rows.get(name)
+        used_rows[name] = present if earlier is None else present | earlier
+        if earlier is None or not (clash := present & earlier).any():
             return arrays
         self.problems.record_fix("name_taken", column, clash)
         rows = pa.array(np.arange(self._rows), mask=earlier)
@@ -410,9 +350,9 @@ class _Builder:
         if any(cell is not None for cell in others):
             parts[column] = json_cells.to_arrays(others, self._max_cells)[0]
         objects = [cell if isinstance(cell, dict) else None for cell in cells]
-        for name, found, mixed in json_cells.member_arrays(objects, self._max_cells):
+        for name, arrays, mixed in json_cells.member_arrays(objects, self._max_cells):
             self.problems.record_fix("mixed_list", column, mixed)
-            parts[name] = [*parts.get(name, ()), *found]
+            parts[name] = [*parts.get(name, ()), *arrays]
         return parts
 
     def tree(self, branch: Branch) -> Any | None:
@@ -430,21 +370,21 @@ class _Builder:
         return children
 
     def _leaf(self, leaf: Leaf) -> list[Any]:
-        array, column = self._array(leaf.source), _shown(leaf.source)
-        named = leaf.kind == "any" and leaf.source in self._mapping.json
-        if named and (is_text(array.type) or is_bytes(array.type)):
+        array, column = self._array(leaf.source), _name_of(leaf.source)
+        is_json_text = leaf.kind == "any" and leaf.source in self._mapping.json
+        if is_json_text and (is_text(array.type) or is_bytes(array.type)):
             return self._values.read_json(array, column)
         return self._values_of(array, column, leaf.kind)
 
     def _values_of(self, array: Any, column: str, kind: api_facts.Kind) -> list[Any]:
-        """Values of a kind; the arrays together are the column."""
+        """The values of a column, as arrays that together are the column."""
         if kind == "any":
             return self._values.read(array, column)
         note = self._note(column)
         plain = array.type
         if kind == "id":
             array, bad = as_identifier(array, note)
-            reason = f"column {column!r} holds something that cannot be an id"
+            reason = f"column {column!r} holds a value that cannot be an id"
             self.problems.add(bad, Problem("bad_user", column, reason))
             return [array]
         if is_text(plain) and kind != "text":
@@ -453,7 +393,7 @@ class _Builder:
             array, bad = as_boolean(array)
             if not pa.types.is_boolean(plain):
                 note("boolean_word", array.is_valid())
-            reason = f"column {column!r} holds something that is neither true nor false"
+            reason = f"column {column!r} holds a value that is neither true nor false"
             self.problems.add(bad, Problem("bad_boolean", column, reason))
             return [array]
         number = pa.types.is_floating(plain)
@@ -464,17 +404,11 @@ class _Builder:
         if kind == "device_type":
             array = pc.utf8_lower(array)
             known = pc.is_in(array, value_set=pa.array(api_facts.DEVICE_TYPES).cast(array.type))
-            odd = pc.and_(pc.is_valid(array), pc.invert(known)).to_numpy(zero_copy_only=False)
-            reason = f"column {column!r} holds neither android nor ios"
-            self.problems.add(odd, Problem("bad_device_type", column, reason))
+            invalid = pc.and_(pc.is_valid(array), pc.invert(known)).to_numpy(zero_copy_only=False)
+            reason = f"column {column!r} holds a value that is neither android nor ios"
+            self.problems.add(invalid, Problem("bad_device_type", column, reason))
         return [array]
 
 
-def _shown(source: str | Lit) -> str:
+def _name_of(source: str | Lit) -> str:
     return source if isinstance(source, str) else "lit()"
-
-
-def _blank(text: Any) -> Mask:
-    """Null or empty."""
-    blank = pc.equal(text, "")
-    return np.asarray(blank.fill_null(True).to_numpy(zero_copy_only=False))

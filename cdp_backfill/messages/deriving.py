@@ -1,4 +1,4 @@
-"""New columns from SQL expressions over the columns of the same row."""
+"""Computes derived columns: SQL expressions over the columns of the same row."""
 
 from __future__ import annotations
 
@@ -27,71 +27,71 @@ _NO_COLUMN: Final = pa.field("no column", pa.bool_())
 
 @functools.cache
 def _functions() -> dict[str, list[tuple[str, str, str]]]:
-    """What DuckDB says of its functions: kind, stability, and the definition of macros."""
-    found: dict[str, list[tuple[str, str, str]]] = {}
+    """DuckDB's functions by name: kind, stability, and the definition of macros."""
+    functions: dict[str, list[tuple[str, str, str]]] = {}
     with duckdb.connect() as connection:
         rows = connection.execute(
             "SELECT DISTINCT function_name, function_type, coalesce(stability, 'CONSISTENT'), "
             "coalesce(macro_definition, '') FROM duckdb_functions()"
         ).fetchall()
-    for name, *what in rows:
-        found.setdefault(name, []).append(tuple(what))
-    return found
+    for name, *details in rows:
+        functions.setdefault(name, []).append(tuple(details))
+    return functions
 
 
 def columns_of(expression: str) -> set[str]:
     """The columns that a SQL expression names.
 
     Raises:
-        MappingError: It is no SQL expression.
+        MappingError: It is not a SQL expression.
     """
     with duckdb.connect() as connection:
-        return _referenced(_parsed(connection, "expression", expression))
+        return _referenced_columns(_parse(connection, "expression", expression))
 
 
-def _parsed(connection: Any, name: str, expression: str) -> dict[str, Any]:
+def _parse(connection: Any, name: str, expression: str) -> dict[str, Any]:
     query = f"SELECT ({expression}\n) AS x"  # parsed, not run
     answer = connection.execute("SELECT json_serialize_sql(?)", [query]).fetchall()
     tree: dict[str, Any] = json.loads(answer[0][0])
     if tree["error"]:
-        raise MappingError(f"derive[{name!r}] is no SQL expression: {tree['error_message']}.")
+        raise MappingError(f"derive[{name!r}] is not a SQL expression: {tree['error_message']}.")
     return tree
 
 
-def _referenced(tree: dict[str, Any]) -> set[str]:
+def _referenced_columns(tree: dict[str, Any]) -> set[str]:
     nodes = list(_nodes(tree))
-    found = {node["column_names"][0] for node in nodes if node.get("class") == "COLUMN_REF"}
-    # An arrow before a text is JSON's, and before anything else that of a function of one name.
+    columns = {node["column_names"][0] for node in nodes if node.get("class") == "COLUMN_REF"}
+    # An arrow before a text is JSON's; before anything else it is that of a lambda.
     arrows = (node for node in nodes if node.get("class") == "LAMBDA")
-    bound = {
+    lambda_arguments = {
         node["lhs"]["column_names"][0]
         for node in arrows
         if node["lhs"]["class"] == "COLUMN_REF" and node["expr"]["class"] != "CONSTANT"
     }
-    return found - bound
+    return columns - lambda_arguments
 
 
 class Deriver:
     """Computes derived columns of record batches.
 
-    The expressions see one row at a time: what looks at other rows, at the clock or at chance
-    would give the same record another id in another run, and is refused.
+    An expression sees one row. Functions over other rows, the clock and random numbers are refused:
+    with them, the same record would get another id in another run.
 
     Args:
         derive: Names of new columns to expressions, in the order in which they may use each other.
         schema: Schema of the batches.
-        only: The new columns that are needed, or None for all; those they use come along.
+        only: The new columns that are needed, with those they use; None for all.
 
     Raises:
-        MappingError: An expression is no SQL, names an unknown column, does not fit the types, or
-            is not about its row alone.
+        MappingError: An expression is not SQL, names an unknown column, does not fit the types, or
+            uses more than its own row.
     """
 
     def __init__(
         self, derive: dict[str, str], schema: Any, only: Collection[str] | None = None
     ) -> None:
         self._connection = duckdb.connect()
-        # Data comes in as arguments and goes out as results; an expression can touch nothing else.
+        # An expression can read its arguments and nothing else: no file and no network.
         for setting in (
             "enable_external_access = false",
             "threads = 1",
@@ -108,10 +108,10 @@ class Deriver:
             _check_known(name, uses[name], known)
             known.append(name)
         if only is not None:
-            wanted = set(only)
+            requested = set(only)
             for name in reversed(needed):
-                wanted |= uses[name] if name in wanted else set()
-            needed = [name for name in needed if name in wanted]
+                requested |= uses[name] if name in requested else set()
+            needed = [name for name in needed if name in requested]
         self._expressions = {name: derive[name] for name in needed}
         used = {column.casefold() for name in needed for column in uses[name]}
         self.reads: tuple[str, ...] = tuple(
@@ -119,88 +119,92 @@ class Deriver:
         )
         if len({name.casefold() for name in self.reads}) < len(self.reads):
             raise MappingError(
-                "derive reads a column whose name occurs twice but for letter case, of "
-                f"{', '.join(self.reads)}. SQL knows none: rename one of them."
+                "derive= reads columns whose names differ only in letter case, which SQL ignores: "
+                f"{', '.join(self.reads)}. Rename one of them."
             )
         """Columns of the source that the expressions use."""
-        # Of constants alone, DuckDB would not know for how many rows.
-        given = [pa.field(name, json_as_text_type(schema.field(name).type)) for name in self.reads]
-        self._source = pa.schema(given or [_NO_COLUMN])
-        self.fields: list[Any] = self._bound()
+        # Without any column, DuckDB would not know the number of rows.
+        source_fields = [
+            pa.field(name, json_as_text_type(schema.field(name).type)) for name in self.reads
+        ]
+        self._source = pa.schema(source_fields or [_NO_COLUMN])
+        self.fields: list[Any] = self._result_fields()
         """Arrow fields of the new columns."""
 
     def _columns(self, name: str, expression: str) -> set[str]:
-        """The columns that an expression names; other rows, clock and chance are refused."""
-        tree = _parsed(self._connection, name, expression)
+        """The columns that an expression names, which may use its own row only."""
+        tree = _parse(self._connection, name, expression)
         nodes = list(_nodes(tree))
-        selected = _selected(tree)
-        if len(selected) != 1 or any(node.get("class") == "STAR" for node in nodes):
+        select_list = _select_list(tree)
+        if len(select_list) != 1 or any(node.get("class") == "STAR" for node in nodes):
             raise MappingError(f"derive[{name!r}] must be one SQL expression.")
         if any(node.get("class") in ("SUBQUERY", "WINDOW") for node in nodes):
-            raise MappingError(f"derive[{name!r}] must be about its own row: no query, no window.")
+            raise MappingError(
+                f"derive[{name!r}] must use its own row only, without a subquery or window."
+            )
         if any(node.get("class") == "POSITIONAL_REFERENCE" for node in nodes):
-            raise MappingError(f"derive[{name!r}] must name its columns, not number them.")
+            raise MappingError(f"derive[{name!r}] must use columns by name, not by number.")
         self._check_functions(name, nodes, set())
-        return _referenced(tree)
+        return _referenced_columns(tree)
 
     def _check_functions(self, name: str, nodes: list[dict[str, Any]], seen: set[str]) -> None:
-        """Refuse functions over other rows, the clock and chance, and macros that use some."""
+        """Refuse functions over other rows, clock and random numbers, and macros with them."""
         for node in nodes:
             function = node.get("function_name")
             if node.get("class") != "FUNCTION" or not function:
                 continue
-            alone = function == "age" and len(node.get("arguments", ())) == 1
-            if alone or function in _CLOCKS:
-                raise _changing(name, function)
+            is_age_until_now = function == "age" and len(node.get("arguments", ())) == 1
+            if is_age_until_now or function in _CLOCKS:
+                raise _not_repeatable(name, function)
             if function in seen:
                 continue
             seen.add(function)
             for kind, stability, definition in _functions().get(function, ()):
                 if kind not in ("scalar", "macro"):
                     raise MappingError(
-                        f"derive[{name!r}] must be about its own row, and {function}() is not."
+                        f"derive[{name!r}] must use its own row only; {function}() reads more."
                     )
                 if stability != "CONSISTENT":
-                    raise _changing(name, function)
+                    raise _not_repeatable(name, function)
                 if definition:
-                    inner = list(_nodes(_parsed(self._connection, name, definition)))
-                    if any(one.get("class") in ("SUBQUERY", "WINDOW") for one in inner):
+                    inner = list(_nodes(_parse(self._connection, name, definition)))
+                    if any(each.get("class") in ("SUBQUERY", "WINDOW") for each in inner):
                         raise MappingError(
-                            f"derive[{name!r}] must be about its own row, and {function}() is not."
+                            f"derive[{name!r}] must use its own row only; {function}() reads more."
                         )
-                    words = {word for one in inner for word in one.get("column_names", ())}
+                    words = {word for each in inner for word in each.get("column_names", ())}
                     if any(word.startswith(("current_", "local")) for word in words):
-                        raise _changing(name, function)
+                        raise _not_repeatable(name, function)
                     self._check_functions(name, inner, seen)
 
-    def _bound(self) -> list[Any]:
+    def _result_fields(self) -> list[Any]:
         if not self._expressions:
             return []
         self._connection.register(_TABLE, self._source.empty_table())
         try:
             kinds = [str(kind) for kind in self._connection.sql(_query(self._expressions)).types]
         except duckdb.Error:
-            self._blame()
-            raise  # pragma: no cover  # one of them is to blame
+            self._raise_misfit()
+            raise  # pragma: no cover  # the line above raises
         schema = self._connection.sql(_query(self._expressions)).to_arrow_table().schema
-        # DuckDB hands JSON over as text; what it is must not get lost.
+        # DuckDB returns JSON as text; the type must not get lost.
         return [
             pa.field(item.name, pa.json_(pa.string()) if kind == "JSON" else item.type)
             for item, kind in zip(schema, kinds, strict=True)
         ]
 
-    def _blame(self) -> None:
-        """Say which expression does not fit the table."""
-        made: dict[str, str] = {}
+    def _raise_misfit(self) -> None:
+        """Raise an error that names the expression that does not fit the table."""
+        checked: dict[str, str] = {}
         for name, expression in self._expressions.items():
-            made[name] = expression
+            checked[name] = expression
             try:
-                _ = self._connection.sql(_query(made)).types
+                _ = self._connection.sql(_query(checked)).types
             except duckdb.Error as error:
                 first = str(error).split("\n")[0].split(": ", 1)[-1].rstrip(".!")
                 raise MappingError(
                     f"derive[{name!r}] does not fit the table: {first}."
-                    f"{_hint(error, [*self._source.names, *made])}"
+                    f"{_hint(error, [*self._source.names, *checked])}"
                 ) from error
 
     def apply(self, batch: Any) -> tuple[list[Any], dict[str, Mask]]:
@@ -210,39 +214,39 @@ class Deriver:
             batch: Record batch that has the columns named in ``reads``.
 
         Returns:
-            The arrays of ``fields``; and for each new column that fails in some rows, these.
+            The arrays of ``fields``; and for each new column, a mask of the rows in which it fails.
         """
         if not self._expressions:
             return [], {}
         arrays = [json_as_text(batch.column(name)) for name in self.reads]
         arrays = arrays or [pa.nulls(batch.num_rows, pa.bool_())]
-        given = pa.RecordBatch.from_arrays(arrays, schema=self._source)
+        source = pa.RecordBatch.from_arrays(arrays, schema=self._source)
         try:
-            return self._computed(given, self._expressions), {}
-        except duckdb.Error:  # its text holds the value that failed
-            return self._one_by_one(given)
+            return self._compute(source, self._expressions), {}
+        except duckdb.Error:  # its text holds a cell
+            return self._apply_where_possible(source)
 
-    def _one_by_one(self, batch: Any) -> tuple[list[Any], dict[str, Mask]]:
-        """The same, over the rows in which no expression fails; the others are left empty."""
-        failed = self._failing(batch)
+    def _apply_where_possible(self, batch: Any) -> tuple[list[Any], dict[str, Mask]]:
+        """Compute the rows in which no expression fails; the others stay empty."""
+        failed = self._failed_rows(batch)
         bad = np.zeros(batch.num_rows, dtype=bool)
         for mask in failed.values():
             bad |= mask
         if bad.all():
             return [pa.nulls(len(bad), item.type) for item in self.fields], failed
-        arrays = self._computed(batch.filter(pa.array(~bad)), self._expressions)
+        arrays = self._compute(batch.filter(pa.array(~bad)), self._expressions)
         places = pa.array(np.where(bad, 0, np.cumsum(~bad) - 1), mask=bad)
         return [array.take(places) for array in arrays], failed
 
-    def _failing(self, batch: Any) -> dict[str, Mask]:
-        """Rows at which each expression fails; where an earlier one did, later ones are empty."""
+    def _failed_rows(self, batch: Any) -> dict[str, Mask]:
+        """The rows in which each expression fails; later expressions are empty there."""
         failed = {}
         for item in self.fields:
             name, text = item.name, self._expressions[item.name]
-            # Of an expression alone: elsewhere in a query, DuckDB may compute parts of it before.
-            tried = f"TRY(CASE WHEN ({text}\n) IS NULL THEN 1 ELSE 2 END)"
-            verdict = self._answer(batch, {name: tried}).column(0).combine_chunks()
-            mask = verdict.is_null().to_numpy(zero_copy_only=False)
+            # Each expression in a query of its own, or DuckDB may compute parts of it earlier.
+            attempt = f"TRY(CASE WHEN ({text}\n) IS NULL THEN 1 ELSE 2 END)"
+            outcome = self._answer(batch, {name: attempt}).column(0).combine_chunks()
+            mask = outcome.is_null().to_numpy(zero_copy_only=False)
             if mask.any():
                 failed[name] = mask
             value = self._answer(batch, {name: f"TRY({text}\n)"}).column(0).combine_chunks()
@@ -253,7 +257,7 @@ class Deriver:
         self._connection.register(_TABLE, batch)
         return self._connection.sql(_query(expressions)).to_arrow_table()
 
-    def _computed(self, batch: Any, expressions: dict[str, str]) -> list[Any]:
+    def _compute(self, batch: Any, expressions: dict[str, str]) -> list[Any]:
         table = self._answer(batch, expressions)
         arrays = []
         for item in self.fields:
@@ -269,30 +273,30 @@ class Deriver:
 _CLOCKS: Final = ("get_current_time", "get_current_timestamp", "current_localtimestamp")
 
 
-def _changing(name: str, function: str) -> MappingError:
+def _not_repeatable(name: str, function: str) -> MappingError:
     return MappingError(
-        f"derive[{name!r}] uses {function}(), which gives something else each time: the same "
-        "record would get another message id."
+        f"derive[{name!r}] uses {function}(), whose result differs from run to run. The same "
+        "record would get another message id each time. Remove it."
     )
 
 
-def _selected(tree: dict[str, Any]) -> list[Any]:
-    """What a single plain SELECT selects; nothing of anything else."""
+def _select_list(tree: dict[str, Any]) -> list[Any]:
+    """The select list of a single plain SELECT; empty for any other statement."""
     statements = tree["statements"]
     if len(statements) != 1 or statements[0]["node"]["type"] != "SELECT_NODE":
         return []
-    found: list[Any] = statements[0]["node"]["select_list"]
-    return found
+    select_list: list[Any] = statements[0]["node"]["select_list"]
+    return select_list
 
 
 def _query(expressions: dict[str, str]) -> str:
-    # The line break ends a comment that an expression may end in.
-    listed = ", ".join(f"({text}\n) AS {quoted(name)}" for name, text in expressions.items())
+    # The line break ends a comment at the end of an expression.
+    listed = ", ".join(f"({text}\n) AS {quote(name)}" for name, text in expressions.items())
     return f"SELECT {listed} FROM {_TABLE}"  # noqa: S608  # the user's own expressions
 
 
-def quoted(name: str) -> str:
-    """The name of a column, as SQL has it."""
+def quote(name: str) -> str:
+    """The name of a column, quote for SQL."""
     return '"' + name.replace('"', '""') + '"'
 
 
@@ -310,8 +314,8 @@ def _check_names(derive: dict[str, str], schema: Any) -> None:
     for name in derive:
         if name.casefold() in folded:
             raise MappingError(
-                f"derive[{name!r}]: the table has a column {folded[name.casefold()]!r} already "
-                "(SQL knows no letter case). Give the new column another name."
+                f"derive[{name!r}]: the table already has a column {folded[name.casefold()]!r}, "
+                "and SQL ignores letter case. Use another name for the new column."
             )
         folded[name.casefold()] = name
 
@@ -321,7 +325,7 @@ def _check_known(name: str, used: set[str], known: list[str]) -> None:
     for column in sorted(used):
         if column.casefold() not in folded:
             raise MappingError(
-                f"derive[{name!r}] names {column!r}, which is no column of the table."
+                f"derive[{name!r}] names {column!r}, which is not a column of the table."
                 f"{did_you_mean(column, known)}"
             )
 

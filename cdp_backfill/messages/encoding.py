@@ -1,4 +1,4 @@
-r"""From message fields to JSON: one buffer for many messages, and a stable id for each.
+r"""Writes message fields as JSON, many messages in one buffer, with a stable id for each.
 
 A message id made here is ``cdp1-`` and 32 hexadecimal digits: the 128-bit XXH3 hash (seed 0) of
 the message's canonical JSON. That is the message without ``type`` and ``messageId``, its fields in
@@ -46,37 +46,37 @@ _HEAD: Final = f'{{"type":"{api_facts.MESSAGE_TYPE}","messageId":'
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Ids:
-    """The ids of messages: given by a column, or else made of their digests.
+    """The ids of messages: from a column, or else made from their digests.
 
     Attributes:
-        digests: 16 bytes for each message that no other content has, as an array of that width;
-            without rows where all ids are given and nobody asked for digests.
-        given: Arrow array of given ids, null where there is none, or None.
+        digests: 16 bytes for each message, which identify its content; empty if all ids come from a
+            column and the caller needs no digests.
+        column: Arrow array of ids from a column, null where a cell is empty; or None.
     """
 
     digests: Digests
-    given: Any | None
+    column: Any | None
 
     def array(self) -> Any:
         """The ids as an Arrow array of text."""
-        if self.given is not None and not self.given.null_count:
-            return self.given
+        if self.column is not None and not self.column.null_count:
+            return self.column
         made = pc.binary_join_element_wise(f"{ID_RECIPE}-", _hexadecimal(self.digests), "")
-        return made if self.given is None else pc.coalesce(self.given, made)
+        return made if self.column is None else pc.coalesce(self.column, made)
 
     def __len__(self) -> int:
-        return len(self.digests) if self.given is None else len(self.given)
+        return len(self.digests) if self.column is None else len(self.column)
 
     def keys(self) -> Digests:
         """16 bytes for each id, the same for equal ids."""
-        return self.digests if self.given is None else key_digests(self.array())
+        return self.digests if self.column is None else key_digests(self.array())
 
-    def chosen(self, rows: Any) -> Ids:
-        """Those at some positions, or at which a mask is true."""
+    def select(self, rows: Any) -> Ids:
+        """The ids at some positions, or where a mask is true."""
         digests = self.digests[rows] if len(self.digests) else self.digests
-        if self.given is None:
+        if self.column is None:
             return Ids(digests, None)
-        return Ids(digests, self.given.take(pa.array(np.arange(len(self.given))[rows])))
+        return Ids(digests, self.column.take(pa.array(np.arange(len(self.column))[rows])))
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,12 +85,12 @@ class Encoded:
 
     Attributes:
         data: ``{...},{...},`` as UTF-8.
-        offsets: Where each message begins, and where the last one's comma ends.
-        head: What requests with these messages carry at the top beside ``batch``, as
-            ``"context":{...},`` or nothing.
-        rows: For each message, its position among what was given to :func:`encode`.
-        sizes: Bytes of each message alone, with what ``head`` moved out of it counted in.
-        ids: Its message ids.
+        offsets: Where each message begins, and where the comma of the last one ends.
+        head: What requests with these messages hold at the top beside ``batch``, such as
+            ``"context":{...},``, or nothing.
+        rows: For each message, its position among the arguments of :func:`encode`.
+        sizes: Bytes of each message alone, including what moved to ``head``.
+        ids: The message ids.
     """
 
     data: memoryview
@@ -112,20 +112,20 @@ class Encoded:
         """One message without its comma."""
         return bytes(self.data[self.offsets[number] : self.offsets[number + 1] - 1])
 
-    def __reduce__(self) -> tuple[Any, ...]:  # a view cannot go to another process
+    def __reduce__(self) -> tuple[Any, ...]:  # a memoryview cannot be pickled
         parts = (bytes(self.data), self.offsets, self.head, self.rows, self.sizes, self.ids)
-        return _restored, parts
+        return _unpickle, parts
 
-    def only(self, keep: Mask) -> Encoded:
+    def select(self, keep: Mask) -> Encoded:
         """The messages at which ``keep`` is true."""
         buffers = [None, pa.py_buffer(self.offsets), pa.py_buffer(self.data)]
         texts = pa.Array.from_buffers(pa.large_binary(), len(self), buffers)
         data, offsets = _texts_of(texts.filter(pa.array(keep)))
-        rows, sizes, ids = self.rows[keep], self.sizes[keep], self.ids.chosen(keep)
+        rows, sizes, ids = self.rows[keep], self.sizes[keep], self.ids.select(keep)
         return Encoded(data, offsets, self.head, rows, sizes, ids)
 
 
-def _restored(data: bytes, *others: Any) -> Encoded:
+def _unpickle(data: bytes, *others: Any) -> Encoded:
     return Encoded(memoryview(data), *others)
 
 
@@ -141,11 +141,11 @@ def encode(
 
     Args:
         fields: Arrow arrays by field name, of one length; each message has one that is not null.
-        message_id: Ids to use where they are not null; all others are made of the content.
+        message_id: Ids from a column; where they are null, ids are made from the content.
         keep: True for each message to write, or None for all.
         context_scope: ``"message"`` writes ``context`` and ``integrations`` into each message;
             ``"batch"`` moves them into ``head``, and gives one result for each different head.
-        with_digests: Compute the digests even where a column gives the ids.
+        with_digests: Compute the digests even if all ids come from a column.
 
     Yields:
         One result, or with ``"batch"`` one for each distinct context; none without messages.
@@ -155,40 +155,40 @@ def encode(
     rows = np.flatnonzero(keep)
     if not len(rows):
         return
-    given = message_id
-    if given is not None and len(rows) < size:
-        given = given.filter(pa.array(keep))
+    id_column = message_id
+    if id_column is not None and len(rows) < size:
+        id_column = id_column.filter(pa.array(keep))
     lines, ends = _lines(fields)
     digests = NO_DIGESTS
-    if with_digests or given is None or given.null_count:
-        digests = _digests(fields, lines, ends, given, keep)
-    ids = Ids(digests, given)
+    if with_digests or id_column is None or id_column.null_count:
+        digests = _digests(fields, lines, ends, id_column, keep)
+    ids = Ids(digests, id_column)
     shared = {name: array for name, array in fields.items() if name in _SHARED}
     if context_scope == "message" or not shared:
-        data, offsets = _joined(lines, ends, ids, keep)
+        data, offsets = _join(lines, ends, ids, keep)
         yield Encoded(data, offsets, b"", rows, np.diff(offsets) - len(","), ids)
         return
-    # Of each message alone: its line has a brace that the join turns into a comma.
+    # Bytes of each message alone; the join turns the brace of a line into a comma.
     sizes = np.diff(ends, prepend=0)[rows] + len(_HEAD) + _quoted_lengths(ids) - len("\n")
     own = {name: array for name, array in fields.items() if name not in shared}
-    chosen = pa.array(rows)
-    for head, places in _groups({name: array.take(chosen) for name, array in shared.items()}):
-        picked = pa.array(rows[places])
-        lines, ends = _lines({name: array.take(picked) for name, array in own.items()})
-        part, every = ids.chosen(places), np.ones(len(places), dtype=bool)
-        data, offsets = _joined(lines, ends, part, every)
+    selection = pa.array(rows)
+    for head, places in _groups({name: array.take(selection) for name, array in shared.items()}):
+        selection = pa.array(rows[places])
+        lines, ends = _lines({name: array.take(selection) for name, array in own.items()})
+        part, every = ids.select(places), np.ones(len(places), dtype=bool)
+        data, offsets = _join(lines, ends, part, every)
         yield Encoded(data, offsets, head, rows[places], sizes[places], part)
 
 
 def lengths(array: Any) -> Offsets:
-    """Bytes that each value of an array takes as JSON, give or take a constant."""
+    """Bytes of each value of an array as JSON, plus a constant."""
     return np.diff(_lines({"": array})[1], prepend=0)
 
 
 def _lines(fields: dict[str, Any]) -> tuple[Any, Offsets]:
-    """One JSON object a line, nulls left out; and where each line ends, its break included."""
-    # Arrow's memory, here and below: what is this large and this short-lived leaves holes in
-    # Python's, and the process would grow for a long time.
+    """One JSON object on each line, without nulls; and the end of each line and its break."""
+    # In Arrow's memory, here and below: such large and short-lived objects would fragment Python's,
+    # and the process would keep growing.
     out = pa.BufferOutputStream()
     batch = pa.RecordBatch.from_arrays(list(fields.values()), list(fields))
     arro3.io.write_ndjson(batch, out)
@@ -198,29 +198,29 @@ def _lines(fields: dict[str, Any]) -> tuple[Any, Offsets]:
 
 
 def _digests(
-    fields: dict[str, Any], lines: Any, ends: Offsets, given: Any | None, keep: Mask
+    fields: dict[str, Any], lines: Any, ends: Offsets, id_column: Any | None, keep: Mask
 ) -> Digests:
-    """The hash of each message's canonical JSON, and of the id that is given with it."""
+    """The hash of each message's canonical JSON, together with its id from a column."""
     if any(needs_canonical(array.type) for array in fields.values()):
         columns = {name: canonical(array)[0] for name, array in fields.items()}
         lines, ends = _lines(columns)
-    view, found = memoryview(lines), list[bytes]()
-    names = iter(() if given is None else given.to_pylist())
-    # A part at a time: the memory of one serves the next, and stays in the cache.
+    view, digests = memoryview(lines), list[bytes]()
+    names = iter(() if id_column is None else id_column.to_pylist())
+    # In parts: the memory of one part serves the next, and stays in the cache.
     for start in range(0, len(ends), _PART):
         stop = min(start + _PART, len(ends))
         texts = bytes(view[ends[start - 1] if start else 0 : ends[stop - 1]]).split(b"\n")
         texts = list(compress(texts, keep[start:stop].tolist()))
-        if given is not None:
-            # Whoever gives the same id to different messages must not have one taken for the other.
+        if id_column is not None:
+            # Different messages with the same id must not count as one.
             pairs = zip(texts, islice(names, len(texts)), strict=True)
             texts = [text if name is None else text + name.encode() for text, name in pairs]
-        found.extend(map(xxhash.xxh3_128_digest, texts))
-    return np.frombuffer(b"".join(found), np.uint8).reshape(-1, _WIDTH)
+        digests.extend(map(xxhash.xxh3_128_digest, texts))
+    return np.frombuffer(b"".join(digests), np.uint8).reshape(-1, _WIDTH)
 
 
 def _hexadecimal(digests: Digests, keep: Mask | None = None) -> Any:
-    """Digests as text; at other places than those of ``keep`` null."""
+    """Digests as text; null where ``keep`` is false."""
     digits, step = pa.py_buffer(digests.tobytes().hex().encode()), 2 * _WIDTH
     if keep is None:
         ends = np.arange(0, step * len(digests) + 1, step, dtype=np.int32)
@@ -231,23 +231,23 @@ def _hexadecimal(digests: Digests, keep: Mask | None = None) -> Any:
     return pa.Array.from_buffers(pa.string(), len(keep), [valid, pa.py_buffer(ends * step), digits])
 
 
-def _joined(lines: Any, ends: Offsets, ids: Ids, keep: Mask) -> tuple[memoryview, Offsets]:
-    """Put type and id in front of each message, and a comma behind it, without touching rows."""
+def _join(lines: Any, ends: Offsets, ids: Ids, keep: Mask) -> tuple[memoryview, Offsets]:
+    """Put type and id in front of each message and a comma behind it, whole columns at a time."""
     view = np.frombuffer(lines, np.uint8)
     starts = np.zeros(len(ends) + 1, dtype=np.int32)
     starts[1:] = ends
-    # The opening brace goes before the id, and what is behind the id begins with a comma.
+    # The opening brace goes before the id, and a comma follows the id.
     view[starts[:-1]] = view[ends - 1] = ord(",")
     rest = pa.Array.from_buffers(pa.binary(), len(ends), [None, pa.py_buffer(starts), lines])
     every = len(ids) == len(keep)
-    if ids.given is None:
+    if ids.column is None:
         head, names = f'{_HEAD}"{ID_RECIPE}-', _hexadecimal(ids.digests, None if every else keep)
     else:
         head, names = f'{_HEAD}"', _escaped(ids.array())
         if not every:
             places = np.cumsum(keep) - 1
             names = names.take(pa.array(places, mask=~keep))
-    # Joined with null, a message is left out.
+    # Joining with null leaves a message out.
     joined = pc.binary_join_element_wise(head.encode(), names.cast(pa.binary()), b'"', rest, b"")
     data, offsets = _texts_of(joined)
     return data, offsets if every else np.append(offsets[:-1][keep], offsets[-1])
@@ -262,8 +262,8 @@ def _texts_of(texts: Any) -> tuple[memoryview, Offsets]:
 
 def _escaped(ids: Any) -> Any:
     """Ids as they stand between the quotes of a JSON string."""
-    odd = pc.any(pc.match_substring_regex(ids, r'["\\\x00-\x1f]')).as_py()
-    if not odd:
+    needs_escape = pc.any(pc.match_substring_regex(ids, r'["\\\x00-\x1f]')).as_py()
+    if not needs_escape:
         return ids
     lines, ends = _lines({"": ids})
     starts = np.concatenate([[0], ends[:-1]])
@@ -276,14 +276,14 @@ def _escaped(ids: Any) -> Any:
 
 def _quoted_lengths(ids: Ids) -> Offsets:
     """Bytes of each id with its quotes."""
-    if ids.given is None:
+    if ids.column is None:
         return np.full(len(ids), len(f'"{ID_RECIPE}-"') + 2 * _WIDTH)
     lengths: Offsets = pc.binary_length(_escaped(ids.array())).to_numpy() + len('""')
     return lengths
 
 
 def _groups(shared: dict[str, Any]) -> Iterator[tuple[bytes, Offsets]]:
-    """Rows that share context and integrations, with these as the top of a request."""
+    """Groups of rows that share context and integrations, each with the top of its requests."""
     lines, ends = _lines(shared)
     texts = pa.Array.from_buffers(
         pa.binary(),

@@ -1,6 +1,6 @@
-"""Messages into requests: under the limits, as full as they can be, each knowing its rows.
+"""Packs messages into requests: within the limits, as full as possible, each with its rows.
 
-A push machine without I/O: feed it encoded messages, take the requests it hands out, flush.
+The packer has no I/O: feed it encoded messages, take the requests it yields, flush it.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _CLOSE: Final = b"]}"
 _ENVELOPE: Final = len(_OPEN) + len(_LIST) + len(_CLOSE)
 
 MAX_OPEN_REQUESTS: Final = 64
-"""Requests that wait for more messages at a time, one for each context of ``batch`` scope."""
+"""Most requests that wait for more messages, one for each context of ``batch`` scope."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -33,8 +33,8 @@ class Piece:
     Attributes:
         encoded: Where the messages are.
         start: The first of them.
-        stop: One behind the last.
-        owner: Whatever was given to :meth:`Packer.feed` with them.
+        stop: One after the last.
+        owner: The owner passed to :meth:`Packer.feed` with them.
     """
 
     encoded: Encoded
@@ -44,7 +44,7 @@ class Piece:
 
     @property
     def size(self) -> int:
-        """Bytes, the comma behind the last message included."""
+        """Bytes, including the comma after the last message."""
         return int(self.encoded.offsets[self.stop] - self.encoded.offsets[self.start])
 
     def __len__(self) -> int:
@@ -56,7 +56,7 @@ class Request:
     """The messages of one call of ``/batch``.
 
     Attributes:
-        head: What stands at the top beside ``batch``; ends in a comma unless empty.
+        head: The top of the body beside ``batch``; ends in a comma unless empty.
         pieces: The messages.
     """
 
@@ -82,10 +82,10 @@ class Request:
         return b"".join(parts)
 
     def split(self, parts: int = 2) -> list[Request]:
-        """Requests with about equally many of the messages each, in the same order.
+        """Requests with about equally many messages each, in the same order.
 
         Args:
-            parts: How many.
+            parts: Number of requests.
 
         Raises:
             ValueError: There are fewer messages than parts.
@@ -96,25 +96,25 @@ class Request:
         return self.cut([total * number // parts for number in range(1, parts + 1)])
 
     def cut(self, bounds: list[int]) -> list[Request]:
-        """Requests that end at these messages, in the same order.
+        """Requests that end before these messages, in the same order.
 
         Args:
-            bounds: Number of the message behind the last one of each; rising, the last of them
-                the number of all messages.
+            bounds: For each request, the number of the message after its last one; rising. The
+                last bound is the number of all messages.
         """
         result: list[Request] = []
-        taken: list[Piece] = []
+        pieces: list[Piece] = []
         position = 0
         for piece in self.pieces:
             start = piece.start
             while start < piece.stop:
                 stop = min(piece.stop, start + bounds[len(result)] - position)
-                taken.append(Piece(piece.encoded, start, stop, piece.owner))
+                pieces.append(Piece(piece.encoded, start, stop, piece.owner))
                 position += stop - start
                 start = stop
                 if position == bounds[len(result)]:
-                    result.append(Request(self.head, tuple(taken)))
-                    taken = []
+                    result.append(Request(self.head, tuple(pieces)))
+                    pieces = []
         return result
 
 
@@ -132,10 +132,10 @@ class Packer:
 
     Args:
         max_bytes: Largest body.
-        max_messages: Most messages of a request.
+        max_messages: Most messages in a request.
 
     Raises:
-        ValueError: A limit is too small for anything.
+        ValueError: A limit leaves no room for a message.
     """
 
     def __init__(
@@ -151,11 +151,11 @@ class Packer:
         self._open: dict[bytes, _Open] = {}
 
     def feed(self, encoded: Encoded, owner: Any = None) -> Iterator[Request]:
-        """Take messages in; hand out each request that became full.
+        """Add messages, and yield each request that is full.
 
         Args:
             encoded: The messages, in order.
-            owner: Kept with them in the pieces of the requests.
+            owner: Anything; the pieces of the requests keep it.
 
         Raises:
             ValueError: A single message does not fit into a request.
@@ -166,8 +166,8 @@ class Packer:
         while start < total:
             request = self._open.pop(head, None) or _Open()
             reach = offsets[start] + limit - request.size
-            fitting = int(np.searchsorted(offsets, reach, side="right")) - 1
-            stop = min(fitting, total, start + self._max_messages - request.count)
+            last_fitting = int(np.searchsorted(offsets, reach, side="right")) - 1
+            stop = min(last_fitting, total, start + self._max_messages - request.count)
             if stop > start:
                 piece = Piece(encoded, start, stop, owner)
                 request.pieces.append(piece)
@@ -180,12 +180,12 @@ class Packer:
             else:
                 self._open[head] = request
             start = max(start, stop)
-        if len(self._open) > MAX_OPEN_REQUESTS:  # the one that waits longest leaves as it is
+        if len(self._open) > MAX_OPEN_REQUESTS:  # the one that has waited longest goes as it is
             oldest = next(iter(self._open))
             yield Request(oldest, tuple(self._open.pop(oldest).pieces))
 
     def flush(self) -> Iterator[Request]:
-        """Hand out what is left."""
+        """Yield the requests that are not full."""
         while self._open:
             head = next(iter(self._open))
             yield Request(head, tuple(self._open.pop(head).pieces))

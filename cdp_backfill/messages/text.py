@@ -1,4 +1,4 @@
-"""Cells as text and as booleans."""
+"""Reads cells as text, as ids and as booleans."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ if TYPE_CHECKING:
 
 
 LARGEST_EXACT: Final = 2**53
-"""From here on, not every whole number has a floating-point number of its own."""
+"""From here on, a float cannot hold every whole number."""
 
 
 def decode(array: Any) -> Any:
-    """The array with dictionaries, run ends, views and extension types but JSON undone."""
+    """The array without dictionaries, run ends, views and extension types (except JSON)."""
     kind = array.type
     if is_json(kind):
         return array
@@ -44,7 +44,7 @@ def decode(array: Any) -> Any:
 
 
 def json_as_text(array: Any) -> Any:
-    """JSON as text, strings without their quotes: as a column of strings alone would be."""
+    """JSON as text, strings without their quotes; other arrays as they are."""
     if not is_json(array.type):
         return array
     text, nested = json_cells.scalars_as_text(array.storage)
@@ -64,7 +64,7 @@ def _uuid_text(storage: Any) -> Any:
 
 
 def as_utf8(array: Any) -> tuple[Any, Mask]:
-    """Text or bytes as text; null and True where it is not UTF-8."""
+    """Text or bytes as text; null and True where a cell is not UTF-8."""
     large = pa.types.is_large_string(array.type) or pa.types.is_large_binary(array.type)
     goal = pa.large_string() if large else pa.string()
     try:
@@ -91,13 +91,13 @@ def _utf8(cell: bytes) -> str | None:
 
 
 def as_text(array: Any, *, floats: Literal["id", "version", "number"] = "id") -> tuple[Any, Mask]:
-    """A column as text; null and True where a cell cannot be.
+    """A column as text; null and True where a cell cannot be text.
 
     Args:
         array: Text, bytes, numbers or booleans, decoded.
-        floats: How floating-point numbers are written. ``"id"``: whole ones below 2^53 without
-            decimals, others are bad. ``"version"``: whole ones with ``.0``. ``"number"``: whole
-            ones without decimals, others with theirs. Infinity is always bad.
+        floats: How floats are written. ``"id"``: whole numbers below 2^53 without decimals, all
+            others are bad. ``"version"``: whole numbers with ``.0``. ``"number"``: whole numbers
+            without decimals, others with theirs. Infinity is always bad.
     """
     kind = array.type
     none = np.zeros(len(array), dtype=bool)
@@ -133,8 +133,8 @@ def as_boolean(array: Any) -> tuple[Any, Mask]:
     """A column as booleans; null and True where a cell is neither true nor false.
 
     Args:
-        array: Booleans, numbers or text, decoded; numbers are 0 and 1, text is read without
-            regard to case.
+        array: Booleans, numbers or text, decoded; numbers are 0 and 1, text is read in any letter
+            case.
     """
     if pa.types.is_boolean(array.type):
         return array, np.zeros(len(array), dtype=bool)
@@ -160,12 +160,13 @@ NULL_WORDS: Final = (
     "(not set)",
     "\\n",
 )
-"""What stands for an empty cell in ids, versions, booleans and times, in any letter case: words of
-SQL, Python, pandas, Swift, JavaScript, Google Analytics, and of MySQL's and Redshift's dumps."""
+"""Words that mean an empty cell in ids, versions, booleans and times, in any letter case.
+
+They are those of SQL, Python, pandas, Swift, JavaScript, Google Analytics, MySQL and Redshift."""
 
 _LONGEST_WORD: Final = max(map(len, NULL_WORDS))
 _INITIALS: Final = byte_set({ord(c) for word in NULL_WORDS for c in (word[0], word[0].upper())})
-# All white space of ASCII, and the first and last bytes of all other.
+# All white space of ASCII, and the first and last bytes of all other white space.
 _SPACE_LIKE: Final = byte_set([*range(33), *range(128, 256)])
 _ZERO_LIKE: Final = byte_set(b"0-")
 _NUMBER_LIKE: Final = byte_set(b"-0123456789")
@@ -176,11 +177,11 @@ _EXACT_DIGITS: Final = 15
 
 
 def clean_text(text: Any, note: Callable[[str, Any], None]) -> Any:
-    """Text without white space around it; null where it is blank or a word for nothing.
+    """Text without white space around it; null where it is blank or a null word.
 
     Args:
         text: Arrow array of text.
-        note: Is told what was mended, and where.
+        note: Called with the code of each fix and where it was made.
     """
     edges = Edges.of(text)
     odd = _SPACE_LIKE[edges.first] | _SPACE_LIKE[edges.last]
@@ -205,11 +206,11 @@ def _clean(text: Any, note: Callable[[str, Any], None]) -> Any:
 
 
 def as_identifier(array: Any, note: Callable[[str, Any], None]) -> tuple[Any, Mask]:
-    """A column as ids; null where there is none, and True where a cell cannot be one.
+    """A column as ids; null where there is none, and True where a cell cannot be an id.
 
     Args:
         array: Text, bytes or numbers, decoded.
-        note: Is told what was mended, and where.
+        note: Called with the code of each fix and where it was made.
     """
     kind = array.type
     text, bad = as_text(array)

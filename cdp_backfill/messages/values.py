@@ -1,4 +1,4 @@
-"""Cells of any type as JSON values, and the canonical form of them that ids are made of."""
+"""Writes cells of any type as JSON values, and in the canonical form that ids are made from."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from cdp_backfill.model.arrays import Mask
 
 
-_INT64: Final = 9.2e18  # a little below 2^63, which a float cannot tell from its neighbours
+_INT64: Final = 9.2e18  # a little below 2^63, where floats lie far apart
 
 
 def why_not_json(kind: Any) -> str | None:
@@ -32,7 +32,7 @@ def why_not_json(kind: Any) -> str | None:
     if types.is_decimal(kind) and kind.scale < 0:
         return f"decimals with a negative scale ({kind}) cannot be written exactly"
     if types.is_union(kind) or types.is_interval(kind):
-        return f"JSON has nothing for the type {kind}"
+        return f"JSON has no counterpart of the type {kind}"
     if types.is_dictionary(kind) or types.is_run_end_encoded(kind):
         return why_not_json(kind.value_type)
     if types.is_map(kind):
@@ -46,9 +46,9 @@ def why_not_json(kind: Any) -> str | None:
 
 
 def _why_not_inside(kind: Any) -> str | None:
-    """The same for what is in lists and maps."""
+    """The same for the items of lists and maps."""
     if isinstance(kind, pa.BaseExtensionType) or pa.types.is_run_end_encoded(kind):
-        return f"lists and maps of {kind} are not known; convert them to text"
+        return f"lists and maps of {kind} are not supported; convert them to text"
     return why_not_json(kind)
 
 
@@ -56,7 +56,7 @@ class ValueReader:
     """Turns the columns of one batch into arrays that are written as JSON.
 
     Args:
-        problems: Where problems of rows are noted.
+        problems: Where problems and fixes are recorded.
         timezone: IANA name of the zone of times that carry none; None for UTC.
         max_cells: See :func:`cdp_backfill.messages.json_cells.check_width`.
     """
@@ -73,7 +73,7 @@ class ValueReader:
 
         Returns:
             Arrays of which at most one is not null in each row: one for most columns, several
-            for JSON of several kinds, none where there is nothing to write in any row.
+            for JSON of several kinds, none for a column without values.
         """
         if is_json(array.type):
             return self.read_json(array, column)
@@ -81,13 +81,13 @@ class ValueReader:
         return [] if value is None else [value]
 
     def read_json(self, array: Any, column: str) -> list[Any]:
-        """The same, with text taken for the JSON that it holds; what is no JSON stays text."""
+        """The same for text that holds JSON; a cell that is not JSON stays text."""
         found, mixed = json_cells.to_arrays(self.parse_json(array, column), self._max_cells)
         self._problems.record_fix("mixed_list", column, mixed)
         return found
 
     def parse_json(self, array: Any, column: str) -> list[Any]:
-        """JSON text as Python values; text that is no JSON as it is."""
+        """JSON text as Python values; a cell that is not JSON as its text."""
         declared_json = is_json(array.type)
         text, bad = as_utf8(array.storage if declared_json else array)
         self._note(bad, np.arange(len(text)), bad_text(column))
@@ -163,7 +163,7 @@ class ValueReader:
         make, goal = (pa.LargeListArray, pa.large_list) if large else (pa.ListArray, pa.list_)
         array = array.cast(goal(array.type.value_type))
         lengths = pc.list_value_length(array).fill_null(0).to_numpy(zero_copy_only=False)
-        # Not list_parent_indices: it counts what lies under a null list too.
+        # Not list_parent_indices: it also counts items below null lists.
         inner_rows = np.repeat(rows, lengths)
         values = self._read(array.flatten(), column, inner_rows, nested=True)
         ends = np.concatenate([[0], np.cumsum(lengths)]).astype("i8" if large else "i4")
@@ -197,7 +197,7 @@ class ValueReader:
 
 
 def make_struct(children: list[tuple[str, Any]]) -> Any | None:
-    """A struct of the children, sorted by name, null where all are null; None without any.
+    """A struct of the children, sorted by name, null where all are null; None without children.
 
     Several children may share a name if at most one of them is not null in each row.
     """
@@ -215,22 +215,22 @@ def make_struct(children: list[tuple[str, Any]]) -> Any | None:
 
 
 def whole_decimals(array: Any) -> Any:
-    """Decimals as integers where all of them are; else as they are."""
+    """Decimals as integers if all of them are whole; otherwise as they are."""
     if array.type.scale == 0 or pc.all(pc.equal(pc.trunc(array), array)).as_py() in (True, None):
         try:
             return array.cast(pa.int64())
-        except pa.ArrowInvalid:  # too large for 64 bits; the digits stay as they are
+        except pa.ArrowInvalid:  # too large for 64 bits
             return array
     return array
 
 
 def canonical(array: Any) -> list[Any]:
-    """Arrays that together write the values of one in a form that no library's taste changes.
+    """Arrays that together hold the values of one in a form that does not depend on a library.
 
-    Numbers with decimals are written as the bits of the 64-bit float, or, if decimal, as digits
-    without trailing zeros; a number that is whole stays a whole number whatever its type, so
-    that a column which became floats because of its empty cells gives the same result as one
-    that did not. That needs two arrays under one name, of which one is null in each row.
+    Fractions are written as the bits of the 64-bit float, or, if decimal, as digits without
+    trailing zeros. A whole number stays a whole number whatever its type, so that a column whose
+    empty cells made it float gives the same result as one of integers. That needs two arrays under
+    one name, of which one is null in each row.
     """
     kind, types = array.type, pa.types
     if types.is_floating(kind):
@@ -271,9 +271,9 @@ def canonical(array: Any) -> list[Any]:
 
 
 def _canonical_item(values: Any) -> Any:
-    """The same inside lists and maps, where one array must hold it: numbers as text.
+    """The same inside lists and maps, where a single array must hold it: numbers as text.
 
-    A whole number is ``"i:"`` and its digits, so that no text can pass for it.
+    A whole number is ``"i:"`` and its digits, so that no other text equals it.
     """
     kind, types = values.type, pa.types
     if types.is_integer(kind):
@@ -328,7 +328,7 @@ def bad_text(column: str) -> Problem:
 
 
 def bad_time(column: str) -> Problem:
-    """The problem of a date or time that no calendar has."""
+    """The problem of a date or time outside every calendar."""
     return Problem("bad_time", column, f"column {column!r} holds a time that is out of range")
 
 
@@ -338,9 +338,9 @@ def not_finite(column: str) -> Problem:
 
 
 def nonexistent_time(column: str) -> Problem:
-    """The problem of a local time that never was."""
+    """The problem of a local time that does not exist."""
     return Problem(
         "nonexistent_time",
         column,
-        f"column {column!r} holds a local time that its zone skipped (summer time)",
+        f"column {column!r} holds a local time that its time zone skipped (summer time)",
     )

@@ -1,11 +1,11 @@
-"""What is known of the Customer.io Pipelines API: hosts, limits, events, fields.
+"""Facts about the Customer.io Pipelines API: hosts, limits, events and fields.
 
-The one place for such figures. Each says where it comes from:
+This is the one place for such facts. Each names its source:
 
 * ``[S]`` the vendor's page "Pipelines API - Mobile App Events";
 * ``[D]`` the vendor's other public documentation (and the Segment mobile spec it follows);
 * ``[K]`` what the vendor's own open SDKs do;
-* ``[?]`` documented nowhere: a decision of this project.
+* ``[?]`` not documented: a decision of this project.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from enum import StrEnum
 from typing import Final, Literal
 
 Kind = Literal["text", "id", "version", "build", "boolean", "device_type", "any"]
-"""How a value is written: see :data:`EVENTS` and :data:`CONTEXT`."""
+"""How a value is written; see :data:`EVENTS` and :data:`CONTEXT`."""
 
 Tree = dict[str, "Kind | Tree"]
 """Field names with the kind of their value, or with a tree of further fields."""
@@ -28,36 +28,36 @@ REGIONS: Final[dict[str, str]] = {
 """Base address of each region. [S]"""
 
 API_KEY_VARIABLE: Final = "CUSTOMERIO_CDP_API_KEY"
-"""Environment variable that the API key is read from. [?]"""
+"""Environment variable that holds the API key. [?]"""
 
 STRICT_HEADER: Final = ("X-Strict-Mode", "1")
-"""With it, what is wrong gets 400 or 401; without it, 200 and the data is dropped. [S]"""
+"""With it, wrong data gets 400 or 401; without it, 200, and the data is dropped. [S]"""
 
 BATCH_PATH: Final = "/batch"
-"""Call that takes many messages, below the base address. [D]"""
+"""Path of the call with many messages, below the base address. [D]"""
 
 # --- limits -----------------------------------------------------------------------------------
 
 MAX_MESSAGE_BYTES: Final = 32_000
-"""Largest message: 32 KB [D], read as 1,000 bytes each and before compression. [?]"""
+"""Bytes of the largest message: 32 KB [D] of 1,000 bytes, before compression. [?]"""
 
 MAX_REQUEST_BYTES: Final = 500_000
-"""Largest batch request, the whole body: 500 KB [D], read as above. [?]"""
+"""Bytes of the largest request body: 500 KB [D] of 1,000 bytes, before compression. [?]"""
 
 MAX_REQUEST_MESSAGES: Final = 2_500
-"""Most messages of one request: the cap of a sister API; none is documented here. [?]"""
+"""Most messages in a request: the limit of a sister API; this API documents none. [?]"""
 
 REQUESTS_PER_SECOND: Final = 1_000.0
-"""3,000 requests per 3 seconds, live traffic and backfills together. [D]"""
+"""Requests per second: 3,000 in 3 seconds, for live traffic and backfills together. [D]"""
 
 RECENT_HOURS: Final = 72
-"""An event younger than this can trigger campaigns and messages to people. [D]"""
+"""Hours: a more recent event can trigger campaigns and messages to people. [D]"""
 
 APP_STORES: Final = "2008-07-10"
-"""The day the first app store opened; no mobile-app event is older. [?]"""
+"""Day on which the first app store opened; no mobile-app event is older. [?]"""
 
 FUTURE_HOURS: Final = 24
-"""How far ahead of now a time may lie: clocks of devices are wrong, but not by a year. [?]"""
+"""Hours by which a time may lie in the future, because clocks of devices are wrong. [?]"""
 
 # --- a track message ----------------------------------------------------------------------------
 
@@ -73,7 +73,7 @@ MESSAGE_FIELDS: Final = (
     "context",
     "integrations",
 )
-"""Fields of a track message beside ``type`` and ``messageId``, in the order written. [S][D]"""
+"""Fields of a track message beside ``type`` and ``messageId``, in this order. [S][D]"""
 
 
 class Event(StrEnum):
@@ -112,12 +112,12 @@ EVENTS: Final[dict[str, Tree]] = {
     Event.UNINSTALLED.value: {},
     Event.CRASHED.value: {},
 }
-"""The documented properties of the seven. [D] More are allowed."""
+"""Documented properties of the seven events. [D] Others are allowed."""
 
 PROPERTIES: Final[Tree] = {
     name: kind for properties in EVENTS.values() for name, kind in properties.items()
 }
-"""Every documented property; each has the same kind in all events that know it. [D]"""
+"""Every documented property; it has the same kind in all events that have it. [D]"""
 
 CONTEXT: Final[Tree] = {
     "active": "boolean",
@@ -172,7 +172,7 @@ CONTEXT: Final[Tree] = {
     "traits": "any",
     "userAgent": "text",
 }
-"""Fields of ``context`` that are documented there or in the spec it follows. [S][D][K]"""
+"""Documented fields of ``context``. [S][D][K]"""
 
 DEVICE_TYPES: Final = ("android", "ios")
 """Values of ``context.device.type``. [D]"""

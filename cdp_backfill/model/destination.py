@@ -1,4 +1,4 @@
-"""Where messages go, and the key that opens it."""
+"""The destination: the address that messages go to, and its API key."""
 
 from __future__ import annotations
 
@@ -26,27 +26,28 @@ _KEYRING_SERVICE = "cdp-backfill"
 
 @dataclass(frozen=True, init=False)
 class Destination:
-    """A Pipelines API source to send to.
+    """A source of the Pipelines API to send to.
 
     Args:
-        api_key: The key of the source. None looks for one when a run starts, see
-            :func:`configure`. From here on it never shows, whatever shows the destination or
-            fails with it; ``destination.api_key.reveal()`` gives it. A pickled destination has
-            none, and looks for one where it arrives.
-        region: ``"us"`` or ``"eu"``, where the account lives.
+        api_key: The API key of the source. None looks for one when a run starts; see
+            :func:`configure`. The key never shows in a repr, an error or a log;
+            ``destination.api_key.reveal()`` returns it. A pickled destination has no key and
+            looks for one where it is unpickled.
+        region: The region of the account, ``"us"`` or ``"eu"``.
         base_url: Address that replaces the region's; it ends in ``/v1``.
-        strict: Ask for strict mode (``X-Strict-Mode: 1``). Without it the API answers 200 even
-            to what it drops, so that rows end as ``unknown``.
+        strict: Ask for strict mode (``X-Strict-Mode: 1``). Without it, the API answers 200 even to
+            messages that it drops, so rows end as ``unknown``.
         rate_limit: Requests per second over all workers, or None for no limit. The default is
             the documented 3,000 requests per 3 seconds.
-        workers: Requests in flight at most, or None to let a run find its own level, up to 128.
+        workers: Most requests in flight, or None to let a run find its own concurrency, up to
+            128.
         timeout: Seconds to wait for an answer.
-        max_attempts: Attempts per request, the first included.
+        max_attempts: Most attempts for a request, including the first.
         retry_seconds: Seconds after which a request gets no further attempt.
-        max_messages: Messages per request at most.
+        max_messages: Most messages in a request.
 
     Raises:
-        DestinationError: The region is unknown, or another argument cannot work.
+        DestinationError: The region is unknown, or another argument is invalid.
 
     >>> Destination(api_key="not-shown", region="eu")
     Destination(region='eu', url='https://cdp-eu.customer.io/v1')
@@ -96,7 +97,7 @@ class Destination:
         self._check()
 
     def _check(self) -> None:
-        checked_key(self.api_key)
+        check_key(self.api_key)
         if self.region not in api_facts.REGIONS:
             raise DestinationError(
                 f"There is no region {self.region!r}.{did_you_mean(str(self.region), ['us', 'eu'])}"
@@ -114,27 +115,27 @@ class Destination:
             if name == "workers" and value is None:
                 continue
             if not isinstance(value, int) or value < 1:
-                raise DestinationError(f"{name} must be a whole number from 1 on.")
+                raise DestinationError(f"{name} must be a whole number, 1 or more.")
 
     @property
     def url(self) -> str:
-        """The address below which the calls live, without a slash at its end."""
+        """The address of the API, without a slash at its end."""
         return (self.base_url or api_facts.REGIONS[self.region]).rstrip("/")
 
     @property
     def is_local(self) -> bool:
-        """Whether it is on this machine, as a sandbox is."""
+        """Whether the address is on this machine, such as that of a sandbox."""
         return urlsplit(self.url).hostname in ("localhost", "127.0.0.1", "::1")
 
     def with_key(self) -> Destination:
-        """This destination with an API key, looked up where none was given.
+        """This destination with an API key, which is looked up if it has none.
 
-        Looked for in this order: ``configure()`` for the same address, the variable
-        ``CUSTOMERIO_CDP_API_KEY``, the keyring (where the extra is installed; under the address),
-        a prompt (in a terminal or notebook).
+        The places are, in this order: ``configure()`` for the same address, the variable
+        ``CUSTOMERIO_CDP_API_KEY``, the keyring (if the extra is installed; stored under the
+        address), and a prompt (in a terminal or notebook).
 
         Raises:
-            DestinationError: There is no key anywhere, or what was found cannot be one.
+            DestinationError: There is no key in any place, or it is malformed.
         """
         if self.api_key is not None:
             return self
@@ -163,28 +164,30 @@ class Destination:
     def _view(self) -> View:
         place = "this machine" if self.is_local else f"region {self.region}"
         if self.base_url is not None and not self.is_local:
-            place = "an address of its own"
-        strict = "yes" if self.strict else "no: rows end as unknown, the API answers 200 to all"
-        rate = "no limit" if self.rate_limit is None else f"{self.rate_limit:,g} a second"
-        most = f"{self.workers:,}" if self.workers else "as many as the server bears, up to 128"
+            place = "another address"
+        strict = (
+            "yes" if self.strict else "no: the API answers 200 to everything, rows end as unknown"
+        )
+        rate = "no limit" if self.rate_limit is None else f"{self.rate_limit:,g} per second"
+        workers = f"up to {self.workers:,}" if self.workers else "found automatically, up to 128"
         lines: list[tuple[object, ...]] = [
             ("address", self.url),
             ("where", place),
             ("API key", self._key_state()),
             ("strict mode", strict),
-            ("requests", f"{rate}, {self.max_messages:,} messages each at most"),
-            ("at a time", most),
+            ("requests", f"{rate}, up to {self.max_messages:,} messages each"),
+            ("in flight", workers),
             ("attempts", f"up to {self.max_attempts}, for {duration(self.retry_seconds)}"),
-            ("waits for an answer", duration(self.timeout)),
+            ("timeout of an answer", duration(self.timeout)),
         ]
-        return View("Destination", [Section("Where messages go", (), lines)])
+        return View("Destination", [Section("Where messages are sent", (), lines)])
 
     def _key_state(self) -> str:
         if self.api_key is not None:
             return "set"
         if api_facts.API_KEY_VARIABLE in os.environ:
-            return f"not set here; ${api_facts.API_KEY_VARIABLE} has one"
-        return "not set; a run looks in the keyring, or asks"
+            return f"not set here; ${api_facts.API_KEY_VARIABLE} is set"
+        return "not set; a run looks in the keyring or asks"
 
 
 _configured: Destination | None = None
@@ -199,67 +202,67 @@ def configure(
 ) -> Destination:
     """Set the destination of every later call that names none.
 
-    In a notebook, and at the prompt of Python, it asks for the key if there is none in
-    ``$CUSTOMERIO_CDP_API_KEY`` or the keyring. What is typed is in no output, history or file.
-    Elsewhere, a script in a terminal asks once a run needs the key, and a job never does.
+    In a notebook and at the prompt of Python, it asks for the key if there is none in
+    ``$CUSTOMERIO_CDP_API_KEY`` or the keyring. What you type appears in no output, history or file.
+    A script in a terminal asks when a run needs the key; a job without a terminal never asks.
 
     Args:
         api_key: The key of the source; None looks for it as above.
-        region: ``"us"`` or ``"eu"``.
+        region: The region of the account, ``"us"`` or ``"eu"``.
         base_url: Address that replaces the region's; it ends in ``/v1``.
-        save_key: Store the key in the system's keyring for later sessions, under the address: the
-            keys of two regions do not mix. If there is none yet, a terminal is asked for it too.
+        save_key: Store the key in the system keyring for later sessions, under the address, so
+            that the keys of two regions do not mix. If there is no key yet, a terminal asks too.
 
     Returns:
-        The destination, which can also be given to ``send`` as it is.
+        The destination, which you can also pass to ``send``.
 
     Raises:
-        DestinationError: An argument is wrong, or there is no key to store.
+        DestinationError: An argument is invalid, or there is no key to store.
         MissingExtraError: ``save_key`` without the extra ``keyring``.
 
     >>> configure("not-shown", region="eu")
     Destination(region='eu', url='https://cdp-eu.customer.io/v1')
     """
-    global _configured  # noqa: PLW0603  # the one setting that a session has
+    global _configured  # noqa: PLW0603  # the one setting of a session
     api_key = _wrap(api_key)  # before anything can fail, as in a destination
     destination = Destination(api_key=api_key, region=region, base_url=base_url)
     if save_key:
         destination = destination.with_key()
         _save_key(destination)
-    elif api_key is None and _somebody_is_there() and _stored_key(destination.url) is None:
-        destination = replace(destination, api_key=_ask(destination.url))
+    elif api_key is None and _is_interactive() and _stored_key(destination.url) is None:
+        destination = replace(destination, api_key=_prompt_for_key(destination.url))
     _configured = destination
     return destination
 
 
-def chosen(destination: Destination | None) -> Destination:
-    """The destination given, or the configured one, or the US region."""
+def choose_destination(destination: Destination | None) -> Destination:
+    """The destination of the call, or the configured one, or the US region."""
     if destination is not None and not isinstance(destination, Destination):
         raise DestinationError(
             f"destination must be a Destination, such as box.destination of a sandbox or "
-            f"cdp.Destination(region='eu'); this is a {type(destination).__name__}."
+            f"cdp.Destination(region='eu'), not {type(destination).__name__}."
         )
     return destination or _configured or Destination()
 
 
 def resolve(destination: Destination | None) -> Destination:
-    """The same, always with a key.
+    """The same, with its key.
 
     Raises:
         DestinationError: There is no key.
     """
-    return chosen(destination).with_key()
+    return choose_destination(destination).with_key()
 
 
 def _wrap(key: str | Secret | None) -> Secret | None:
     return None if key is None else Secret(key)
 
 
-def checked_key(key: Secret | None) -> Secret | None:
-    """The same key.
+def check_key(key: Secret | None) -> Secret | None:
+    """The same key, checked.
 
     Raises:
-        DestinationError: It cannot be one.
+        DestinationError: It is malformed.
     """
     if key is None:
         return None
@@ -270,12 +273,12 @@ def checked_key(key: Secret | None) -> Secret | None:
         raise DestinationError("The API key is empty.")
     if not set(key.reveal()) <= _LETTERS:
         raise DestinationError(
-            "The API key holds white space, a line break or another character that no key has; "
-            "copy it again without what surrounds it."
+            "The API key contains white space, a line break or another character that keys do not "
+            "have. Copy it again without the text around it."
         )
     if ":" in key.reveal():
         raise DestinationError(
-            "The API key holds a colon; give the key alone, without a password part."
+            "The API key contains a colon. Pass the key alone, without a password."
         )
     return key
 
@@ -288,53 +291,53 @@ def _check_url(url: str) -> None:
     except ValueError as error:
         raise DestinationError(f"base_url is not an address: {error}.") from error
     if parts.scheme not in ("http", "https") or not host:
-        raise DestinationError("base_url must begin with https:// (or http://) and name a host.")
+        raise DestinationError("base_url must begin with https:// (or http://) and a host name.")
     if parts.username or parts.password:
-        raise DestinationError("base_url must not hold credentials; give the key as api_key.")
+        raise DestinationError("base_url must not contain credentials. Pass the key as api_key=.")
     if not parts.path.rstrip("/").endswith("/v1") or parts.query or parts.fragment:
         raise DestinationError("base_url must end in /v1, such as https://cdp.customer.io/v1.")
 
 
 def _find_key(url: str) -> Secret:
-    # A key that was configured for one address is not shown to another.
+    # A key that was configured for one address never goes to another.
     if _configured is not None and _configured.api_key and _configured.url == url:
         return _configured.api_key
-    key = _stored_key(url) or _ask(url)
+    key = _stored_key(url) or _prompt_for_key(url)
     if key is None:
         raise DestinationError(
             f"There is no API key. Set ${api_facts.API_KEY_VARIABLE}, or in Python call "
-            "cdp_backfill.configure(), or give destination=Destination(api_key=...)."
+            "cdp_backfill.configure() or pass destination=Destination(api_key=...)."
         )
     return key
 
 
 def _stored_key(url: str) -> Secret | None:
-    """The key of the environment, or that of the keyring for an address."""
-    found = os.environ.get(api_facts.API_KEY_VARIABLE)
-    key, place = _wrap(found), f"${api_facts.API_KEY_VARIABLE}"
-    del found
+    """The key in the environment, or the one in the keyring for an address."""
+    value = os.environ.get(api_facts.API_KEY_VARIABLE)
+    key, place = _wrap(value), f"${api_facts.API_KEY_VARIABLE}"
+    del value
     if key is None:
         key, place = _wrap(_key_from_keyring(url) or None), "the keyring"
     try:
-        return checked_key(key)
+        return check_key(key)
     except DestinationError as error:
-        raise DestinationError(f"{error} (It was read from {place}.)") from None
+        raise DestinationError(f"{error} (The key comes from {place}.)") from None
 
 
-def _somebody_is_there() -> bool:
-    """Whether lines are typed one by one, in a notebook or at a prompt."""
+def _is_interactive() -> bool:
+    """Whether this is a notebook or a Python prompt."""
     return in_notebook() or hasattr(sys, "ps1")
 
 
-def _ask(url: str) -> Secret | None:
+def _prompt_for_key(url: str) -> Secret | None:
     in_terminal = sys.stdin is not None and sys.stdin.isatty()
     if not in_terminal and not in_notebook():
         return None
     try:
         typed = Secret(getpass.getpass(f"Customer.io Pipelines API key for {url}: ").strip())
-    except (EOFError, NotImplementedError):  # a notebook that runs with nobody at it
+    except (EOFError, NotImplementedError):  # a notebook that runs unattended
         return None
-    return checked_key(typed)
+    return check_key(typed)
 
 
 def _key_from_keyring(url: str) -> str | None:
@@ -342,7 +345,7 @@ def _key_from_keyring(url: str) -> str | None:
         import keyring  # noqa: PLC0415  # an extra
     except ImportError:
         return None
-    with contextlib.suppress(Exception):  # no keyring that works: as if it were empty
+    with contextlib.suppress(Exception):  # a keyring that does not work counts as empty
         return keyring.get_password(_KEYRING_SERVICE, url)
     return None
 
@@ -352,12 +355,12 @@ def _save_key(destination: Destination) -> None:
         import keyring  # noqa: PLC0415  # an extra
     except ImportError as error:
         raise MissingExtraError.of("keyring", extra="keyring", purpose="save_key=True") from error
-    if not _taken(keyring, destination):
-        # Not while the keyring's own error is handled: its traceback could show the key.
-        raise DestinationError("The keyring of this machine did not take the key.")
+    if not _save_to_keyring(keyring, destination):
+        # Not inside an except block: the traceback of the keyring's error could show the key.
+        raise DestinationError("The key could not be saved to the system keyring.")
 
 
-def _taken(keyring: Any, destination: Destination) -> bool:
+def _save_to_keyring(keyring: Any, destination: Destination) -> bool:
     key = destination.api_key
     if key is not None:
         with contextlib.suppress(Exception):

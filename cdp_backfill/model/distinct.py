@@ -1,4 +1,4 @@
-"""How many different keys there are, and which were there before, in little memory."""
+"""Counts distinct keys, and remembers which keys came before, in little memory."""
 
 from __future__ import annotations
 
@@ -19,34 +19,34 @@ if TYPE_CHECKING:
 
 
 LIMIT: Final = 2**21
-"""Different keys that a sketch tells apart exactly; beyond, it goes by a sample of them."""
+"""Distinct keys that a counter counts exactly; beyond, it estimates from a sample."""
 
 DIGEST_BYTES: Final = 12
-"""Of a 128-bit digest; enough to tell more rows apart than anybody has."""
+"""Bytes of a 128-bit digest that are kept, enough for any number of rows."""
 
 _WAITING: Final = 2**18
 
 
 def hashes(texts: Any) -> Hashes:
-    """64-bit hashes of the texts of an Arrow array, nulls left out."""
+    """64-bit hashes of the texts of an Arrow array, without nulls."""
     digest = xxhash.xxh3_64_intdigest
     return np.array([digest(text) for text in _bytes(texts.drop_null())], dtype=np.uint64)
 
 
 def _bytes(texts: Any) -> list[bytes]:
-    found: list[bytes] = texts.cast(pa.binary()).to_pylist()
-    return found
+    cells: list[bytes] = texts.cast(pa.binary()).to_pylist()
+    return cells
 
 
 class DistinctCounter:
-    """Counts different keys, and those that came more than once.
+    """Counts distinct keys, and how often keys repeat.
 
-    Up to ``limit`` different keys the counts are exact. Then only keys whose hash is below a
-    bound are kept, which is halved whenever they become too many, and the counts are estimates
-    from this sample; with two million keys kept, they are right to about 0.1 %.
+    Up to ``limit`` distinct keys, the counts are exact. Beyond, the counter keeps only keys whose
+    hash is below a bound, which it halves whenever they become too many, and estimates the counts
+    from this sample. With two million keys, the estimates are right to about 0.1 %.
 
     Args:
-        limit: Keys that are kept.
+        limit: Most keys to keep.
     """
 
     def __init__(self, limit: int = LIMIT) -> None:
@@ -56,30 +56,30 @@ class DistinctCounter:
         self._times = np.zeros(0, dtype=np.int64)
         self._waiting: list[Hashes] = []
 
-    def add(self, found: Hashes) -> None:
-        """Count keys, given by their 64-bit hashes."""
+    def add(self, keys: Hashes) -> None:
+        """Count keys by their 64-bit hashes."""
         if self._halvings:
-            found = found[found < self._bound]
-        if len(found):
-            self._waiting.append(found)
+            keys = keys[keys < self._bound]
+        if len(keys):
+            self._waiting.append(keys)
         if sum(map(len, self._waiting)) >= _WAITING:
             self._merge()
 
     @property
     def exact(self) -> bool:
-        """Whether the counts are no estimates."""
+        """Whether the counts are exact."""
         self._merge()
         return not self._halvings
 
     @property
     def different(self) -> int:
-        """How many different keys there are."""
+        """Number of distinct keys."""
         self._merge()
         return len(self._kept) << self._halvings
 
     @property
     def repeated(self) -> int:
-        """How many times a key came that had come before."""
+        """Number of times that a key repeated an earlier one."""
         self._merge()
         return int(self._times.sum() - len(self._times)) << self._halvings
 
@@ -112,35 +112,35 @@ class DigestSet:
     """Remembers every key, exactly, in 12 bytes each."""
 
     def __init__(self) -> None:
-        # Sorted runs, each longer than all behind it together: few to look into, and each key
-        # is moved but a few times.
+        # Sorted runs, each longer than all after it together: there are few to search, and each key
+        # is moved only a few times.
         self._runs: list[tuple[Hashes, npt.NDArray[np.uint32]]] = []
 
     def before(self, digests: Digests) -> Mask:
-        """True for each key that came before, here or in an earlier call; then remember all.
+        """True for each key that came before, in this or an earlier call; remembers all keys.
 
         Args:
             digests: An array with 12 or more bytes for each key.
         """
-        found = self.has(digests)
+        seen = self.has(digests)
         high, low = split(digests)
         order = np.lexsort((low, high))
         high, low = high[order], low[order]
         # lexsort is stable: the first of equal keys is the first in the table.
         equal = (high[1:] == high[:-1]) & (low[1:] == low[:-1])
         again = np.concatenate([[False], equal])[: len(high)]
-        found[order] |= again
-        new = ~found[order]
+        seen[order] |= again
+        new = ~seen[order]
         self._add(high[new], low[new])
-        return found
+        return seen
 
     def has(self, digests: Digests) -> Mask:
-        """True for each key that came before, without remembering any."""
+        """True for each key that came before; remembers none."""
         high, low = split(digests)
-        found = np.zeros(len(high), dtype=bool)
+        seen = np.zeros(len(high), dtype=bool)
         for run in self._runs:
-            found |= contains(run, high, low)
-        return found
+            seen |= contains(run, high, low)
+        return seen
 
     def firsts(self) -> Iterator[Hashes]:
         """The first 64 bits of all keys, in parts."""
@@ -170,7 +170,7 @@ def contains(
 ) -> Mask:
     """True for each key that is in a sorted run.
 
-    Should two keys of a run share their first 64 bits, one of them may be missed: it would be
+    If two keys of a run share their first 64 bits, one of them may be missed. Its row would be
     sent again, and not be lost.
     """
     if not len(run[0]):

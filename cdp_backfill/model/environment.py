@@ -1,4 +1,4 @@
-"""Where the package runs."""
+"""The environment that the package runs in."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ def in_notebook() -> bool:
 
 
 def is_captured() -> bool:
-    """Whether what is displayed is kept instead of shown, as ``%%capture`` does.
+    """Whether displays are captured instead of shown, as ``%%capture`` does.
 
-    Each display would be kept then, one after the other.
+    Every update of a display would be captured then.
     """
     publisher = getattr(_shell(), "display_pub", None)
     return hasattr(publisher, "outputs")

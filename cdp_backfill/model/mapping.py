@@ -1,4 +1,4 @@
-"""What of a row goes where: the declaration, independent of any table."""
+"""The mapping: which column becomes which field, independent of any table."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from cdp_backfill.model.mapping_checks import (
     check_field,
     check_known,
     check_zone,
-    checked_day,
-    checked_derive,
-    checked_names,
-    checked_tree,
     did_you_mean,
     event_key,
     lit,
+    parse_day,
+    parse_derive,
+    parse_names,
+    parse_tree,
 )
 from cdp_backfill.model.mapping_view import mapping_view
 
@@ -39,56 +39,58 @@ Rest = Literal["properties", "drop"]
 Oversize = Literal["invalid", "drop_largest"]
 Duplicates = Literal["send", "skip"]
 
-_SHORT: Final = 60  # characters of a dict that fits into one line
+_MAX_LINE: Final = 60  # characters of a dict in one line
 
 Field = str | Lit
 Tree = dict[str, Any]
-"""Names to a column name, a :class:`Lit`, or a further tree."""
+"""Names to a column name, a :class:`Lit`, or another tree."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Mapping:
-    """Says which column becomes which field of a track message.
+    """Which column becomes which field of a track message.
 
-    Every value is the name of a column or a constant made with ``lit()``. All are optional here;
-    a run needs ``event``, ``timestamp`` and one of ``user_id`` and ``anonymous_id``.
+    Every value is the name of a column or a constant from ``lit()``. All fields are optional
+    here. A run needs ``event``, ``timestamp`` and one of ``user_id`` and ``anonymous_id``.
 
     Args:
         user_id: Becomes ``userId``.
         anonymous_id: Becomes ``anonymousId``.
-        event: The event name, as it is or translated by ``events``.
-        timestamp: When it happened: any Arrow time type, ISO 8601 text, or epoch numbers.
-        timestamp_unit: Unit of epoch numbers: ``"s"``, ``"ms"``, ``"us"`` or ``"ns"``; None tells
-            them apart by their size, and says so.
-        timezone: IANA zone of times that carry none; None reads them as UTC and says so.
-        message_id: Becomes ``messageId``; None, or an empty cell, makes one of the content.
+        event: The event name, as it is or as ``events`` translates it.
+        timestamp: The time of the event: any Arrow time type, ISO 8601 text, or epoch numbers.
+        timestamp_unit: Unit of epoch numbers: ``"s"``, ``"ms"``, ``"us"`` or ``"ns"``; None derives
+            it from their size, and plan and report say so.
+        timezone: IANA time zone of times that carry none; None reads them as UTC, and plan and
+            report say so.
+        message_id: Becomes ``messageId``; None, or an empty cell, makes one from the content.
         properties: Nested dict of property names to columns or constants.
-        context: The same for ``context``; names as the API knows them, such as
+        context: The same for ``context``, with the names of the API, such as
             ``{"device": {"model": "phone"}}``.
         integrations: Names of integrations to True, False or a column, such as ``{"All": False}``.
         events: Values of the event column to event names.
-        other_events: What becomes of values that are neither in ``events`` nor one of the seven
-            mobile-app events: ``"invalid"`` reports them, ``"skip"`` leaves them out,
-            ``"send"`` sends them under their own name.
-        rest: ``"properties"`` makes a property of each column that nothing names;
-            ``"drop"`` leaves those out.
+        other_events: What to do with values that are neither in ``events`` nor one of the seven
+            mobile-app events: ``"invalid"`` reports them, ``"skip"`` leaves them out, ``"send"``
+            sends them under their own name.
+        rest: ``"properties"`` makes a property of each column that the mapping does not name;
+            ``"drop"`` leaves those columns out.
         derive: New columns to SQL expressions (DuckDB's) over the columns of the same row, such as
             ``{"uid": "info->>'$.user.id'"}``; a later one may use an earlier one.
         expand: Columns whose parts become properties under their own names: JSON text of an
             object, a struct, a map, or a list of key/value structs as in GA4's event_params.
-        json: Columns of text that holds JSON, to be sent as what it says.
-        nulls: Texts that stand for an empty cell in every column, such as ``["NULL"]``. In ids,
-            versions, booleans and times NULL, None, nan, (not set) and the like do so anyway.
-        earliest: Rows before this day are invalid; the day the first app store opened.
-        oversize: What becomes of a message beyond 32 KB: ``"invalid"`` reports it,
+        json: Columns of text that holds JSON, to be sent as its value.
+        nulls: Texts that mean an empty cell in every column, such as ``["NULL"]``. In ids,
+            versions, booleans and times, NULL, None, nan, (not set) and the like always do.
+        earliest: Rows before this day are invalid. The default is the day on which the first app
+            store opened.
+        oversize: What to do with a message over 32 KB: ``"invalid"`` reports it,
             ``"drop_largest"`` drops columns named in ``droppable`` until it fits.
         droppable: Columns that ``oversize="drop_largest"`` may drop.
-        duplicates: What becomes of a row whose message id occurred before in the same table:
-            ``"send"`` sends it all the same, ``"skip"`` leaves it out.
+        duplicates: What to do with a row whose message id an earlier row of the table has:
+            ``"send"`` sends it too, ``"skip"`` leaves it out.
 
     Raises:
-        MappingError: An argument is of the wrong shape, a context name is unknown, or an event
-            name is none of the seven while ``other_events`` is not ``"send"``.
+        MappingError: An argument has the wrong type, a context name is unknown, or an event name
+            is not one of the seven while ``other_events`` is not ``"send"``.
 
     >>> Mapping(user_id="uid", event=lit("Application Opened"), timestamp="ts")
     Mapping(user_id='uid', event=lit('Application Opened'), timestamp='ts')
@@ -121,12 +123,12 @@ class Mapping:
         for name in ("user_id", "anonymous_id", "event", "timestamp", "message_id"):
             check_field(name, getattr(self, name))
         for name in ("properties", "context", "integrations"):
-            set_(self, name, checked_tree(name, getattr(self, name)))
+            set_(self, name, parse_tree(name, getattr(self, name)))
         for name in ("expand", "json", "droppable"):
-            set_(self, name, checked_names(name, getattr(self, name)))
-        set_(self, "nulls", checked_names("nulls", self.nulls, "texts"))
-        set_(self, "derive", checked_derive(self.derive))
-        set_(self, "earliest", checked_day("earliest", self.earliest))
+            set_(self, name, parse_names(name, getattr(self, name)))
+        set_(self, "nulls", parse_names("nulls", self.nulls, "texts"))
+        set_(self, "derive", parse_derive(self.derive))
+        set_(self, "earliest", parse_day("earliest", self.earliest))
         for name, choices in _CHOICES.items():
             check_choice(name, getattr(self, name), choices)
         check_zone(self.timezone)
@@ -149,8 +151,8 @@ class Mapping:
     def _check_droppable(self) -> None:
         if (self.oversize == "drop_largest") != bool(self.droppable):
             raise MappingError(
-                "oversize='drop_largest' and droppable=[...] go together: name the columns that "
-                "may be dropped from a message that is too large."
+                "oversize='drop_largest' needs droppable=[...], and the other way round. Name the "
+                "columns that may be dropped from an oversize message."
             )
 
     def _named_events(self) -> list[Any]:
@@ -159,41 +161,41 @@ class Mapping:
 
     @property
     def complete(self) -> bool:
-        """Whether it says who, what and when, without which nothing can be sent."""
+        """Whether it has who, what and when, which every message needs."""
         who = self.user_id is not None or self.anonymous_id is not None
         return who and self.event is not None and self.timestamp is not None
 
     def sources(self) -> list[str]:
-        """Names of the columns that fill something, each once, in the order of the fields."""
-        found: dict[str, None] = {}
+        """Names of the columns that fill a field, each once, in the order of the fields."""
+        columns: dict[str, None] = {}
         for item in fields(self):
             if item.name in _FIELD_NAMES:
                 for value in _leaves(getattr(self, item.name)):
                     if isinstance(value, str):
-                        found[value] = None
-        return list(found | dict.fromkeys(self.expand))
+                        columns[value] = None
+        return list(columns | dict.fromkeys(self.expand))
 
     def columns(self) -> list[str]:
-        """Names of all columns that the mapping speaks of, each once."""
+        """Names of all columns in the mapping, each once."""
         return list(dict.fromkeys([*self.sources(), *self.json, *self.droppable]))
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values only, without what is at its default; ``from_dict`` reads it back."""
+        """The fields that differ from their defaults, as plain values; ``from_dict`` reads them."""
         result = {}
         for item in fields(self):
             value = getattr(self, item.name)
             if value not in (item.default, {}, None):
                 if isinstance(value, tuple):
                     value = list(value)
-                result[item.name] = _plain(value) if item.name in _FIELD_NAMES else value
+                result[item.name] = _to_plain(value) if item.name in _FIELD_NAMES else value
         return result
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Self:
-        """Build a mapping from what ``to_dict`` gave.
+        """Build a mapping from the result of ``to_dict``.
 
         Raises:
-            MappingError: A name is unknown, or a value is of the wrong shape.
+            MappingError: A name is unknown, or a value has the wrong type.
         """
         known = {item.name for item in fields(cls)}
         for name in values:
@@ -203,7 +205,7 @@ class Mapping:
                 )
         return cls(
             **{
-                name: _unplain(value) if name in _FIELD_NAMES else value
+                name: _from_plain(value) if name in _FIELD_NAMES else value
                 for name, value in values.items()
             }
         )
@@ -222,15 +224,15 @@ class Mapping:
 
     @classmethod
     def from_toml(cls, text: str) -> Self:
-        """Read what ``to_toml`` wrote.
+        """Read the result of ``to_toml``.
 
         Raises:
-            MappingError: The text is no TOML, or no mapping.
+            MappingError: The text is not TOML, or not a mapping.
         """
         try:
             return cls.from_dict(tomllib.loads(text))
         except tomllib.TOMLDecodeError as error:
-            raise MappingError(f"This is not TOML: {error}.") from error
+            raise MappingError(f"The mapping is not valid TOML: {error}.") from error
 
     def save(self, path: str | Path) -> None:
         """Write the mapping to a TOML file.
@@ -241,14 +243,14 @@ class Mapping:
         try:
             Path(path).write_text(self.to_toml(), encoding="utf-8")
         except OSError as error:
-            raise MappingError(f"The mapping cannot be written: {error}.") from error
+            raise MappingError(f"The mapping cannot be saved: {error}.") from error
 
     @classmethod
     def load(cls, path: str | Path) -> Self:
         """Read a mapping from a TOML file.
 
         Raises:
-            MappingError: The file is missing, no TOML, or no mapping.
+            MappingError: The file is missing, not TOML, or not a mapping.
         """
         try:
             text = Path(path).read_text(encoding="utf-8")
@@ -257,7 +259,7 @@ class Mapping:
         return cls.from_toml(text)
 
     def to_python(self) -> str:
-        """The mapping as Python source, one argument a line, to be edited and passed back.
+        """The mapping as Python source, one argument on each line, to edit and pass back.
 
         >>> print(Mapping(user_id="uid", event=lit("Application Opened")).to_python())
         cdp.Mapping(
@@ -266,11 +268,11 @@ class Mapping:
         )
         """
         lines = ["cdp.Mapping("]
-        for name, value in self._shown():
-            lines.append(f"    {name}={_source(value, 4)},")
+        for name, value in self._set_fields():
+            lines.append(f"    {name}={_python_source(value, 4)},")
         return "\n".join([*lines, ")"])
 
-    def _shown(self) -> list[tuple[str, Any]]:
+    def _set_fields(self) -> list[tuple[str, Any]]:
         values = ((item, getattr(self, item.name)) for item in fields(self))
         return [
             (item.name, list(value) if isinstance(value, tuple) else value)
@@ -279,7 +281,7 @@ class Mapping:
         ]
 
     def __repr__(self) -> str:
-        return f"Mapping({', '.join(f'{name}={value!r}' for name, value in self._shown())})"
+        return f"Mapping({', '.join(f'{name}={value!r}' for name, value in self._set_fields())})"
 
     def __str__(self) -> str:
         return self.to_python()
@@ -316,29 +318,29 @@ def _leaves(value: Any) -> list[Any]:
     return [] if value is None else [value]
 
 
-def _plain(value: Any) -> Any:
+def _to_plain(value: Any) -> Any:
     if isinstance(value, dict):
-        return {name: _plain(child) for name, child in value.items()}
+        return {name: _to_plain(child) for name, child in value.items()}
     return {LITERAL_KEY: value.value} if isinstance(value, Lit) else value
 
 
-def _unplain(value: Any) -> Any:
+def _from_plain(value: Any) -> Any:
     if not isinstance(value, dict):
         return value
     if set(value) == {LITERAL_KEY}:
         return lit(value[LITERAL_KEY])
-    return {name: _unplain(child) for name, child in value.items()}
+    return {name: _from_plain(child) for name, child in value.items()}
 
 
-def _source(value: Any, indent: int) -> str:
-    """A value as Python source; what is long takes a line for each of its parts."""
+def _python_source(value: Any, indent: int) -> str:
+    """A value as Python source; a long dict has one entry on each line."""
     if isinstance(value, Lit):
         return f"cdp.{value!r}"
     if not isinstance(value, dict):
         return repr(value)
-    parts = [f"{name!r}: {_source(child, indent + 4)}" for name, child in value.items()]
+    parts = [f"{name!r}: {_python_source(child, indent + 4)}" for name, child in value.items()]
     flat = "{" + ", ".join(parts) + "}"
-    if len(flat) + indent <= _SHORT and "\n" not in flat:
+    if len(flat) + indent <= _MAX_LINE and "\n" not in flat:
         return flat
     pad = " " * indent
     return "{\n" + "".join(f"{pad}    {part},\n" for part in parts) + pad + "}"

@@ -1,4 +1,4 @@
-"""Checks of a mapping that need no table, and the constants that it may hold."""
+"""Checks of a mapping that need no table, and the constants in a mapping."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ LITERAL_KEY: Final = "$lit"
 
 @dataclass(frozen=True, slots=True)
 class Lit:
-    """A constant in a mapping; made by :func:`lit`."""
+    """A constant in a mapping; :func:`lit` makes it."""
 
     value: Any
 
@@ -28,10 +28,10 @@ class Lit:
 
 
 def lit(value: Any) -> Lit:
-    """Say that a field has the same value in every row, instead of naming a column.
+    """Make a constant: a field has this value in every row, instead of that of a column.
 
     Args:
-        value: Text, number, boolean, or a list or dict of these. Not None.
+        value: Text, a number, a boolean, or a list or dict of these; not None.
 
     Raises:
         MappingError: ``value`` is None or cannot be written as JSON.
@@ -40,27 +40,27 @@ def lit(value: Any) -> Lit:
     lit('Application Installed')
     """
     check_json(value)
-    return Lit(_lists(value))
+    return Lit(_with_lists(value))
 
 
-def _lists(value: Any) -> Any:
-    """The same with lists for tuples, as TOML and JSON give them back."""
+def _with_lists(value: Any) -> Any:
+    """The same with lists instead of tuples, as TOML and JSON return them."""
     if isinstance(value, list | tuple):
-        return [_lists(item) for item in value]
+        return [_with_lists(item) for item in value]
     if isinstance(value, dict):
-        return {name: _lists(item) for name, item in value.items()}
+        return {name: _with_lists(item) for name, item in value.items()}
     return value
 
 
 def check_json(value: Any) -> None:
-    """Refuse what JSON has nothing for."""
+    """Refuse a value that has no JSON form."""
     if isinstance(value, list | tuple):
         for item in value:
             check_json(item)
     elif isinstance(value, dict):
         for name, item in value.items():
             if not isinstance(name, str):
-                raise MappingError("The names in a dict given to lit() must be text.")
+                raise MappingError("The names in a dict in lit() must be text.")
             check_json(item)
     elif not isinstance(value, str | bool | int | float) or value != value:  # noqa: PLR0124
         raise MappingError(
@@ -70,7 +70,7 @@ def check_json(value: Any) -> None:
 
 
 def did_you_mean(name: str, known: list[str]) -> str:
-    """`` Did you mean 'x'?`` with the nearest of ``known``, or nothing where none is near."""
+    """`` Did you mean 'x'?`` with the most similar name of ``known``, or empty text."""
     folded: dict[str, str] = {}
     for candidate in known:
         folded.setdefault(_fold(candidate), candidate)
@@ -83,7 +83,7 @@ def _fold(name: str) -> str:
 
 
 def check_field(name: str, value: Any) -> None:
-    """Refuse what is neither a column name nor a constant."""
+    """Refuse a value that is neither a column name nor a constant."""
     if value is not None and not isinstance(value, str | Lit):
         raise MappingError(
             f"{name} must be a column name or a constant such as lit('...'), "
@@ -91,7 +91,7 @@ def check_field(name: str, value: Any) -> None:
         )
 
 
-def checked_tree(path: str, tree: Any) -> dict[str, Any]:
+def parse_tree(path: str, tree: Any) -> dict[str, Any]:
     """A copy of a nested dict of columns and constants."""
     if not isinstance(tree, AbstractMapping):
         raise MappingError(
@@ -101,48 +101,48 @@ def checked_tree(path: str, tree: Any) -> dict[str, Any]:
     for name, value in tree.items():
         here = f"{path}[{name!r}]"
         if not isinstance(name, str) or not name or "\0" in name:
-            raise MappingError(f"The names in {path} must be text, without the character 0.")
+            raise MappingError(f"The names in {path} must be text without NUL characters.")
         if name == LITERAL_KEY:
-            raise MappingError(f"{path} cannot have the name {name!r}, which stands for constants.")
+            raise MappingError(f"{path} cannot have the name {name!r}, which marks constants.")
         if isinstance(value, AbstractMapping):
-            result[name] = checked_tree(here, value)
+            result[name] = parse_tree(here, value)
         elif isinstance(value, bool):
             result[name] = Lit(value)  # a boolean cannot be a column name
         else:
             check_field(here, value)
             if value is None:
-                raise MappingError(f"{here} is None; name a column or give a constant.")
+                raise MappingError(f"{here} is None. Name a column, or pass a constant with lit().")
             result[name] = copy.deepcopy(value)
     return result
 
 
 def check_choice(name: str, value: Any, choices: tuple[Any, ...]) -> None:
-    """Refuse what is none of the choices."""
+    """Refuse a value that is not one of the choices."""
     if value not in choices:
         listed = ", ".join(repr(choice) for choice in choices if choice is not None)
         raise MappingError(f"{name} must be one of {listed}, not {value!r}.")
 
 
 def check_zone(name: Any) -> None:
-    """Refuse what is no IANA time zone."""
+    """Refuse a name that is not an IANA time zone."""
     if name is None:
         return
     try:
         ZoneInfo(name)
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise MappingError(
-            f"timezone {name!r} is not known; give an IANA name such as 'Europe/Berlin' or 'UTC'."
+            f"timezone {name!r} is unknown. Pass an IANA name such as 'Europe/Berlin' or 'UTC'."
         ) from error
 
 
 def check_known(path: str, tree: dict[str, Any], known: api_facts.Tree) -> None:
-    """Refuse names that the API does not know."""
+    """Refuse names that the API does not have."""
     for name, value in tree.items():
         here = f"{path}.{name}"
         if name not in known:
             raise MappingError(
-                f"The API knows no {here}.{did_you_mean(name, list(known))} "
-                f"Known here: {', '.join(known)}. Other data can go into properties."
+                f"The API has no {here}.{did_you_mean(name, list(known))} "
+                f"It has: {', '.join(known)}. Put other data into properties."
             )
         below = known[name]
         if isinstance(below, dict):
@@ -150,43 +150,45 @@ def check_known(path: str, tree: dict[str, Any], known: api_facts.Tree) -> None:
                 check_known(here, value, below)
             else:
                 raise MappingError(
-                    f"{here} holds further fields: give a dict with some of {', '.join(below)}."
+                    f"{here} holds further fields. Pass a dict with some of {', '.join(below)}."
                 )
         elif isinstance(value, dict) and below != "any":
-            raise MappingError(f"{here} is a single value; name one column or give a constant.")
+            raise MappingError(f"{here} is a single value. Name one column, or pass a constant.")
 
 
 def event_key(value: Any) -> str:
-    """The text that Arrow makes of a value, which is what the column is compared with."""
+    """The text that Arrow makes of a value; the event column is compared with it."""
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, str | int):
         return str(value)
-    raise MappingError(f"The keys of events must be text, whole numbers or booleans: {value!r}.")
+    raise MappingError(
+        f"The keys of events must be text, whole numbers or booleans, not {type(value).__name__}."
+    )
 
 
 def check_event_name(name: Any, other_events: str) -> None:
-    """Refuse what is no event name, or none of the seven unless any may be sent."""
+    """Refuse a name that is empty, or not one of the seven unless any may be sent."""
     if not isinstance(name, str) or not name.strip():
         raise MappingError("An event name must be text that is not empty.")
     if name not in api_facts.EVENTS and other_events != "send":
         raise MappingError(
-            f"{name!r} is none of the seven mobile-app events."
+            f"{name!r} is not one of the seven mobile-app events."
             f"{did_you_mean(name, list(api_facts.EVENTS))} "
-            "To send it all the same, set other_events='send'."
+            "To send it anyway, pass other_events='send'."
         )
 
 
-def checked_names(name: str, value: Any, what: str = "column names") -> tuple[str, ...]:
-    """A list of texts, each once."""
+def parse_names(name: str, value: Any, what: str = "column names") -> tuple[str, ...]:
+    """A list of texts as a tuple, each text once."""
     if isinstance(value, str) or not isinstance(value, list | tuple | set | frozenset):
         raise MappingError(f"{name} must be a list of {what}, not {type(value).__name__}.")
     if not all(isinstance(item, str) for item in value):
-        raise MappingError(f"{name} must be a list of {what}: text only.")
+        raise MappingError(f"{name} must be a list of {what}, all of them text.")
     return tuple(dict.fromkeys(value))
 
 
-def checked_derive(value: Any) -> dict[str, str]:
+def parse_derive(value: Any) -> dict[str, str]:
     """Names of derived columns to SQL expressions."""
     if not isinstance(value, AbstractMapping):
         raise MappingError(
@@ -196,11 +198,11 @@ def checked_derive(value: Any) -> dict[str, str]:
         if not (isinstance(name, str) and name and isinstance(expression, str)):
             raise MappingError("derive must be a dict of new columns to SQL, both as text.")
         if not expression.strip():
-            raise MappingError(f"derive[{name!r}] is empty; give a SQL expression.")
+            raise MappingError(f"derive[{name!r}] is empty. Pass a SQL expression.")
     return dict(value)
 
 
-def checked_day(name: str, value: Any) -> str:
+def parse_day(name: str, value: Any) -> str:
     """A day as ISO text."""
     if isinstance(value, date):
         value = value.isoformat()[:10]

@@ -1,4 +1,4 @@
-"""What can become of a row, and what can be wrong with it."""
+"""Outcomes of rows, problems with rows, and fixes of cells."""
 
 from __future__ import annotations
 
@@ -8,37 +8,37 @@ from typing import Final
 
 
 class Outcome(StrEnum):
-    """What became of an input row. Every row has exactly one.
+    """What became of an input row. Every row has exactly one outcome.
 
     >>> Outcome.DELIVERED
     <Outcome.DELIVERED: 'delivered'>
     """
 
     DELIVERED = "delivered"
-    """Answered with 2xx under strict mode."""
+    """The server answered 2xx in strict mode."""
     INVALID = "invalid"
-    """Failed a check here; never sent."""
+    """The row failed a check here and was never sent."""
     REFUSED = "refused"
-    """The server turned down this very row."""
+    """The server refused this very row."""
     FAILED = "failed"
-    """Retries are spent, and the server is known not to have taken it."""
+    """All retries failed, and the server certainly did not accept the row."""
     UNKNOWN = "unknown"
-    """It left and no answer came, or none that says anything; it may have been taken."""
+    """The row was sent without a conclusive answer; the server may have accepted it."""
     HELD = "held"
-    """Too recent, and the run was told to hold such rows back."""
+    """The row is recent, and the run was told to hold such rows back."""
     SKIPPED = "skipped"
-    """The mapping leaves this event out on purpose."""
+    """The mapping leaves this row out."""
     UNSENT = "unsent"
-    """The run stopped before its turn."""
+    """The run stopped before it sent the row."""
 
     @property
     def code(self) -> int:
-        """Small number that stands for the outcome in arrays."""
+        """The number of the outcome in arrays."""
         return _CODES[self]
 
     @property
     def settled(self) -> bool:
-        """Whether nothing is left to do for such a row."""
+        """Whether such a row needs nothing more: it is delivered or skipped."""
         return self in (Outcome.DELIVERED, Outcome.SKIPPED)
 
 
@@ -52,8 +52,8 @@ class Problem:
 
     Attributes:
         code: Short fixed name, one of ``PROBLEMS``.
-        column: The column to blame, or None where it is not one column.
-        reason: In words, without any value of the row.
+        column: The column that causes it, or None if it is not one column.
+        reason: The reason in words, without any cell.
     """
 
     code: str
@@ -63,7 +63,7 @@ class Problem:
 
 @dataclass(frozen=True, slots=True)
 class Fix:
-    """What was mended in a cell on its way.
+    """A change that reading makes to cells of a column.
 
     Attributes:
         code: One of ``FIXES``.
@@ -75,54 +75,56 @@ class Fix:
 
 
 FIXES: Final[dict[str, str]] = {
-    "trimmed": "white space around it was taken away",
-    "null_word": "a word for nothing, such as NULL or (not set), was read as an empty cell",
+    "trimmed": "white space around the value was removed",
+    "null_word": "a null word, such as NULL or (not set), was read as an empty cell",
     "zero_id": "an id of zeros only was read as an empty cell",
-    "whole_float": "a whole number kept as a float was written without its .0",
-    "integer_float": "whole numbers that empty cells had made floats were written as integers",
-    "version_float": "a version kept as a float was written as text: 1.10 and 1.1 are one number",
-    "epoch_s": "a number was read as seconds since 1970, by its size",
-    "epoch_ms": "a number was read as milliseconds since 1970, by its size",
-    "epoch_us": "a number was read as microseconds since 1970, by its size",
-    "epoch_ns": "a number was read as nanoseconds since 1970, by its size",
-    "shown_twice": "a local time that the clock showed twice was read as the first of the two",
+    "whole_float": "a whole number stored as a float was written without .0",
+    "integer_float": "whole numbers that empty cells made floats were written as integers",
+    "version_float": "a version stored as a float was written as text; 1.10 and 1.1 are one float",
+    "epoch_s": "a number was read as seconds since 1970, because of its size",
+    "epoch_ms": "a number was read as milliseconds since 1970, because of its size",
+    "epoch_us": "a number was read as microseconds since 1970, because of its size",
+    "epoch_ns": "a number was read as nanoseconds since 1970, because of its size",
+    "shown_twice": "a local time that occurred twice was read as the first of the two",
     "boolean_word": "a word or a number was read as true or false",
     "bytes_text": "bytes were read as UTF-8 text",
-    "json_text": "text that holds JSON was sent as what it says",
-    "not_json": "text that holds no JSON was sent as text",
-    "mixed_list": "a list of values of different kinds was sent as JSON text",
+    "json_text": "text that holds JSON was sent as its value",
+    "not_json": "text that is not JSON was sent as text",
+    "mixed_list": "a list of values of different types was sent as JSON text",
     "expanded": "its parts became properties under their own names",
-    "name_taken": "a part was left out, since a property of its name is there already",
-    "dropped": "it was left out, since the message was too large",
+    "name_taken": "a part was left out, because another property has its name",
+    "dropped": "the value was left out, because the message was too large",
 }
-"""Codes of what is mended here, in words. All are counted; none is done silently."""
+"""Fix codes, and what each does. Every fix is counted, and none is silent."""
 
 PROBLEMS: Final[dict[str, str]] = {
-    "missing_user": "Fill the user id or the anonymous id; one of them is required.",
-    "bad_user": "Give ids as text or whole numbers; larger whole numbers than 2^53 only as text. A "
-    "float that large, or text such as 1.2E+15, has lost its last digits: read the source anew.",
-    "bad_message_id": "Give message ids as text or whole numbers, or leave them empty.",
-    "missing_event": "Fill the event column, or give a constant with lit().",
+    "missing_user": "Fill the user id or the anonymous id; every row needs one of them.",
+    "bad_user": "Pass ids as text or whole numbers, and whole numbers above 2^53 as text. A float "
+    "that large, or text such as 1.2E+15, has lost its last digits: read the source again.",
+    "bad_message_id": "Pass message ids as text or whole numbers, or leave them empty.",
+    "missing_event": "Fill the event column, or pass a constant with lit().",
     "unknown_event": "Translate the value with events={...}, or choose other_events.",
-    "missing_time": "Fill the time column: without it the API would record the time of receipt.",
-    "bad_time": "Give ISO 8601 text, a time type, or numbers with the right timestamp_unit. Other "
-    "formats: derive={'when': \"strptime(col, '%m/%d/%Y %H:%M')\"}, timestamp='when'.",
-    "unclear_time": "A number could be of two units, or of none: say timestamp_unit.",
-    "too_early": "There were no app stores then: a wrong unit, a reset clock or a placeholder. "
-    "If it is right, set earliest to a day before it.",
-    "in_future": "An event cannot lie ahead: a wrong unit, a wrong clock or a placeholder.",
-    "nonexistent_time": "The clock of the stated time zone skipped this time of day.",
-    "bad_boolean": "Give true or false.",
-    "bad_device_type": "Give android or ios.",
-    "bad_text": "The text is not valid UTF-8; decode it with its own encoding first.",
-    "derive_failed": "The expression in derive fails here; TRY_CAST gives an empty cell instead.",
-    "not_finite": "JSON has no infinity; replace it or leave it empty.",
-    "oversize": "A message may have 32,000 bytes; shorten or drop the column named, or name it in "
+    "missing_time": "Fill the time column. Without it, the API would record the time of receipt.",
+    "bad_time": "Use ISO 8601 text, a time type, or numbers with the right timestamp_unit. For "
+    "other formats, derive={'when': \"strptime(col, '%m/%d/%Y %H:%M')\"}, timestamp='when'.",
+    "unclear_time": "The unit of these numbers is ambiguous. Pass timestamp_unit=.",
+    "too_early": "There were no app stores then: the unit is wrong, a clock was reset, or the time "
+    "is a placeholder. If it is right, set earliest to a day before it.",
+    "in_future": "The time is in the future: the unit or a clock is wrong, or the time is a "
+    "placeholder.",
+    "nonexistent_time": "The time zone skipped this local time.",
+    "bad_boolean": "Use true or false.",
+    "bad_device_type": "Use android or ios.",
+    "bad_text": "The text is not valid UTF-8. Decode it with its own encoding first.",
+    "derive_failed": "The expression in derive fails for this row. TRY_CAST gives an empty cell "
+    "instead.",
+    "not_finite": "JSON has no infinity. Replace the value or leave it empty.",
+    "oversize": "A message may have 32,000 bytes. Shorten or drop the column, or name it in "
     "droppable with oversize='drop_largest'.",
     "recent": "recent='send' sends such rows.",
     "duplicate": "duplicates='send' sends such rows too.",
 }
-"""Codes of what is found wrong here, with what to do about each."""
+"""Problem codes, and what to do about each."""
 
 FAILURE_COLUMNS: Final = (
     "cdp_outcome",
@@ -135,7 +137,7 @@ FAILURE_COLUMNS: Final = (
     "cdp_row",
     "cdp_run",
 )
-"""What a report adds to the columns of a failed row; never sent, so that it can be sent again."""
+"""Columns that a report adds to failed rows. They are never sent, so failures can be sent again."""
 
 MAPPING_ATTRIBUTE: Final = "cdp_mapping"
 """Entry of ``DataFrame.attrs`` in which failures carry their mapping, as TOML."""

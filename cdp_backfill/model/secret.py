@@ -1,4 +1,4 @@
-"""A key that does not show."""
+"""A secret text that never shows."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from typing import Any, NoReturn
 
 
 class Secret:
-    """Text that shows as ``<key>`` wherever it comes to light: in a repr, a traceback, a log.
+    """Text that shows as ``<key>`` everywhere: in a repr, a traceback, a log.
 
-    It is no ``str``: whatever prints or cuts text would show that as it is.
+    It is not a ``str``, because code that prints or cuts text would show a ``str``.
 
     Args:
         text: The text, or another secret of the same.
@@ -24,7 +24,7 @@ class Secret:
         self._text: str = text.reveal() if isinstance(text, Secret) else text
 
     def reveal(self) -> str:
-        """The text; not to be kept in a variable, which a traceback could show."""
+        """The text. Do not keep it in a variable: a traceback could show it."""
         return self._text
 
     def __repr__(self) -> str:
@@ -48,4 +48,4 @@ class Secret:
         return self
 
     def __reduce__(self) -> NoReturn:
-        raise TypeError("A key is not written down: give it again where it is needed.")
+        raise TypeError("A key cannot be pickled. Pass it again where you need it.")

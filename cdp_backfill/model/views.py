@@ -1,4 +1,4 @@
-"""The two views of what is shown to people: plain text and HTML, of the same content."""
+"""Views: what people see of an object, as plain text and as HTML with the same content."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ if TYPE_CHECKING:
     from cdp_backfill.model.outcomes import Fix
 
 _WIDTH: Final = 80
-_LAST: Final = 24  # characters that the last column of a table has at least
-_LEAST: Final = 8  # and any other
+_MIN_LAST: Final = 24  # characters of the last column of a table at least
+_MIN_WIDTH: Final = 8  # characters of any other column at least
 
-_FEW: Final = 5  # words that stay in one line in the first column
-_LONG: Final = 22  # characters of a word that may be broken where there is no room
+_MAX_WORDS: Final = 5  # words that stay on one line in the first column
+_LONG_WORD: Final = 22  # characters of a word that may be broken
 
-# The class stands twice, so that the rules outweigh those of notebooks and of what they export.
+# The class stands twice, so that its rules outweigh those of notebooks and of exported pages.
 _STYLE: Final = (
     "<style>.cdp.cdp{font:13px/1.5 system-ui,sans-serif;max-width:62em;overflow-x:auto}"
     ".cdp.cdp h4{margin:.2em 0;font:600 14px/1.5 system-ui,sans-serif;overflow-wrap:anywhere}"
@@ -42,7 +42,7 @@ _STYLE: Final = (
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """A cell that leads somewhere.
+    """A cell with a link.
 
     Attributes:
         url: An address that this package made.
@@ -59,9 +59,9 @@ class Section:
     """A table with a caption.
 
     Attributes:
-        caption: What it shows.
-        header: Names of the columns; empty for none.
-        rows: Cells; a number is set to the right.
+        caption: The caption.
+        header: Names of the columns; empty for no header.
+        rows: Cells; numbers are aligned to the right.
     """
 
     caption: str
@@ -71,12 +71,12 @@ class Section:
 
 @dataclass(slots=True)
 class View:
-    """What is shown of an object.
+    """What people see of an object.
 
     Attributes:
         title: One line.
         sections: Tables.
-        notes: Sentences below.
+        notes: Sentences below the tables.
     """
 
     title: str
@@ -84,7 +84,7 @@ class View:
     notes: list[str] = field(default_factory=list)
 
     def text(self) -> str:
-        """For a terminal of 80 columns."""
+        """The view as text for a terminal of 80 columns."""
         lines = _wrapped(self.title)
         for section in self.sections:
             if section.rows:
@@ -94,7 +94,7 @@ class View:
         return "\n".join(lines)
 
     def html(self) -> str:
-        """For a notebook, in a light or a dark theme."""
+        """The view as HTML for a notebook with a light or dark theme."""
         parts = [_STYLE, '<div class="cdp">', f"<h4>{html.escape(self.title)}</h4>"]
         for section in self.sections:
             if section.rows:
@@ -109,11 +109,11 @@ class View:
 
 
 def _html_row(cells: tuple[object, ...], tag: str, like: tuple[object, ...]) -> str:
-    shown = (
-        f"<{tag}{_looks(cell, model, number)}>{_html_cell(cell)}</{tag}>"
+    cells_html = (
+        f"<{tag}{_css_class(cell, model, number)}>{_html_cell(cell)}</{tag}>"
         for number, (cell, model) in enumerate(zip(cells, like, strict=True))
     )
-    return f"<tr>{''.join(shown)}</tr>"
+    return f"<tr>{''.join(cells_html)}</tr>"
 
 
 def _html_cell(cell: object) -> str:
@@ -123,14 +123,14 @@ def _html_cell(cell: object) -> str:
     return text
 
 
-def _looks(cell: object, model: object, column: int) -> str:
-    """Numbers to the right; short words whole; long names where there is room."""
+def _css_class(cell: object, model: object, column: int) -> str:
+    """The CSS class of a cell: numbers right, short words unbroken, long names wide."""
     if isinstance(model, int | float):
         return ' class="n"'
     words = _cell(cell).split()
-    if any(len(word) > _LONG for word in words):
+    if any(len(word) > _LONG_WORD for word in words):
         return ' class="w"'
-    return ' class="k"' if column == 0 and len(words) <= _FEW else ""
+    return ' class="k"' if column == 0 and len(words) <= _MAX_WORDS else ""
 
 
 def _cell(cell: object) -> str:
@@ -168,11 +168,11 @@ def _table(section: Section) -> list[str]:
 
 
 def _narrow(widths: list[int]) -> None:
-    """Take from the widest columns but the last until that one has room."""
+    """Narrow the widest columns until the last one has room."""
     gaps = 2 * len(widths)
-    while sum(widths[:-1]) + gaps > _WIDTH - min(_LAST, widths[-1]):
+    while sum(widths[:-1]) + gaps > _WIDTH - min(_MIN_LAST, widths[-1]):
         widest = max(range(len(widths) - 1), key=lambda column: widths[column])
-        if widths[widest] <= _LEAST:
+        if widths[widest] <= _MIN_WIDTH:
             return
         widths[widest] -= 1
 
@@ -182,17 +182,17 @@ def _cut(cell: str, width: int) -> str:
 
 
 def fixes_section(fixes: dict[Fix, int]) -> Section:
-    """What was mended, most cells first."""
+    """The fixes, most cells first."""
     ordered = sorted(fixes.items(), key=lambda item: -item[1])
     return Section(
-        "Mended on the way",
-        ("cells", "column", "what was done"),
+        "Fixed while reading",
+        ("cells", "column", "fix"),
         [(cells, fix.column, FIXES[fix.code]) for fix, cells in ordered],
     )
 
 
 def duration(seconds: float) -> str:
-    """A duration for people.
+    """A duration as text.
 
     >>> duration(3_700)
     '1 h 2 min'

@@ -13,7 +13,7 @@ import xxhash
 from cdp_backfill.errors import BadInputError, DestinationError, MappingError, SourceError
 from cdp_backfill.inference.propose import versions
 from cdp_backfill.messages import text_columns
-from cdp_backfill.model.destination import chosen, resolve
+from cdp_backfill.model.destination import choose_destination, resolve
 from cdp_backfill.pipeline.journal import Journal
 from cdp_backfill.pipeline.prepared_source import PreparedSource
 from cdp_backfill.pipeline.recency_guard import refuse_recent
@@ -145,7 +145,7 @@ class Job:
 
     def _check_address(self) -> None:
         """Refuse to send rows of a rehearsal to an account because nobody named a destination."""
-        earlier, now = self.source.earlier_url, chosen(self.options.destination).url
+        earlier, now = self.source.earlier_url, choose_destination(self.options.destination).url
         if self.options.destination is None and earlier not in (None, now):
             raise DestinationError(
                 f"These rows were sent to {earlier} before and would now go to {now}. Name the "

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from cdp_backfill.messages.packing import Packer
 from cdp_backfill.model.arrow_types import describe_type
-from cdp_backfill.model.destination import chosen
+from cdp_backfill.model.destination import choose_destination
 from cdp_backfill.model.mapping import Lit
 from cdp_backfill.pipeline.notes import mapping_notes
 from cdp_backfill.pipeline.plan_statistics import PlanStatistics, sample, shorten
@@ -32,7 +32,7 @@ def make_plan(job: Job) -> Plan:
     Args:
         job: What the plan is about and, later, sends.
     """
-    destination = chosen(job.options.destination)
+    destination = choose_destination(job.options.destination)
     if not job.proposal.complete:
         return _plan_with_questions(job, destination)
     prepared_source = job.prepare()

@@ -145,7 +145,7 @@ def exclude_known(
         delivered_before=prepared.messages.rows[delivered],
         # A message that was delivered before cannot trigger anything again.
         recent=prepared.recent & remaining,
-        encoded=[(part.only(keep), rows[keep]) for part, rows, keep in masked if keep.any()],
+        encoded=[(part.select(keep), rows[keep]) for part, rows, keep in masked if keep.any()],
     )
 
 
@@ -187,7 +187,7 @@ class _ChunkEncoder:
         self.good &= ~mask
         parts = [(part, self.good[part.rows]) for part in self.encoded]
         self.encoded = [
-            part if keep.all() else part.only(keep) for part, keep in parts if keep.any()
+            part if keep.all() else part.select(keep) for part, keep in parts if keep.any()
         ]
 
     def encode(self) -> None:

@@ -274,7 +274,7 @@ def test_an_empty_table() -> None:
 def test_a_stream_that_can_be_read_once_is_not_looked_at() -> None:
     """Looking would spend it: its mapping must be given."""
     reader = pa.table(BASE).to_reader()
-    with pytest.raises(cdp.MappingError, match="names no event"):
+    with pytest.raises(cdp.MappingError, match="has no event"):
         cdp.send(reader)
 
 

@@ -59,17 +59,17 @@ def test_expressions_use_columns_and_each_other() -> None:
 @pytest.mark.parametrize(
     ("expression", "words"),
     [
-        ("infos->>'$.a'", "names 'infos', which is no column.* Did you mean 'info'"),
-        ("1 +", "is no SQL expression: syntax error"),
+        ("infos->>'$.a'", "names 'infos', which is not a column.* Did you mean 'info'"),
+        ("1 +", "is not a SQL expression: syntax error"),
         ("*", "must be one SQL expression"),
-        ("1; SELECT 2", "is no SQL expression"),
-        ("now()", r"uses now\(\), which gives something else each time"),
-        ("random()", "gives something else each time"),
-        ("current_date", "no column of the table"),
-        ("sum(k)", r"about its own row, and sum\(\) is not"),
-        ("(SELECT 1)", "no query, no window"),
-        ("row_number() OVER ()", "no query, no window"),
-        ("read_csv('x')", "about its own row"),
+        ("1; SELECT 2", "is not a SQL expression"),
+        ("now()", r"uses now\(\), whose result differs from run to run"),
+        ("random()", "result differs from run to run"),
+        ("current_date", "not a column of the table"),
+        ("sum(k)", r"use its own row only; sum\(\) reads more"),
+        ("(SELECT 1)", "without a subquery or window"),
+        ("row_number() OVER ()", "without a subquery or window"),
+        ("read_csv('x')", "use its own row only"),
         ("nosuch(n)", "does not fit the table"),
         ("k - 'x'::DATE", "does not fit the table"),
         (" ", "is empty"),
@@ -83,7 +83,7 @@ def test_what_is_no_expression_over_one_row(expression: str, words: str) -> None
 
 def test_names_that_exist_already() -> None:
     """SQL knows no letter case: a new name that differs in it alone would hide a column."""
-    with pytest.raises(MappingError, match="has a column 'info' already"):
+    with pytest.raises(MappingError, match="already has a column 'info'"):
         Deriver({"INFO": "1"}, SCHEMA)
 
 
@@ -106,7 +106,7 @@ def test_a_cell_at_which_an_expression_fails() -> None:
     assert codes(messages) == {1: ["derive_failed", "derive_failed"], 2: ["derive_failed"]}
     assert payloads(messages)[0]["properties"] == {"a": "x", "c": 1}
     reasons = [problem.reason for problem, _ in messages.problems.counts()]
-    assert "the expression of derive['a'] fails" in reasons
+    assert "the expression in derive['a'] fails" in reasons
     assert "secret" not in str(reasons)
 
 
@@ -155,7 +155,7 @@ def test_expanded_parts_and_named_properties() -> None:
 @pytest.mark.parametrize("kind", [pa.int64(), pa.list_(pa.int64()), pa.timestamp("us")])
 def test_what_has_no_parts(kind: Any) -> None:
     """Numbers, plain lists and times cannot be expanded, which is said before anything else."""
-    with pytest.raises(MappingError, match="expand cannot take column 'p'"):
+    with pytest.raises(MappingError, match="expand= cannot be used with column 'p'"):
         built({"p": pa.array([None], kind)}, expand=["p"])
 
 

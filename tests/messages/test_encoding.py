@@ -124,7 +124,7 @@ def test_messages_can_be_left_out(rows: list[Any], scope: Any, given_ids: bool) 
             context_scope=scope,
             with_digests=True,
         ):
-            part = whole.only(np.array(then)[whole.rows])
+            part = whole.select(np.array(then)[whole.rows])
             assert bytes(part.data)[-1:] in (b",", b"")
             assert len(part.data) == part.offsets[-1]
             names = part.ids.array().to_pylist()

@@ -136,10 +136,10 @@ def test_a_destination_says_where_and_whether_it_has_a_key(monkeypatch: pytest.M
         "where region eu",
         "API key set",
         "strict mode yes",
-        "requests 250.5 a second, 2,500 messages each at most",
-        "at a time as many as the server bears, up to 128",
+        "requests 250.5 per second, up to 2,500 messages each",
+        "in flight found automatically, up to 128",
         "attempts up to 6, for 5 min",
-        "waits for an answer 1 min",
+        "timeout of an answer 1 min",
     ):
         assert found in text
     loose = cdp.Destination(

@@ -52,7 +52,7 @@ def test_large_columns_are_dropped_on_request(box: Sandbox) -> None:
         ["n", "trace"],
         ["n", "trace"],
     ]
-    assert "left out, since the message was too large" in str(report)
+    assert "left out, because the message was too large" in str(report)
 
 
 def test_what_may_not_be_dropped_stays_invalid() -> None:
@@ -255,7 +255,7 @@ def test_problems_and_fixes_of_a_run_are_in_its_report(box: Sandbox) -> None:
     report = plan.send(progress=False)
     assert report.fixes == plan.fixes
     assert {fix.code for fix in report.fixes} == {"trimmed", "null_word"}
-    assert "Mended on the way" in str(report)
+    assert "Fixed while reading" in str(report)
     assert report.to_dict()["fixes"]
 
 

@@ -396,9 +396,9 @@ def test_a_wrong_destination(arguments: dict[str, Any], error: Any, words: str) 
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ({"destination": "http://x/v1"}, "destination must be a Destination.*this is a str"),
+        ({"destination": "http://x/v1"}, "destination must be a Destination.*not str"),
         ({"mapping": {"user_id": "uid"}}, "mapping must be a Mapping.*not dict"),
-        ({"event": "Application Opened"}, r"write lit\('Application Opened'\)"),
+        ({"event": "Application Opened"}, r"pass lit\('Application Opened'\)"),
     ],
 )
 def test_an_argument_of_the_wrong_type(arguments: dict[str, Any], words: str) -> None:
@@ -431,7 +431,7 @@ def test_a_wrong_option(option: dict[str, Any]) -> None:
 
 def test_no_key_anywhere(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without a key nothing starts, and the error says where one can come from."""
-    monkeypatch.setattr(destinations, "_ask", lambda _: None)
+    monkeypatch.setattr(destinations, "_prompt_for_key", lambda _: None)
     with pytest.raises(cdp.DestinationError, match=r"\$CUSTOMERIO_CDP_API_KEY"):
         cdp.send(opens(1), OPENED)
 
@@ -450,7 +450,7 @@ def test_where_a_key_comes_from(monkeypatch: pytest.MonkeyPatch) -> None:
     assert destinations.resolve(given_) is given_
     monkeypatch.setenv("CUSTOMERIO_CDP_API_KEY", "bad key")
     cdp.configure()
-    with pytest.raises(cdp.DestinationError, match=r"read from \$CUSTOMERIO_CDP_API_KEY"):
+    with pytest.raises(cdp.DestinationError, match=r"comes from \$CUSTOMERIO_CDP_API_KEY"):
         destinations.resolve(None)
 
 

@@ -18,7 +18,7 @@ from typing import Any, Final
 from cdp_backfill.errors import MappingError
 from cdp_backfill.inference.column_names import folded
 from cdp_backfill.inference.proposal import Choice, Proposal
-from cdp_backfill.messages.deriving import columns_of, quoted
+from cdp_backfill.messages.deriving import columns_of, quote
 from cdp_backfill.model.mapping import Mapping
 from cdp_backfill.model.mapping_checks import did_you_mean
 
@@ -97,7 +97,7 @@ class Preset:
                 if used.casefold() in exact or used in made or used in given:
                     continue
                 there = found.get(folded(used))
-                given[used] = "NULL::VARCHAR" if there is None else quoted(there)
+                given[used] = "NULL::VARCHAR" if there is None else quote(there)
         return replace(
             mapping,
             **{name: column(getattr(mapping, name)) for name in _FIELDS},
