@@ -130,7 +130,7 @@ def rehearse(
         mapping: What goes where; what is missing of it is proposed.
         folder: Where the box's database and the report are left.
         progress: Show how it is doing.
-        **faults: What the box does wrong on purpose; see :func:`cdp_backfill.sandbox`.
+        **faults: Faults that the sandbox injects; see :func:`cdp_backfill.sandbox`.
 
     Raises:
         BackfillError: As :func:`cdp_backfill.send` does.
