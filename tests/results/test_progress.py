@@ -31,7 +31,7 @@ from cdp_backfill.results.progress import (
 )
 from cdp_backfill.results.progress.notebook import html_view, text_view
 from cdp_backfill.results.progress.pace import Pace
-from tests.results.test_progress_figures import Balanced
+from tests.results.test_progress_figures import ParsedHtml
 from tests.rows import opens
 from tests.servers import Reply, serving
 
@@ -551,7 +551,7 @@ def test_text_and_html_have_the_same_words(state: State) -> None:
     odd = Reason("derive_failed", "column '<b>x</b>' & {co}: fails " + "w" * 40, 1)
     pace = pace_of(*seconds(1, 2, 3, reasons=(*HALF.reasons, odd), state=state))
     text, html = text_view(pace), html_view(pace)
-    assert Balanced(html).words == text.split()
+    assert ParsedHtml(html).words == text.split()
     assert "<b>x" not in html
     assert max(len(line) for line in text.splitlines()) <= 80
     assert "width:50.0%" in html
