@@ -440,7 +440,8 @@ def test_each_call_of_the_node_sdk(
     assert [message["type"] for message in output["messages"]] == list(CALLS)
     # Requests are sent in parallel, so they can arrive in any order.
     messages = sorted(stored(box), key=lambda message: str(message["messageId"]))
-    assert_same(messages, [expected_from_node(each, output["version"]) for each in output["messages"]])
+    version = output["version"]
+    assert_same(messages, [expected_from_node(each, version) for each in output["messages"]])
     log = assert_all_accepted(box, messages=6)
     sizes = {15: [6], 4: [2, 4], 1: [1] * 6}
     assert sorted(log["messages"]) == sizes[per_request]
