@@ -1,4 +1,4 @@
-"""The box as a destination to rehearse with."""
+"""The emulator as a sandbox to send to, with a display for notebooks and terminals."""
 
 from __future__ import annotations
 
@@ -17,16 +17,15 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-_MOST: Final = 12
-"""Events that are shown by name."""
+_MAX_EVENTS: Final = 12  # events that are listed by name
 
 
 class Sandbox(ApiServer):
-    """A running box that knows how to be sent to."""
+    """A running sandbox."""
 
     @property
     def destination(self) -> Destination:
-        """Give it to ``send`` or ``plan``."""
+        """The sandbox as a destination for ``send`` and ``plan``."""
         return Destination(api_key=self.api_key, base_url=self.url)
 
     def __str__(self) -> str:
@@ -38,10 +37,10 @@ class Sandbox(ApiServer):
     def _view(self) -> View:
         lines: list[tuple[object, ...]] = [("address", self.url)]
         if self.stopped:
-            kept = f"; what it took is in {self.store_path}" if self.store_path else ""
-            return View(f"Sandbox: stopped{kept}", [Section("Where it was", (), lines)])
+            stored = f"; its data is in {self.store_path}" if self.store_path else ""
+            return View(f"Sandbox: stopped{stored}", [Section("Where it ran", (), lines)])
         events = self.totals()
-        taken = int(events["messages"].sum())
+        accepted = int(events["messages"].sum())
         rejected, repeated = len(self.rejected()), len(self.duplicates())
         lines += [
             ("page", Link(self.page)),
@@ -49,38 +48,36 @@ class Sandbox(ApiServer):
             ("people", f"{len(self.people()):,}"),
         ]
         if rejected:
-            lines.append(("messages rejected", f"{rejected:,}; box.rejected() says why"))
+            lines.append(("messages rejected", f"{rejected:,}; see box.rejected()"))
         if repeated:
-            lines.append(("message ids that came twice", f"{repeated:,}; box.duplicates()"))
-        wrong = {name: value for name, value in asdict(self.faults).items() if value}
-        if wrong:
-            lines.append(
-                ("does wrong on purpose", ", ".join(f"{n}={v!r}" for n, v in wrong.items()))
-            )
-        shown = events.sort_values("messages", ascending=False, kind="stable")[:_MOST]
+            lines.append(("repeated message ids", f"{repeated:,}; see box.duplicates()"))
+        faults = {name: value for name, value in asdict(self.faults).items() if value}
+        if faults:
+            lines.append(("injected faults", ", ".join(f"{n}={v!r}" for n, v in faults.items())))
+        largest = events.sort_values("messages", ascending=False, kind="stable")[:_MAX_EVENTS]
         rows: list[tuple[object, ...]] = [
-            (int(row.messages), int(row.people), str(name)) for name, row in shown.iterrows()
+            (int(row.messages), int(row.people), str(name)) for name, row in largest.iterrows()
         ]
-        if len(events) > _MOST:
-            rest = int(events["messages"].sum() - shown["messages"].sum())
-            rows.append((rest, "", f"({len(events) - _MOST:,} more events)"))
+        if len(events) > _MAX_EVENTS:
+            rest = int(events["messages"].sum() - largest["messages"].sum())
+            rows.append((rest, "", f"({len(events) - _MAX_EVENTS:,} more events)"))
         return View(
-            f"Sandbox: {taken:,} messages taken",
+            f"Sandbox: {accepted:,} messages accepted",
             [
                 Section("The Pipelines API on this machine", (), lines),
-                Section("Taken, by event", ("messages", "people", "event"), rows),
+                Section("Accepted, by event", ("messages", "people", "event"), rows),
             ],
-            ["box.events() has them all, one row a message."] if taken else [],
+            ["box.events() has one row for each message."] if accepted else [],
         )
 
     def set_faults(self, **faults: Any) -> None:
-        """Set what it does wrong from now on; what is not named is done right.
+        """Replace the injected faults. Faults that are not named are switched off.
 
         Args:
-            **faults: See :func:`cdp_backfill.sandbox`, from ``latency`` on.
+            **faults: The parameters of :func:`cdp_backfill.sandbox` from ``latency`` to ``seed``.
 
         Raises:
-            DestinationError: There is no such fault, or it is out of its range.
+            DestinationError: A fault does not exist, or its value is out of range.
         """
         try:
             self.faults = Faults(**faults)
@@ -113,33 +110,35 @@ def sandbox(
     """Run the Pipelines API on this machine for as long as the ``with`` block lasts.
 
     Args:
-        host: Address to listen at.
-        port: Port to listen at; 0 for a free one.
-        api_key: The key that it takes.
-        store: A database file for what it takes in, kept afterwards; None keeps it in memory.
+        host: Address to listen on.
+        port: Port to listen on; 0 for a free one.
+        api_key: The key that it accepts.
+        store: Database file that keeps the data after the sandbox stops; None keeps it in memory.
         latency: Seconds before each answer.
-        jitter: Seconds more, at random from nothing to this.
-        too_many: Share of requests (0.0 to 1.0, as all shares) that is answered 429.
-        retry_after: Seconds that such an answer asks for in ``Retry-After``; None for no header.
-        failing: Share that is answered 500 or 503.
-        reset_before: Share whose connection breaks before the body is read.
-        reset_after: Share whose connection breaks after what is in it was accepted.
-        stall: Share that never gets an answer.
-        silent: Share that is answered 200 and dropped.
-        refuse_users: User ids that are refused with 400.
-        rate_limit: Requests per second; what exceeds it in a second is answered 429.
-        seed: Decides which requests the faults hit.
-        name_bad: A 400 for a batch says which messages are bad; not documented.
-        keep_rest: The good messages of a batch with bad ones are kept; not documented.
+        jitter: Up to so many seconds more, at random.
+        too_many: Share of requests that is answered 429. All shares are from 0.0 to 1.0.
+        retry_after: Seconds in the ``Retry-After`` header of a 429; None for no header.
+        failing: Share of requests that is answered 500 or 503.
+        reset_before: Share of requests whose connection breaks before the body is read.
+        reset_after: Share of requests whose connection breaks after the messages were stored.
+        stall: Share of requests that is never answered.
+        silent: Share of requests that is answered 200 but not stored.
+        refuse_users: User ids whose messages are answered 400.
+        rate_limit: Requests per second; further requests in a second are answered 429.
+        seed: Seed that decides which requests the faults hit.
+        name_bad: A 400 for a batch names the invalid messages. The API's behaviour is not
+            documented.
+        keep_rest: Store the valid messages of a batch with invalid ones. The API's behaviour is
+            not documented.
 
     Yields:
-        The box: ``destination``, ``url``, ``events()``, ``people()``, ``requests()``,
-        ``rejected()``, ``duplicates()``, ``totals()`` and ``sql("...")`` as DataFrames, and
-        ``set_faults(...)``, which takes the names from ``latency`` to ``seed`` while it runs.
-        A page at the root of the address shows it.
+        The sandbox. ``destination`` and ``url`` say where to send. ``events()``, ``people()``,
+        ``requests()``, ``rejected()``, ``duplicates()``, ``totals()`` and ``sql("...")`` return
+        DataFrames. ``set_faults(...)`` changes the faults, ``latency`` to ``seed``, while it runs.
+        A web page at the root of the address shows the stored messages.
 
     Raises:
-        DestinationError: The address or port cannot be used, or a fault is out of its range.
+        DestinationError: The address or port cannot be used, or a fault is out of range.
 
     >>> import pandas as pd
     >>> from cdp_backfill import lit, sandbox
@@ -182,7 +181,7 @@ def sandbox(
     except ValueError as error:
         raise DestinationError(str(error)) from error
     except OSError as error:
-        raise DestinationError(f"The sandbox cannot listen at {host}:{port}: {error}.") from error
+        raise DestinationError(f"The sandbox cannot listen on {host}:{port}: {error}.") from error
     box.start()
     try:
         yield box

@@ -1,4 +1,4 @@
-"""A fixture for the tests of those who use this package; pytest finds it by itself."""
+"""The pytest fixture ``cdp_sandbox``, which pytest finds once this package is installed."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def cdp_sandbox() -> Iterator[Sandbox]:
-    """A running Pipelines API on this machine, empty and new for each test.
+    """A new, empty sandbox for each test.
 
-    ``cdp_sandbox.destination`` is where to send, ``cdp_sandbox.events()`` what has arrived; see
+    Send to ``cdp_sandbox.destination``; ``cdp_sandbox.events()`` returns the stored messages. See
     :func:`cdp_backfill.sandbox`.
     """
-    with sandbox() as box:
-        yield box
+    with sandbox() as running:
+        yield running

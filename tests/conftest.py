@@ -39,9 +39,9 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(autouse=True)
 def short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Back-off in thousandths, and a quicker slowest pace: the same waits, only shorter."""
+    """Back-off in thousandths, and a higher minimum rate: the same waits, only shorter."""
     monkeypatch.setattr(retry, "BASE_SECONDS", 0.001)
-    monkeypatch.setattr(rate_control, "_SLOWEST", 500.0)
+    monkeypatch.setattr(rate_control, "_MIN_RATE", 500.0)
 
 
 @pytest.fixture

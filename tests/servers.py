@@ -1,4 +1,4 @@
-"""A real HTTP server that answers as a test tells it to."""
+"""An HTTP server whose answers a test chooses."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ if TYPE_CHECKING:
 
 @dataclass
 class Reply:
-    """What to do with a request.
+    """How the server answers a request.
 
     Attributes:
-        status: HTTP status; None hangs up without an answer once the body is read.
+        status: HTTP status; None reads the body and closes the connection without an answer.
         body: Body of the answer.
         headers: Headers of the answer.
         reset: Break the connection before the body is read.
-        wait_for: Wait for this before anything else.
+        wait_for: Event to wait for before answering.
     """
 
     status: int | None = 200
@@ -41,8 +41,8 @@ class Reply:
 
 
 @dataclass
-class Seen:
-    """A request that came in."""
+class ReceivedRequest:
+    """A request that the server received."""
 
     path: str
     headers: dict[str, str]
@@ -50,21 +50,26 @@ class Seen:
 
     @property
     def body(self) -> bytes:
-        """The body, inflated."""
+        """The decompressed body."""
         return gzip.decompress(self.raw)
 
     @property
     def batch(self) -> list[dict[str, Any]]:
-        """The messages in it."""
+        """The messages in the body."""
         messages: list[dict[str, Any]] = json.loads(self.body)["batch"]
         return messages
 
 
 class Server:
-    """A server; ``answer`` gets the number of the request, from 0, and the request."""
+    """A server.
 
-    def __init__(self, answer: Callable[[int, Seen], Reply]) -> None:
-        self.seen: list[Seen] = []
+    Args:
+        answer: Called twice for each request, before and after its body is read, with the number
+            of the request, from 0, and the request. Returns the reply.
+    """
+
+    def __init__(self, answer: Callable[[int, ReceivedRequest], Reply]) -> None:
+        self.requests: list[ReceivedRequest] = []
         self.arrived = threading.Semaphore(0)
         self._answer = answer
         self._lock = threading.Lock()
@@ -72,7 +77,7 @@ class Server:
 
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
-            wbufsize = -1  # an answer in one piece: two would wait for each other's ACK
+            wbufsize = -1  # one packet: two would wait for each other's ACK
 
             def do_POST(self) -> None:
                 outer.handle(self)
@@ -90,18 +95,18 @@ class Server:
         headers = {name.lower(): value for name, value in handler.headers.items()}
         size = int(headers.get("content-length", "0"))
         with self._lock:
-            number = len(self.seen)
-            seen = Seen(handler.path, headers, b"")
-            self.seen.append(seen)
-        early = self._answer(number, seen)
+            number = len(self.requests)
+            request = ReceivedRequest(handler.path, headers, b"")
+            self.requests.append(request)
+        early = self._answer(number, request)
         if early.reset:
-            linger = struct.pack("ii", 1, 0)  # a close that resets
+            linger = struct.pack("ii", 1, 0)  # close with a reset
             handler.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
             handler.close_connection = True
             return
-        seen.raw = handler.rfile.read(size)
+        request.raw = handler.rfile.read(size)
         self.arrived.release()
-        reply = self._answer(number, seen)
+        reply = self._answer(number, request)
         if reply.wait_for is not None:
             reply.wait_for.wait(30)
         if reply.status is None:
@@ -116,13 +121,13 @@ class Server:
         handler.wfile.flush()
 
     def destination(self, **options: Any) -> Destination:
-        """Where to send to reach it."""
+        """A destination for this server."""
         return Destination(**{"api_key": "secret-key", "base_url": self.url} | options)
 
 
 @contextmanager
-def serving(answer: Callable[[int, Seen], Reply]) -> Iterator[Server]:
-    """Run a server that answers so."""
+def serving(answer: Callable[[int, ReceivedRequest], Reply]) -> Iterator[Server]:
+    """Run a server with these answers."""
     server = Server(answer)
     thread = threading.Thread(target=server.http.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
@@ -134,12 +139,14 @@ def serving(answer: Callable[[int, Seen], Reply]) -> Iterator[Server]:
         thread.join()
 
 
-def interrupted(code: str) -> str:
-    """Run code in a process of its own, send it a real SIGINT once it says so; its last line."""
-    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as run:
-        assert run.stdout is not None
-        assert run.stdout.readline() == "under way\n"
-        run.send_signal(signal.SIGINT)
-        last: str = run.stdout.read().splitlines()[-1]
-    assert run.returncode == 0
-    return last
+def run_interrupted(code: str) -> str:
+    """Run code in a process, send SIGINT when it prints "under way", return its last line."""
+    with subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "under way\n"
+        process.send_signal(signal.SIGINT)
+        last_line: str = process.stdout.read().splitlines()[-1]
+    assert process.returncode == 0
+    return last_line

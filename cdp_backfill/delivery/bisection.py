@@ -1,4 +1,4 @@
-"""How a refused request is taken apart until the bad rows stand alone."""
+"""Splits a refused request until each bad row is alone in a request."""
 
 from __future__ import annotations
 
@@ -8,53 +8,53 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from cdp_backfill.messages.packing import Request
 
-_MOSTLY_BAD: Final = 31  # all of five levels of halving
-_PER_ACCEPTED: Final = 8
-_SMALL: Final = 8
+_MIN_REFUSED: Final = 31  # all parts of five levels of halving: 1 + 2 + 4 + 8 + 16
+_REFUSED_PER_ACCEPTED: Final = 8
+_GROUP_SIZE: Final = 8
 
 
 class Bisection:
     """The parts of one refused request that are still to be sent.
 
-    Halving finds one bad row among n with about 2·log2(n) requests. Where nothing but refusals
-    come, it would cost 2n: once five levels of halves brought next to nothing else, what is left
-    goes in small groups.
+    Halving finds one bad row among n with about 2·log2(n) requests. If nearly all rows are bad, it
+    would cost 2n. So once five levels of halving have brought almost only refusals, the remaining
+    parts are sent in small groups.
 
     Args:
         request: The request.
-        probe: So many messages go alone first, where nothing was ever taken: if none of them is
-            taken either, it is not the rows that are wrong.
+        probe: Number of messages that are sent one by one first, or 0. If the server refuses each
+            of them, the fault is not in single rows.
     """
 
     def __init__(self, request: Request, *, probe: int = 0) -> None:
-        # First in, first out: both halves are tried before either is taken apart further.
-        self._todo = deque([request])
+        # First in, first out: both halves are sent before either is split further.
+        self._pending = deque([request])
         self._probe = probe
         self._refused = 0
         self._accepted = 0
 
     def __bool__(self) -> bool:
-        return bool(self._todo)
+        return bool(self._pending)
 
-    def next(self) -> Request:
-        """The next part to send."""
-        return self._todo.popleft()
+    def next_part(self) -> Request:
+        """Remove and return the next part to send."""
+        return self._pending.popleft()
 
-    def settled(self, *, accepted: bool) -> None:
-        """Learn what became of a part that need not be taken apart."""
+    def record(self, *, accepted: bool) -> None:
+        """Count a part that has a result."""
         self._accepted += accepted
         self._refused += not accepted
 
-    def take_apart(self, part: Request) -> None:
-        """A part of several messages was refused: send smaller ones."""
+    def split(self, part: Request) -> None:
+        """Replace a refused part of several messages by smaller parts."""
         self._refused += 1
         probe, self._probe = self._probe, 0
-        hopeless = self._refused >= max(_MOSTLY_BAD, _PER_ACCEPTED * self._accepted)
+        mostly_bad = self._refused >= max(_MIN_REFUSED, _REFUSED_PER_ACCEPTED * self._accepted)
         if probe and len(part) > probe:
             parts = part.cut([*range(1, probe + 1), len(part)])
-        elif hopeless and len(part) > 2:  # noqa: PLR2004  # two are halved either way
-            size = _SMALL if len(part) > _SMALL else 1
+        elif mostly_bad and len(part) > 2:  # noqa: PLR2004  # two are halved either way
+            size = _GROUP_SIZE if len(part) > _GROUP_SIZE else 1
             parts = part.split(-(-len(part) // size))
         else:
             parts = part.split(2)
-        self._todo.extend(parts)
+        self._pending.extend(parts)

@@ -1,4 +1,4 @@
-"""One rate and one concurrency for all workers."""
+"""One rate limit and one concurrency limit for all workers."""
 
 from __future__ import annotations
 
@@ -9,89 +9,85 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-START: Final = 4
-"""Requests in flight that a run begins with, unless the number is pinned."""
+INITIAL_CONCURRENCY: Final = 4
+"""Requests in flight that a run starts with, unless the caller fixes the number."""
 
-HIGHEST: Final = 128
-"""Most that it finds by itself: enough for 1,000 requests a second at 128 ms each."""
+MAX_CONCURRENCY: Final = 128
+"""Most requests in flight that a run chooses by itself: 1,000 requests a second at 128 ms each."""
 
-_SLOWER: Final = 2.0
+_SLOW_FACTOR: Final = 2.0  # an answer that takes longer than the fastest by this is slow
 _SLACK_SECONDS: Final = 0.05
-_HALVED: Final = 0.5
-_EASED: Final = 0.9
-_UNDER: Final = 0.9
-_GROWTH: Final = 0.04
-_SLOWEST: Final = 10.0
+_HALF: Final = 0.5
+_SLOW_BACK_OFF: Final = 0.9
+_RATE_BACK_OFF: Final = 0.9
+_RATE_GROWTH: Final = 0.04
+_MIN_RATE: Final = 10.0  # requests a second
 
 
 class RateControl:
-    """Says when the next request may go, and how many may be under way.
+    """Decides when the next request may be sent, and how many may be in flight.
 
-    Turns to send are evenly spaced, and one refusal can make all workers wait. A 429 sets the pace
-    to nine tenths of what was answered in the second before, or half of what was sent if that is
-    more; from there it grows by four percent and one a second, up to the rate given. The level of
-    concurrency doubles each round trip up to the first sign of strain, then grows by one each
-    round trip as long as it is used; it is halved by 429, 5xx and broken connections, and eased off
-    when answers take longer than twice the quickest.
+    Requests are evenly spaced, and a pause holds all workers. After a 429, the rate drops to 90 %
+    of the answers of the second before, or to half of the requests sent then if that is more. From
+    there it grows by 4 % plus one request a second, each second, up to the rate limit.
+
+    The concurrency doubles each round trip up to the first sign of overload. Then it grows by one
+    each round trip, as long as it is used. It is halved after a 429, a 5xx or a broken connection,
+    and reduced by 10 % when an answer takes more than twice as long as the fastest.
 
     Args:
-        rate: Turns per second, or None for no limit.
-        pinned: A fixed level, or None to find one.
-        clock: Seconds that only go forward.
-        sleep: Waits so many seconds; returns True where the run ends instead.
+        rate: Requests per second, or None for no limit.
+        fixed_concurrency: Requests that may be in flight, or None to adapt the number.
+        clock: Monotonic time in seconds.
+        sleep: Waits for so many seconds; returns True if the run stops meanwhile.
     """
 
     def __init__(
         self,
         rate: float | None,
         *,
-        pinned: int | None = None,
+        fixed_concurrency: int | None = None,
         clock: Callable[[], float],
         sleep: Callable[[float], bool],
     ) -> None:
-        self._least_interval = self._interval = 0.0 if rate is None else 1.0 / rate
-        self._pinned = pinned
+        self._min_interval = self._interval = 0.0 if rate is None else 1.0 / rate
+        self._fixed_concurrency = fixed_concurrency
         self._clock = clock
         self._sleep = sleep
         self._lock = threading.Lock()
-        self._next = self._pause_end = clock()
-        self._level = float(pinned or START)
-        self._quickest: float | None = None
-        self._rising = True  # no sign of strain yet
-        self._answers: deque[float] = deque()  # times of the answers of the last second
-        self._turns = self._turns_now = 0  # in the last whole second, and in this one
-        self._second = self._next
-        self._paced = 0.0  # until then, further 429s belong to the last one
-        self._settled = 0.0  # signs before this moment have been heeded
+        self._next_send = self._pause_end = clock()
+        self._concurrency = float(fixed_concurrency or INITIAL_CONCURRENCY)
+        self._fastest: float | None = None  # seconds of the fastest answer
+        self._doubling = True  # no sign of overload yet
+        self._answer_times: deque[float] = deque()  # of the last second
+        self._sent_last_second = self._sent_this_second = 0
+        self._second_start = self._next_send
+        self._rate_holds_until = 0.0  # until then, further 429s do not lower the rate
+        self._concurrency_holds_until = 0.0  # until then, nothing lowers the concurrency
         self.paused_seconds = 0.0
-        """How long the server made everyone wait, in seconds."""
+        """Seconds for which the server paused all workers."""
 
     @property
-    def level(self) -> int:
-        """Requests that may be under way now."""
-        return int(self._level)
+    def concurrency(self) -> int:
+        """Requests that may be in flight now."""
+        return int(self._concurrency)
 
-    @property
-    def highest(self) -> int:
-        """The most that the level can become."""
-        return self._pinned or HIGHEST
-
-    def turn(self) -> bool:
-        """Wait for a turn. False where the run ends instead."""
+    def wait_to_send(self) -> bool:
+        """Wait until the next request may be sent. Returns False if the run stops meanwhile."""
         while True:
             with self._lock:
-                mine = max(self._next, self._pause_end, self._clock())
-                self._next = mine + self._interval
-                self._count_turn(mine)
-            wait = mine - self._clock()
+                send_time = max(self._next_send, self._pause_end, self._clock())
+                self._next_send = send_time + self._interval
+                self._count_sent(send_time)
+            wait = send_time - self._clock()
             if wait > 0 and self._sleep(wait):
                 return False
             with self._lock:
                 if self._pause_end <= self._clock():
-                    return True  # else everyone was made to wait meanwhile: queue again
+                    return True  # else a pause began meanwhile: wait again
 
     def pause(self, seconds: float) -> None:
-        """Let nobody have a turn for so many seconds."""
+        """Let no worker send for so many seconds."""
         with self._lock:
             now = self._clock()
             end = now + seconds
@@ -99,67 +95,71 @@ class RateControl:
                 self.paused_seconds += end - max(now, self._pause_end)
                 self._pause_end = end
 
-    def answered(self, seconds: float, on_wire: int) -> None:
-        """Learn from an answer that was no refusal.
+    def record_answer(self, seconds: float, in_flight: int) -> None:
+        """Adapt to an answer that shows no overload.
 
         Args:
             seconds: How long it took.
-            on_wire: Requests that were on the wire with it, itself included.
+            in_flight: Requests that were in flight with it, itself included.
         """
         with self._lock:
-            self._note_answer()
-            if self._pinned:
+            self._raise_rate()
+            if self._fixed_concurrency:
                 return
-            self._quickest = min(seconds, self._quickest or seconds)
-            if seconds > _SLOWER * self._quickest + _SLACK_SECONDS:
-                # What used to be quick may never be so again.
-                self._quickest *= 1.01
-                self._back_off(_EASED)
-            elif 2 * on_wire >= self._level:  # what is not used need not grow
-                rising = self._rising
-                step = 1.0 if rising else 1.0 / self._level
-                self._level = min(float(HIGHEST), self._level + step)
+            self._fastest = min(seconds, self._fastest or seconds)
+            if seconds > _SLOW_FACTOR * self._fastest + _SLACK_SECONDS:
+                # The server may never be as fast again: forget the fastest answer slowly.
+                self._fastest *= 1.01
+                self._lower_concurrency(_SLOW_BACK_OFF)
+            elif 2 * in_flight >= self._concurrency:  # grow only if most of it is used
+                step = 1.0 if self._doubling else 1.0 / self._concurrency
+                self._concurrency = min(float(MAX_CONCURRENCY), self._concurrency + step)
 
-    def throttled(self) -> None:
-        """Learn from a 429: the pace was too much, and so was the level."""
+    def record_too_many_requests(self) -> None:
+        """Lower the rate and the concurrency after a 429."""
         with self._lock:
             now = self._clock()
-            if now >= self._paced:
-                self._forget(now)
-                allowed = max(_SLOWEST, _UNDER * len(self._answers), _HALVED * self._turns)
-                self._interval = max(self._least_interval, 1.0 / allowed)
-                self._paced = now + 1.0
-            if not self._pinned:
-                self._back_off(_HALVED)
+            if now >= self._rate_holds_until:
+                self._drop_old_answers(now)
+                rate = max(
+                    _MIN_RATE,
+                    _RATE_BACK_OFF * len(self._answer_times),
+                    _HALF * self._sent_last_second,
+                )
+                self._interval = max(self._min_interval, 1.0 / rate)
+                self._rate_holds_until = now + 1.0
+            if not self._fixed_concurrency:
+                self._lower_concurrency(_HALF)
 
-    def strained(self) -> None:
-        """Learn from a 5xx or a broken connection."""
+    def record_failure(self) -> None:
+        """Lower the concurrency after a 5xx or a broken connection."""
         with self._lock:
-            if not self._pinned:
-                self._back_off(_HALVED)
+            if not self._fixed_concurrency:
+                self._lower_concurrency(_HALF)
 
-    def _note_answer(self) -> None:
+    def _raise_rate(self) -> None:
         now = self._clock()
-        self._answers.append(now)
-        self._forget(now)
-        if self._interval > self._least_interval:
+        self._answer_times.append(now)
+        self._drop_old_answers(now)
+        if self._interval > self._min_interval:
             rate = 1.0 / self._interval
-            rate += _GROWTH + 1.0 / rate  # a share, and one, more each second
-            self._interval = max(self._least_interval, 1.0 / rate)
+            rate += _RATE_GROWTH + 1.0 / rate  # over a second: 4 % and one request a second more
+            self._interval = max(self._min_interval, 1.0 / rate)
 
-    def _count_turn(self, moment: float) -> None:
-        if moment >= self._second + 1.0:
-            self._turns, self._turns_now, self._second = self._turns_now, 0, moment
-        self._turns_now += 1
+    def _count_sent(self, send_time: float) -> None:
+        if send_time >= self._second_start + 1.0:
+            self._sent_last_second, self._sent_this_second = self._sent_this_second, 0
+            self._second_start = send_time
+        self._sent_this_second += 1
 
-    def _forget(self, now: float) -> None:
-        while self._answers and self._answers[0] <= now - 1.0:
-            self._answers.popleft()
+    def _drop_old_answers(self, now: float) -> None:
+        while self._answer_times and self._answer_times[0] <= now - 1.0:
+            self._answer_times.popleft()
 
-    def _back_off(self, factor: float) -> None:
+    def _lower_concurrency(self, factor: float) -> None:
         now = self._clock()
-        if now < self._settled:
-            return  # the same trouble, told by another of the requests that were under way
-        self._rising = False
-        self._level = max(1.0, self._level * factor)
-        self._settled = now + max(self._quickest or 0.0, _SLACK_SECONDS) * 2
+        if now < self._concurrency_holds_until:
+            return  # other requests that were in flight report the same overload
+        self._doubling = False
+        self._concurrency = max(1.0, self._concurrency * factor)
+        self._concurrency_holds_until = now + max(self._fastest or 0.0, _SLACK_SECONDS) * 2

@@ -1,10 +1,9 @@
-"""Which answers are worth another try, and how long to wait for it."""
+"""How long to wait before the next attempt."""
 
 from __future__ import annotations
 
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from enum import Enum
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
@@ -15,54 +14,25 @@ MAX_SECONDS: Final = 30.0
 MAX_RETRY_AFTER: Final = 300.0
 
 
-class Verdict(Enum):
-    """What an answer means for the request."""
-
-    ACCEPTED = "accepted"
-    SPLIT = "something in it is wrong, or it is too large"
-    REFUSED = "it will never be taken"
-    RETRY = "another try may do"
-    UNAUTHORIZED = "the key is wrong"
-    FOREIGN = "this is not the Pipelines API"
-
-
-_VERDICTS: Final = {
-    400: Verdict.SPLIT,
-    413: Verdict.SPLIT,
-    422: Verdict.SPLIT,
-    401: Verdict.UNAUTHORIZED,
-    403: Verdict.UNAUTHORIZED,
-    404: Verdict.FOREIGN,
-    405: Verdict.FOREIGN,
-    408: Verdict.RETRY,
-    425: Verdict.RETRY,
-    429: Verdict.RETRY,
-}
-_BY_HUNDREDS: Final = {
-    1: Verdict.FOREIGN,
-    2: Verdict.ACCEPTED,
-    3: Verdict.FOREIGN,
-    4: Verdict.REFUSED,
-    5: Verdict.RETRY,
-}
-
-
-def verdict(status: int) -> Verdict:
-    """What a status means."""
-    return _VERDICTS.get(status) or _BY_HUNDREDS.get(status // 100, Verdict.FOREIGN)
-
-
 def backoff(attempt: int, rng: random.Random) -> float:
-    """Seconds to wait after an attempt, counted from 1: full jitter under a doubling cap."""
+    """Seconds to wait after a failed attempt: full jitter below a limit that doubles each time.
+
+    Args:
+        attempt: Number of the attempt, from 1.
+        rng: Source of the jitter.
+    """
     return rng.uniform(0.0, min(MAX_SECONDS, BASE_SECONDS * 2 ** (attempt - 1)))
 
 
 def retry_after(header: str | None, now: datetime | None = None) -> float | None:
-    """Seconds that a ``Retry-After`` header asks for, at most 300, or None without one.
+    """Seconds that a ``Retry-After`` header asks for, at most 300.
 
     Args:
         header: A number of seconds or an HTTP date.
-        now: The time that a date is held against; None for the current time.
+        now: The time that a date is compared with; None for the current time.
+
+    Returns:
+        The seconds, or None if there is no header or it cannot be read.
 
     >>> retry_after("2")
     2.0

@@ -1,4 +1,4 @@
-"""The workers that carry requests to the server."""
+"""Worker threads that send requests to the server."""
 
 from __future__ import annotations
 
@@ -9,10 +9,16 @@ from collections import deque
 from typing import TYPE_CHECKING, Final
 
 from cdp_backfill.delivery import retry
+from cdp_backfill.delivery.answers import (
+    Verdict,
+    answer_error,
+    answer_verdict,
+    answered_result,
+    exhausted_result,
+)
 from cdp_backfill.delivery.bisection import Bisection
 from cdp_backfill.delivery.rate_control import RateControl
-from cdp_backfill.delivery.results import Result, Stats
-from cdp_backfill.delivery.retry import Verdict
+from cdp_backfill.delivery.request_result import RequestResult, Stats
 from cdp_backfill.delivery.transport import (
     Answer,
     HttpTransport,
@@ -22,12 +28,7 @@ from cdp_backfill.delivery.transport import (
     compress,
     tls_context,
 )
-from cdp_backfill.errors import (
-    AuthenticationError,
-    StoppedError,
-    UnexpectedAnswerError,
-    UnreachableError,
-)
+from cdp_backfill.errors import StoppedError, UnreachableError
 from cdp_backfill.model.outcomes import Outcome
 
 if TYPE_CHECKING:
@@ -37,283 +38,299 @@ if TYPE_CHECKING:
     from cdp_backfill.messages.packing import Request
     from cdp_backfill.model.destination import Destination
 
-_FIRST_ATTEMPTS: Final = 3
-_BARREN_LIMIT: Final = 8
-_REFUSED_LIMIT: Final = 20
-_WAITING: Final = 16
-_TICK: Final = 0.2
+_FIRST_ATTEMPTS: Final = 3  # attempts while the server has answered nothing
+_MAX_GIVEN_UP: Final = 8  # requests given up in a row before the run stops
+_MAX_REFUSED: Final = 20  # messages refused before the run stops, if none was accepted
+_QUEUE_SIZE: Final = 16
+_TICK: Final = 0.2  # seconds
 
 
 class Sender:
-    """Carries requests to the server with a number of worker threads.
+    """Sends requests to the server with worker threads.
 
-    The first request goes alone: until it is answered, nobody knows whether the key and the
-    address are right.
+    Until the server accepts a request, only one is in flight: the key or the address may be wrong.
 
     Args:
-        destination: Where to, with a key.
+        destination: The server, with an API key.
         on_result: Called by the workers with each result, one call at a time.
-        on_departure: Called before each request leaves with the number then on the wire.
-        taken_before: The server took rows of this backfill in an earlier run.
-        make_transport: Makes a connection for one worker; None for HTTP.
-        clock: Seconds that only go forward.
-        seed: Seeds the jitter of the waits; None for a random one.
+        on_send: Called before each request is sent, with the number of requests in flight.
+        accepted_before: The server accepted rows of this backfill in an earlier run.
+        make_transport: Makes the connection of one worker; None for HTTP.
+        clock: Monotonic time in seconds.
+        seed: Seed for the jitter of retries; None for a random one.
     """
 
     def __init__(
         self,
         destination: Destination,
-        on_result: Callable[[Result], None],
+        on_result: Callable[[RequestResult], None],
         *,
-        on_departure: Callable[[int], None] = lambda _: None,
-        taken_before: bool = False,
+        on_send: Callable[[int], None] = lambda _: None,
+        accepted_before: bool = False,
         make_transport: Callable[[Destination], Transport] | None = None,
         clock: Callable[[], float] = time.monotonic,
         seed: int | None = None,
     ) -> None:
         self._destination = destination
         self._on_result = on_result
-        self._on_departure = on_departure
-        self._make_transport = make_transport or self._http
+        self._on_send = on_send
+        self._make_transport = make_transport or self._http_transport
         self._tls: ssl.SSLContext | None = None
         self._rng = random.Random(seed)  # noqa: S311  # jitter is no secret
         self._clock = clock
         self._lock = threading.RLock()
-        self._work = threading.Condition(self._lock)  # the workers wait for it
-        self._room = threading.Condition(self._lock)  # the caller does
+        self._work_changed = threading.Condition(self._lock)  # the workers wait for it
+        self._progressed = threading.Condition(self._lock)  # the caller waits for it
         self._stopping = threading.Event()
-        self._waiting: deque[Request] = deque()
+        self._queue: deque[Request] = deque()
         self._threads: list[threading.Thread] = []
-        self._under_way: dict[int, tuple[Request, int, bool]] = {}
+        # The request of each transport, its attempts so far, and whether one got no answer.
+        self._current: dict[int, tuple[Request, int, bool]] = {}
         self._closing = False
-        self._abandoned = False
-        self._idle = 0
-        self._busy = 0  # requests that a worker has; in flight are those that are on the wire
-        self._proven = False
-        self._barren = 0
-        self._refused = -1 if taken_before else 0  # below 0: something was taken
+        self._cancelled = False
+        self._idle_workers = 0
+        self._busy_workers = 0  # their requests may wait for a retry, so not all are in flight
+        self._verified = False  # the server accepted a request, so key and address are right
+        self._any_delivered = accepted_before
+        self._refused = 0  # messages refused before any was delivered
+        self._given_up_in_a_row = 0
         self._rate_control = RateControl(
             destination.rate_limit,
-            pinned=destination.workers,
+            fixed_concurrency=destination.workers,
             clock=clock,
             sleep=self._stopping.wait,
         )
         self.stats = Stats()
         self.error: BaseException | None = None
-        """Why the sender stopped by itself, or None."""
+        """The error that stopped the sender, or None."""
 
     def offer(self, request: Request, timeout: float = _TICK) -> bool:
-        """Hand a request over.
+        """Put a request into the queue.
 
         Args:
             request: The request.
-            timeout: Seconds to wait for room.
+            timeout: Seconds to wait while the queue is full.
 
         Returns:
-            Whether it was taken. If not, offer it again, unless :attr:`stopped`.
+            Whether it is in the queue. If not, offer it again, unless :attr:`stopped`.
         """
         with self._lock:
-            # A server that keeps up needs few workers, and more would be in each other's way.
-            if not self._threads or len(self._waiting) >= _WAITING:
-                self._hire(len(self._waiting) + 1)
-            if not self._room.wait_for(
-                lambda: self.stopped or len(self._waiting) < _WAITING, timeout
+            # A fast server needs few workers, and more of them would slow each other down.
+            if not self._threads or len(self._queue) >= _QUEUE_SIZE:
+                self._start_workers(len(self._queue) + 1)
+            if not self._progressed.wait_for(
+                lambda: self.stopped or len(self._queue) < _QUEUE_SIZE, timeout
             ):
                 return False
             if self.stopped:
                 return False
-            self._waiting.append(request)
-            self._work.notify()
+            self._queue.append(request)
+            self._work_changed.notify()
             return True
 
     @property
     def stopped(self) -> bool:
-        """Whether no further request is taken."""
+        """Whether the sender accepts no further request."""
         return self._stopping.is_set()
 
-    def done(self, timeout: float = _TICK) -> bool:
-        """Wait until everything handed over has a result; False where that takes longer."""
+    def wait(self, timeout: float = _TICK) -> bool:
+        """Wait until every request has a result. Returns False if that takes longer.
+
+        Args:
+            timeout: Seconds to wait.
+        """
         with self._lock:
-            self._hire(len(self._waiting))
-            return self._room.wait_for(
-                lambda: (self.stopped or not self._waiting) and not self._busy, timeout
+            self._start_workers(len(self._queue))
+            return self._progressed.wait_for(
+                lambda: (self.stopped or not self._queue) and not self._busy_workers, timeout
             )
 
     def stop(self, error: BaseException | None = None) -> None:
-        """Begin nothing new; requests under way may finish, without further attempts."""
+        """Send no further request or attempt; requests in flight may finish.
+
+        Args:
+            error: Why; the first one is kept in :attr:`error`.
+        """
         with self._lock:
             if self.error is None:
                 self.error = error
             self._stopping.set()
-            self._waiting.clear()
-            self._room.notify_all()
+            self._queue.clear()
+            self._progressed.notify_all()
 
     def cancel(self) -> None:
-        """Stop, and wait no longer for the requests under way: they may have been taken."""
+        """Stop without waiting for the requests in flight: their outcome becomes unknown."""
         self.stop()
         with self._lock:
-            if self._abandoned:
+            if self._cancelled:
                 return
-            self._abandoned = True  # what still comes back is too late to count
-            for request, attempts, _ in self._under_way.values():
-                reason = "the run was cancelled while this was under way; it may have been taken"
-                result = Result(request, Outcome.UNKNOWN, "cancelled", reason, attempts=attempts)
-                self._on_result(result)
+            self._cancelled = True  # later answers no longer count
+            reason = (
+                "the run was cancelled while this row's request was in flight; "
+                "the server may have accepted it"
+            )
+            for request, attempts, _ in self._current.values():
+                self._on_result(
+                    RequestResult(request, Outcome.UNKNOWN, "cancelled", reason, attempts=attempts)
+                )
 
     def finish(self) -> None:
-        """Wait for all results and let the workers go."""
-        while not (self._abandoned or self.done()):
+        """Wait for all results and end the workers."""
+        while not (self._cancelled or self.wait()):
             pass
         with self._lock:
             self._closing = True
-            self._work.notify_all()
-        if not self._abandoned:
+            self._work_changed.notify_all()
+        if not self._cancelled:
             for thread in self._threads:
                 thread.join()
 
-    def _http(self, destination: Destination) -> Transport:
+    def _http_transport(self, destination: Destination) -> Transport:
         if self._tls is None:
             self._tls = tls_context()
         return HttpTransport(destination, self._tls)
 
-    def _hire(self, requests: int) -> None:
-        """Have a worker for each request that waits, as far as the level allows."""
-        room = self._rate_control.level - len(self._threads)
-        for _ in range(min(requests - self._idle, room)):
+    def _start_workers(self, requests: int) -> None:
+        """Start workers until there is an idle one for each request, within the concurrency."""
+        startable = self._rate_control.concurrency - len(self._threads)
+        for _ in range(min(requests - self._idle_workers, startable)):
             transport = self._make_transport(self._destination)
             thread = threading.Thread(
-                target=self._serve, args=(transport,), name="cdp-backfill", daemon=True
+                target=self._work, args=(transport,), name="cdp-backfill", daemon=True
             )
             self._threads.append(thread)
             thread.start()
 
-    def _serve(self, transport: Transport) -> None:
+    def _work(self, transport: Transport) -> None:
+        """Send requests until the sender closes; the main loop of a worker."""
         try:
-            while (request := self._take()) is not None:
+            while (request := self._next_request()) is not None:
                 try:
-                    self._carry(request, transport)
+                    self._send(request, transport)
                 except BaseException as error:  # noqa: BLE001  # a bug here must not hang the run
                     self.stop(error)
                 finally:
                     with self._lock:
-                        self._busy -= 1
-                        if self._waiting:
-                            self._work.notify()
-                        self._room.notify_all()
+                        self._busy_workers -= 1
+                        if self._queue:
+                            self._work_changed.notify()
+                        self._progressed.notify_all()
         finally:
             transport.close()
 
-    def _take(self) -> Request | None:
+    def _next_request(self) -> Request | None:
+        """Wait for a request from the queue; None if the sender closes."""
         with self._lock:
-            self._idle += 1
-            self._work.wait_for(lambda: self._closing or self._may_go())
-            self._idle -= 1
-            if not self._waiting:
+            self._idle_workers += 1
+            self._work_changed.wait_for(lambda: self._closing or self._can_start())
+            self._idle_workers -= 1
+            if not self._queue:
                 return None
-            self._busy += 1
-            request = self._waiting.popleft()
-            if self._may_go():
-                self._work.notify()
-            self._room.notify_all()
+            self._busy_workers += 1
+            request = self._queue.popleft()
+            if self._can_start():
+                self._work_changed.notify()
+            self._progressed.notify_all()
             return request
 
-    def _may_go(self) -> bool:
-        level = self._rate_control.level if self._proven else 1
-        return bool(self._waiting) and self._busy < level
+    def _can_start(self) -> bool:
+        concurrency = self._rate_control.concurrency if self._verified else 1
+        return bool(self._queue) and self._busy_workers < concurrency
 
-    def _carry(self, request: Request, transport: Transport) -> None:
-        """Send a request, and the parts of it where it is refused."""
-        bisection = Bisection(request, probe=_REFUSED_LIMIT if self._refused >= 0 else 0)
+    def _send(self, request: Request, transport: Transport) -> None:
+        """Send a request; if the server refuses it, send its parts."""
+        bisection = Bisection(request, probe=0 if self._any_delivered else _MAX_REFUSED)
         unanswered = False
         while bisection:
-            part = bisection.next()
-            result = self._attempts(part, transport, unanswered=unanswered)
+            part = bisection.next_part()
+            result = self._send_part(part, transport, unanswered=unanswered)
             with self._lock:
-                _, _, unanswered = self._under_way.pop(id(transport), (None, 0, unanswered))
-                if self._abandoned:
+                _, _, unanswered = self._current.pop(id(transport), (None, 0, unanswered))
+                if self._cancelled:
                     return
                 if result is None:
-                    bisection.take_apart(part)
+                    bisection.split(part)
                     continue
-                bisection.settled(accepted=result.outcome is Outcome.DELIVERED)
+                bisection.record(accepted=result.outcome is Outcome.DELIVERED)
                 if result.outcome is Outcome.DELIVERED:
                     self.stats.body_bytes += part.size
                 self._on_result(result)
-                self._heed(result)
+                self._stop_if_all_refused(result)
 
-    def _heed(self, result: Result) -> None:
-        """Stop where nothing was ever taken: then it is not the rows that are wrong."""
+    def _stop_if_all_refused(self, result: RequestResult) -> None:
+        """Stop if the server refused many messages and accepted none: the mapping is wrong."""
         if result.outcome is Outcome.DELIVERED:
-            self._refused = -1
-        elif result.outcome is Outcome.REFUSED and self._refused >= 0:
+            self._any_delivered = True
+        elif result.outcome is Outcome.REFUSED and not self._any_delivered:
             self._refused += len(result.request)
-            if self._refused >= _REFUSED_LIMIT:
+            if self._refused >= _MAX_REFUSED:
                 self.stop(
                     StoppedError(
-                        f"The server refused each of the first {self._refused} rows, and took "
-                        f"none: it answered {result.status}. The mapping may be wrong; the "
-                        "server's words are in the failures."
+                        f"The server refused each of the first {self._refused} rows and accepted "
+                        f"none (it answered {result.status}). Check the mapping; the failures "
+                        "have the server's reasons."
                     )
                 )
 
-    def _attempts(
+    def _send_part(
         self, request: Request, transport: Transport, *, unanswered: bool
-    ) -> Result | None:
-        """Send until there is a result; None where the request must be split.
+    ) -> RequestResult | None:
+        """Send until there is a result; None if the request must be split.
 
         Args:
-            request: The request.
+            request: The request, or a part of one that was split.
             transport: The connection.
-            unanswered: The whole that this is a part of got no answer once.
+            unanswered: The request that it is a part of got no answer to an attempt.
         """
         body = compress(request.body())
-        attempts, answer, trouble = 0, None, ""
+        attempts, answer, failure = 0, None, ""
         give_up = self._clock() + self._destination.retry_seconds
-        while attempts < self._allowed(answer) and not self.stopped and self._rate_control.turn():
+        while (
+            attempts < self._max_attempts(answer)
+            and not self.stopped
+            and self._rate_control.wait_to_send()
+        ):
             attempts += 1
-            started = self._departed(transport, request, attempts, len(body), unanswered=unanswered)
+            started = self._count_sent(
+                transport, request, attempts, len(body), unanswered=unanswered
+            )
             try:
                 answer = transport.post(body)
             except NotSentError as error:
-                answer, trouble = None, f"could not be sent ({error})"
+                answer, failure = None, f"the request could not be sent ({error})"
             except NoAnswerError as error:
-                answer, trouble, unanswered = None, f"no answer came ({error})", True
-            found = None if answer is None else self._verdict(answer)
-            final = found is not None and found is not Verdict.RETRY
+                answer, failure, unanswered = None, f"no answer came ({error})", True
             with self._lock:
-                self._under_way[id(transport)] = (request, attempts, unanswered)
+                self._current[id(transport)] = (request, attempts, unanswered)
                 self.stats.in_flight -= 1
                 on_wire = self.stats.in_flight + 1
                 if answer is not None:
                     self.stats.answers += 1
                     self.stats.answer_seconds += self._clock() - started
-            if answer is not None and found is not None and final:
-                self._rate_control.answered(self._clock() - started, on_wire)
-                return self._final(request, answer, found, attempts, unanswered=unanswered)
-            self._strained(answer)
+            if answer is not None and answer_verdict(answer) is not Verdict.RETRY:
+                self._rate_control.record_answer(self._clock() - started, on_wire)
+                return self._final_result(request, answer, attempts, unanswered=unanswered)
+            self._slow_down(answer)
             if self._clock() >= give_up:
                 break
-            if attempts < self._allowed(answer) and self._stopping.wait(self._wait(attempts)):
+            if attempts < self._max_attempts(answer) and self._stopping.wait(
+                self._backoff(attempts)
+            ):
                 break
-        if not attempts:
-            fate = Outcome.UNKNOWN if unanswered else Outcome.UNSENT
-            return Result(request, fate, "stopped", "the run stopped before this row's turn")
-        return self._spent(request, answer, trouble, attempts, unanswered=unanswered)
+        if attempts:
+            self._stop_if_unavailable(answer, failure, attempts)
+        return exhausted_result(request, answer, failure, attempts, unanswered=unanswered)
 
-    @staticmethod
-    def _verdict(answer: Answer) -> Verdict:
-        return Verdict.FOREIGN if answer.foreign else retry.verdict(answer.status)
-
-    def _allowed(self, answer: Answer | None) -> int:
+    def _max_attempts(self, answer: Answer | None) -> int:
         most = self._destination.max_attempts
-        # An address at which nobody ever answered is soon believed to be wrong.
-        return most if self._proven or answer is not None else min(_FIRST_ATTEMPTS, most)
+        # An address at which nothing has ever answered is probably wrong.
+        return most if self._verified or answer is not None else min(_FIRST_ATTEMPTS, most)
 
-    def _wait(self, attempts: int) -> float:
+    def _backoff(self, attempts: int) -> float:
         with self._lock:
             return retry.backoff(attempts, self._rng)
 
-    def _departed(
+    def _count_sent(
         self,
         transport: Transport,
         request: Request,
@@ -322,118 +339,79 @@ class Sender:
         *,
         unanswered: bool,
     ) -> float:
-        """Note that a request is on the wire; gives the time."""
+        """Count an attempt that is about to be sent; returns the time."""
         with self._lock:
             stats, rate_control = self.stats, self._rate_control
-            self._under_way[id(transport)] = (request, attempts, unanswered)
+            self._current[id(transport)] = (request, attempts, unanswered)
             stats.requests += 1
             stats.retries += attempts > 1
             stats.wire_bytes += size
             stats.in_flight += 1
             stats.max_in_flight = max(stats.max_in_flight, stats.in_flight)
-            stats.level, stats.paused_seconds = rate_control.level, rate_control.paused_seconds
-            self._on_departure(stats.in_flight)
+            stats.level, stats.paused_seconds = (
+                rate_control.concurrency,
+                rate_control.paused_seconds,
+            )
+            self._on_send(stats.in_flight)
         return self._clock()
 
-    def _strained(self, answer: Answer | None) -> None:
-        """Slow down after no answer, or one that asks for it."""
+    def _slow_down(self, answer: Answer | None) -> None:
+        """Slow all workers down after no answer, or after one that asks for a retry."""
         pause = None if answer is None else retry.retry_after(answer.retry_after)
         if answer is not None and answer.status == 429:  # noqa: PLR2004  # too many requests
             with self._lock:
                 self.stats.throttled += 1
-            self._rate_control.throttled()
+            self._rate_control.record_too_many_requests()
             pause = retry.BASE_SECONDS if pause is None else pause
         else:
-            self._rate_control.strained()
+            self._rate_control.record_failure()
         if pause:
             self._rate_control.pause(pause)
 
-    def _final(
-        self,
-        request: Request,
-        answer: Answer,
-        found: Verdict,
-        attempts: int,
-        *,
-        unanswered: bool,
-    ) -> Result | None:
-        """The result of an answer that further attempts would not change."""
-        status, words = answer.status, answer.words
+    def _final_result(
+        self, request: Request, answer: Answer, attempts: int, *, unanswered: bool
+    ) -> RequestResult | None:
+        """The result of an answer that further attempts would not change; None to split."""
+        verdict = answer_verdict(answer)
         with self._lock:
-            self._barren = 0
-        if found is Verdict.ACCEPTED:
-            with self._lock:
-                self._proven = True
-            if self._destination.strict:
-                return Result(
-                    request,
-                    Outcome.DELIVERED,
-                    status=status,
-                    attempts=attempts,
-                    doubtful=unanswered,
-                )
-            reason = "without strict mode the API answers 200 even to what it drops"
-            return Result(request, Outcome.UNKNOWN, "permissive", reason, status, attempts)
-        fate, doubt = Outcome.UNSENT, ""
-        if unanswered:
-            fate, doubt = Outcome.UNKNOWN, "; an earlier attempt may have been taken"
-        said = f"the server answered {status}" + (f": {words}" if words else "")
-        if found is Verdict.SPLIT and len(request) > 1 and not self.stopped:
+            self._given_up_in_a_row = 0
+            if verdict is Verdict.ACCEPTED:
+                self._verified = True
+        if verdict is Verdict.SPLIT and len(request) > 1 and not self.stopped:
             return None
-        if found is Verdict.UNAUTHORIZED:
-            self.stop(
-                AuthenticationError(f"The API key was turned down (the server answered {status}).")
-            )
-        if found is Verdict.FOREIGN:
-            self.stop(
-                UnexpectedAnswerError(
-                    f"{self._destination.url} does not answer as the Pipelines API does "
-                    f"(it answered {status}). "
-                    "Check region and base_url."
-                )
-            )
-        if found in (Verdict.UNAUTHORIZED, Verdict.FOREIGN):
-            return Result(request, fate, f"http_{status}", said + doubt, status, attempts)
-        if len(request) > 1 and found is Verdict.SPLIT:
-            reason = f"the run stopped while this row's request was being split; {said}{doubt}"
-            return Result(request, fate, "stopped", reason, status, attempts)
-        return Result(request, Outcome.REFUSED, f"http_{status}", said, status, attempts)
+        error = answer_error(answer, self._destination.url)
+        if error is not None:
+            self.stop(error)
+        return answered_result(
+            request,
+            answer,
+            attempts,
+            strict=self._destination.strict,
+            unanswered=unanswered,
+        )
 
-    def _spent(
-        self,
-        request: Request,
-        answer: Answer | None,
-        trouble: str,
-        attempts: int,
-        *,
-        unanswered: bool,
-    ) -> Result:
-        """The result where no attempt brought one."""
-        status, code, reason = 0, "connection", trouble
+    def _stop_if_unavailable(self, answer: Answer | None, failure: str, attempts: int) -> None:
+        """Count a request that was given up; stop if the server accepts no requests."""
         if answer is not None:
-            status, code = answer.status, f"http_{answer.status}"
-            trouble = f"the server answered {status}"
-            reason = f"the server answered {status}" + (f": {answer.words}" if answer.words else "")
-        tried = "at the only attempt" if attempts == 1 else f"at each of {attempts} attempts"
+            failure = f"the server answered {answer.status}"  # its reason can quote a row
+        failure += " at the only attempt" if attempts == 1 else f" at each of {attempts} attempts"
         with self._lock:
-            self._barren += 1
+            self._given_up_in_a_row += 1
             if self.stopped:
-                pass
-            elif not self._proven:
+                return
+            if not self._verified:
                 self.stop(
                     UnreachableError(
-                        f"{self._destination.url} cannot be used: {trouble}, {tried}. No row of "
-                        "this run is known to be delivered."
+                        f"No request to {self._destination.url} succeeded: {failure}. No row of "
+                        "this run is known to be delivered. Check the network and base_url, or "
+                        "try again later."
                     )
                 )
-            elif self._barren >= _BARREN_LIMIT:
+            elif self._given_up_in_a_row >= _MAX_GIVEN_UP:
                 self.stop(
                     StoppedError(
-                        f"The server stopped taking requests: the last {self._barren} were given "
-                        f"up ({trouble}, {tried}). Try again later."
+                        f"The server stopped accepting requests: the last "
+                        f"{self._given_up_in_a_row} failed (the latest: {failure}). "
+                        "Try again later."
                     )
                 )
-        if unanswered:
-            reason += "; an attempt may have been taken"
-            return Result(request, Outcome.UNKNOWN, "no_answer", reason, status, attempts)
-        return Result(request, Outcome.FAILED, code, reason, status, attempts)

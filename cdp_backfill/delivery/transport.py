@@ -1,4 +1,4 @@
-"""One connection to the server, and what can come back over it."""
+"""One connection to the server, and the answers that it gives."""
 
 from __future__ import annotations
 
@@ -24,58 +24,58 @@ if TYPE_CHECKING:
     from cdp_backfill.model.destination import Destination
 
 _MAX_ANSWER_BYTES: Final = 65_536
-_MAX_WORDS: Final = 300
+_MAX_REASON: Final = 300
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What the server said.
+    """An answer of the server.
 
     Attributes:
         status: HTTP status.
-        words: Its reason, shortened, or nothing.
-        retry_after: The header of that name, or None.
-        foreign: It is a success with a body that the API would not send, such as a login page.
+        reason: The server's reason for an error, at most 300 characters, or empty.
+        retry_after: The header ``Retry-After``, or None.
+        unexpected_body: The status is a success, but the body is not JSON: a login page, say.
     """
 
     status: int
-    words: str = ""
+    reason: str = ""
     retry_after: str | None = None
-    foreign: bool = False
+    unexpected_body: bool = False
 
 
 class NotSentError(Exception):
-    """The server cannot have the whole request."""
+    """The server cannot have received the whole request."""
 
 
 class NoAnswerError(Exception):
-    """The request left, and no answer came: the server may have it."""
+    """The request was sent and no answer came: the server may have accepted it."""
 
 
 class Transport(Protocol):
-    """A way to the server; used by one thread at a time."""
+    """A connection to the server; used by one thread at a time."""
 
     def post(self, body: bytes) -> Answer:
-        """Send a compressed body.
+        """Send a compressed body and return the answer.
 
         Raises:
-            NotSentError: The server cannot have it.
-            NoAnswerError: The server may have it.
+            NotSentError: The server cannot have received the whole request.
+            NoAnswerError: The server may have accepted the request.
         """
         ...
 
     def close(self) -> None:
-        """Give the connection up, even while a request is under way."""
+        """Close the connection, even while a request is in flight."""
         ...
 
 
 def compress(body: bytes) -> bytes:
-    """Gzip at the level that costs least time; it is about 7:1 on such JSON."""
+    """Compress with gzip at the fastest level, which reaches about 7:1 on such JSON."""
     return igzip.compress(body, compresslevel=1)
 
 
-class _Key:
-    """Basic authentication whose key is in no variable that a traceback could show.
+class _BasicAuth:
+    """Basic authentication that keeps the key out of every variable that a traceback can show.
 
     Args:
         key: The key, or None for none.
@@ -85,30 +85,30 @@ class _Key:
         self._key = key or Secret("")
 
     def sign(self, request: httpx.Request) -> None:
-        """Put the key on a request."""
+        """Add the ``Authorization`` header to a request."""
         request.headers["Authorization"] = f"Basic {self._encoded()}"
 
     def _encoded(self) -> str:
         return base64.b64encode(f"{self._key.reveal()}:".encode()).decode()
 
     def secrets(self) -> tuple[Secret, ...]:
-        """All forms in which it could come back."""
+        """All forms of the key that a server could send back."""
         if not self._key:
             return ()
         return Secret(self._encoded()), Secret(self._encoded().rstrip("=")), self._key
 
 
 class HttpTransport:
-    """HTTP through httpx, with one connection that is kept open.
+    """HTTP through httpx, with one connection that stays open.
 
     Args:
-        destination: Where to, with a key.
-        tls: Shared by all transports of a run: making one takes milliseconds.
+        destination: The server, with an API key.
+        tls: Shared by all transports of a run, since making one takes milliseconds.
     """
 
     def __init__(self, destination: Destination, tls: ssl.SSLContext) -> None:
-        self._key = _Key(destination.api_key)
-        self._secrets = self._key.secrets()
+        self._auth = _BasicAuth(destination.api_key)
+        self._secrets = self._auth.secrets()
         self._url = httpx.URL(destination.url + api_facts.BATCH_PATH)
         headers = {
             "Accept": "application/json",
@@ -121,64 +121,63 @@ class HttpTransport:
         self._headers = httpx.Headers(headers)
         timeout = httpx.Timeout(destination.timeout, connect=min(10.0, destination.timeout))
         self._extensions = {"timeout": timeout.as_dict()}
-        # Without a client around it: cookies, redirects and the like are not for an API, and
-        # cost as much again.
+        # No httpx.Client: its cookies and redirects are of no use here and double the cost.
         self._transport = httpx.HTTPTransport(
             verify=tls,
             limits=httpx.Limits(max_connections=1, max_keepalive_connections=1),
-            # A proxy that the environment names does not lead to this machine.
+            # A proxy from the environment cannot reach a server on this machine.
             proxy=None if destination.is_local else environment_proxy(destination.url),
         )
 
     def post(self, body: bytes) -> Answer:
-        """Send a compressed body."""
-        response = self._sent(body)
+        """Send a compressed body and return the answer."""
+        response = self._request(body)
         if isinstance(response, Exception):
-            # Not while the error of the library is handled: its traceback holds the headers.
+            # Raised here, outside the handler of httpx's error: its traceback holds the headers.
             raise response
         try:
-            text = _read(response)
+            content = _read(response)
         finally:
             response.close()
         return Answer(
             response.status_code,
-            "" if response.is_success else words(text, self._secrets),
+            "" if response.is_success else error_reason(content, self._secrets),
             response.headers.get("Retry-After"),
-            foreign=response.is_success and text.strip()[:1] not in (b"", b"{", b"["),
+            unexpected_body=response.is_success and content.strip()[:1] not in (b"", b"{", b"["),
         )
 
-    def _sent(self, body: bytes) -> httpx.Response | Exception:
-        """The response, or what went wrong."""
+    def _request(self, body: bytes) -> httpx.Response | Exception:
+        """The response, or the error to raise."""
         request = httpx.Request(
             "POST", self._url, headers=self._headers, content=body, extensions=self._extensions
         )
-        self._key.sign(request)
+        self._auth.sign(request)
         try:
             return self._transport.handle_request(request)
         except (
             httpx.ConnectError,
             httpx.ConnectTimeout,
             httpx.PoolTimeout,
-            httpx.WriteError,  # the end of the body never left, so it cannot be read as a whole
+            httpx.WriteError,  # the server lacks the end of the body
             httpx.WriteTimeout,
             httpx.ProxyError,
             httpx.UnsupportedProtocol,
             httpx.LocalProtocolError,
         ) as error:
-            # What a failed connection says is of the network, not of a row.
+            # The text of a failed connection is about the network, never about a row.
             cause = f": {error}" if isinstance(error, httpx.ConnectError) and str(error) else ""
-            return NotSentError(_named(error) + cause)
-        except Exception as error:  # noqa: BLE001  # whatever the library raises, it may have left
-            # RuntimeError, for one: closed by another thread while the request was under way.
-            return NoAnswerError(_named(error))
+            return NotSentError(_error_name(error) + cause)
+        except Exception as error:  # noqa: BLE001  # after any other error it may have arrived
+            # Such as RuntimeError: another thread closed the connection meanwhile.
+            return NoAnswerError(_error_name(error))
 
     def close(self) -> None:
-        """Give the connection up."""
+        """Close the connection."""
         self._transport.close()
 
 
 def environment_proxy(url: str) -> str | None:
-    """The proxy that the environment, or the system, names for an address."""
+    """The proxy that the environment or the system sets for an address, or None."""
     parts = urlsplit(url)
     if not parts.hostname or proxy_bypass(parts.hostname):
         return None
@@ -188,29 +187,33 @@ def environment_proxy(url: str) -> str | None:
 
 
 def tls_context() -> ssl.SSLContext:
-    """What all connections of a run share."""
+    """The TLS settings that all connections of a run share."""
     return httpx.create_ssl_context()
 
 
-def words(body: bytes, secrets: tuple[Secret, ...] = ()) -> str:
-    """The reason that a server gives in the body of an error, whatever shape it has.
+def error_reason(body: bytes, secrets: tuple[Secret, ...] = ()) -> str:
+    """The reason in the body of an error, on one line and at most 300 characters long.
 
-    >>> words(b'{"meta": {"errors": ["userId is required"]}}')
+    Args:
+        body: JSON, HTML or plain text.
+        secrets: Texts that are replaced by ``***``.
+
+    >>> error_reason(b'{"meta": {"errors": ["userId is required"]}}')
     'userId is required'
     """
     text = body.decode("utf-8", "replace")
-    for secret in secrets:  # some servers repeat what they were sent
+    for secret in secrets:  # some servers repeat the key
         text = text.replace(secret.reveal(), "***")
     try:
         text = "; ".join(_texts(json.loads(text)))
     except (ValueError, RecursionError):
         text = html.unescape(re.sub(r"<(script|style).*?</\1>|<[^>]*>", " ", text, flags=re.DOTALL))
     text = " ".join("".join(c if c.isprintable() else " " for c in text).split())
-    return text if len(text) <= _MAX_WORDS else text[: _MAX_WORDS - 1] + "…"
+    return text if len(text) <= _MAX_REASON else text[: _MAX_REASON - 1] + "…"
 
 
 def _texts(value: Any) -> list[str]:
-    """``meta.errors`` of the documented shape, or else every text in it."""
+    """The texts in ``meta.errors``, as documented, or else all texts."""
     if isinstance(value, dict):
         meta = value.get("meta")
         if isinstance(meta, dict) and meta.get("errors"):
@@ -230,10 +233,10 @@ def _read(response: httpx.Response) -> bytes:
             if size >= _MAX_ANSWER_BYTES:
                 break
     except (httpx.HTTPError, RuntimeError, OSError):
-        pass  # the status has come, and that is what counts
+        pass  # the status has arrived, and the body is optional
     return b"".join(parts)[:_MAX_ANSWER_BYTES]
 
 
-def _named(error: Exception) -> str:
-    """The kind of an error; its text could hold addresses."""
+def _error_name(error: Exception) -> str:
+    """The type of an error, without its text, which can hold addresses."""
     return type(error).__name__

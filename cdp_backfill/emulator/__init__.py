@@ -1,11 +1,12 @@
-"""The Pipelines API in a box: a real HTTP server that behaves as the API is documented to.
+"""An emulator of the Pipelines API: an HTTP server that behaves as the API is documented to.
 
-A house of its own: it takes the API's figures from :mod:`cdp_backfill.model.api_facts` and nothing
-else from the package, so that it judges what is sent to it by its own lights.
+It takes the API's limits and fields from :mod:`cdp_backfill.model.api_facts` and uses nothing else
+of the package. So it checks requests independently of the code that makes them.
 
-Where nothing is documented, :class:`Policy` decides: whether a 400 for a batch names the bad
-messages, and whether the others are kept. What is over a size limit is answered 200 and not kept,
-in both modes, as documented. Without strict mode, what is not valid is answered 200 and not kept.
+A message or request over a size limit is answered 200 and not stored, in both modes, as documented.
+Without strict mode, an invalid message is answered 200 and not stored. Where the documentation is
+silent, :class:`Policy` decides: whether a 400 for a batch names the invalid messages, and whether
+the valid ones are stored.
 """
 
 from cdp_backfill.emulator.application import Policy

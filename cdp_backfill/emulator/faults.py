@@ -1,4 +1,4 @@
-"""The bad day, on order: what the box does wrong on purpose."""
+"""Injected faults: what the emulator does wrong on request."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ if TYPE_CHECKING:
 
 
 class Faults(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What the box does wrong. Shares are of requests, from 0.0 (never) to 1.0 (always).
+    """The faults to inject. Shares are of requests, from 0.0 (none) to 1.0 (all).
 
     Args:
         latency: Seconds before each answer.
-        jitter: Seconds more, at random from nothing to this.
+        jitter: Up to so many seconds more, at random.
         too_many: Share that is answered 429.
-        retry_after: Seconds that such an answer asks for in ``Retry-After``; None for no header.
+        retry_after: Seconds in the ``Retry-After`` header of a 429; None for no header.
         failing: Share that is answered 500 or 503.
         reset_before: Share whose connection breaks before the body is read.
-        reset_after: Share whose connection breaks after what is in it was accepted.
-        stall: Share that never gets an answer.
-        silent: Share that is answered 200 and dropped.
-        refuse_users: User ids that are refused with 400.
-        rate_limit: Requests per second; what exceeds it in a second is answered 429.
-        seed: Decides which requests it hits.
+        reset_after: Share whose connection breaks after the messages were stored.
+        stall: Share that is never answered.
+        silent: Share that is answered 200 but not stored.
+        refuse_users: User ids whose messages are answered 400.
+        rate_limit: Requests per second; further requests in a second are answered 429.
+        seed: Seed that decides which requests the faults hit.
 
     Raises:
         ValueError: A number is out of its range.
@@ -53,23 +53,23 @@ class Faults(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     def __post_init__(self) -> None:
         for name in ("too_many", "failing", "reset_before", "reset_after", "stall", "silent"):
             if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"{name} is a share and must be from 0 to 1.")
+                raise ValueError(f"{name} is a share of requests; it must be between 0 and 1.")
         for name in ("latency", "jitter", "retry_after", "rate_limit"):
             value = getattr(self, name)
             if value is not None and not value >= 0:
-                raise ValueError(f"{name} must not be below 0.")
+                raise ValueError(f"{name} must not be negative.")
 
 
-class Fate(msgspec.Struct, frozen=True):
-    """What happens to one request.
+class RequestFaults(msgspec.Struct, frozen=True):
+    """The faults that hit one request.
 
     Attributes:
-        wait: Seconds before anything.
-        status: Answer instead of the right one, or 0.
-        reset_before: Break the connection at once.
-        reset_after: Break it instead of the answer.
+        wait: Seconds to wait first.
+        status: Status to answer with instead of handling the request, or 0.
+        reset_before: Break the connection before the body is read.
+        reset_after: Store the messages, then break the connection.
         stall: Never answer.
-        silent: Answer 200 and drop it.
+        silent: Answer 200 and store nothing.
     """
 
     wait: float = 0.0
@@ -81,11 +81,11 @@ class Fate(msgspec.Struct, frozen=True):
 
 
 class FaultInjector:
-    """Decides the fate of each request; its faults can be changed while the box runs.
+    """Decides at random which requests the faults hit.
 
     Args:
-        faults: What to begin with.
-        clock: Seconds that only go forward.
+        faults: The faults to inject; they can change while the server runs.
+        clock: Monotonic time in seconds.
     """
 
     def __init__(self, faults: Faults, clock: Callable[[], float] = time.monotonic) -> None:
@@ -95,25 +95,25 @@ class FaultInjector:
 
     @property
     def faults(self) -> Faults:
-        """What is done wrong now."""
+        """The faults that are injected now."""
         return self._faults
 
     @faults.setter
     def faults(self, faults: Faults) -> None:
         with self._lock:
             self._faults = faults
-            self._rng = random.Random(faults.seed)  # noqa: S311  # dice, not secrets
-            self._second = 0.0
-            self._count = 0
+            self._rng = random.Random(faults.seed)  # noqa: S311  # no secret depends on it
+            self._second_start = 0.0
+            self._requests_this_second = 0
 
-    def fate(self) -> Fate:
-        """The fate of the next request."""
+    def next_request(self) -> RequestFaults:
+        """The faults that hit the next request."""
         faults = self._faults
         with self._lock:
-            roll = self._rng.random
-            wait = faults.latency + faults.jitter * roll()
-            hit = {
-                name: roll() < getattr(faults, name)
+            random_share = self._rng.random
+            wait = faults.latency + faults.jitter * random_share()
+            hits = {
+                name: random_share() < getattr(faults, name)
                 for name in (
                     "too_many",
                     "failing",
@@ -123,18 +123,18 @@ class FaultInjector:
                     "silent",
                 )
             }
-            status = self._rng.choice((500, 503)) if hit["failing"] else 0
-            if hit["too_many"] or self._over_rate(faults.rate_limit):
+            status = self._rng.choice((500, 503)) if hits["failing"] else 0
+            if hits["too_many"] or self._exceeds(faults.rate_limit):
                 status = 429
-        return Fate(
-            wait, status, hit["reset_before"], hit["reset_after"], hit["stall"], hit["silent"]
+        return RequestFaults(
+            wait, status, hits["reset_before"], hits["reset_after"], hits["stall"], hits["silent"]
         )
 
-    def _over_rate(self, limit: float | None) -> bool:
-        if limit is None:
+    def _exceeds(self, rate_limit: float | None) -> bool:
+        if rate_limit is None:
             return False
         now = self._clock()
-        if now - self._second >= 1:
-            self._second, self._count = now, 0
-        self._count += 1
-        return self._count > limit
+        if now - self._second_start >= 1:
+            self._second_start, self._requests_this_second = now, 0
+        self._requests_this_second += 1
+        return self._requests_this_second > rate_limit

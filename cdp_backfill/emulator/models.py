@@ -1,7 +1,7 @@
-"""What the box takes for a valid call: typed models of the documented fields.
+"""Typed models of the documented calls; a message that fits its model is valid.
 
-Fields that are not documented pass, as the API allows. [D] What is required is what the vendor's
-pages say; where they say nothing, what the open SDKs always send is not required. [?]
+Undocumented fields are allowed, as in the API. [D] A field is required if the vendor's pages
+require it. If they do not say, it is optional, even if the vendor's SDKs always send it. [?]
 """
 
 from __future__ import annotations
@@ -13,33 +13,33 @@ import msgspec
 
 from cdp_backfill.model import api_facts
 
-Values = dict[str, msgspec.Raw]
+Object = dict[str, msgspec.Raw]
 
 
 class Message(msgspec.Struct, rename="camel", kw_only=True):
-    """What the messages of all calls have."""
+    """The fields of the messages of all calls."""
 
     call: ClassVar[str] = ""
-    needs: ClassVar[tuple[str, ...]] = ()
+    required: ClassVar[tuple[str, ...]] = ()
 
     type: str | None = None
     message_id: str | None = None
     user_id: str | None = None
     anonymous_id: str | None = None
     timestamp: datetime | None = None
-    context: Values | None = None
-    integrations: Values | None = None
+    context: Object | None = None
+    integrations: Object | None = None
 
     def check(self) -> None:
-        """Check what types alone do not say.
+        """Check the rules that types do not express.
 
         Raises:
-            ValueError: It is not valid; says why.
+            ValueError: The message is invalid; the text is the reason.
         """
-        for name in self.needs:
+        for name in self.required:
             if getattr(self, name) in (None, ""):
-                raise ValueError(f"{_CAMEL[name]} is required")
-        if not self.identified:
+                raise ValueError(f"{_API_NAMES[name]} is required")
+        if not self.has_identity:
             raise ValueError("userId or anonymousId is required")
         if self.timestamp is not None and self.timestamp.tzinfo is None:
             raise ValueError("timestamp must carry a time zone")
@@ -48,32 +48,32 @@ class Message(msgspec.Struct, rename="camel", kw_only=True):
                 raise ValueError(f"integrations.{name} must be a boolean or an object")
 
     @property
-    def identified(self) -> bool:
-        """Whether it says who it is about."""
+    def has_identity(self) -> bool:
+        """Whether it has the id that it needs: a user id or an anonymous id."""
         return bool(self.user_id or self.anonymous_id)
 
 
 class Identify(Message, rename="camel", kw_only=True):
-    """Who a person is: ``traits``."""
+    """Attributes of a person: ``traits``."""
 
     call: ClassVar[str] = "identify"
-    traits: Values | None = None
+    traits: Object | None = None
 
 
 class Track(Message, rename="camel", kw_only=True):
-    """What a person did: ``event`` and ``properties``."""
+    """An action of a person: ``event`` and ``properties``."""
 
     call: ClassVar[str] = "track"
-    needs: ClassVar[tuple[str, ...]] = ("event",)
+    required: ClassVar[tuple[str, ...]] = ("event",)
     event: str | None = None
-    properties: Values | None = None
+    properties: Object | None = None
 
     def check(self) -> None:
-        """Check, and the types of the properties of the seven mobile-app events."""
+        """Check the types of properties of the seven mobile-app events as well."""
         super().check()
-        known = api_facts.EVENTS.get(self.event or "", {})
+        kinds = api_facts.EVENTS.get(self.event or "", {})
         for name, value in (self.properties or {}).items():
-            kind, first = known.get(name), bytes(value).strip()[:1]
+            kind, first = kinds.get(name), bytes(value).strip()[:1]
             if first == b"n":  # null
                 continue
             if kind == "boolean" and first not in (b"t", b"f"):
@@ -83,37 +83,37 @@ class Track(Message, rename="camel", kw_only=True):
 
 
 class Page(Message, rename="camel", kw_only=True):
-    """A page of a website that a person saw."""
+    """A page of a website that a person viewed."""
 
     call: ClassVar[str] = "page"
     name: str | None = None
     category: str | None = None
-    properties: Values | None = None
+    properties: Object | None = None
 
 
 class Screen(Message, rename="camel", kw_only=True):
-    """A screen of an app that a person saw."""
+    """A screen of an app that a person viewed."""
 
     call: ClassVar[str] = "screen"
     name: str | None = None
     category: str | None = None
-    properties: Values | None = None
+    properties: Object | None = None
 
 
 class Group(Message, rename="camel", kw_only=True):
-    """A group, ``groupId`` with its ``traits``, and the person that belongs to it, if one is named.
+    """A group, ``groupId`` and ``traits``, and optionally a person who belongs to it.
 
-    Without a person it only says what the group is. [D] The SDKs let its id be a number. [K]
+    Without a person, it only describes the group. [D] The SDKs allow a number as its id. [K]
     """
 
     call: ClassVar[str] = "group"
-    needs: ClassVar[tuple[str, ...]] = ("group_id",)
+    required: ClassVar[tuple[str, ...]] = ("group_id",)
     group_id: str | int | None = None
-    traits: Values | None = None
+    traits: Object | None = None
 
     @property
-    def identified(self) -> bool:
-        """It need not name a person."""
+    def has_identity(self) -> bool:
+        """Always true: a group needs no person."""
         return True
 
 
@@ -121,23 +121,23 @@ class Alias(Message, rename="camel", kw_only=True):
     """Two ids of one person: ``userId`` and ``previousId``."""
 
     call: ClassVar[str] = "alias"
-    needs: ClassVar[tuple[str, ...]] = ("user_id", "previous_id")
+    required: ClassVar[tuple[str, ...]] = ("user_id", "previous_id")
     previous_id: str | int | None = None
 
 
 class Batch(msgspec.Struct, kw_only=True):
-    """The body of ``/batch``; the messages are looked at one by one."""
+    """The body of ``/batch``; its messages are read one by one."""
 
     batch: list[msgspec.Raw]
-    context: Values | None = None
-    integrations: Values | None = None
+    context: Object | None = None
+    integrations: Object | None = None
 
 
-class _Typed(msgspec.Struct):
+class _MessageType(msgspec.Struct):
     type: str | None = None
 
 
-_CAMEL: Final = {
+_API_NAMES: Final = {
     "event": "event",
     "user_id": "userId",
     "group_id": "groupId",
@@ -149,11 +149,11 @@ CALLS: Final[dict[str, type[Message]]] = {
 }
 """The calls that carry one message, by name. [D]"""
 
-TYPED: Final = ("track",)
-"""Calls that need a ``type`` though their address says it: the vendor's page has it so. [S]"""
+TYPE_REQUIRED: Final = ("track",)
+"""Calls that need a ``type`` although their address implies it, as on the vendor's page. [S]"""
 
 _decoders: Final = {name: msgspec.json.Decoder(kind).decode for name, kind in CALLS.items()}
-_decode_type: Final = msgspec.json.Decoder(_Typed).decode
+_decode_type: Final = msgspec.json.Decoder(_MessageType).decode
 _decode_batch: Final = msgspec.json.Decoder(Batch).decode
 
 
@@ -161,7 +161,7 @@ def read_batch(body: bytes) -> Batch:
     """Read the body of ``/batch``.
 
     Raises:
-        ValueError: It is not JSON, or no batch; says why.
+        ValueError: It is not a JSON batch; the text is the reason.
     """
     return _decode_batch(body)
 
@@ -171,10 +171,10 @@ def read_message(body: bytes | msgspec.Raw, call: str | None = None) -> Message:
 
     Args:
         body: The message.
-        call: The call it came by, or None for a message of a batch, whose ``type`` says it.
+        call: Name of the call, or None for a message of a batch, whose ``type`` names it.
 
     Raises:
-        ValueError: It is not valid; says why.
+        ValueError: The message is invalid; the text is the reason.
     """
     kind = call or _decode_type(body).type
     if kind is None:
@@ -182,7 +182,7 @@ def read_message(body: bytes | msgspec.Raw, call: str | None = None) -> Message:
     if kind not in _decoders:
         raise ValueError(f"type must be one of {', '.join(CALLS)}")
     message = _decoders[kind](body)
-    if message.type is None and kind in TYPED:
+    if message.type is None and kind in TYPE_REQUIRED:
         raise ValueError("type is required")
     if message.type not in (None, kind):
         raise ValueError(f"type must be {kind}")
@@ -190,8 +190,7 @@ def read_message(body: bytes | msgspec.Raw, call: str | None = None) -> Message:
     return message
 
 
-def values(message: Message) -> dict[str, Any]:
-    """The fields of a message by their names in the API; ``type`` is that of its call."""
-    found = {name: getattr(message, name) for name in message.__struct_fields__}
-    camel = dict(zip(message.__struct_fields__, message.__struct_encode_fields__, strict=True))
-    return {camel[name]: value for name, value in found.items()} | {"type": message.call}
+def message_fields(message: Message) -> dict[str, Any]:
+    """The fields of a message by their names in the API; ``type`` is the name of its call."""
+    names = zip(message.__struct_fields__, message.__struct_encode_fields__, strict=True)
+    return {api_name: getattr(message, name) for name, api_name in names} | {"type": message.call}

@@ -1,4 +1,4 @@
-"""The OpenAPI description of the box, made of the models that it checks calls with."""
+"""The OpenAPI description of the emulator, made from the models that check its calls."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from typing import Any, Final
 
 import msgspec
 
-from cdp_backfill.emulator.models import CALLS, TYPED, Group, Message
+from cdp_backfill.emulator.models import CALLS, TYPE_REQUIRED, Group, Message
 from cdp_backfill.model import api_facts
 
-_TITLE: Final = "The Pipelines API in a box"
+_TITLE: Final = "Pipelines API sandbox"
 
 _ERRORS: Final = {
     "type": "object",
@@ -24,23 +24,23 @@ _ERRORS: Final = {
 }
 
 _STATUSES: Final = {
-    "400": "Not valid; only in strict mode, but for a body that cannot be read.",
-    "401": "Wrong credentials; only in strict mode.",
+    "400": "Invalid request. Without strict mode, only for a body that cannot be read.",
+    "401": "The API key is wrong. Only in strict mode.",
     "413": "The body is too large to be read.",
-    "415": "The body is no JSON, or compressed otherwise than with gzip.",
-    "429": "Too many requests; only if told to.",
-    "500": "Broken; only if told to.",
-    "503": "Not available; only if told to.",
+    "415": "The body is not JSON, or its compression is not gzip.",
+    "429": "Too many requests. Only as an injected fault.",
+    "500": "Server error. Only as an injected fault.",
+    "503": "Service unavailable. Only as an injected fault.",
 }
 
 
 def description() -> dict[str, Any]:
-    """The description, as the box serves it at ``/openapi.json``."""
+    """The description that the emulator serves at ``/openapi.json``."""
     _, components = msgspec.json.schema_components(
         tuple(CALLS.values()), ref_template="#/components/schemas/{name}"
     )
     for call, kind in CALLS.items():
-        components[kind.__name__] = _completed(components[kind.__name__], call, kind)
+        components[kind.__name__] = _complete_schema(components[kind.__name__], call, kind)
     components["Batch"] = {
         "title": "Batch",
         "type": "object",
@@ -49,7 +49,12 @@ def description() -> dict[str, Any]:
                 "type": "array",
                 "items": {
                     "oneOf": [
-                        {"allOf": [{"$ref": f"#/components/schemas/{kind.__name__}"}, _typed(call)]}
+                        {
+                            "allOf": [
+                                {"$ref": f"#/components/schemas/{kind.__name__}"},
+                                _type_schema(call),
+                            ]
+                        }
                         for call, kind in CALLS.items()
                     ]
                 },
@@ -67,10 +72,10 @@ def description() -> dict[str, Any]:
         "info": {
             "title": _TITLE,
             "version": "1",
-            "description": "What is documented of the Customer.io Pipelines API, on this machine.",
+            "description": "The Customer.io Pipelines API as documented, on this machine.",
         },
         "paths": {f"/v1/{call}": {"post": _operation(call, name)} for call, name in calls.items()}
-        | {path: {"get": _simple(path)} for path in ("/health", "/ready")},
+        | {path: {"get": _health_operation(path)} for path in ("/health", "/ready")},
         "components": {
             "schemas": components,
             "securitySchemes": {"key": {"type": "http", "scheme": "basic"}},
@@ -97,7 +102,7 @@ def _operation(call: str, schema: str) -> dict[str, Any]:
         },
         "responses": {
             "200": {
-                "description": "Taken; or, without strict mode, not.",
+                "description": "Accepted. Without strict mode, invalid messages are dropped.",
                 "content": {"application/json": {"schema": {"type": "object", "maxProperties": 0}}},
             },
             **{
@@ -108,13 +113,13 @@ def _operation(call: str, schema: str) -> dict[str, Any]:
     }
 
 
-def _simple(path: str) -> dict[str, Any]:
+def _health_operation(path: str) -> dict[str, Any]:
     return {
         "operationId": path.removeprefix("/"),
         "security": [],
         "responses": {
             "200": {
-                "description": "It is.",
+                "description": "The server runs.",
                 "content": {
                     "application/json": {
                         "schema": {
@@ -129,7 +134,7 @@ def _simple(path: str) -> dict[str, Any]:
     }
 
 
-def _typed(call: str) -> dict[str, Any]:
+def _type_schema(call: str) -> dict[str, Any]:
     return {
         "type": "object",
         "properties": {"type": {"const": call}},
@@ -144,11 +149,11 @@ def _integrations() -> dict[str, Any]:
     }
 
 
-def _completed(schema: dict[str, Any], call: str, kind: type[Message]) -> dict[str, Any]:
-    """The schema of a call with what its check says beyond the types."""
+def _complete_schema(schema: dict[str, Any], call: str, kind: type[Message]) -> dict[str, Any]:
+    """The schema of a call with the rules that its types do not express."""
     names = dict(zip(kind.__struct_fields__, kind.__struct_encode_fields__, strict=True))
     properties = schema["properties"]
-    needs_type = call in TYPED
+    needs_type = call in TYPE_REQUIRED
     properties["type"] = {"const": call} if needs_type else {"enum": [call, None]}
     properties["integrations"] = _integrations()
     for name in ("context", "properties", "traits"):
@@ -157,19 +162,20 @@ def _completed(schema: dict[str, Any], call: str, kind: type[Message]) -> dict[s
     properties["timestamp"] = {
         "type": ["string", "null"],
         "format": "date-time",
-        "description": "With a zone.",
+        "description": "With a time zone.",
     }
-    for name in kind.needs:
-        number = name in ("group_id", "previous_id")
-        kind_of = ["string", "integer"] if number else "string"
-        properties[names[name]] = {"type": kind_of, "minLength": 1}
-    filled = {"type": "string", "minLength": 1}
-    found = schema | {
+    for name in kind.required:
+        can_be_number = name in ("group_id", "previous_id")
+        json_type = ["string", "integer"] if can_be_number else "string"
+        properties[names[name]] = {"type": json_type, "minLength": 1}
+    non_empty = {"type": "string", "minLength": 1}
+    complete = schema | {
         "properties": properties,
-        "required": [*(["type"] if needs_type else []), *(names[name] for name in kind.needs)],
+        "required": [*(["type"] if needs_type else []), *(names[name] for name in kind.required)],
     }
     if kind is not Group:
-        found["anyOf"] = [
-            {"properties": {name: filled}, "required": [name]} for name in ("userId", "anonymousId")
+        complete["anyOf"] = [
+            {"properties": {name: non_empty}, "required": [name]}
+            for name in ("userId", "anonymousId")
         ]
-    return found
+    return complete

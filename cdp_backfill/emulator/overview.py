@@ -1,4 +1,4 @@
-"""What the box took in, for people: a page, and the figures on it."""
+"""A web page about the stored messages, and the figures that it shows."""
 
 from __future__ import annotations
 
@@ -15,25 +15,25 @@ if TYPE_CHECKING:
     from cdp_backfill.emulator.faults import FaultInjector
     from cdp_backfill.emulator.store import Store
 
-_LATEST: Final = 12
+_LIMIT: Final = 12
 
-_OVER_TIME: Final = """
+_BY_MONTH: Final = """
 SELECT substr(timestamp, 1, 7) AS month, coalesce(event, type) AS event, count(*) AS messages
 FROM messages WHERE timestamp IS NOT NULL GROUP BY 1, 2 ORDER BY 1, 2
 """
 
-_NEWEST: Final = f"""
+_LATEST: Final = f"""
 SELECT receivedAt, type, coalesce(event, name) AS event, coalesce(userId, anonymousId) AS who,
-    timestamp FROM messages ORDER BY seq DESC LIMIT {_LATEST}
+    timestamp FROM messages ORDER BY seq DESC LIMIT {_LIMIT}
 """  # noqa: S608  # a number
 
-_COUNTED: Final = """
+_BY_EVENT: Final = """
 SELECT coalesce(event, type) AS event, count(*) AS messages,
     count(DISTINCT coalesce(userId, anonymousId)) AS people FROM messages GROUP BY 1 ORDER BY 2 DESC
 """
 
-_REFUSED: Final = f"""
-SELECT receivedAt, reason, position FROM rejected ORDER BY seq DESC LIMIT {_LATEST}
+_REJECTED: Final = f"""
+SELECT receivedAt, reason, position FROM rejected ORDER BY seq DESC LIMIT {_LIMIT}
 """  # noqa: S608
 
 _REQUESTS: Final = """
@@ -47,8 +47,8 @@ class Overview:
     """The page and its figures.
 
     Args:
-        store: What was taken in.
-        injector: What is done wrong on purpose.
+        store: The stored requests and messages.
+        injector: The injected faults.
     """
 
     def __init__(self, store: Store, injector: FaultInjector) -> None:
@@ -56,20 +56,20 @@ class Overview:
         self._html = (resources.files(__package__) / "page.html").read_text("utf-8")
 
     async def page(self, _: Request) -> Response:
-        """The page."""
+        """Serve the page."""
         return HTMLResponse(self._html)
 
     async def data(self, _: Request) -> Response:
-        """Its figures."""
+        """Serve the figures as JSON."""
         faults: dict[str, Any] = msgspec.to_builtins(self._injector.faults)
-        usual = msgspec.to_builtins(type(self._injector.faults)())
+        defaults = msgspec.to_builtins(type(self._injector.faults)())
         figures = {
             "requests": self._rows(_REQUESTS)[0],
-            "events": self._rows(_COUNTED),
-            "months": self._rows(_OVER_TIME),
-            "latest": self._rows(_NEWEST),
-            "rejected": self._rows(_REFUSED),
-            "faults": {name: value for name, value in faults.items() if value != usual[name]},
+            "events": self._rows(_BY_EVENT),
+            "months": self._rows(_BY_MONTH),
+            "latest": self._rows(_LATEST),
+            "rejected": self._rows(_REJECTED),
+            "faults": {name: value for name, value in faults.items() if value != defaults[name]},
         }
         return Response(json.dumps(figures), media_type="application/json")
 

@@ -1,4 +1,4 @@
-"""The box itself: a server on a thread of its own, and what it took in."""
+"""The emulator as a server on its own thread, with access to what it stored."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ _TICK: Final = 0.2  # seconds
 
 
 def _protocol(connections: Connections) -> type[H11Protocol]:
-    """Uvicorn's protocol, which also notes which connections are open."""
+    """Uvicorn's protocol, which also records the open connections."""
 
-    class Noted(H11Protocol):
+    class RecordingProtocol(H11Protocol):
         def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
             super().connection_made(transport)
             connections[tuple(self.client or ())] = transport
@@ -35,22 +35,22 @@ def _protocol(connections: Connections) -> type[H11Protocol]:
             connections.pop(tuple(self.client or ()), None)
             super().connection_lost(exc)
 
-    return Noted
+    return RecordingProtocol
 
 
 class ApiServer:
     """The Pipelines API on this machine.
 
     Args:
-        host: Address to listen at.
-        port: Port to listen at; 0 for a free one.
-        api_key: The key that it takes.
-        store: A database file for what it takes in; None keeps it in memory.
-        faults: What it does wrong on purpose; can be set while it runs.
-        policy: What it does where nothing is documented.
+        host: Address to listen on.
+        port: Port to listen on; 0 for a free one.
+        api_key: The key that it accepts.
+        store: Database file for requests and messages; None keeps them in memory.
+        faults: Faults to inject; they can change while it runs.
+        policy: What to do where the API is not documented.
 
     Raises:
-        OSError: The port is taken.
+        OSError: The port is in use.
     """
 
     def __init__(
@@ -66,9 +66,9 @@ class ApiServer:
         self.api_key = api_key
         self._socket = socket.create_server((host, port), backlog=2048)
         self.url = f"http://{host}:{self._socket.getsockname()[1]}/v1"
-        """Address for ``base_url``; it ends in ``/v1``."""
+        """The address to send to, for ``base_url``; it ends in ``/v1``."""
         self.page = f"{self.url.removesuffix('/v1')}/"
-        """Address of the page that shows what it holds."""
+        """Address of the web page that shows the stored messages."""
         self._store = Store(store)
         self._injector = FaultInjector(faults or Faults())
         connections: Connections = {}
@@ -92,7 +92,7 @@ class ApiServer:
 
     @property
     def faults(self) -> Faults:
-        """What it does wrong on purpose."""
+        """The faults that are injected now."""
         return self._injector.faults
 
     @faults.setter
@@ -100,12 +100,12 @@ class ApiServer:
         self._injector.faults = faults
 
     def start(self) -> Self:
-        """Begin to answer. Connections made before that wait for it."""
+        """Start to answer. Connections made before that wait."""
         self._thread.start()
         return self
 
     def stop(self) -> None:
-        """Answer no more, and give up what was kept in memory."""
+        """Stop the server. Data in memory is lost."""
         self._server.should_exit = True
         if self._thread.is_alive():
             self._thread.join()
@@ -114,48 +114,48 @@ class ApiServer:
 
     @property
     def stopped(self) -> bool:
-        """Whether it was told to stop."""
+        """Whether it has been stopped."""
         return self._server.should_exit
 
     @property
     def store_path(self) -> str | Path | None:
-        """The database file of what it took in, or None if that is in memory."""
+        """The database file, or None if the data is in memory."""
         return self._store.path
 
     def wait(self) -> None:
-        """Wait until it stops."""
-        # Some libraries, polars for one, let a wait without an end go on through an interrupt.
+        """Wait until the server stops."""
+        # A join without a timeout ignores Ctrl-C once a library such as polars is imported.
         while self._thread.is_alive():
             self._thread.join(_TICK)
 
     def events(self) -> pd.DataFrame:
-        """What was accepted, one row a message in the order of arrival.
+        """The stored messages, one row each, in the order of arrival.
 
         The columns are the API's fields (``type``, ``messageId``, ``userId``, ``anonymousId``,
         ``event``, ``timestamp`` in UTC, and ``properties``, ``context``, ``integrations`` and
         ``traits`` as dicts, ``name``, ``category``, ``groupId`` and ``previousId``),
-        ``receivedAt``, the number of the ``request``, and ``repeated``: whether the message id
-        came before.
+        ``receivedAt``, the number of the ``request``, and ``repeated``: whether an earlier message
+        has the same id.
         """
         return self._store.events()
 
     def people(self) -> pd.DataFrame:
-        """Who the messages are about: ``id``, whether ``anonymous``, ``messages``, first, last."""
+        """The people of the messages: ``id``, ``anonymous``, ``messages``, ``first``, ``last``."""
         return self._store.sql("SELECT * FROM people ORDER BY messages DESC, id")
 
     def duplicates(self) -> pd.DataFrame:
-        """Message ids that came more than once, how many ``times``, and when."""
+        """Message ids that arrived several times: ``messageId``, ``times``, ``first``, ``last``."""
         return self._store.sql("SELECT * FROM duplicates ORDER BY times DESC, messageId")
 
     def rejected(self) -> pd.DataFrame:
-        """Messages that were not valid: ``request``, ``position`` in it, ``reason``, beginning."""
+        """Invalid messages: ``request``, ``position`` in it, ``reason``, and how they begin."""
         return self._store.sql("SELECT * FROM rejected ORDER BY seq")
 
     def sql(self, query: str) -> pd.DataFrame:
-        """The answer to a question of one's own; nothing can be changed by it.
+        """The result of a query. It can read, but not change, the data.
 
         Args:
-            query: SQL of SQLite over the tables ``messages``, ``requests`` and ``rejected`` and
+            query: SQL for SQLite, over the tables ``messages``, ``requests`` and ``rejected`` and
                 the views ``events``, ``duplicates`` and ``people``.
 
         Raises:
@@ -164,7 +164,7 @@ class ApiServer:
         return self._store.sql(query)
 
     def requests(self) -> pd.DataFrame:
-        """Every request with its status, size and number of messages, and why if refused."""
+        """All requests with their status, size, number of messages and the reason of a refusal."""
         return self._store.requests()
 
     def totals(self) -> pd.DataFrame:

@@ -1,4 +1,4 @@
-"""What the box keeps: an SQLite database, in memory or in a file."""
+"""Stores requests and messages in an SQLite database, in memory or in a file."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ FIELDS: Final = (
     *("type", "messageId", "userId", "anonymousId", "event", "timestamp", "properties"),
     *("context", "integrations", "traits", "name", "category", "groupId", "previousId"),
 )
-"""The fields of all calls, as the columns of the stored messages."""
+"""The fields of all calls, which are the columns of the stored messages."""
 
 _OBJECTS: Final = ("properties", "context", "integrations", "traits")
 
@@ -44,21 +44,21 @@ CREATE VIEW IF NOT EXISTS people AS SELECT coalesce(userId, anonymousId) AS id,
     max(timestamp) AS last FROM messages GROUP BY 1, 2;
 """  # noqa: S608  # fixed names
 
-_REASON: Final = 500  # characters that are kept of a rejected message
+_EXCERPT_LENGTH: Final = 500  # characters of a rejected message that are stored
 
 
 @dataclass(frozen=True, slots=True)
-class Call:
-    """A request that came in.
+class ReceivedRequest:
+    """A request that the server received.
 
     Attributes:
-        received: When, ISO 8601 in UTC.
-        path: Which call.
-        strict: Whether strict mode was asked for.
-        status: What it was answered.
-        size: Bytes of the body, inflated.
-        messages: Messages in it.
-        reason: Why not all was kept, or None.
+        received: Time of arrival, ISO 8601 in UTC.
+        path: Path of the call, without ``/v1``.
+        strict: Whether it asked for strict mode.
+        status: HTTP status of the answer.
+        size: Bytes of the decompressed body.
+        messages: Number of messages.
+        reason: Why messages were not stored, or None.
     """
 
     received: str
@@ -71,13 +71,13 @@ class Call:
 
 
 @dataclass(frozen=True, slots=True)
-class Rejected:
-    """A message that was not kept.
+class RejectedMessage:
+    """An invalid message.
 
     Attributes:
-        position: Its number in the request, from 0.
-        reason: Why.
-        message: How it began.
+        position: Its position in the request, from 0.
+        reason: Why it is invalid.
+        message: Its first characters.
     """
 
     position: int
@@ -86,10 +86,10 @@ class Rejected:
 
 
 class Store:
-    """Keeps calls, the messages that were accepted, and those that were not.
+    """Stores requests, accepted messages and rejected messages.
 
     Args:
-        path: A database file, made or gone on with; None keeps all in memory.
+        path: Database file, created or continued; None keeps the data in memory.
     """
 
     def __init__(self, path: str | Path | None = None) -> None:
@@ -98,45 +98,60 @@ class Store:
         self.path = path
         self._database = sqlite3.connect(str(path or ":memory:"), check_same_thread=False)
         self._database.executescript(_TABLES)
-        # A rehearsal can be repeated: speed counts for more than surviving a power cut.
+        # A rehearsal can be repeated, so speed matters more than surviving a power cut.
         self._database.execute("PRAGMA synchronous = OFF")
 
     def add(
-        self, call: Call, messages: list[tuple[Any, ...]], rejected: list[Rejected] | None = None
+        self,
+        request: ReceivedRequest,
+        messages: list[tuple[Any, ...]],
+        rejected: list[RejectedMessage],
     ) -> None:
-        """Keep a call with its messages, each as the values of :data:`FIELDS`."""
+        """Store a request with its messages.
+
+        Args:
+            request: The request.
+            messages: The accepted messages, each as the values of :data:`FIELDS`.
+            rejected: The invalid messages.
+        """
         with self._lock, self._database:
             cursor = self._database.execute(
                 "INSERT INTO requests (receivedAt, path, strict, status, bytes, messages, stored, "
                 "reason) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
                 (
-                    call.received,
-                    call.path,
-                    call.strict,
-                    call.status,
-                    call.size,
-                    call.messages,
+                    request.received,
+                    request.path,
+                    request.strict,
+                    request.status,
+                    request.size,
+                    request.messages,
                     len(messages),
-                    call.reason,
+                    request.reason,
                 ),
             )
             number = cursor.lastrowid
             self._database.executemany(
                 f"INSERT INTO messages (request, receivedAt, {', '.join(FIELDS)}) "  # noqa: S608
                 f"VALUES (?, ?{', ?' * len(FIELDS)})",
-                ((number, call.received, *message) for message in messages),
+                ((number, request.received, *message) for message in messages),
             )
             self._database.executemany(
                 "INSERT INTO rejected (request, receivedAt, position, reason, message) "
                 "VALUES (?, ?, ?, ?, ?)",
                 (
-                    (number, call.received, item.position, item.reason, item.message[:_REASON])
-                    for item in rejected or ()
+                    (
+                        number,
+                        request.received,
+                        item.position,
+                        item.reason,
+                        item.message[:_EXCERPT_LENGTH],
+                    )
+                    for item in rejected
                 ),
             )
 
     def events(self) -> pd.DataFrame:
-        """All messages; see :meth:`ApiServer.events`."""
+        """All accepted messages; see :meth:`ApiServer.events`."""
         columns = ", ".join(FIELDS)
         query = f"SELECT {columns}, receivedAt, request, repeated FROM events ORDER BY seq"  # noqa: S608
         frame = self.sql(query)
@@ -149,14 +164,14 @@ class Store:
         return frame
 
     def requests(self) -> pd.DataFrame:
-        """All calls; see :meth:`ApiServer.requests`."""
+        """All requests; see :meth:`ApiServer.requests`."""
         frame = self.sql("SELECT * FROM requests ORDER BY request")
         frame["receivedAt"] = pd.to_datetime(frame["receivedAt"], format="ISO8601", utc=True)
         frame["strict"] = frame["strict"].astype(bool)
         return frame
 
     def totals(self) -> pd.DataFrame:
-        """Messages, distinct ids and people by event."""
+        """Messages, distinct message ids and people by event."""
         return self.sql(
             "SELECT event, count(*) AS messages, count(DISTINCT messageId) AS ids, "
             "count(DISTINCT coalesce(userId, anonymousId)) AS people "
@@ -164,12 +179,12 @@ class Store:
         ).set_index("event")
 
     def sql(self, query: str, parameters: tuple[Any, ...] = ()) -> pd.DataFrame:
-        """The answer to a query; see :meth:`ApiServer.sql`."""
+        """The result of a query; see :meth:`ApiServer.sql`."""
         with self._lock:
             if self._closed:
                 raise RuntimeError(
-                    "The sandbox is closed and what it held is gone. Ask it before it ends, or "
-                    "give it a file to keep things in: sandbox(store='box.db')."
+                    "The sandbox has stopped and its data is closed. Query it before it stops. "
+                    "sandbox(store='box.db') keeps the data in a file."
                 )
             self._database.execute("PRAGMA query_only = ON")
             try:
@@ -178,7 +193,7 @@ class Store:
                 self._database.execute("PRAGMA query_only = OFF")
 
     def close(self) -> None:
-        """Give the database up."""
+        """Close the database."""
         with self._lock:
             self._closed = True
             self._database.close()

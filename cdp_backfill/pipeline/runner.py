@@ -10,7 +10,7 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
-from cdp_backfill.delivery import Result, Sender
+from cdp_backfill.delivery import RequestResult, Sender
 from cdp_backfill.errors import BadInputError, RecentRowsError, StoppedError
 from cdp_backfill.messages.packing import Packer, Request
 from cdp_backfill.model import api_facts
@@ -109,8 +109,8 @@ class Run:
         self._sender = Sender(
             destination,
             self._settle,
-            on_departure=self._departing,
-            taken_before=bool(journal and journal.delivered_before),
+            on_send=self._departing,
+            accepted_before=bool(journal and journal.delivered_before),
         )
         # Only threads that an interrupt cannot reach write to the tracker: what one of them
         # begins to write down is written down.
@@ -248,7 +248,7 @@ class Run:
             self._show()
 
     def _wait(self) -> None:
-        while not self._sender.done():
+        while not self._sender.wait():
             self._show()
 
     def _open(self, chunk: Chunk, prepared: PreparedChunk) -> list[_Owner]:
@@ -295,7 +295,7 @@ class Run:
             except sqlite3.Error as error:
                 self._sender.stop(_unwritable(self._journal, error))
 
-    def _settle(self, result: Result) -> None:
+    def _settle(self, result: RequestResult) -> None:
         """Write down a result; called by the workers, one at a time."""
         if result.outcome is Outcome.DELIVERED and self._journal is not None:
             pieces = result.request.pieces
@@ -422,7 +422,7 @@ class Run:
     def _unsent(self) -> tuple[str, str]:
         if self._canary is not None and not self._sender.stopped:
             return "canary", f"a canary of the first {self._canary:,} rows was sent"
-        return "stopped", "the run stopped before this row's turn"
+        return "stopped", "the run stopped before this row was sent"
 
     def _canary_notes(self) -> tuple[str, ...]:
         if self._canary is None:

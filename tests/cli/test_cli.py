@@ -117,7 +117,7 @@ def test_version() -> None:
         (["plan", "PATH", "--mapping", "m.toml", "--preset", "ga4"], "not both"),
         (["send"], "Missing argument"),
         (["send", "PATH", "--nonsense"], "No such option"),
-        (["plan", "PATH", *ARGUMENTS, "--save-mapping", "/no/where"], "cannot be written"),
+        (["plan", "PATH", *ARGUMENTS, "--save-mapping", "/no/where"], "cannot be saved"),
     ],
 )
 def test_bad_use_is_exit_code_2(path: Path, arguments: list[str], words: str) -> None:

@@ -1,4 +1,4 @@
-"""Requests on their way: retries, waits, splitting, and when to stop."""
+"""Sending requests: retries, waits, splitting, and when a run stops."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from hypothesis import strategies as st
 import cdp_backfill as cdp
 from cdp_backfill import Outcome
 from cdp_backfill.delivery import retry
+from cdp_backfill.delivery.answers import Verdict, status_verdict
 from cdp_backfill.delivery.rate_control import RateControl
-from cdp_backfill.delivery.retry import Verdict
-from cdp_backfill.delivery.transport import environment_proxy, words
+from cdp_backfill.delivery.transport import environment_proxy, error_reason
 from tests.rows import opens
-from tests.servers import Reply, Seen, Server, serving
+from tests.servers import ReceivedRequest, Reply, Server, serving
 
 KEY = "secret-key"
 
 
 def send(server: Server, rows: int = 3, **options: Any) -> cdp.Report:
-    """Send some rows to a server."""
+    """Send so many rows to a server."""
     destination = server.destination(**options)
     report: cdp.Report = opens(rows).cdp.send(
         user_id="uid",
@@ -38,7 +38,7 @@ def send(server: Server, rows: int = 3, **options: Any) -> cdp.Report:
 
 
 def counts(report: cdp.Report) -> dict[str, int]:
-    """The outcomes that occur."""
+    """The rows by outcome, without zeros."""
     return {name: rows for name, rows in report.counts.items() if rows}
 
 
@@ -47,11 +47,11 @@ def counts(report: cdp.Report) -> dict[str, int]:
     [
         (200, Verdict.ACCEPTED),
         (204, Verdict.ACCEPTED),
-        (301, Verdict.FOREIGN),
+        (301, Verdict.UNEXPECTED),
         (400, Verdict.SPLIT),
         (401, Verdict.UNAUTHORIZED),
         (403, Verdict.UNAUTHORIZED),
-        (404, Verdict.FOREIGN),
+        (404, Verdict.UNEXPECTED),
         (408, Verdict.RETRY),
         (409, Verdict.REFUSED),
         (413, Verdict.SPLIT),
@@ -59,17 +59,17 @@ def counts(report: cdp.Report) -> dict[str, int]:
         (500, Verdict.RETRY),
         (503, Verdict.RETRY),
         (599, Verdict.RETRY),
-        (999, Verdict.FOREIGN),
+        (999, Verdict.UNEXPECTED),
     ],
 )
 def test_what_a_status_means(status: int, expected: Verdict) -> None:
-    """One table decides what is worth another try."""
-    assert retry.verdict(status) is expected
+    """One table decides whether a request is sent again, split or given up."""
+    assert status_verdict(status) is expected
 
 
 @given(st.integers(1, 50), st.integers())
 def test_backoff_is_jittered_and_bounded(attempt: int, seed: int) -> None:
-    """The wait is somewhere between nothing and a doubling, capped limit."""
+    """The wait is between 0 and a limit that doubles up to a maximum."""
     wait = retry.backoff(attempt, random.Random(seed))  # noqa: S311
     assert 0 <= wait <= min(retry.MAX_SECONDS, retry.BASE_SECONDS * 2 ** (attempt - 1))
 
@@ -91,7 +91,7 @@ def test_backoff_is_jittered_and_bounded(attempt: int, seed: int) -> None:
     ],
 )
 def test_retry_after(header: str | None, expected: float | None) -> None:
-    """Seconds or a date, clamped; nonsense is as good as nothing."""
+    """The header holds seconds or a date; other text counts as no header."""
     assert retry.retry_after(header, datetime(2025, 1, 1, tzinfo=UTC)) == expected
 
 
@@ -112,146 +112,146 @@ def test_retry_after(header: str | None, expected: float | None) -> None:
     ],
 )
 def test_error_bodies_of_any_shape(body: bytes, expected: str) -> None:
-    """The server's words are read from whatever it sends, and kept short."""
-    assert words(body) == expected
+    """The reason of an error is read from any kind of body, and shortened."""
+    assert error_reason(body) == expected
 
 
 class Time:
-    """A clock that only moves when somebody sleeps."""
+    """A clock that only moves during a sleep."""
 
     def __init__(self) -> None:
         self.now = 0.0
 
     def sleep(self, seconds: float) -> bool:
-        """Let time pass."""
+        """Move the clock."""
         self.now += seconds
         return False
 
 
-def test_turns_are_evenly_spaced() -> None:
-    """Ten turns a second are ten turns a second."""
+def test_requests_are_evenly_spaced() -> None:
+    """At 10 requests a second, 20 intervals take 2 seconds."""
     time = Time()
     rate_control = RateControl(10, clock=lambda: time.now, sleep=time.sleep)
     moments = []
     for _ in range(21):
-        assert rate_control.turn()
+        assert rate_control.wait_to_send()
         moments.append(time.now)
     assert moments[-1] == pytest.approx(2.0)
 
 
-def test_turns_that_nobody_took_are_not_saved_up() -> None:
-    """After a quiet hour there is no burst."""
+def test_unused_rate_is_not_saved_up() -> None:
+    """After an hour without a request there is no burst."""
     time = Time()
     rate_control = RateControl(10, clock=lambda: time.now, sleep=time.sleep)
     time.now = 3_600
     for _ in range(11):
-        rate_control.turn()
+        rate_control.wait_to_send()
     assert time.now == pytest.approx(3_601)
 
 
-def test_a_pause_holds_everyone() -> None:
-    """Nobody gets a turn before it is over, and afterwards the rate goes on."""
+def test_a_pause_holds_all_workers() -> None:
+    """No request is sent before it ends; afterwards the rate limit applies again."""
     time = Time()
     rate_control = RateControl(10, clock=lambda: time.now, sleep=time.sleep)
-    rate_control.turn()
+    rate_control.wait_to_send()
     rate_control.pause(5)
-    rate_control.turn()
+    rate_control.wait_to_send()
     assert time.now == pytest.approx(5)
-    rate_control.turn()
+    rate_control.wait_to_send()
     assert time.now == pytest.approx(5.1)
 
 
-def test_a_turn_ends_with_the_run() -> None:
-    """Whoever waits for a turn is let go when the run stops."""
+def test_waiting_ends_with_the_run() -> None:
+    """A worker that waits to send is released when the run stops."""
     rate_control = RateControl(0.001, clock=lambda: 0.0, sleep=lambda _: True)
-    assert rate_control.turn()
-    assert not rate_control.turn()
+    assert rate_control.wait_to_send()
+    assert not rate_control.wait_to_send()
 
 
-def answering(level_after: int, seconds: float = 0.1) -> tuple[RateControl, Time]:
-    """A rate_control that has had so many answers, each with all that is allowed on the wire."""
+def after_answers(count: int, seconds: float = 0.1) -> tuple[RateControl, Time]:
+    """A rate control after so many answers, each at full concurrency."""
     time = Time()
     rate_control = RateControl(None, clock=lambda: time.now, sleep=time.sleep)
-    for _ in range(level_after):
-        rate_control.answered(seconds, rate_control.level)
+    for _ in range(count):
+        rate_control.record_answer(seconds, rate_control.concurrency)
     return rate_control, time
 
 
-def test_the_level_rises_until_it_is_enough() -> None:
-    """Doubling each round trip until the first strain, then one each; never beyond 128."""
-    assert answering(0)[0].level == 4
-    assert answering(4)[0].level == 8
-    assert answering(28)[0].level == 32
-    assert answering(28 + 33)[0].level == 65
-    assert answering(100_000)[0].level == 128
-    rate_control, time = answering(28)
-    rate_control.strained()
+def test_the_concurrency_rises() -> None:
+    """It doubles each round trip until the first failure, then grows by one, up to 128."""
+    assert after_answers(0)[0].concurrency == 4
+    assert after_answers(4)[0].concurrency == 8
+    assert after_answers(28)[0].concurrency == 32
+    assert after_answers(28 + 33)[0].concurrency == 65
+    assert after_answers(100_000)[0].concurrency == 128
+    rate_control, time = after_answers(28)
+    rate_control.record_failure()
     time.now += 1
     for _ in range(17):
-        rate_control.answered(0.1, 16)
-    assert rate_control.level == 17
+        rate_control.record_answer(0.1, 16)
+    assert rate_control.concurrency == 17
 
 
-def test_a_level_that_is_not_used_does_not_grow() -> None:
-    """Where a rate limit holds everyone back, more workers would only wait."""
-    rate_control, _ = answering(28)
+def test_unused_concurrency_does_not_grow() -> None:
+    """If the rate limit holds all workers, more of them would only wait."""
+    rate_control, _ = after_answers(28)
     for _ in range(1_000):
-        rate_control.answered(0.1, 10)
-    assert rate_control.level == 32
+        rate_control.record_answer(0.1, 10)
+    assert rate_control.concurrency == 32
 
 
-def test_strain_halves_the_level_once() -> None:
-    """Eight 5xx of one moment are one sign; later ones are another."""
-    rate_control, time = answering(28)
+def test_failures_halve_the_concurrency_once() -> None:
+    """Eight 5xx at the same time count once; a later one counts again."""
+    rate_control, time = after_answers(28)
     for _ in range(8):
-        rate_control.strained()
-    assert rate_control.level == 16
+        rate_control.record_failure()
+    assert rate_control.concurrency == 16
     time.now += 1
-    rate_control.strained()
-    assert rate_control.level == 8
+    rate_control.record_failure()
+    assert rate_control.concurrency == 8
 
 
-def test_rising_latency_eases_the_level_off() -> None:
-    """Answers that take much longer than the quickest are a sign of strain."""
-    rate_control, _ = answering(28)
-    rate_control.answered(0.9, 32)
-    assert rate_control.level == 28
+def test_slow_answers_lower_the_concurrency() -> None:
+    """An answer that takes much longer than the fastest is a sign of overload."""
+    rate_control, _ = after_answers(28)
+    rate_control.record_answer(0.9, 32)
+    assert rate_control.concurrency == 28
 
 
-def test_a_pinned_level_stays() -> None:
-    """A number given is a number kept."""
-    rate_control = RateControl(None, pinned=7, clock=lambda: 0.0, sleep=lambda _: False)
-    rate_control.answered(0.1, 7)
-    rate_control.strained()
-    rate_control.throttled()
-    assert rate_control.level == rate_control.highest == 7
+def test_a_fixed_concurrency_stays() -> None:
+    """Answers and failures do not change it."""
+    rate_control = RateControl(None, fixed_concurrency=7, clock=lambda: 0.0, sleep=lambda _: False)
+    rate_control.record_answer(0.1, 7)
+    rate_control.record_failure()
+    rate_control.record_too_many_requests()
+    assert rate_control.concurrency == 7
 
 
-def test_a_429_sets_the_pace() -> None:
-    """After it, turns come at nine tenths of what was answered, and slowly faster again."""
+def test_a_429_lowers_the_rate() -> None:
+    """It drops to 90 % of the answers of the last second, and then grows slowly."""
     time = Time()
     rate_control = RateControl(None, clock=lambda: time.now, sleep=time.sleep)
     time.now = 10.0
     for _ in range(1_000):
-        rate_control.answered(0.1, 1)
-    rate_control.throttled()
+        rate_control.record_answer(0.1, 1)
+    rate_control.record_too_many_requests()
     begin = time.now
     for _ in range(901):
-        rate_control.turn()
+        rate_control.wait_to_send()
     assert time.now - begin == pytest.approx(1.0, rel=0.01)
     for _ in range(900):
-        rate_control.answered(0.1, 1)
+        rate_control.record_answer(0.1, 1)
     begin = time.now
     for _ in range(938):
-        rate_control.turn()
+        rate_control.wait_to_send()
     assert time.now - begin == pytest.approx(1.0, rel=0.01)
 
 
 def test_a_batch_that_is_bad_throughout() -> None:
-    """Small groups, not halves to the end: little more than one request a row."""
+    """Small groups instead of halves: little more than one request a row."""
 
-    def answer(_: int, seen: Seen) -> Reply:
-        if seen.raw and any(message["userId"] != "u0" for message in seen.batch):
+    def answer(_: int, request: ReceivedRequest) -> Reply:
+        if request.raw and any(message["userId"] != "u0" for message in request.batch):
             return Reply(400, b"no")
         return Reply()
 
@@ -262,56 +262,56 @@ def test_a_batch_that_is_bad_throughout() -> None:
 
 
 def test_a_mapping_that_is_wrong_throughout() -> None:
-    """If nothing was ever taken, the run stops after twenty rows instead of hammering."""
+    """If the server accepts nothing, the run stops after 20 rows."""
     with (
         serving(lambda *_: Reply(400, b'{"meta": {"errors": ["event is odd"]}}')) as server,
-        pytest.raises(cdp.StoppedError, match=r"first 20 rows.*answered 400") as got,
+        pytest.raises(cdp.StoppedError, match=r"first 20 rows.*answered 400") as caught,
     ):
         send(server, 5_000)
-    found = counts(got.value.report)
-    assert found["refused"] < 30
-    assert "event is odd" not in str(got.value)  # the server's words can quote a row
-    assert got.value.report.failures["cdp_reason"].str.contains("event is odd").any()
-    assert found["refused"] + found["unsent"] == 5_000
-    assert len(server.seen) == 21
+    outcomes = counts(caught.value.report)
+    assert outcomes["refused"] < 30
+    assert "event is odd" not in str(caught.value)  # the server's reason can quote a row
+    assert caught.value.report.failures["cdp_reason"].str.contains("event is odd").any()
+    assert outcomes["refused"] + outcomes["unsent"] == 5_000
+    assert len(server.requests) == 21
 
 
 def test_what_a_request_looks_like() -> None:
     """Basic auth with a blank password, strict mode, gzip, JSON, the right call."""
     with serving(lambda *_: Reply()) as server:
         report = send(server)
-    (seen,) = server.seen
+    (request,) = server.requests
     assert report.ok
-    assert seen.path == "/v1/batch"
-    assert seen.headers["authorization"] == "Basic c2VjcmV0LWtleTo="
-    assert seen.headers["x-strict-mode"] == "1"
-    assert seen.headers["content-encoding"] == "gzip"
-    assert seen.headers["content-type"] == "application/json"
-    assert [message["userId"] for message in seen.batch] == ["u0", "u1", "u2"]
+    assert request.path == "/v1/batch"
+    assert request.headers["authorization"] == "Basic c2VjcmV0LWtleTo="
+    assert request.headers["x-strict-mode"] == "1"
+    assert request.headers["content-encoding"] == "gzip"
+    assert request.headers["content-type"] == "application/json"
+    assert [message["userId"] for message in request.batch] == ["u0", "u1", "u2"]
 
 
 @pytest.mark.parametrize("status", [408, 429, 500, 503])
-def test_an_answer_that_passes(status: int) -> None:
-    """One such answer costs another attempt, and the very same bytes go again."""
+def test_an_answer_that_is_worth_a_retry(status: int) -> None:
+    """A retry sends the same bytes again."""
     with serving(lambda number, _: Reply(200 if number else status)) as server:
         report = send(server)
     assert counts(report) == {"delivered": 3}
     assert (report.requests, report.retries) == (2, 1)
     assert report.throttled == (status == 429)
     assert report.maybe_twice == 0
-    assert server.seen[0].raw == server.seen[1].raw
+    assert server.requests[0].raw == server.requests[1].raw
 
 
 def test_retry_after_is_honoured(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The wait that the server asks for goes for all workers."""
+    """The pause that the server asks for holds all workers."""
     pauses = []
     pause = RateControl.pause
 
-    def noted(rate_control: RateControl, seconds: float) -> None:
+    def recording_pause(rate_control: RateControl, seconds: float) -> None:
         pauses.append(seconds)
         pause(rate_control, seconds)
 
-    monkeypatch.setattr(RateControl, "pause", noted)
+    monkeypatch.setattr(RateControl, "pause", recording_pause)
     with serving(
         lambda number, _: Reply(200 if number else 503, headers={"Retry-After": "0.01"})
     ) as server:
@@ -320,10 +320,10 @@ def test_retry_after_is_honoured(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_row_that_the_server_refuses() -> None:
-    """One bad row is found by halving; its neighbours are delivered; the words are kept."""
+    """Halving isolates the bad row, delivers all others and keeps the server's reason."""
 
-    def answer(_: int, seen: Seen) -> Reply:
-        if seen.raw and any(message["userId"] == "u77" for message in seen.batch):
+    def answer(_: int, request: ReceivedRequest) -> Reply:
+        if request.raw and any(message["userId"] == "u77" for message in request.batch):
             return Reply(400, b'{"meta": {"errors": ["userId is on fire"]}}')
         return Reply()
 
@@ -342,31 +342,34 @@ def test_a_row_that_the_server_refuses() -> None:
 
 @pytest.mark.parametrize("status", [401, 403])
 def test_a_wrong_key_stops_the_run_at_once(status: int) -> None:
-    """One request, one clear error, and every row is unsent; the key is nowhere in it."""
-    with serving(lambda *_: Reply(status)) as server, pytest.raises(cdp.AuthenticationError) as got:
+    """There is one request and one error without the key, and every row is unsent."""
+    with (
+        serving(lambda *_: Reply(status)) as server,
+        pytest.raises(cdp.AuthenticationError) as caught,
+    ):
         send(server, 20_000)
-    report = got.value.report
-    assert len(server.seen) == 1
+    report = caught.value.report
+    assert len(server.requests) == 1
     assert counts(report) == {"unsent": 20_000}
     assert len(report.failures) == 20_000
-    assert KEY not in str(got.value) + repr(report) + repr(report.to_dict())
+    assert KEY not in str(caught.value) + repr(report) + repr(report.to_dict())
 
 
-def test_a_key_that_is_withdrawn_meanwhile() -> None:
-    """What was delivered before stays delivered; the rest is unsent."""
+def test_a_key_that_is_revoked_during_a_run() -> None:
+    """Delivered rows stay delivered; the rest is unsent."""
     with (
         serving(lambda number, _: Reply(200 if number < 3 else 401)) as server,
-        pytest.raises(cdp.AuthenticationError) as got,
+        pytest.raises(cdp.AuthenticationError) as caught,
     ):
         send(server, 20_000, workers=2)
-    found = counts(got.value.report)
-    assert set(found) == {"delivered", "unsent"}
-    assert sum(found.values()) == 20_000
+    outcomes = counts(caught.value.report)
+    assert set(outcomes) == {"delivered", "unsent"}
+    assert sum(outcomes.values()) == 20_000
 
 
 @pytest.mark.parametrize("status", [301, 404, 405])
 def test_an_address_that_is_not_the_api(status: int) -> None:
-    """What answers otherwise than the API does is not sent a million rows."""
+    """The run stops at the first answer that the API does not give."""
     with (
         serving(lambda *_: Reply(status, headers={"Location": "http://127.0.0.1:9/"})) as server,
         pytest.raises(cdp.UnexpectedAnswerError, match="Check region and base_url"),
@@ -375,12 +378,12 @@ def test_an_address_that_is_not_the_api(status: int) -> None:
 
 
 def test_a_server_that_is_not_there() -> None:
-    """After three attempts it is one clear error; nothing was delivered, and it says so."""
+    """After three attempts there is one error, which says that nothing was delivered."""
     with serving(lambda *_: Reply()) as server:
         destination = server.destination()
     with pytest.raises(
         cdp.UnreachableError, match=r"ConnectError.*No row of this run is known"
-    ) as got:
+    ) as caught:
         opens(5).cdp.send(
             user_id="uid",
             timestamp="ts",
@@ -388,20 +391,20 @@ def test_a_server_that_is_not_there() -> None:
             destination=destination,
             progress=False,
         )
-    assert counts(got.value.report) == {"failed": 5}
-    assert got.value.report.failures["cdp_attempts"].tolist() == [3] * 5
+    assert counts(caught.value.report) == {"failed": 5}
+    assert caught.value.report.failures["cdp_attempts"].tolist() == [3] * 5
 
 
 def test_a_broken_connection_before_the_body_was_read() -> None:
-    """A reset is tried again."""
+    """The request is sent again."""
     with serving(lambda number, _: Reply(reset=number == 0)) as server:
         report = send(server)
     assert counts(report) == {"delivered": 3}
     assert report.retries == 1
 
 
-def test_an_answer_that_never_came_and_then_did() -> None:
-    """Delivered at the second attempt: the first may have been taken too, and that is said."""
+def test_a_retry_after_a_lost_answer() -> None:
+    """A row delivered at the second attempt may have arrived twice; the report says so."""
     with serving(lambda number, _: Reply(None if number == 0 else 200)) as server:
         report = send(server)
     assert counts(report) == {"delivered": 3}
@@ -409,43 +412,43 @@ def test_an_answer_that_never_came_and_then_did() -> None:
     assert "may have arrived twice" in str(report)
 
 
-def test_a_page_that_says_200_is_not_the_api() -> None:
-    """A login page in the way takes nothing: the run stops, and no row is called delivered."""
+def test_an_html_page_with_status_200_is_not_the_api() -> None:
+    """A login page accepts nothing: the run stops, and no row counts as delivered."""
     page = b"<html>Please log in</html>"
     with (
         serving(lambda *_: Reply(200, page, {"Content-Type": "text/html"})) as server,
-        pytest.raises(cdp.UnexpectedAnswerError, match="Check region and base_url") as got,
+        pytest.raises(cdp.UnexpectedAnswerError, match="Check region and base_url") as caught,
     ):
         send(server, 5)
-    assert counts(got.value.report) == {"unsent": 5}
+    assert counts(caught.value.report) == {"unsent": 5}
 
 
 def test_a_key_that_the_server_repeats() -> None:
-    """Neither the key nor its Base64 form is passed on in the server's words."""
+    """Neither the key nor its Base64 form shows in the server's reason."""
     body = b"bad credentials: secret-key / Basic c2VjcmV0LWtleTo="
     with (
         serving(lambda *_: Reply(401, body)) as server,
-        pytest.raises(cdp.AuthenticationError) as got,
+        pytest.raises(cdp.AuthenticationError) as caught,
     ):
         send(server)
-    report = got.value.report
-    shown = f"{got.value} {report} {report.to_dict()} {report.failures['cdp_reason'].tolist()}"
+    report = caught.value.report
+    shown = f"{caught.value} {report} {report.to_dict()} {report.failures['cdp_reason'].tolist()}"
     assert "secret-key" not in shown
     assert "c2VjcmV0" not in shown
 
 
-def test_a_key_turned_down_after_an_answer_that_never_came() -> None:
-    """What may have been taken is unknown, not unsent."""
+def test_a_rejected_key_after_a_lost_answer() -> None:
+    """Rows that the server may have accepted are unknown, not unsent."""
     with (
         serving(lambda number, _: Reply(401 if number else None)) as server,
-        pytest.raises(cdp.AuthenticationError) as got,
+        pytest.raises(cdp.AuthenticationError) as caught,
     ):
         send(server, 5)
-    assert counts(got.value.report) == {"unknown": 5}
+    assert counts(caught.value.report) == {"unknown": 5}
 
 
 def test_an_answer_that_never_comes() -> None:
-    """Without any answer, nobody knows: the rows are unknown, not failed."""
+    """Without any answer, the rows are unknown, not failed."""
     with (
         serving(lambda number, _: Reply(200 if number == 0 else None)) as server,
     ):
@@ -455,17 +458,17 @@ def test_an_answer_that_never_comes() -> None:
     assert report.failures["cdp_attempts"].tolist() == [2]
 
 
-def test_a_server_that_falls_ill_is_not_hammered() -> None:
-    """After eight requests given up in a row, the run stops and the rest is unsent."""
+def test_a_server_that_breaks_during_a_run() -> None:
+    """After eight failed requests in a row, the run stops and the rest is unsent."""
     with (
         serving(lambda number, _: Reply(503 if number else 200)) as server,
-        pytest.raises(cdp.StoppedError, match="stopped taking requests") as got,
+        pytest.raises(cdp.StoppedError, match="stopped accepting requests") as caught,
     ):
         send(server, 100, max_messages=1, max_attempts=2, workers=1)
-    found = counts(got.value.report)
-    assert found == {"delivered": 1, "failed": 8, "unsent": 91}
-    assert len(server.seen) == 1 + 8 * 2
-    reasons = got.value.report.failures["cdp_code"].value_counts().to_dict()
+    outcomes = counts(caught.value.report)
+    assert outcomes == {"delivered": 1, "failed": 8, "unsent": 91}
+    assert len(server.requests) == 1 + 8 * 2
+    reasons = caught.value.report.failures["cdp_code"].value_counts().to_dict()
     assert reasons == {"stopped": 91, "http_503": 8}
 
 
@@ -474,23 +477,23 @@ def test_retries_have_a_limit_in_time() -> None:
     with serving(lambda number, _: Reply(503 if number else 200)) as server:
         report = send(server, 2, max_messages=1, max_attempts=999, retry_seconds=0.2, workers=1)
     assert counts(report) == {"delivered": 1, "failed": 1}
-    assert 2 < len(server.seen) < 900
+    assert 2 < len(server.requests) < 900
 
 
-def test_without_strict_mode_nothing_is_called_delivered() -> None:
-    """The API answers 200 to what it drops: then 200 says nothing."""
+def test_without_strict_mode_nothing_counts_as_delivered() -> None:
+    """The API answers 200 even for messages that it drops."""
     with serving(lambda *_: Reply()) as server:
         report = send(server, strict=False)
-    assert "x-strict-mode" not in server.seen[0].headers
+    assert "x-strict-mode" not in server.requests[0].headers
     assert counts(report) == {"unknown": 3}
 
 
-def test_without_strict_mode_requests_go_side_by_side() -> None:
-    """An answer that says nothing still shows that key and address work."""
+def test_without_strict_mode_requests_are_sent_in_parallel() -> None:
+    """An accepted answer shows that key and address work, even if it proves no delivery."""
     together = threading.Barrier(2, timeout=20)
 
-    def answer(number: int, seen: Seen) -> Reply:
-        if number in (1, 2) and seen.raw:
+    def answer(number: int, request: ReceivedRequest) -> Reply:
+        if number in (1, 2) and request.raw:
             together.wait()
         return Reply()
 
@@ -500,43 +503,43 @@ def test_without_strict_mode_requests_go_side_by_side() -> None:
     assert report.max_in_flight > 1
 
 
-def test_a_proxy_of_the_environment_is_not_asked_for_this_machine(
+def test_a_proxy_is_not_used_for_this_machine(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """A rehearsal works behind a company's proxy."""
+    """The sandbox works behind a company's proxy."""
     monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
     with serving(lambda *_: Reply()) as server:
         assert send(server).ok
 
 
-def test_a_proxy_of_the_environment_is_asked_for_other_machines(
+def test_a_proxy_is_used_for_other_machines(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Where the environment names a proxy, requests to the API go through it, unless excepted."""
+    """Requests go through the proxy from the environment, except to hosts in ``NO_PROXY``."""
     with serving(lambda *_: Reply()) as server:
         proxy = server.destination().url.removesuffix("/v1")
         monkeypatch.setenv("HTTP_PROXY", proxy.removeprefix("http://"))
         elsewhere = "http://api.example/v1"
         report = send(server, base_url=elsewhere)
         assert report.ok
-        assert server.seen[0].path == f"{elsewhere}/batch"
+        assert server.requests[0].path == f"{elsewhere}/batch"
         monkeypatch.setenv("NO_PROXY", "api.example")
         assert environment_proxy(elsewhere) is None
 
 
 def test_a_server_that_is_busy_at_first() -> None:
-    """Answers of 429 from the first request on are waited for as patiently as later ones."""
+    """429 from the first request on gets as many retries as later."""
     with serving(lambda number, _: Reply(429 if number < 5 else 200)) as server:
         assert send(server).ok
 
 
-def test_many_workers_share_the_work() -> None:
-    """Requests really are under way side by side."""
+def test_workers_send_in_parallel() -> None:
+    """Four requests are in flight at the same time."""
     together = threading.Barrier(4, timeout=20)
     released = threading.Event()
 
-    def answer(number: int, seen: Seen) -> Reply:
-        if number and seen.raw and not released.is_set():
+    def answer(number: int, request: ReceivedRequest) -> Reply:
+        if number and request.raw and not released.is_set():
             together.wait()
             released.set()
         return Reply()
@@ -546,15 +549,15 @@ def test_many_workers_share_the_work() -> None:
     assert counts(report) == {"delivered": 9}
 
 
-def test_a_run_with_trouble_of_every_kind_adds_up() -> None:
-    """Faults at random: every row has one outcome, and the server's memory agrees with it."""
+def test_a_run_with_all_faults_adds_up() -> None:
+    """With random faults, every row has one outcome that agrees with what the server accepted."""
     rng = random.Random(3)  # noqa: S311
-    taken: list[str] = []
-    plan: dict[int, Reply] = {}
+    accepted: list[str] = []
+    replies: dict[int, Reply] = {}
 
-    def answer(number: int, seen: Seen) -> Reply:
-        if number not in plan:
-            plan[number] = (
+    def answer(number: int, request: ReceivedRequest) -> Reply:
+        if number not in replies:
+            replies[number] = (
                 rng.choice(
                     [
                         Reply(),
@@ -569,20 +572,20 @@ def test_a_run_with_trouble_of_every_kind_adds_up() -> None:
                 if number
                 else Reply()
             )
-        reply = plan[number]
-        if seen.raw:
-            users = [message["userId"] for message in seen.batch]
+        reply = replies[number]
+        if request.raw:
+            users = [message["userId"] for message in request.batch]
             if any(user.endswith("77") for user in users):
                 return Reply(400, b"no")
             if reply.status in (200, None):
-                taken.extend(users)  # an answer that gets lost was taken all the same
+                accepted.extend(users)  # also if the answer is lost
         return reply
 
     with serving(answer) as server:
         report = send(server, 1_000, max_messages=50, workers=4, max_attempts=20)
     assert sum(report.counts.values()) == 1_000
     assert counts(report) == {"delivered": 990, "refused": 10}
-    assert set(taken) == {f"u{n}" for n in range(1_000) if n % 100 != 77}
-    twice = pd.Series(taken).value_counts()
+    assert set(accepted) == {f"u{n}" for n in range(1_000) if n % 100 != 77}
+    twice = pd.Series(accepted).value_counts()
     assert (twice > 1).sum() <= report.maybe_twice
     assert report.failures["cdp_outcome"].eq(Outcome.REFUSED).all()

@@ -17,7 +17,7 @@ import nbformat
 import pytest
 
 import cdp_backfill as cdp
-from cdp_backfill.delivery import sender
+from cdp_backfill.delivery import answers, sender
 from cdp_backfill.model import api_facts
 from cdp_backfill.pipeline import runner
 from docs import made, picture
@@ -128,12 +128,12 @@ def test_every_part_is_on_a_page() -> None:
 def test_every_code_of_the_way_is_explained() -> None:
     """Codes that workers and runs give to rows are on the page of error codes."""
     found = set()
-    for module in (sender, runner):
+    for module in (answers, sender, runner):
         for node in ast.walk(ast.parse(inspect.getsource(module))):
             if not isinstance(node, ast.Call):
                 continue
             given = [word.value for word in node.keywords if word.arg == "code"]
-            if isinstance(node.func, ast.Name) and node.func.id == "Result":
+            if isinstance(node.func, ast.Name) and node.func.id == "RequestResult":
                 given += node.args[2:3]
             found |= {str(each.value) for each in given if isinstance(each, ast.Constant)}
     assert {"cancelled", "permissive", "stopped", "no_answer", "recent"} <= found

@@ -1,4 +1,4 @@
-"""The sandbox's page, in a real browser."""
+"""The sandbox's web page in a browser."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ ATTACK = "<img src=x onerror=alert(1)>"
 def browser() -> Iterator[Browser]:
     """The Chromium of this machine."""
     names = ("chromium", "chromium-browser", "google-chrome")
-    path = next((found for name in names if (found := shutil.which(name))), None)
+    path = next((each for name in names if (each := shutil.which(name))), None)
     if path is None:
         if os.environ.get("CI") == "true":
             pytest.fail("there is no Chromium on this machine")
@@ -44,23 +44,23 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture
 def page(browser: Browser, box: Sandbox) -> Iterator[Page]:
-    """A page that goes nowhere but to the box, and has nothing to complain about."""
+    """A browser page that only contacts the sandbox and reports no error."""
     page = browser.new_page(viewport={"width": 1_100, "height": 1_000})
-    asked: list[str] = []
-    said: list[str] = []
-    page.on("request", lambda request: asked.append(request.url))
-    page.on("console", lambda message: said.append(message.text))
-    page.on("pageerror", lambda error: said.append(str(error)))
-    page.on("dialog", lambda dialog: said.append(dialog.message))
+    urls: list[str] = []
+    messages: list[str] = []
+    page.on("request", lambda request: urls.append(request.url))
+    page.on("console", lambda message: messages.append(message.text))
+    page.on("pageerror", lambda error: messages.append(str(error)))
+    page.on("dialog", lambda dialog: messages.append(dialog.message))
     yield page
     page.close()
-    assert {url for url in asked if not url.startswith(box.page)} == set()
-    # Of a box that has stopped, the browser itself says so.
-    assert [text for text in said if "ERR_CONNECTION_REFUSED" not in text] == []
+    assert {url for url in urls if not url.startswith(box.page)} == set()
+    # The browser itself reports that a stopped sandbox refuses connections.
+    assert [text for text in messages if "ERR_CONNECTION_REFUSED" not in text] == []
 
 
 def send(box: Sandbox, **columns: Any) -> None:
-    """Events of three months."""
+    """Send events of three months."""
     frame = pd.DataFrame(
         {
             "uid": ["ada", "bob", ATTACK],
@@ -77,16 +77,16 @@ def send(box: Sandbox, **columns: Any) -> None:
     assert report.ok
 
 
-def test_an_empty_box_says_how_to_begin(box: Sandbox, page: Page) -> None:
-    """Nothing has come yet: the page says what to do, and where to send."""
+def test_an_empty_sandbox_shows_how_to_send(box: Sandbox, page: Page) -> None:
+    """Without messages, the page shows the address and examples."""
     page.goto(box.page)
     expect(page.locator("#empty")).to_be_visible()
     expect(page.locator("body")).to_contain_text(box.url)
     expect(page.locator("#no-faults")).to_be_visible()
 
 
-def test_what_came_in_is_shown(box: Sandbox, page: Page, tmp_path: Path) -> None:
-    """Totals, events, a bar for each month, the latest, what was rejected, and the faults."""
+def test_stored_messages_are_shown(box: Sandbox, page: Page, tmp_path: Path) -> None:
+    """Totals, events, months, the latest messages, rejected messages and faults."""
     send(box)
     post(box, "/batch", {"batch": [{"type": "track", "event": "x"}]})
     box.set_faults(latency=0.001)
@@ -97,9 +97,9 @@ def test_what_came_in_is_shown(box: Sandbox, page: Page, tmp_path: Path) -> None
     rows = page.locator("#events tbody tr")
     totals = box.totals()
     expect(rows).to_have_count(len(totals))
-    for event, counted in totals["messages"].items():
+    for event, count in totals["messages"].items():
         row = rows.filter(has_text=str(event))
-        expect(row).to_contain_text(str(counted))
+        expect(row).to_contain_text(str(count))
     expect(page.locator("#chart svg rect")).to_have_count(3)
     expect(page.locator("#chart svg")).to_contain_text("2023-02")
     latest = page.locator("#latest tbody tr")
@@ -114,8 +114,8 @@ def test_what_came_in_is_shown(box: Sandbox, page: Page, tmp_path: Path) -> None
         assert (tmp_path / f"{scheme}.png").stat().st_size > 10_000
 
 
-def test_it_keeps_itself_up_to_date(box: Sandbox, page: Page) -> None:
-    """What comes later appears without a reload; when the box is gone, it says so."""
+def test_it_updates_itself(box: Sandbox, page: Page) -> None:
+    """New messages appear without a reload; so does a notice when the sandbox stops."""
     send(box)
     page.goto(box.page)
     expect(page.locator("#stored")).to_have_text("3")
@@ -126,7 +126,7 @@ def test_it_keeps_itself_up_to_date(box: Sandbox, page: Page) -> None:
 
 
 CONTRAST = """() => {
-  const shine = (text) => {
+  const luminance = (text) => {
     const [r, g, b] = text.match(/[0-9.]+/g).slice(0, 3).map((part) => {
       const share = Number(part) / 255;
       return share <= 0.04045 ? share / 12.92 : ((share + 0.055) / 1.055) ** 2.4;
@@ -135,16 +135,16 @@ CONTRAST = """() => {
   };
   const style = getComputedStyle(document.body);
   const root = getComputedStyle(document.documentElement);
-  const clear = 'rgba(0, 0, 0, 0)';
-  const ground = style.backgroundColor === clear ? root.backgroundColor : style.backgroundColor;
-  const [one, other] = [shine(style.color), shine(ground)].sort((a, b) => b - a);
+  const none = 'rgba(0, 0, 0, 0)';
+  const background = style.backgroundColor === none ? root.backgroundColor : style.backgroundColor;
+  const [one, other] = [luminance(style.color), luminance(background)].sort((a, b) => b - a);
   return (one + 0.05) / (other + 0.05);
 }"""
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_it_can_be_read(box: Sandbox, page: Page, scheme: str) -> None:
-    """Text stands out from its ground in both themes, and a narrow window does not cut it."""
+def test_it_is_legible(box: Sandbox, page: Page, scheme: str) -> None:
+    """Text has enough contrast in both themes, and fits a narrow window."""
     send(box)
     page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
     page.set_viewport_size({"width": 360, "height": 700})

@@ -1,4 +1,4 @@
-"""The Pipelines API in a box, asked by clients that know nothing of this package."""
+"""The sandbox, called by clients that do not use this package."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from cdp_backfill.local_sandbox import Sandbox
 
-# The request example of the vendor's page, as it stands there.
+# The request example on the vendor's page, unchanged.
 EXAMPLE: dict[str, Any] = {
     "userId": "user_12345",
     "type": "track",
@@ -35,7 +35,7 @@ EXAMPLE: dict[str, Any] = {
 def post(
     box: Sandbox, path: str, body: Any, *, strict: bool = True, **options: Any
 ) -> httpx.Response:
-    """Send a body to a call of the box."""
+    """Send a body to a call of the sandbox."""
     headers = {"Content-Type": "application/json"} | options.pop("headers", {})
     if strict:
         headers["X-Strict-Mode"] = "1"
@@ -44,8 +44,8 @@ def post(
     return httpx.post(box.url + path, content=content, headers=headers, auth=auth, **options)
 
 
-def test_the_example_of_the_page_with_curl(box: Sandbox) -> None:
-    """The vendor's own example, sent as the page says, is accepted and stored field by field."""
+def test_the_vendors_example_with_curl(box: Sandbox) -> None:
+    """The vendor's example, sent with curl as on its page, is stored field by field."""
     if shutil.which("curl") is None:
         pytest.skip("there is no curl on this machine")
     command = [
@@ -65,7 +65,7 @@ def test_the_example_of_the_page_with_curl(box: Sandbox) -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "words"),
+    ("change", "reason"),
     [
         ({"userId": None}, "userId or anonymousId is required"),
         ({"userId": ""}, "userId or anonymousId is required"),
@@ -82,22 +82,22 @@ def test_the_example_of_the_page_with_curl(box: Sandbox) -> None:
 )
 @pytest.mark.parametrize("strict", [True, False])
 @pytest.mark.parametrize("path", ["/track", "/batch"])
-def test_what_is_wrong_is_refused(
-    box: Sandbox, change: dict[str, Any], words: str, *, strict: bool, path: str
+def test_an_invalid_message(
+    box: Sandbox, change: dict[str, Any], reason: str, *, strict: bool, path: str
 ) -> None:
-    """400 with the reason in strict mode; 200 and nothing kept without it."""
+    """In strict mode the answer is 400 with the reason; without it 200. Nothing is stored."""
     message = EXAMPLE | change
     body = {"batch": [EXAMPLE, message]} if path == "/batch" else message
     answer = post(box, path, body, strict=strict)
     if strict:
         assert answer.status_code == 400
-        (reason,) = answer.json()["meta"]["errors"]
-        assert words in reason
-        assert ("batch[1]" in reason) == (path == "/batch")
+        (error,) = answer.json()["meta"]["errors"]
+        assert reason in error
+        assert ("batch[1]" in error) == (path == "/batch")
     else:
         assert (answer.status_code, answer.json()) == (200, {})
     assert len(box.events()) == 0
-    assert words in box.requests()["reason"][0]
+    assert reason in box.requests()["reason"][0]
 
 
 @pytest.mark.parametrize(
@@ -105,7 +105,7 @@ def test_what_is_wrong_is_refused(
 )
 @pytest.mark.parametrize("path", ["/track", "/batch"])
 def test_a_body_that_is_no_message(box: Sandbox, body: bytes, path: str) -> None:
-    """Broken JSON of any kind gets 400, and the box lives on."""
+    """Invalid JSON gets 400, and the sandbox keeps running."""
     assert post(box, path, body).status_code == 400
     assert post(box, path, body, strict=False).status_code == 200
     assert post(box, "/track", EXAMPLE).status_code == 200
@@ -115,14 +115,14 @@ def test_a_body_that_is_no_message(box: Sandbox, body: bytes, path: str) -> None
     "auth", [None, ("wrong", ""), ("sandbox", "password"), ("", ""), ("é", "")]
 )
 def test_a_wrong_key(box: Sandbox, auth: Any) -> None:
-    """401 in strict mode, 200 and nothing kept without it."""
+    """In strict mode the answer is 401; without it 200. Nothing is stored."""
     assert post(box, "/track", EXAMPLE, auth=auth).status_code == 401
     assert post(box, "/track", EXAMPLE, auth=auth, strict=False).status_code == 200
     assert len(box.events()) == 0
 
 
 def test_gzip(box: Sandbox) -> None:
-    """A gzipped body is read; one that only says so is refused; other encodings are unknown."""
+    """A gzip body is read; a body that is not gzip, or has another encoding, is refused."""
     packed = gzip.compress(json.dumps(EXAMPLE).encode())
     gz = {"Content-Encoding": "gzip"}
     assert post(box, "/track", packed, headers=gz).status_code == 200
@@ -133,14 +133,14 @@ def test_gzip(box: Sandbox) -> None:
 
 
 def test_a_gzip_bomb(box: Sandbox) -> None:
-    """A small body that inflates without end is not inflated."""
+    """A small body that decompresses to a huge one is refused."""
     bomb = gzip.compress(b" " * 200_000_000)
     gz = {"Content-Encoding": "gzip"}
     assert post(box, "/batch", bomb, headers=gz).status_code == 413
 
 
 def test_limits_as_documented(box: Sandbox) -> None:
-    """What is over a limit is answered 200 and not kept, to the byte."""
+    """A message or request one byte over its limit is answered 200 and not stored."""
     room = api_facts.MAX_MESSAGE_BYTES - len(json.dumps(EXAMPLE | {"properties": {"x": ""}}))
     fits = EXAMPLE | {"properties": {"x": "y" * room}}
     over = EXAMPLE | {"properties": {"x": "y" * (room + 1)}}
@@ -155,8 +155,8 @@ def test_limits_as_documented(box: Sandbox) -> None:
     assert box.requests()["stored"].tolist() == [1, 0, 0]
 
 
-def test_context_at_the_top_of_a_batch(box: Sandbox) -> None:
-    """It goes for every message that has none of its own."""
+def test_the_context_of_a_batch(box: Sandbox) -> None:
+    """It applies to every message without a context of its own."""
     bare = {name: EXAMPLE[name] for name in ("userId", "type", "event")}
     top = {"context": {"ip": "1.2.3.4"}, "integrations": {"All": True}}
     body = top | {"batch": [bare, bare | {"context": {"ip": "5.6.7.8"}}]}
@@ -168,14 +168,14 @@ def test_context_at_the_top_of_a_batch(box: Sandbox) -> None:
 
 
 def test_other_calls(box: Sandbox) -> None:
-    """What is not there says so; health says that it lives."""
+    """Unknown calls and methods get 404 and 405; ``/health`` answers."""
     assert post(box, "/nothing", {}).status_code == 404
     assert httpx.get(box.url + "/track").status_code == 405
     assert httpx.get(box.url.removesuffix("/v1") + "/health").json() == {"status": "ok"}
 
 
 def test_a_store_in_a_file(tmp_path: Path) -> None:
-    """What came in is still there when the box is opened again."""
+    """A sandbox that is started again with the same file still has its messages."""
     for expected in (1, 2):
         with cdp.sandbox(store=tmp_path / "box.db") as box:
             post(box, "/track", EXAMPLE)
@@ -187,25 +187,25 @@ def test_a_store_in_a_file(tmp_path: Path) -> None:
             }
 
 
-def test_a_port_that_is_taken(box: Sandbox) -> None:
-    """It says which one."""
+def test_a_port_in_use(box: Sandbox) -> None:
+    """The error names the port."""
     port = int(box.url.split(":")[2].split("/")[0])
-    with pytest.raises(cdp.DestinationError, match=f"cannot listen at 127.0.0.1:{port}"):  # noqa: SIM117
+    with pytest.raises(cdp.DestinationError, match=f"cannot listen on 127.0.0.1:{port}"):  # noqa: SIM117
         with cdp.sandbox(port=port):
             pass
 
 
-def test_the_destination_of_a_box(box: Sandbox) -> None:
-    """It leads there, and its repr hides the key."""
+def test_the_destination_of_a_sandbox(box: Sandbox) -> None:
+    """It has the sandbox's address, and the repr hides the key."""
     assert box.destination.url == box.url
     assert repr(box) == f"Sandbox(url='{box.url}')"
 
 
-# --- what it does wrong on purpose ----------------------------------------------------------------
+# --- injected faults ------------------------------------------------------------------------------
 
 
-def test_an_answer_in_place_of_the_right_one(box: Sandbox) -> None:
-    """429 with and without Retry-After, 500 and 503; nothing is kept."""
+def test_injected_statuses(box: Sandbox) -> None:
+    """429 with and without Retry-After, 500 and 503. Nothing is stored."""
     box.set_faults(too_many=1.0)
     answer = post(box, "/track", EXAMPLE)
     assert answer.status_code == 429
@@ -218,34 +218,34 @@ def test_an_answer_in_place_of_the_right_one(box: Sandbox) -> None:
 
 
 def test_broken_connections(box: Sandbox) -> None:
-    """Before the body is read nothing is kept; after it was accepted it is."""
-    for fault, kept in (("reset_before", 0), ("reset_after", 1)):
+    """A message is only stored if the connection breaks after that."""
+    for fault, stored in (("reset_before", 0), ("reset_after", 1)):
         box.set_faults(**{fault: 1.0})
         with pytest.raises((httpx.ReadError, httpx.RemoteProtocolError, httpx.WriteError)):
             post(box, "/track", EXAMPLE)
-        assert len(box.events()) == kept
+        assert len(box.events()) == stored
     box.set_faults()
     assert post(box, "/track", EXAMPLE).status_code == 200
 
 
 def test_a_stall(box: Sandbox) -> None:
-    """No answer comes, and whoever had enough is let go."""
+    """No answer comes, and the client may give up."""
     box.set_faults(stall=1.0)
     with pytest.raises(httpx.ReadTimeout):
         post(box, "/track", EXAMPLE, timeout=0.2)
     assert len(box.events()) == 0
 
 
-def test_silence(box: Sandbox) -> None:
-    """200, and nothing is kept: what the real API does with what it drops."""
+def test_silent_drops(box: Sandbox) -> None:
+    """The answer is 200 and nothing is stored, as when the real API drops a message."""
     box.set_faults(silent=1.0)
     assert post(box, "/track", EXAMPLE).json() == {}
     assert len(box.events()) == 0
-    assert box.requests()["reason"].tolist() == ["dropped in silence"]
+    assert box.requests()["reason"].tolist() == ["dropped by the fault 'silent'"]
 
 
 def test_refused_users(box: Sandbox) -> None:
-    """The answer names the message, and the batch is not kept."""
+    """The answer names the message, and the batch is not stored."""
     box.set_faults(refuse_users=["user_12345"])
     body = {"batch": [EXAMPLE | {"userId": "fine"}, EXAMPLE]}
     answer = post(box, "/batch", body)
@@ -255,32 +255,32 @@ def test_refused_users(box: Sandbox) -> None:
 
 
 def test_latency(box: Sandbox) -> None:
-    """An answer takes at least so long."""
+    """An answer takes at least the latency."""
     box.set_faults(latency=0.1)
     assert post(box, "/track", EXAMPLE).elapsed.total_seconds() >= 0.1
 
 
 def test_a_rate_limit() -> None:
-    """What exceeds it within a second is turned away."""
+    """Further requests in the same second get 429."""
     now = [0.0]
     injector = FaultInjector(Faults(rate_limit=3), clock=lambda: now[0])
-    assert [injector.fate().status for _ in range(5)] == [0, 0, 0, 429, 429]
+    assert [injector.next_request().status for _ in range(5)] == [0, 0, 0, 429, 429]
     now[0] = 1.0
-    assert injector.fate().status == 0
+    assert injector.next_request().status == 0
 
 
 def test_faults_are_seeded() -> None:
-    """The same seed hits the same requests."""
-    fates = [
-        [FaultInjector(Faults(failing=0.5, jitter=1, seed=seed)).fate() for _ in range(1)]
+    """With the same seed, the faults hit the same requests."""
+    runs = [
+        [FaultInjector(Faults(failing=0.5, jitter=1, seed=seed)).next_request() for _ in range(1)]
         for seed in (1, 1, 2)
     ]
-    assert fates[0] == fates[1] != fates[2]
+    assert runs[0] == runs[1] != runs[2]
 
 
 @pytest.mark.parametrize("faults", [{"failing": 1.5}, {"latency": -1}, {"nonsense": 1}])
-def test_faults_that_cannot_be(box: Sandbox, faults: dict[str, Any]) -> None:
-    """They are refused, and what was set stays."""
+def test_invalid_faults(box: Sandbox, faults: dict[str, Any]) -> None:
+    """They raise an error, and the faults stay as they were."""
     box.set_faults(latency=0.001)
     with pytest.raises(cdp.DestinationError):
         box.set_faults(**faults)

@@ -1,4 +1,4 @@
-"""All calls of the box: what each needs, what is kept, and what a rude client gets."""
+"""All calls of the sandbox: required fields, stored fields, and misbehaving clients."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ CALLS: dict[str, dict[str, Any]] = {
     "alias": BASE | {"previousId": "u0"},
 }
 
-NEEDED = {
+REQUIRED = {
     "identify": ["userId"],
     "track": ["userId", "event", "type"],
     "page": ["userId"],
@@ -56,8 +56,8 @@ NEEDED = {
 
 @pytest.mark.parametrize("call", CALLS)
 @pytest.mark.parametrize("batched", [True, False])
-def test_each_call_is_kept_field_by_field(box: Sandbox, call: str, *, batched: bool) -> None:
-    """Alone and in a batch; unknown fields pass."""
+def test_each_call_is_stored_field_by_field(box: Sandbox, call: str, *, batched: bool) -> None:
+    """Each call is stored alone and in a batch; unknown fields are allowed."""
     message = CALLS[call] | {"type": call, "channel": "server", "unknown": {"a": [1]}}
     path, body = ("/batch", {"batch": [message]}) if batched else (f"/{call}", message)
     answer = post(box, path, body)
@@ -71,23 +71,23 @@ def test_each_call_is_kept_field_by_field(box: Sandbox, call: str, *, batched: b
     assert stored["repeated"] is False
 
 
-@pytest.mark.parametrize(("call", "name"), [(c, n) for c, names in NEEDED.items() for n in names])
+@pytest.mark.parametrize(("call", "name"), [(c, n) for c, names in REQUIRED.items() for n in names])
 @pytest.mark.parametrize("strict", [True, False])
-def test_what_is_required(box: Sandbox, call: str, name: str, *, strict: bool) -> None:
-    """Each required field left out in turn: 400 and why, or 200; nothing is kept."""
-    for gone in ({}, {name: None}, {name: ""}):
-        message = {key: value for key, value in CALLS[call].items() if key != name} | gone
+def test_required_fields(box: Sandbox, call: str, name: str, *, strict: bool) -> None:
+    """Without a required field, the answer is 400 with the reason, or 200. Nothing is stored."""
+    for replacement in ({}, {name: None}, {name: ""}):
+        message = {key: value for key, value in CALLS[call].items() if key != name} | replacement
         answer = post(box, f"/{call}", message, strict=strict)
         assert answer.status_code == (400 if strict else 200)
-        words = "type must be" if gone == {"type": ""} else "is required"
-        assert answer.json() == {} or words in answer.json()["meta"]["errors"][0]
+        reason = "type must be" if replacement == {"type": ""} else "is required"
+        assert answer.json() == {} or reason in answer.json()["meta"]["errors"][0]
     assert len(box.events()) == 0
     assert len(box.rejected()) == 3
 
 
 @pytest.mark.parametrize("name", ["userId", "type", "event"])
-def test_the_example_of_the_page_without_a_field(box: Sandbox, name: str) -> None:
-    """The vendor's example without what its page requires: 400, or 200; nothing is kept."""
+def test_the_vendors_example_without_a_field(box: Sandbox, name: str) -> None:
+    """The vendor's example without a required field gets 400, or 200. Nothing is stored."""
     message = {key: value for key, value in EXAMPLE.items() if key != name}
     for path, body in (("/track", message), ("/batch", {"batch": [message]})):
         for strict in (True, False):
@@ -97,7 +97,7 @@ def test_the_example_of_the_page_without_a_field(box: Sandbox, name: str) -> Non
 
 
 def test_anonymous_ids_are_enough(box: Sandbox) -> None:
-    """For every call but alias."""
+    """An anonymous id replaces the user id in every call but alias."""
     for call, message in CALLS.items():
         body = {**message, "userId": None, "anonymousId": "a1"}
         assert post(box, f"/{call}", body).status_code == (400 if call == "alias" else 200)
@@ -107,7 +107,7 @@ def test_anonymous_ids_are_enough(box: Sandbox) -> None:
 
 
 @pytest.mark.parametrize(
-    ("event", "properties", "words"),
+    ("event", "properties", "reason"),
     [
         ("Application Installed", {"version": 2}, "properties.version must be a string"),
         (
@@ -122,16 +122,16 @@ def test_anonymous_ids_are_enough(box: Sandbox) -> None:
     ],
 )
 def test_properties_of_mobile_events(
-    box: Sandbox, event: str, properties: dict[str, Any], words: str | None
+    box: Sandbox, event: str, properties: dict[str, Any], reason: str | None
 ) -> None:
-    """Their documented types are checked; further ones, and those of other events, pass."""
+    """Documented types are checked; other properties and other events may have any type."""
     answer = post(box, "/track", EXAMPLE | {"event": event, "properties": properties})
-    assert answer.status_code == (400 if words else 200)
-    assert words is None or words in answer.json()["meta"]["errors"][0]
+    assert answer.status_code == (400 if reason else 200)
+    assert reason is None or reason in answer.json()["meta"]["errors"][0]
 
 
-def test_what_is_not_documented_is_a_choice() -> None:
-    """Whether a 400 names the bad messages, and whether the rest of their batch is kept."""
+def test_undocumented_behaviour_is_an_option() -> None:
+    """Options decide whether a 400 names invalid messages and stores the valid ones."""
     body = {"batch": [EXAMPLE, EXAMPLE | {"event": None}, EXAMPLE | {"userId": 7}]}
     with cdp.sandbox(keep_rest=True) as box:
         errors = post(box, "/batch", body).json()["meta"]["errors"]
@@ -140,12 +140,12 @@ def test_what_is_not_documented_is_a_choice() -> None:
         assert box.rejected()["position"].tolist() == [1, 2]
     with cdp.sandbox(name_bad=False) as box:
         (error,) = post(box, "/batch", body).json()["meta"]["errors"]
-        assert error == "the batch holds messages that are not valid"
+        assert error == "the batch contains invalid messages"
         assert len(box.events()) == 0
 
 
-def test_a_backfill_survives_each_choice() -> None:
-    """Whatever the server does with the rest of a bad batch, each row has one outcome."""
+def test_a_backfill_works_with_each_option() -> None:
+    """Whatever the server does with a batch with an invalid message, each row has one outcome."""
     frame = pd.DataFrame({"uid": [f"u{n}" for n in range(40)], "ts": "2023-05-01T10:00:00Z"})
     for options in ({}, {"name_bad": False}, {"keep_rest": True}):
         with cdp.sandbox(refuse_users=["u7"], **options) as box:  # type: ignore[arg-type]
@@ -162,14 +162,14 @@ def test_a_backfill_survives_each_choice() -> None:
             assert int(box.totals()["ids"].iloc[0]) == 39
 
 
-def test_questions_of_ones_own(box: Sandbox) -> None:
-    """SQL over what came in; it can only read."""
+def test_sql_queries(box: Sandbox) -> None:
+    """They read the stored messages and cannot change them."""
     for _ in range(2):
         post(box, "/track", EXAMPLE | {"messageId": "m1"})
     assert box.events()["repeated"].tolist() == [False, True]
     assert box.duplicates()["times"].tolist() == [2]
-    found = box.sql("SELECT userId, count(*) AS n FROM messages GROUP BY 1")
-    assert found.to_dict("records") == [{"userId": "user_12345", "n": 2}]
+    result = box.sql("SELECT userId, count(*) AS n FROM messages GROUP BY 1")
+    assert result.to_dict("records") == [{"userId": "user_12345", "n": 2}]
     with pytest.raises(pd.errors.DatabaseError):
         box.sql("DELETE FROM messages")
     with pytest.raises(pd.errors.DatabaseError):
@@ -178,13 +178,13 @@ def test_questions_of_ones_own(box: Sandbox) -> None:
 
 
 def test_health_and_readiness(box: Sandbox) -> None:
-    """Both answer without a key; the description is there."""
+    """Both answer without a key, and so does the OpenAPI description."""
     root = box.page
     assert httpx.get(root + "health").json() == {"status": "ok"}
     assert httpx.get(root + "ready").json() == {"status": "ready"}
-    described = httpx.get(root + "openapi.json").json()
-    assert described["openapi"] == "3.1.0"
-    assert set(described["paths"]) == {
+    description = httpx.get(root + "openapi.json").json()
+    assert description["openapi"] == "3.1.0"
+    assert set(description["paths"]) == {
         *(f"/v1/{call}" for call in (*CALLS, "batch")),
         "/health",
         "/ready",
@@ -192,14 +192,16 @@ def test_health_and_readiness(box: Sandbox) -> None:
 
 
 @pytest.mark.parametrize("mode", list(schemathesis.GenerationMode), ids=lambda mode: mode.value)
-def test_the_description_holds(box: Sandbox, mode: schemathesis.GenerationMode) -> None:
-    """Schemathesis makes right and wrong calls of it, and finds nothing to object to."""
-    described = httpx.get(box.page + "openapi.json").json()
-    # The key and strict mode go with every call: without them anything goes, by design.
-    del described["security"], described["components"]["securitySchemes"]
-    for operations in described["paths"].values():
+def test_the_openapi_description_is_correct(
+    box: Sandbox, mode: schemathesis.GenerationMode
+) -> None:
+    """Schemathesis makes valid and invalid calls, and every answer fits the description."""
+    description = httpx.get(box.page + "openapi.json").json()
+    # Every call has the key and strict mode: without strict mode, every answer is 200.
+    del description["security"], description["components"]["securitySchemes"]
+    for operations in description["paths"].values():
         operations.get("post", {}).pop("parameters", None)
-    schema = schemathesis.openapi.from_dict(described)
+    schema = schemathesis.openapi.from_dict(description)
     schema.config.update(base_url=box.page)
     calls = [f"/v1/{call}" for call in (*CALLS, "batch")]
     for path in calls if mode is schemathesis.GenerationMode.NEGATIVE else [*calls, "/health"]:
@@ -216,11 +218,11 @@ def test_the_description_holds(box: Sandbox, mode: schemathesis.GenerationMode) 
     assert (200 if mode is schemathesis.GenerationMode.POSITIVE else 400) in statuses
 
 
-# --- rude clients -------------------------------------------------------------------------------
+# --- misbehaving clients --------------------------------------------------------------------------
 
 
 def test_deep_nesting(box: Sandbox) -> None:
-    """Ten thousand levels are refused, a few hundred are kept."""
+    """300 levels are stored, 10,000 are refused."""
     for depth, status in ((300, 200), (10_000, 400)):
         deep = b'{"a":' * depth + b"1" + b"}" * depth
         body = (
@@ -232,8 +234,8 @@ def test_deep_nesting(box: Sandbox) -> None:
     assert post(box, "/track", EXAMPLE).status_code == 200
 
 
-def test_a_body_beyond_any_limit(box: Sandbox) -> None:
-    """It is not read to its end, compressed or not."""
+def test_a_body_that_is_too_large(box: Sandbox) -> None:
+    """It is refused before its end, compressed or not."""
     large = b" " * 9_000_000
     assert post(box, "/batch", large).status_code == 413
     packed = gzip.compress(large)
@@ -241,8 +243,8 @@ def test_a_body_beyond_any_limit(box: Sandbox) -> None:
     assert post(box, "/track", EXAMPLE, headers={"Content-Type": "text/csv"}).status_code == 415
 
 
-def test_a_slow_client_holds_nobody_up(box: Sandbox) -> None:
-    """While one sends its body byte by byte, others are answered; when it goes, so be it."""
+def test_a_slow_client_delays_nobody(box: Sandbox) -> None:
+    """Other clients are answered while one sends its body byte by byte."""
     host, port = box.url.removeprefix("http://").removesuffix("/v1").split(":")
     with socket.create_connection((host, int(port))) as slow:
         slow.sendall(b"POST /v1/track HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n{")
@@ -254,7 +256,7 @@ def test_a_slow_client_holds_nobody_up(box: Sandbox) -> None:
 
 
 def test_two_thousand_connections(box: Sandbox) -> None:
-    """All are open at the same time, and each gets its answer."""
+    """They are open at the same time, and each is answered."""
     count = 2_000
     body = json.dumps(EXAMPLE).encode()
     key = base64.b64encode(f"{box.api_key}:".encode()).decode()
@@ -279,11 +281,11 @@ def test_two_thousand_connections(box: Sandbox) -> None:
     assert len(box.events()) == count
 
 
-# --- for the tests of others, and rehearsals --------------------------------------------------
+# --- the pytest fixture, and rehearsals -----------------------------------------------------------
 
 
-def test_the_fixture_for_others(pytester: pytest.Pytester) -> None:
-    """``cdp_sandbox`` is there in a project that only installed this package."""
+def test_the_pytest_fixture(pytester: pytest.Pytester) -> None:
+    """A project that installs this package can use the fixture ``cdp_sandbox``."""
     pytester.makepyfile(
         """
         import pandas as pd
@@ -301,8 +303,8 @@ def test_the_fixture_for_others(pytester: pytest.Pytester) -> None:
     pytester.runpytest_subprocess("-p", "no:cacheprovider").assert_outcomes(passed=1)
 
 
-def test_a_rehearsal_shows_what_differs(tmp_path: Path) -> None:
-    """Rows that the box drops in silence are missing by event and day."""
+def test_a_rehearsal_shows_differences(tmp_path: Path) -> None:
+    """Rows that the sandbox drops silently are missing by event and day."""
     frame = pd.DataFrame(
         {
             "uid": ["a", "b", "c"],
@@ -358,37 +360,37 @@ fields: st.SearchStrategy[dict[str, Any]] = st.fixed_dictionaries(
 
 
 @hypothesis.given(messages=st.lists(fields, max_size=4), top=fields)
-def test_the_short_way_says_the_same_as_the_long_one(
+def test_both_parsers_give_the_same_rows(
     messages: list[dict[str, Any]], top: dict[str, Any]
 ) -> None:
-    """Where it says anything: the same messages, field by field."""
+    """If the fast parser gives rows, the full parser gives the same."""
     shared = {name: top[name] for name in ("context", "integrations") if name in top}
     body = json.dumps({"batch": messages} | shared).encode()
     refused = frozenset({"bad"})
-    short = fast_path.rows_of(body, refused)
+    fast_rows = fast_path.read_rows(body, refused)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(application, "rows_of", lambda *_: None)
+        patch.setattr(application, "read_rows", lambda *_: None)
         try:
-            found = application._read("/batch", body, refused)
-        except application._Refused:
-            assert short is None
+            parsed = application._parse("/batch", body, refused)
+        except application._RequestError:
+            assert fast_rows is None
             return
-    if short is None:
+    if fast_rows is None:
         return
-    assert not found.bad
-    assert found.dropped is None
-    for one, other in zip(short, found.kept, strict=True):
-        assert [_meant(cell) for cell in one] == [_meant(cell) for cell in other]
+    assert not parsed.rejected
+    assert parsed.dropped is None
+    for fast_row, full_row in zip(fast_rows, parsed.rows, strict=True):
+        assert [_decoded(cell) for cell in fast_row] == [_decoded(cell) for cell in full_row]
 
 
-def _meant(cell: Any) -> Any:
+def _decoded(cell: Any) -> Any:
     return json.loads(cell) if isinstance(cell, str) and cell[:1] == "{" else cell
 
 
-def test_plain_messages_take_the_short_way() -> None:
-    """It is taken for what a backfill sends, and not for what is too large or refused."""
+def test_the_fast_parser_reads_plain_messages() -> None:
+    """It reads the messages of a backfill, but none that are too large or refused."""
     body = json.dumps({"batch": [EXAMPLE | {"properties": {"version": "1"}}]}).encode()
-    assert fast_path.rows_of(body, frozenset()) is not None
-    assert fast_path.rows_of(body, frozenset({"user_12345"})) is None
+    assert fast_path.read_rows(body, frozenset()) is not None
+    assert fast_path.read_rows(body, frozenset({"user_12345"})) is None
     large = json.dumps({"batch": [EXAMPLE | {"properties": {"x": "y" * 32_000}}]}).encode()
-    assert fast_path.rows_of(large, frozenset()) is None
+    assert fast_path.read_rows(large, frozenset()) is None

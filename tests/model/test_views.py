@@ -146,8 +146,8 @@ def test_a_destination_says_where_and_whether_it_has_a_key(monkeypatch: pytest.M
         base_url="http://a.invalid/v1", strict=False, rate_limit=None, workers=3
     )
     text = " ".join(str(loose).split())
-    assert "where an address of its own" in text
-    assert "strict mode no: rows end as unknown" in text
+    assert "where another address" in text
+    assert "strict mode no: the API answers 200 to everything" in text
     assert "requests no limit" in text
     assert "at a time 3 " in text
     assert "API key not set; a run looks in the keyring, or asks" in text
@@ -160,19 +160,19 @@ def test_a_sandbox_says_what_it_took(tmp_path: Path) -> None:
     mapping = {"user_id": "uid", "timestamp": "ts", "event": "name", "other_events": "send"}
     names = [f"e{n % 15}" for n in range(30)]
     with cdp.sandbox(store=tmp_path / "box.db", refuse_users=["u3"], latency=0.001) as box:
-        assert "Sandbox: 0 messages taken" in str(box)
+        assert "Sandbox: 0 messages accepted" in str(box)
         table = opens(30, name=names).rename(columns=str)
         table.cdp.send(**mapping, destination=box.destination, progress=False)
         table[:2].cdp.send(**mapping, destination=box.destination, progress=False)
         text = " ".join(str(box).split())
-        assert "Sandbox: 31 messages taken" in text
+        assert "Sandbox: 31 messages accepted" in text
         assert "people 29" in text
-        assert re.search(r"messages rejected \d+; box.rejected\(\) says why", text)
-        assert "message ids that came twice 2; box.duplicates()" in text
-        assert "does wrong on purpose latency=0.001, refuse_users=frozenset({'u3'})" in text
+        assert re.search(r"messages rejected \d+; see box.rejected\(\)", text)
+        assert "repeated message ids 2; see box.duplicates()" in text
+        assert "injected faults latency=0.001, refuse_users=frozenset({'u3'})" in text
         assert "(3 more events)" in text
         assert f'<a href="{box.page}"' in box._repr_html_()
-    assert "Sandbox: stopped; what it took is in" in str(box)
+    assert "Sandbox: stopped; its data is in" in str(box)
     assert str(tmp_path / "box.db") in box._repr_html_()
     assert box.url in box._repr_html_()
 

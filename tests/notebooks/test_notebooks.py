@@ -389,7 +389,7 @@ def test_a_display_that_breaks_in_the_middle_leaves_the_run_alone(kernel: Kernel
     )
     said = "".join(content["text"] for kind, content in messages if kind == "stream")
     assert "True" in said
-    assert "display failed (OSError); the run goes on" in said
+    assert "display failed (OSError). The run continues" in said
 
 
 INTERRUPTED = """

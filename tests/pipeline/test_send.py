@@ -24,7 +24,7 @@ from cdp_backfill.results import tracker as trackers
 from cdp_backfill.sources import ParquetSource
 from cdp_backfill.sources.paths import files_of
 from tests.rows import opens, texts
-from tests.servers import Reply, Seen, interrupted, serving
+from tests.servers import ReceivedRequest, Reply, run_interrupted, serving
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -543,7 +543,7 @@ def test_an_interrupt_returns_the_report() -> None:
     found = counts(report)
     assert set(found) == {"delivered", "unsent"}
     assert sum(found.values()) == 30_000
-    assert found["delivered"] == sum(len(seen.batch) for seen in server.seen)
+    assert found["delivered"] == sum(len(seen.batch) for seen in server.requests)
     failures = report.failures
     assert len(failures) == found["unsent"]
     assert failures["cdp_code"].eq("stopped").all()
@@ -554,7 +554,7 @@ def test_a_second_interrupt_waits_no_longer() -> None:
     """Requests under way become unknown: they may have been taken."""
     never = threading.Event()
 
-    def answer(number: int, _: Seen) -> Reply:
+    def answer(number: int, _: ReceivedRequest) -> Reply:
         return Reply(wait_for=never if number else None)
 
     with serving(answer) as server:
@@ -602,7 +602,7 @@ with serving(answer) as server:
           report.counts["delivered"] + report.counts["unsent"], flush=True)
 """
     )
-    assert interrupted(code) == "REPORT True 200000 200000"
+    assert run_interrupted(code) == "REPORT True 200000 200000"
 
 
 # --- many rows ------------------------------------------------------------------------------------

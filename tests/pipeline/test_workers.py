@@ -16,7 +16,7 @@ import pytest
 import cdp_backfill as cdp
 from cdp_backfill.sources import ParquetSource, Source, open_source
 from tests.rows import opens
-from tests.servers import Reply, Seen, interrupted, serving
+from tests.servers import ReceivedRequest, Reply, run_interrupted, serving
 
 if TYPE_CHECKING:
     from cdp_backfill.local_sandbox import Sandbox
@@ -123,7 +123,7 @@ def test_parts_hold_every_row_once(path: Path, tmp_path: Path) -> None:
 def test_what_was_never_read_is_unsent(path: Path) -> None:
     """A run that stops knows which rows no process had read, and gives them back."""
 
-    def answer(number: int, _: Seen) -> Reply:
+    def answer(number: int, _: ReceivedRequest) -> Reply:
         return Reply(401 if number else 200)
 
     with serving(answer) as server, pytest.raises(cdp.AuthenticationError) as caught:
@@ -205,7 +205,7 @@ with serving(answer) as server:
     report = cdp.send({str(large)!r}, MAPPING, destination=destination, **options)
     print(report.interrupted, sum(report.counts.values()), report.counts["unsent"] > 0, helpers())
 """
-    assert interrupted(code) == "True 300000 True set()"
+    assert run_interrupted(code) == "True 300000 True set()"
 
 
 def test_a_task_that_cannot_be_handed_over_stops_the_run(

@@ -30,7 +30,7 @@ from cdp_backfill.results.histogram import (
 )
 from tests.model.test_keys import Kernel
 from tests.rows import built, opens
-from tests.servers import Reply, Seen, serving
+from tests.servers import ReceivedRequest, Reply, serving
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -238,7 +238,7 @@ def test_what_there_is_not_is_said(box: Sandbox) -> None:
 def test_an_interrupted_run_says_so() -> None:
     """In words and with a line at its end; a sum that makes up for it has neither."""
 
-    def answer(number: int, seen: Seen) -> Reply:
+    def answer(number: int, seen: ReceivedRequest) -> Reply:
         if number == 5 and seen.raw:
             _thread.interrupt_main()
         return Reply()

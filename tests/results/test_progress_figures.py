@@ -1,4 +1,4 @@
-"""What people see: plans and reports, as text and as HTML."""
+"""Plans and reports as text and as HTML."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 OPENED = cdp.Mapping(user_id="uid", timestamp="ts", event=cdp.lit("Application Opened"))
 
 
-class Balanced(HTMLParser):
-    """Checks that tags are closed, and collects the text."""
+class ParsedHtml(HTMLParser):
+    """HTML whose tags must all be closed; collects its words."""
 
     def __init__(self, html: str) -> None:
         super().__init__()
@@ -29,46 +29,46 @@ class Balanced(HTMLParser):
         assert not self.open
 
     def handle_starttag(self, tag: str, _: Any) -> None:
-        """A tag opens."""
+        """Open a tag."""
         self.open.append(tag)
 
     def handle_endtag(self, tag: str) -> None:
-        """The last one closes."""
+        """Close the last tag."""
         assert self.open.pop() == tag
 
     def handle_data(self, data: str) -> None:
-        """Text, unless it is style."""
+        """Collect text, except of a style."""
         if self.open and self.open[-1] != "style":
             self.words.extend(data.split())
 
 
-def shown_of(box: Sandbox) -> list[Any]:
-    """A plan and a report with every kind of content."""
+def plan_and_report(box: Sandbox) -> list[Any]:
+    """A plan and a report with all sections."""
     frame = opens(2_000, uid=[None, *["<b>x</b>"] * 1_999], ts="2023-01-01 00:00", n=1.5)
     plan = frame.cdp.plan(OPENED, destination=box.destination)
     return [plan, plan.send(progress=False)]
 
 
-def test_text_and_html_say_the_same(box: Sandbox) -> None:
-    """Both views hold the same words; a report has no value of a row; HTML is escaped."""
-    for thing in shown_of(box):
+def test_text_and_html_have_the_same_words(box: Sandbox) -> None:
+    """HTML is escaped, and a report has no value of a row."""
+    for thing in plan_and_report(box):
         text, html = str(thing), thing._repr_html_()
         assert repr(thing) == text
-        words = Balanced(html).words
+        words = ParsedHtml(html).words
         assert sorted(words) == sorted(text.split())
         assert "<b>" not in html
-        assert ("b>x" in text) is isinstance(thing, cdp.Plan)  # which shows a cell of each column
+        assert ("b>x" in text) is isinstance(thing, cdp.Plan)  # a plan shows a cell of each column
 
 
 def test_text_fits_80_columns(box: Sandbox) -> None:
-    """A terminal of 80 columns breaks no line."""
-    for thing in shown_of(box):
+    """No line is longer than 80 characters."""
+    for thing in plan_and_report(box):
         assert max(len(line) for line in str(thing).splitlines()) <= 80
 
 
-def test_a_plan_says_it_all(box: Sandbox) -> None:
-    """Fields, rows by outcome and event, what is wrong, when, who, how much."""
-    plan, report = shown_of(box)
+def test_the_figures_of_a_plan(box: Sandbox) -> None:
+    """They are rows by outcome and event, problems, times, people, requests and fields."""
+    plan, report = plan_and_report(box)
     assert plan.counts == {"to_send": 1_999, "invalid": 1, "held": 0, "skipped": 0}
     assert plan.events == {"Application Opened": 1_999}
     assert [(p.code, p.column, rows) for p, rows in plan.problems.items()] == [
@@ -80,8 +80,8 @@ def test_a_plan_says_it_all(box: Sandbox) -> None:
     assert plan.requests == report.requests
     assert plan.body_bytes == report.body_bytes
     assert plan.fill == report.fill
-    found = {column["name"]: column["fields"] for column in plan.to_dict()["columns"]}
-    assert found == {
+    fields = {column["name"]: column["fields"] for column in plan.to_dict()["columns"]}
+    assert fields == {
         "uid": ("userId",),
         "ts": ("timestamp",),
         "n": ("properties.n",),
@@ -90,28 +90,28 @@ def test_a_plan_says_it_all(box: Sandbox) -> None:
 
 
 def test_a_plan_warns_of_recent_rows() -> None:
-    """How many rows and people could be messaged, before anything is sent."""
+    """It shows how many rows are recent, and of how many people."""
     from datetime import UTC, datetime  # noqa: PLC0415
 
     frame = opens(4, uid=["a", "a", "b", None])
     now = datetime(2023, 5, 2, tzinfo=UTC)
-    for recent, sent in (("raise", 3), ("send", 3), ("hold", 0)):
+    for recent, to_send in (("raise", 3), ("send", 3), ("hold", 0)):
         plan = frame.cdp.plan(OPENED, now=now, recent=recent)
-        assert (plan.recent, plan.recent_people, plan.to_send) == (3, 2, sent)
+        assert (plan.recent, plan.recent_people, plan.to_send) == (3, 2, to_send)
         words = " ".join(str(plan).split())
-        assert "3 rows are younger than 72 hours and can trigger campaigns" in words
+        assert "are younger than 72 hours and can trigger campaigns" in words
 
 
 def test_a_plan_of_a_stream_would_spend_it() -> None:
-    """It is refused instead."""
+    """It raises an error."""
     import pyarrow as pa  # noqa: PLC0415
 
-    with pytest.raises(cdp.BadInputError, match="a plan would spend it"):
+    with pytest.raises(cdp.BadInputError, match="planning would consume it"):
         cdp.plan(pa.Table.from_pandas(opens(2)).to_reader(), OPENED)
 
 
 def test_a_plan_needs_no_key() -> None:
-    """It talks to nobody."""
+    """It sends nothing."""
     plan = cdp.plan(opens(2), OPENED)
     assert plan.url == "https://cdp.customer.io/v1"
     assert plan.seconds == pytest.approx(0.001)
@@ -128,20 +128,20 @@ def test_a_plan_needs_no_key() -> None:
     ],
 )
 def test_durations(seconds: float, expected: str) -> None:
-    """For people, not for machines."""
+    """A duration is shown in its two largest units."""
     assert duration(seconds) == expected
 
 
 def test_an_empty_section_is_not_shown() -> None:
-    """No caption without rows."""
+    """A section without rows has no caption."""
     view = View("T", [Section("Nothing", (), [])], ["A note."])
     assert view.text() == "T\n\nA note."
     assert "Nothing" not in view.html()
 
 
 def test_a_report_names_the_remedy(box: Sandbox) -> None:
-    """Each reason comes with what to do."""
-    _, report = shown_of(box)
+    """Each reason has a remedy."""
+    _, report = plan_and_report(box)
     words = re.sub(r"\s+", " ", str(report))
     assert "column 'uid' is empty. Fill the user id or the anonymous id" in words
     assert "report.failures" in words

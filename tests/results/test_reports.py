@@ -16,7 +16,7 @@ from cdp_backfill.results import tracker as tracker_module
 from cdp_backfill.results.lineage import Lineage
 from cdp_backfill.sources import open_source
 from tests.rows import opens
-from tests.servers import Reply, Seen, serving
+from tests.servers import ReceivedRequest, Reply, serving
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -149,7 +149,7 @@ def test_a_retry_adds_up() -> None:
     """What no server took is sent again, twice if need be, and counts once."""
     frame = opens(30)
 
-    def answer(number: int, _: Seen) -> Reply:
+    def answer(number: int, _: ReceivedRequest) -> Reply:
         return Reply(503 if number == 2 else 200)
 
     with serving(answer) as server:
@@ -166,7 +166,7 @@ def test_a_retry_adds_up() -> None:
 def test_an_answer_that_got_lost_may_be_there_twice() -> None:
     """Unknown in the first run, delivered in the second: up to so many rows are there twice."""
 
-    def answer(number: int, seen: Seen) -> Reply:
+    def answer(number: int, seen: ReceivedRequest) -> Reply:
         return Reply(None if number == 1 and seen.raw is not None else 200)
 
     with serving(answer) as server:

@@ -1,4 +1,4 @@
-"""Shows how a run is doing: on a terminal, in a notebook, in a log, or not at all."""
+"""Shows the progress of a run: in a terminal, in a notebook, in a log, or not at all."""
 
 from __future__ import annotations
 
@@ -8,85 +8,86 @@ import warnings
 from typing import TYPE_CHECKING
 
 from cdp_backfill.model.environment import in_notebook, is_captured
-from cdp_backfill.results.progress.log import LOG_SECONDS, Log
-from cdp_backfill.results.progress.notebook import Live
-from cdp_backfill.results.progress.showing import Progress, Silence
+from cdp_backfill.results.progress.display import NoDisplay, Progress
+from cdp_backfill.results.progress.log import LOG_SECONDS, LogDisplay
+from cdp_backfill.results.progress.notebook import NotebookDisplay
 from cdp_backfill.results.progress.snapshots import Reason, Snapshot, State, Timeline
-from cdp_backfill.results.progress.terminal import Bar
-from cdp_backfill.results.progress.words import megabytes
+from cdp_backfill.results.progress.terminal import TerminalDisplay
+from cdp_backfill.results.progress.wording import megabytes
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 __all__ = [
     "LOG_SECONDS",
-    "Bar",
-    "Live",
-    "Log",
+    "LogDisplay",
+    "NoDisplay",
+    "NotebookDisplay",
     "Progress",
     "Reason",
-    "Silence",
+    "SafeDisplay",
     "Snapshot",
     "State",
+    "TerminalDisplay",
     "Timeline",
-    "Unbreakable",
     "make_progress",
     "megabytes",
 ]
 
 
-class Unbreakable:
-    """Passes snapshots on, and stops doing so at the first error: a display must not end a run.
+class SafeDisplay:
+    """Passes snapshots to a display up to its first error, so that a display cannot end a run.
 
     Args:
-        shown: What shows them.
+        display: The display.
     """
 
-    def __init__(self, shown: Progress) -> None:
-        self._shown: Progress | None = shown
+    def __init__(self, display: Progress) -> None:
+        self._display: Progress | None = display
 
     def update(self, snapshot: Snapshot) -> None:
-        """Show how it is now, if that works."""
-        self._try(lambda shown: shown.update(snapshot))
+        """Show the latest state of the run."""
+        self._try(lambda display: display.update(snapshot))
 
     def close(self) -> None:
-        """Show no more."""
-        self._try(lambda shown: shown.close())
+        """Show the final state and end."""
+        self._try(lambda display: display.close())
 
     def _try(self, action: Callable[[Progress], None]) -> None:
-        if self._shown is not None:
+        if self._display is not None:
             try:
-                action(self._shown)
-            except Exception as error:  # noqa: BLE001  # whatever a display can raise
-                self._shown = None
-                # Where warnings are errors, or have no stream to go to, this raises, too.
+                action(self._display)
+            except Exception as error:  # noqa: BLE001  # a display can raise anything
+                self._display = None
+                # This raises if warnings are errors, or if there is no stream for them.
                 with contextlib.suppress(Exception):
                     warnings.warn(
-                        f"The progress display failed ({type(error).__name__}); the run goes on.",
+                        f"The progress display failed ({type(error).__name__}). The run continues "
+                        "without it.",
                         RuntimeWarning,
                         stacklevel=4,
                     )
 
 
-def make_progress(wanted: bool | Progress) -> Progress:
+def make_progress(progress: bool | Progress) -> Progress:
     """Choose a display.
 
     Args:
-        wanted: True for what suits the place, False for none, or a display of one's own.
+        progress: True for the display that fits the environment, False for none, or a display.
     """
-    if wanted is False:
-        return Silence()
-    if wanted is not True:
-        return Unbreakable(wanted)
+    if progress is False:
+        return NoDisplay()
+    if progress is not True:
+        return SafeDisplay(progress)
     try:
-        return Unbreakable(_suitable())
-    except Exception:  # noqa: BLE001  # no display at all is better than no run
-        return Silence()
+        return SafeDisplay(_default_display())
+    except Exception:  # noqa: BLE001  # a run without a display is better than none
+        return NoDisplay()
 
 
-def _suitable() -> Progress:
+def _default_display() -> Progress:
     if in_notebook():
-        return Live(only_the_end=is_captured())
+        return NotebookDisplay(only_at_end=is_captured())
     if sys.stderr.isatty():
-        return Bar()
-    return Log()
+        return TerminalDisplay()
+    return LogDisplay()

@@ -1,4 +1,4 @@
-"""Progress as lines of a log."""
+"""Shows progress as lines of a log."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import sys
 import time
 from typing import TYPE_CHECKING, Final
 
-from cdp_backfill.results.progress import words
-from cdp_backfill.results.progress.showing import Display
+from cdp_backfill.results.progress import wording
+from cdp_backfill.results.progress.display import Display
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -16,15 +16,15 @@ if TYPE_CHECKING:
     from cdp_backfill.results.progress.pace import Pace
 
 LOG_SECONDS: Final = 10.0
-"""Time between two lines in a log."""
+"""Seconds between two lines."""
 
 
-class Log(Display):
-    """A line from time to time, for output that is no terminal.
+class LogDisplay(Display):
+    """Writes a line every ten seconds, for output that is not a terminal.
 
     Args:
-        file: Where to; None for the standard error stream.
-        clock: Seconds that only go forward.
+        file: The stream to write to; None for standard error.
+        clock: Monotonic time in seconds.
     """
 
     def __init__(
@@ -36,14 +36,12 @@ class Log(Display):
     def show(self, pace: Pace) -> None:
         """Write a line."""
         now = pace.now
-        known = f" ({words.percent(now)})" if now.total is not None else ""
+        percent = f" ({wording.percent(now)})" if now.total is not None else ""
         parts = [
-            f"{words.TITLES[now.state]}: {words.amount(now)}{known}",
-            *words.speed(pace),
-            *words.outcomes(now),
-            *words.traffic(pace),
+            f"{wording.TITLES[now.state]}: {wording.row_count(now)}{percent}",
+            *wording.speed(pace),
+            *wording.outcomes(now),
+            *wording.traffic(pace),
         ]
-        why = "".join(f"; {reason}" for reason in words.reasons(now))
-        print(  # a progress line is what was asked for
-            ", ".join(parts) + why, file=self._file or sys.stderr, flush=True
-        )
+        reasons = "".join(f"; {reason}" for reason in wording.reasons(now))
+        print(", ".join(parts) + reasons, file=self._file or sys.stderr, flush=True)

@@ -1,22 +1,19 @@
-"""How fast a run goes at the moment, and what holds it."""
+"""How fast a run is, how long it still takes, and what limits its speed."""
 
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from cdp_backfill.results.progress.snapshots import Snapshot, State
 
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-
 WINDOW_SECONDS: Final = 10.0
-"""The rate is that of so many seconds."""
+"""The rate is that of the last so many seconds."""
 
-_STEP: Final = 0.2  # seconds between two snapshots that are kept
-_FIRST: Final = 1.0  # before this, a rate tells little
-_LATELY: Final = 4.0
-_QUIET: Final = 1.5  # seconds without a request after which it is worth a word
+_STEP: Final = 0.2  # seconds between two stored snapshots
+_MIN_SECONDS: Final = 1.0  # an earlier rate would mean little
+_RECENT_SECONDS: Final = 4.0
+_IDLE_SECONDS: Final = 1.5  # without a request for so long, the display says so
 
 _BEGINNING: Final = Snapshot(
     rows=0, total=None, not_delivered=0, requests=0, wire_bytes=0, in_flight=0
@@ -24,33 +21,34 @@ _BEGINNING: Final = Snapshot(
 
 
 class Pace:
-    """Learns from snapshots how fast a run goes.
+    """Computes from snapshots how fast a run is.
 
-    An average since the start would hide that a run got slower, and promise too much or too little
-    for hours. The rate is that of the last ten seconds; before there are ten, of all there are.
+    The rate is that of the last ten seconds, or of the whole run if it is younger. An average since
+    the start would hide a change of speed, and so give a wrong remaining time for hours.
     """
 
     def __init__(self) -> None:
         self.now = _BEGINNING
-        self._kept: deque[Snapshot] = deque([_BEGINNING])
-        self._departure = self._throttled = -1.0  # seconds: the last request, the last 429
+        self._window: deque[Snapshot] = deque([_BEGINNING])
+        self._last_request = self._last_throttled = -1.0  # seconds since the start
 
     def add(self, snapshot: Snapshot) -> None:
-        """Take in how it is now."""
+        """Add the latest snapshot."""
         if snapshot.requests != self.now.requests:
-            self._departure = snapshot.seconds
+            self._last_request = snapshot.seconds
         if snapshot.throttled != self.now.throttled:
-            self._throttled = snapshot.seconds
+            self._last_throttled = snapshot.seconds
         self.now = snapshot
-        if snapshot.seconds >= self._kept[-1].seconds + _STEP:
-            self._kept.append(snapshot)
-            # The newest of those that are older than the window is where it begins.
-            while len(self._kept) > 2 and self._kept[1].seconds <= self._since(WINDOW_SECONDS):  # noqa: PLR2004
-                self._kept.popleft()
+        if snapshot.seconds >= self._window[-1].seconds + _STEP:
+            self._window.append(snapshot)
+            # The window begins with the newest snapshot that is older than ten seconds.
+            start = self._seconds_ago(WINDOW_SECONDS)
+            while len(self._window) > 2 and self._window[1].seconds <= start:  # noqa: PLR2004
+                self._window.popleft()
 
     @property
     def rate(self) -> float | None:
-        """Rows per second: lately, or of the whole run once it is over; None in its first second.
+        """Rows per second: recently, or on average after the end; None in the first second.
 
         >>> pace = Pace()
         >>> for second in range(31):
@@ -62,54 +60,53 @@ class Pace:
         now = self.now
         if now.state.ended:
             return now.rows / now.seconds if now.seconds else None
-        begun = self._kept[0]
-        if now.seconds < _FIRST or not now.rows:
+        first = self._window[0]
+        if now.seconds < _MIN_SECONDS or not now.rows:
             return None
-        return (now.rows - begun.rows) / (now.seconds - begun.seconds)
+        return (now.rows - first.rows) / (now.seconds - first.seconds)
 
     @property
     def seconds_left(self) -> float | None:
-        """How long the rest takes at this rate, or None where nobody can tell."""
+        """Seconds that the remaining rows take at this rate, or None if that is unknown."""
         rate, now = self.rate, self.now
         if now.state.ended or now.state is State.STOPPING or now.total is None or not rate:
             return None
         return max(0, now.total - now.rows) / rate
 
     @property
-    def doing(self) -> str:
-        """What decides about the speed at the moment, in a few plain words; nothing at the end."""
+    def activity(self) -> str:
+        """What the run is doing, in a few words; empty once it has ended."""
         now = self.now
         if now.state.ended:
             return ""
         if now.state is State.STOPPING:
-            return "stopping: what is under way may finish"
+            return "stopping: waiting for requests in flight"
         if not now.requests:
             return "preparing the first request"
-        quiet = now.seconds - self._departure
-        if not now.in_flight and quiet >= _QUIET:
-            if self._throttled >= self._departure:
-                return f"waiting as the server asked, for {quiet:.0f} s now"
-            return f"nothing sent for {quiet:.0f} s"
-        if self._throttled >= 0 and self._throttled >= self._since(_LATELY):
+        idle = now.seconds - self._last_request
+        if not now.in_flight and idle >= _IDLE_SECONDS:
+            if self._last_throttled >= self._last_request:
+                return f"paused at the server's request for {idle:.0f} s"
+            return f"nothing sent for {idle:.0f} s"
+        if self._last_throttled >= 0 and self._last_throttled >= self._seconds_ago(_RECENT_SECONDS):
             return "slowed down by 429"
-        before = self._lately().level
-        if now.level < before:
-            return "slowed down: answers are slow or fail"
-        if now.level > before:
+        earlier = self._first_recent().level
+        if now.level < earlier:
+            return "slowed down: slow or failed answers"
+        if now.level > earlier:
             return "speeding up"
-        return f"steady at {now.level}"
+        return "steady"
 
     @property
-    def is_held(self) -> bool:
-        """Whether something other than the rows and the limits decides about the speed."""
-        return self.doing.startswith(("slowed", "waiting", "nothing"))
+    def is_slowed(self) -> bool:
+        """Whether the server or the network slows the run down."""
+        return self.activity.startswith(("slowed", "paused", "nothing"))
 
-    def _since(self, seconds: float) -> float:
+    def _seconds_ago(self, seconds: float) -> float:
         return self.now.seconds - seconds
 
-    def _lately(self) -> Snapshot:
-        """The first of the last few seconds' snapshots with a request."""
-        lately: Iterable[Snapshot] = (
-            kept for kept in self._kept if kept.requests and kept.seconds >= self._since(_LATELY)
-        )
-        return next(iter(lately), self.now)
+    def _first_recent(self) -> Snapshot:
+        """The first snapshot with a request of the last four seconds."""
+        start = self._seconds_ago(_RECENT_SECONDS)
+        recent = (each for each in self._window if each.requests and each.seconds >= start)
+        return next(recent, self.now)

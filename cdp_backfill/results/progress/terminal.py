@@ -1,4 +1,4 @@
-"""Progress as one line of a terminal that moves."""
+"""Shows progress as one line of a terminal, which is redrawn."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from tqdm import tqdm
 
-from cdp_backfill.results.progress import words
-from cdp_backfill.results.progress.showing import Display
+from cdp_backfill.results.progress import wording
+from cdp_backfill.results.progress.display import Display
 from cdp_backfill.results.progress.snapshots import State
 
 if TYPE_CHECKING:
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from cdp_backfill.results.progress.pace import Pace
 
 _INTERVAL: Final = 0.1
-_BAR: Final = 10  # characters of the bar; less in a narrow terminal
-_COLUMNS: Final = 80  # where the terminal does not tell
+_BAR_WIDTH: Final = 10  # characters; less in a narrow terminal
+_DEFAULT_COLUMNS: Final = 80  # if the width of the terminal is unknown
 
 _TITLES: Final = {
     State.STOPPING: "Stopping",
@@ -31,15 +31,15 @@ _TITLES: Final = {
 }
 
 
-class Bar(Display):
-    """A tqdm bar with what matters behind it, as much of it as the line has room for.
+class TerminalDisplay(Display):
+    """A tqdm bar, followed by as many figures as fit, the most important ones first.
 
-    The line is never longer than the terminal is wide: what is longer would scroll.
+    The line is always shorter than the terminal is wide, since a longer one would scroll.
 
     Args:
-        file: Where to; None for the standard error stream.
-        columns: Width; None asks the terminal each time, since a window can be resized.
-        clock: Seconds that only go forward.
+        file: The stream to write to; None for standard error.
+        columns: Width of the terminal; None reads it each time, since a window can be resized.
+        clock: Monotonic time in seconds.
     """
 
     def __init__(
@@ -55,76 +55,80 @@ class Bar(Display):
         self._bar: Any = None
 
     def show(self, pace: Pace) -> None:
-        """Move the bar."""
+        """Redraw the line."""
         now = pace.now
-        # The last column stays free: some terminals begin a new line once it is written to.
-        room = (self._columns or _width(self._file)) - 1
-        head = f"{_TITLES.get(now.state, 'Backfill')} {words.percent(now):>4}"
-        size = min(_BAR, room // 8)
-        drawn, used = ("", 0) if now.share is None else (f"|{{bar:{size}}}|", size + 2)
-        text = f"{head}{drawn} {_fitting(pace, room - len(head) - used - 1)}"
-        done = now.share or 0.0
+        # The last column stays empty, since some terminals start a new line after it.
+        width = (self._columns or _width(self._file)) - 1
+        head = f"{_TITLES.get(now.state, 'Backfill')} {wording.percent(now):>4}"
+        bar, bar_width = "", 0
+        if now.share is not None:
+            size = min(_BAR_WIDTH, width // 8)
+            bar, bar_width = f"|{{bar:{size}}}|", size + 2
+        text = f"{head}{bar} {_figures(pace, width - len(head) - bar_width - 1)}"
+        share = now.share or 0.0
         if self._bar is None:
-            # With miniters, tqdm does not draw from a thread of its own.
+            # With miniters, tqdm does not draw from its own thread.
             self._bar = tqdm(
                 total=1.0,
-                initial=done,
+                initial=share,
                 file=self._file,
-                ncols=room,
+                ncols=width,
                 miniters=1,
                 bar_format=text,
             )
-        self._bar.ncols, self._bar.bar_format, self._bar.n = room, text, done
-        # An interrupt in between would leave tqdm's lock taken, which all bars share.
+        self._bar.ncols, self._bar.bar_format, self._bar.n = width, text, share
+        # An interrupt while tqdm's lock is held would block all bars, which share it.
         self._bar.refresh(nolock=True)
 
     def close(self) -> None:
-        """Leave the bar as it stands."""
+        """Show the final state and leave the line in place."""
         super().close()
         if self._bar is not None:
             self._bar.close()
 
 
-def _fitting(pace: Pace, room: int) -> str:
-    """As much as there is room for, what matters most first."""
+def _figures(pace: Pace, width: int) -> str:
+    """As many figures as fit, the most important ones first."""
     now, rate = pace.now, pace.rate
-    of = "" if now.total is None else f"/{words.short(now.total)}"
-    failures = why = ""
+    total = "" if now.total is None else f"/{wording.short_number(now.total)}"
+    failures = code = ""
     if now.not_delivered:
-        failures = f"{words.short(now.not_delivered)} failure{'s' * (now.not_delivered != 1)}"
-        why = "".join(f" ({reason.code})" for reason in now.reasons[:1])
-    parts = [f"{words.short(now.rows)}{of}", failures]
-    parts.append("" if rate is None else f"{words.short(rate)}/s")
+        plural = "s" * (now.not_delivered != 1)
+        failures = f"{wording.short_number(now.not_delivered)} failure{plural}"
+        code = "".join(f" ({reason.code})" for reason in now.reasons[:1])
+    parts = [f"{wording.short_number(now.rows)}{total}", failures]
+    parts.append("" if rate is None else f"{wording.short_number(rate)}/s")
     if now.state is State.RUNNING:
-        left = pace.seconds_left
-        parts.append(f"{'?' if left is None else words.span(left)} left")
+        seconds = pace.seconds_left
+        parts.append(f"{'?' if seconds is None else wording.remaining_time(seconds)} left")
     if now.state.ended:
-        parts.append(f"in {words.taken(now.seconds)}")
-    if pace.is_held:
-        parts.append(pace.doing)
-    shown = _joined(parts, room)
-    if failures in shown and len(shown) + len(why) <= room:
-        shown = shown.replace(failures, failures + why, 1)
-    more = [
-        "" if pace.is_held else pace.doing,
+        parts.append(f"in {wording.elapsed_time(now.seconds)}")
+    if pace.is_slowed:
+        parts.append(pace.activity)
+    text = _join_fitting(parts, width)
+    if failures in text and len(text) + len(code) <= width:
+        text = text.replace(failures, failures + code, 1)
+    less_important = [
+        "" if pace.is_slowed else pace.activity,
+        "" if now.state.ended else wording.in_flight(now),
         f"{now.requests:,} requests",
-        f"{words.megabytes(now.wire_bytes)} sent",
+        f"{wording.megabytes(now.wire_bytes)} sent",
     ]
-    return _joined([shown, *more], room)
+    return _join_fitting([text, *less_important], width)
 
 
-def _joined(parts: list[str], room: int) -> str:
-    """Those of the parts that fit; one that is too long gives way to the next."""
-    shown = ""
+def _join_fitting(parts: list[str], width: int) -> str:
+    """Join the parts that fit; a part that is too long is left out."""
+    text = ""
     for part in parts:
-        longer = f"{shown}, {part}" if shown and part else shown or part
-        if len(longer) <= room:
-            shown = longer
-    return shown
+        longer = f"{text}, {part}" if text and part else text or part
+        if len(longer) <= width:
+            text = longer
+    return text
 
 
 def _width(file: TextIO) -> int:
     try:
-        return os.get_terminal_size(file.fileno()).columns or _COLUMNS
+        return os.get_terminal_size(file.fileno()).columns or _DEFAULT_COLUMNS
     except (OSError, ValueError):
-        return _COLUMNS
+        return _DEFAULT_COLUMNS

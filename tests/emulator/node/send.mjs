@@ -1,5 +1,5 @@
-// Sends one of each call with the vendor's SDK for Node, and prints as JSON what it was given,
-// what it requested, and what it could not deliver. See tests/test_sdks.py.
+// Makes each call once with the vendor's SDK for Node. Prints the messages, the SDK's requests and
+// its failures as JSON. See tests/emulator/test_sdks.py.
 //
 //     node send.mjs HOST KEY MESSAGES_PER_REQUEST
 
@@ -29,9 +29,9 @@ const calls = [
   ["screen", { userId: "ada", anonymousId: "a-1", name: "Start", properties: values }],
   ["group", { userId: "ada", groupId: "g-1", traits: values }],
   ["alias", { userId: "ada", previousId: "a-1" }],
-].map(([type, given], number) => [
+].map(([type, fields], number) => [
   type,
-  { ...given, messageId: `node-${number}`, timestamp, context, integrations },
+  { ...fields, messageId: `node-${number}`, timestamp, context, integrations },
 ]);
 
 const analytics = new Analytics({ host, writeKey, maxEventsInBatch: Number(perRequest) });
@@ -42,9 +42,9 @@ analytics.on("http_request", ({ url, method, headers, body }) => {
 });
 analytics.on("error", ({ code, reason }) => failures.push(`${code}: ${reason}`));
 
-// The SDK may write into what it is given: it gets copies.
-for (const [type, given] of calls) analytics[type](structuredClone(given));
+// The SDK may change its arguments, so it gets copies.
+for (const [type, message] of calls) analytics[type](structuredClone(message));
 await analytics.closeAndFlush();
 
-const given = calls.map(([type, rest]) => ({ type, ...rest }));
-console.log(JSON.stringify({ given, requests, failures, version: analytics.VERSION }));
+const messages = calls.map(([type, message]) => ({ type, ...message }));
+console.log(JSON.stringify({ messages, requests, failures, version: analytics.VERSION }));

@@ -1,4 +1,4 @@
-"""What the workers tell: what became of requests, and what went over the wire."""
+"""What the workers report: the result of each request, and the traffic so far."""
 
 from __future__ import annotations
 
@@ -11,17 +11,18 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Result:
-    """What became of the messages of a request; all of them the same.
+class RequestResult:
+    """The outcome of a request. All of its messages share it.
 
     Attributes:
-        request: The request, or a part of one that was split.
-        outcome: What became of it.
+        request: The request, or a part of a request that was split.
+        outcome: The outcome of its messages.
         code: Short name of the reason.
-        reason: In words; the server's own where it gave any.
+        reason: The reason as text, with the server's own reason where it gave one.
         status: HTTP status of the last answer, or 0.
-        attempts: How often it was sent.
-        doubtful: It was delivered, and an earlier attempt may have been taken too.
+        attempts: Number of attempts.
+        doubtful: It was delivered, but an earlier attempt got no answer, so that the server may
+            have accepted it twice.
     """
 
     request: Request

@@ -1,4 +1,4 @@
-"""What every display has in common."""
+"""What all displays have in common."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ if TYPE_CHECKING:
 
     from cdp_backfill.results.progress.snapshots import Snapshot
 
-_COST: Final = 20.0  # a display that takes long waits so many times as long: 5 % of the run at most
+_WAIT_FACTOR: Final = 20.0  # a slow display waits 20 times as long: it takes 5 % of the run at most
 
 
 class Progress(Protocol):
-    """Something that shows snapshots."""
+    """A display of the progress of a run."""
 
     def update(self, snapshot: Snapshot) -> None:
-        """Show how it is now."""
+        """Show the latest state of the run."""
         ...
 
     def close(self) -> None:
-        """Show no more."""
+        """Show the final state and end."""
         ...
 
 
-class Silence:
+class NoDisplay:
     """Shows nothing."""
 
     def update(self, snapshot: Snapshot) -> None:
@@ -38,12 +38,12 @@ class Silence:
 
 
 class Display:
-    """Shows a run from time to time, and how it ended.
+    """Shows a run at regular intervals and at its end.
 
     Args:
-        interval: Seconds between two times; more where showing takes long.
-        first: Seconds before the first time.
-        clock: Seconds that only go forward.
+        interval: Seconds between two updates; more if an update takes long.
+        first: Seconds before the first update.
+        clock: Monotonic time in seconds.
     """
 
     def __init__(
@@ -57,23 +57,23 @@ class Display:
         self._clock = clock
         self._due = clock() + first
         self._pace = Pace()
-        self._any = False
+        self._has_snapshot = False
 
     def update(self, snapshot: Snapshot) -> None:
-        """Show how it is now, if it is time for that."""
-        self._any = True
+        """Show the latest state if the interval is over."""
+        self._has_snapshot = True
         self._pace.add(snapshot)
-        begun = self._clock()
-        if begun >= self._due:
+        started = self._clock()
+        if started >= self._due:
             self.show(self._pace)
             ended = self._clock()
-            self._due = ended + max(self._interval, _COST * (ended - begun))
+            self._due = ended + max(self._interval, _WAIT_FACTOR * (ended - started))
 
     def close(self) -> None:
-        """Show how it ended."""
-        if self._any:
+        """Show the final state."""
+        if self._has_snapshot:
             self.show(self._pace)
 
     def show(self, pace: Pace) -> None:
-        """Show it now."""
+        """Show the run now."""
         raise NotImplementedError

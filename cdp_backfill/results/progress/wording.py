@@ -1,4 +1,4 @@
-"""The words and figures of a run in progress, the same for every place that shows them."""
+"""The texts and figures that all displays share."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ TITLES = {
 
 
 def megabytes(size: int) -> str:
-    """A size for people.
+    """A size in kB or MB.
 
     >>> megabytes(1_234_567)
     '1.2 MB'
@@ -29,11 +29,11 @@ def megabytes(size: int) -> str:
     return f"{size / 1e6:.1f} MB" if size >= 100_000 else f"{size / 1e3:.1f} kB"  # noqa: PLR2004
 
 
-def span(seconds: float) -> str:
-    """A stretch of time that is still to come, in its two largest units.
+def remaining_time(seconds: float) -> str:
+    """A remaining time, in its two largest units.
 
-    >>> span(8), span(151), span(7_321), span(200_000)
-    ('8 s', '2 min 31 s', '2 h 2 min', '55 h')
+    >>> [remaining_time(seconds) for seconds in (8, 151, 7_321, 200_000)]
+    ['8 s', '2 min 31 s', '2 h 2 min', '55 h']
     """
     whole = round(seconds)
     minutes, hours = whole // 60, whole // 3_600
@@ -44,21 +44,21 @@ def span(seconds: float) -> str:
     return f"{hours} h {minutes % 60} min" if hours < 24 else f"{hours:,} h"  # noqa: PLR2004
 
 
-def taken(seconds: float) -> str:
-    """A stretch of time that is over; short ones more closely.
+def elapsed_time(seconds: float) -> str:
+    """An elapsed time, with decimals below ten seconds.
 
-    >>> taken(0.042), taken(5.23), taken(151)
+    >>> elapsed_time(0.042), elapsed_time(5.23), elapsed_time(151)
     ('0.04 s', '5.2 s', '2 min 31 s')
     """
     if seconds < 10:  # noqa: PLR2004
         return f"{seconds:.2f} s" if seconds < 1 else f"{seconds:.1f} s"
-    return span(seconds)
+    return remaining_time(seconds)
 
 
-def short(number: float) -> str:
+def short_number(number: float) -> str:
     """A number in at most five characters.
 
-    >>> [short(number) for number in (7, 999.6, 12_345, 4_210_000, 10**9)]
+    >>> [short_number(number) for number in (7, 999.6, 12_345, 4_210_000, 10**9)]
     ['7', '1k', '12.3k', '4.21M', '1B']
     """
     size = float(round(number))
@@ -67,12 +67,12 @@ def short(number: float) -> str:
             break
         size /= 1_000
     places = 0 if not unit or size >= 99.95 else 1 if size >= 9.995 else 2  # noqa: PLR2004
-    shown = f"{size:.{places}f}"
-    return (shown.rstrip("0").rstrip(".") if places else shown) + unit
+    text = f"{size:.{places}f}"
+    return (text.rstrip("0").rstrip(".") if places else text) + unit
 
 
 def percent(snapshot: Snapshot) -> str:
-    """The share that is done; never rounded up to the whole.
+    """The share of rows with an outcome, rounded down.
 
     >>> from cdp_backfill.results.progress.snapshots import Snapshot
     >>> percent(Snapshot(9_999, 10_000, 0, 1, 1, 1))
@@ -81,40 +81,46 @@ def percent(snapshot: Snapshot) -> str:
     return "?" if snapshot.share is None else f"{int(100 * snapshot.share)}%"
 
 
-def amount(snapshot: Snapshot) -> str:
-    """How many rows of how many."""
-    of = "" if snapshot.total is None else f" of {snapshot.total:,}"
+def row_count(snapshot: Snapshot) -> str:
+    """The number of rows with an outcome, and of all rows if that is known."""
+    total = "" if snapshot.total is None else f" of {snapshot.total:,}"
     one = (snapshot.rows if snapshot.total is None else snapshot.total) == 1
-    return f"{snapshot.rows:,}{of} {'row' if one else 'rows'}"
+    return f"{snapshot.rows:,}{total} {'row' if one else 'rows'}"
 
 
 def speed(pace: Pace) -> list[str]:
-    """The rate and the time left, or the time taken and the average."""
+    """The rate and the remaining time, or the elapsed time and the average rate."""
     now, rate = pace.now, pace.rate
     rows = "? rows/s" if rate is None else f"{rate:,.0f} rows/s"
     if now.state.ended:
-        return [f"in {taken(now.seconds)}", rows]
+        return [f"in {elapsed_time(now.seconds)}", rows]
     if now.state is State.STOPPING:
         return [rows]
-    left = pace.seconds_left
-    return [rows, f"{'?' if left is None else span(left)} left"]
+    seconds = pace.seconds_left
+    return [rows, f"{'?' if seconds is None else remaining_time(seconds)} left"]
 
 
 def outcomes(snapshot: Snapshot) -> list[str]:
-    """Rows by outcome, as far as there are any."""
+    """Rows by outcome, without zeros."""
     return [f"{snapshot.counts[name]:,} {name}" for name in Outcome if snapshot.counts.get(name)]
 
 
 def traffic(pace: Pace) -> list[str]:
-    """What goes over the wire, and what decides about its speed."""
+    """The activity, the requests in flight and the requests and bytes sent."""
     now = pace.now
     requests = f"{now.requests:,} request{'' if now.requests == 1 else 's'}"
     sent = f"{megabytes(now.wire_bytes)} sent"
     if now.state.ended:
         return [requests, sent]
-    return [pace.doing, f"{now.in_flight:,} in flight", requests, sent]
+    return [pace.activity, in_flight(now), requests, sent]
+
+
+def in_flight(snapshot: Snapshot) -> str:
+    """The number of requests in flight and its present limit."""
+    limit = f" (limit {snapshot.level:,})" if snapshot.level else ""
+    return f"{snapshot.in_flight:,} in flight{limit}"
 
 
 def reasons(snapshot: Snapshot) -> list[str]:
-    """The most frequent reasons, one each."""
+    """The most frequent reasons, one text each."""
     return [f"{reason.rows:,} x {reason.code}: {reason.words}" for reason in snapshot.reasons]
