@@ -47,10 +47,10 @@ _REASON_WORDS: Final = 120
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Owner:
-    """Where the outcomes of encoded messages belong."""
+class _EncodedRows:
+    """The rows of a chunk that some encoded messages belong to, one each."""
 
-    page: ChunkOutcomes
+    chunk_outcomes: ChunkOutcomes
     rows: npt.NDArray[np.int64]
 
 
@@ -251,29 +251,34 @@ class Run:
         while not self._sender.done():
             self._show()
 
-    def _open(self, chunk: Chunk, prepared: Prepared) -> list[_Owner]:
+    def _open(self, chunk: Chunk, prepared: Prepared) -> list[_EncodedRows]:
         """Begin to account for a chunk, with the rows that will not be sent."""
-        page, batch = self._tracker.page(chunk), prepared.messages
-        page.place_in_time(batch)
+        tracker, batch = self._tracker, prepared.messages
+        outcomes = tracker.open(chunk)
+        tracker.set_events(outcomes, batch)
         self._tally.naive += batch.naive
         self._tally.event_keys |= batch.event_keys
         for fix, cells in batch.problems.fixes.items():
             self._tally.fixes[fix] = self._tally.fixes.get(fix, 0) + cells
         self._tally.duplicates += len(prepared.duplicates)
-        page.settle(prepared.skipped, Outcome.SKIPPED, code="skipped", reason=SKIPPED)
-        page.settle(prepared.duplicates, Outcome.SKIPPED, code="duplicate", reason=DUPLICATE)
-        page.note_dropped(prepared.dropped)
-        page.settle(prepared.known, Outcome.DELIVERED)
+        tracker.settle(outcomes, prepared.skipped, Outcome.SKIPPED, code="skipped", reason=SKIPPED)
+        tracker.settle(
+            outcomes, prepared.duplicates, Outcome.SKIPPED, code="duplicate", reason=DUPLICATE
+        )
+        tracker.add_dropped(outcomes, prepared.dropped)
+        tracker.settle(outcomes, prepared.known, Outcome.DELIVERED)
         self._tally.before += len(prepared.known)
         for rows, problems in batch.problems.groups():
-            page.settle(
+            tracker.settle(
+                outcomes,
                 batch.rows[rows],
                 Outcome.INVALID,
                 code=problems[0].code,
                 reason=in_words(problems),
                 problems=problems,
             )
-        page.settle(
+        tracker.settle(
+            outcomes,
             batch.rows[prepared.held],
             Outcome.HELD,
             code="recent",
@@ -281,8 +286,8 @@ class Run:
         )
         owners = []
         for encoded, rows in prepared.encoded:
-            page.name(rows, encoded.ids)
-            owners.append(_Owner(page, rows))
+            tracker.set_message_ids(outcomes, rows, encoded.ids)
+            owners.append(_EncodedRows(outcomes, rows))
         return owners
 
     def _departing(self, on_wire: int) -> None:
@@ -306,7 +311,8 @@ class Run:
         if result.doubtful:
             self._tally.maybe_twice += len(result.request)
         for piece in result.request.pieces:
-            piece.owner.page.settle(
+            self._tracker.settle(
+                piece.owner.chunk_outcomes,
                 piece.owner.rows[piece.start : piece.stop],
                 result.outcome,
                 code=result.code,

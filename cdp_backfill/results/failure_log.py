@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     Mask = npt.NDArray[np.bool_]
-    Keep = Callable[[Any], Mask] | None
+    Filter = Callable[[Any], Mask]
+    """Gives a mask of the rows of a table to keep."""
 
 
 class FailureLog(Protocol):
@@ -42,11 +43,11 @@ class FailureLog(Protocol):
         """Why they did not, most rows first."""
         ...
 
-    def failures(self, keep: Keep = None) -> pd.DataFrame:
+    def failures(self, keep: Filter | None = None) -> pd.DataFrame:
         """All of them, or those that ``keep`` chooses by their places."""
         ...
 
-    def parts(self, keep: Keep = None) -> Iterator[Any]:
+    def parts(self, keep: Filter | None = None) -> Iterator[Any]:
         """The same a part at a time, as Arrow tables."""
         ...
 
@@ -154,7 +155,7 @@ class CombinedFailures:
         """Why rows did not arrive, most rows first."""
         return list(self._reasons)
 
-    def failures(self, keep: Keep = None) -> pd.DataFrame:
+    def failures(self, keep: Filter | None = None) -> pd.DataFrame:
         """The rows that did not arrive; those sent again as they were then, in their old place."""
         first, second = self._first.failures(self._both(keep)), self._second.failures(keep)
         if not len(first) or not len(second):
@@ -164,7 +165,7 @@ class CombinedFailures:
         order = np.lexsort((frame["cdp_row"].to_numpy(np.int64), source, run))
         return frame.iloc[order]
 
-    def parts(self, keep: Keep = None) -> Iterator[Any]:
+    def parts(self, keep: Filter | None = None) -> Iterator[Any]:
         """The same a part at a time, as Arrow tables of one schema; in no order."""
         both = self._both(keep)
         schema = None
@@ -173,11 +174,11 @@ class CombinedFailures:
         for table in self._all_parts(keep, both):
             yield _fitted(table, schema)
 
-    def _all_parts(self, keep: Keep, both: Keep) -> Iterator[Any]:
+    def _all_parts(self, keep: Filter | None, both: Filter | None) -> Iterator[Any]:
         yield from self._first.parts(both)
         yield from self._second.parts(keep)
 
-    def _both(self, keep: Keep) -> Keep:
+    def _both(self, keep: Filter | None) -> Filter | None:
         mine = self._keep
         if keep is None or mine is None:
             return mine or keep

@@ -49,19 +49,12 @@ class Lineage:
         """The earlier runs whose rows it met."""
         return frozenset(run for run, _ in self._numbers)
 
-    def own(self, chunk: Chunk, rows: npt.NDArray[np.int64]) -> Any:
-        """An Arrow table of where rows of a chunk are in this run's table."""
-        size = len(rows)
-        source = pa.repeat(pa.scalar(chunk.origin, pa.string()), size)
-        columns = (pa.repeat(self.run, size), source, pa.array(chunk.origin_start + rows))
-        return pa.table(dict(zip(ORIGIN_COLUMNS, columns, strict=True)))
-
     def earlier(self, chunk: Chunk) -> Any | None:
         """The same for all rows of a chunk and where they were first; None if that is here."""
         if not self.columns:
             return None
         told = self._told(chunk.batch)
-        own = self.own(chunk, np.arange(chunk.batch.num_rows))
+        own = own_origins(self.run, chunk, np.arange(chunk.batch.num_rows))
         if told is None:
             return None
         keys, known = self._keys(told, learn=True)
@@ -130,3 +123,16 @@ class Lineage:
         joined = ((table_of << _ROW_BITS) | number).astype(">u8")
         keys[:, :8] = joined.view(np.uint8).reshape(-1, 8)
         return keys, known
+
+
+def own_origins(run: str, chunk: Chunk, rows: npt.NDArray[np.int64]) -> Any:
+    """An Arrow table with the run, file and row number of rows that originate in this run.
+
+    Args:
+        run: Name of this run.
+        chunk: The chunk of the rows.
+        rows: Their positions in the chunk.
+    """
+    source = pa.repeat(pa.scalar(chunk.origin, pa.string()), len(rows))
+    columns = (pa.repeat(run, len(rows)), source, pa.array(chunk.origin_start + rows))
+    return pa.table(dict(zip(ORIGIN_COLUMNS, columns, strict=True)))

@@ -79,7 +79,7 @@ def figure(report: Report, kind: Kind) -> Figure:
 
     over_time = report._failure_log.counted()  # noqa: SLF001  # the report's own other half
     reasons = report._failure_log.reasons()  # noqa: SLF001
-    lines = min(len({event for event, _ in over_time.cells}), _MOST_EVENTS + 1)
+    lines = min(len({event for event, _ in over_time.bins}), _MOST_EVENTS + 1)
     heights = {
         "events": 1.0 + 0.62 * max(1.6, lines),
         "run": 2.5,
@@ -104,13 +104,13 @@ def figure(report: Report, kind: Kind) -> Figure:
 
 
 def _events(part: SubFigure, over_time: EventCounts, rows: int) -> None:
-    days = sorted({day for _, day in over_time.cells})
+    days = sorted({day for _, day in over_time.bins})
     if not days:
         _title(part, "Events over time")
         _nothing(part, "No row has an event and a time." if rows else "The table has no rows.")
         return
     width = max(over_time.width, -(-(days[-1] - days[0] + 1) // _MOST_BARS))
-    cells = over_time.of_width(width, days[0])
+    cells = over_time.with_width(width, days[0])
     totals: dict[str, int] = {}
     for (event, _), counts in cells.items():
         totals[event] = totals.get(event, 0) + int(counts.sum())

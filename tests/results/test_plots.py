@@ -22,9 +22,9 @@ import cdp_backfill as cdp
 from cdp_backfill.model.outcomes import OUTCOMES, Outcome
 from cdp_backfill.results import plots
 from cdp_backfill.results.histogram import (
-    MOST_CELLS,
-    MOST_EVENTS,
-    NOWHERE,
+    MAX_BINS,
+    MAX_EVENTS,
+    NO_BIN,
     OTHER_EVENTS,
     EventHistogram,
 )
@@ -68,7 +68,7 @@ def pixels(figure: Figure) -> Any:
 def totals(report: cdp.Report) -> dict[tuple[str, str], int]:
     """Rows by event and outcome."""
     found: dict[tuple[str, str], int] = {}
-    for (event, _), counts in report._failure_log.counted().cells.items():
+    for (event, _), counts in report._failure_log.counted().bins.items():
         for outcome in OUTCOMES:
             if rows := int(counts[outcome.code]):
                 key = (event, str(outcome))
@@ -80,7 +80,7 @@ def test_rows_are_counted_by_event_day_and_outcome(box: Sandbox) -> None:
     """Each row with an event and a time in its cell; the sums are those of the report."""
     frame = mixed()
     report = send(frame, box)
-    cells = report._failure_log.counted().cells
+    cells = report._failure_log.counted().bins
     assert len(cells) == 300
     day = pd.Timestamp("2023-01-01").value // 86_400_000_000_000
     assert cells["Application Opened", day][Outcome.INVALID.code] == 1
@@ -130,17 +130,17 @@ def test_cells_stay_few() -> None:
             event="name",
             other_events="send",
         )
-        cells = over_time.cells(messages, 4_000)
-        assert (cells != NOWHERE).all()
+        cells = over_time.bins(messages, 4_000)
+        assert (cells != NO_BIN).all()
         over_time.count(cells, Outcome.DELIVERED.code)
-    counted = over_time.counted()
+    counted = over_time.counts()
     assert counted.width > 1
-    assert len(over_time.places) < 3 * MOST_CELLS + 4_000 * 3
-    assert len(over_time._ids) <= MOST_CELLS
-    assert len({event for event, _ in counted.cells}) == MOST_EVENTS + 1
-    assert sum(int(counts.sum()) for counts in counted.cells.values()) == rows
-    assert OTHER_EVENTS in {event for event, _ in counted.cells}
-    wide = counted.of_width(1_000, first=7)
+    assert len(over_time.keys) < 3 * MAX_BINS + 4_000 * 3
+    assert len(over_time._numbers) <= MAX_BINS
+    assert len({event for event, _ in counted.bins}) == MAX_EVENTS + 1
+    assert sum(int(counts.sum()) for counts in counted.bins.values()) == rows
+    assert OTHER_EVENTS in {event for event, _ in counted.bins}
+    wide = counted.with_width(1_000, first=7)
     assert {(day - 7) % 1_000 for _, day in wide} == {0}
     assert sum(int(counts.sum()) for counts in wide.values()) == rows
 
@@ -151,8 +151,8 @@ def test_far_apart_times_are_counted_too() -> None:
     names = [f"e{n}" for n in range(30)]
     messages = built({"name": names, "ts": stamps}, event="name", other_events="send")
     over_time = EventHistogram()
-    over_time.count(over_time.cells(messages, 30), 0)
-    assert len(over_time.counted().cells) == 30
+    over_time.count(over_time.bins(messages, 30), 0)
+    assert len(over_time.counts().bins) == 30
 
 
 def test_counting_is_cheap() -> None:
@@ -163,7 +163,7 @@ def test_counting_is_cheap() -> None:
     over_time = EventHistogram()
     started = time.process_time()
     for _ in range(20):
-        over_time.count(over_time.cells(messages, rows), 0)
+        over_time.count(over_time.bins(messages, rows), 0)
     assert (time.process_time() - started) / (20 * rows) < 0.2e-6
 
 

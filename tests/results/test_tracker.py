@@ -17,10 +17,11 @@ def test_a_row_cannot_have_two_outcomes() -> None:
     """A second outcome is a bug, and is told as one."""
     source = open_source(opens(3))
     (chunk,) = source.chunks(["uid"])
-    page = OutcomeTracker(source).page(chunk)
-    page.settle(np.array([0]), Outcome.DELIVERED)
+    tracker = OutcomeTracker(source)
+    outcomes = tracker.open(chunk)
+    tracker.settle(outcomes, np.array([0]), Outcome.DELIVERED)
     with pytest.raises(AccountingError, match="second outcome"):
-        page.settle(np.array([0, 1]), Outcome.FAILED)
+        tracker.settle(outcomes, np.array([0, 1]), Outcome.FAILED)
 
 
 def test_a_source_that_lied_about_its_rows() -> None:
@@ -28,9 +29,9 @@ def test_a_source_that_lied_about_its_rows() -> None:
     source = open_source(opens(3))
     tracker = OutcomeTracker(source)
     for chunk in source.chunks(["uid"]):
-        tracker.page(chunk).settle(np.arange(3), Outcome.DELIVERED)
+        tracker.settle(tracker.open(chunk), np.arange(3), Outcome.DELIVERED)
     source.rows = 2
-    with pytest.raises(AccountingError, match="3 rows were counted and the source has 2"):
+    with pytest.raises(AccountingError, match="3 rows have an outcome, but the table has 2 rows"):
         tracker.close("stopped", "it stopped")
 
 
@@ -40,7 +41,7 @@ def test_rows_that_were_never_read_are_unsent() -> None:
     for source in (open_source(table), open_source(table.to_pandas())):
         tracker = OutcomeTracker(source)
         chunk = next(iter(source.chunks(source.schema.names)))
-        tracker.page(chunk).settle(np.arange(8_000), Outcome.DELIVERED)
+        tracker.settle(tracker.open(chunk), np.arange(8_000), Outcome.DELIVERED)
         tracker.close("stopped", "it stopped")
         assert tracker.counts["unsent"] == 12_000
         failures = tracker.failures()
@@ -55,16 +56,18 @@ def test_a_page_holds_little_for_the_few_rows_that_wait(monkeypatch: pytest.Monk
     source = open_source(table)
     tracker = OutcomeTracker(source)
     (chunk,) = source.chunks(["uid", "pad"])
-    page = tracker.page(chunk)
+    outcomes = tracker.open(chunk)
     rows = np.arange(8_000)
-    page.settle(rows[rows % 1_000 == 1], Outcome.FAILED, code="http_503", reason="busy")
-    page.name(np.array([7_777]), Ids(NO_DIGESTS, pa.array(["x1"])))
-    assert tracker.crowded
+    tracker.settle(
+        outcomes, rows[rows % 1_000 == 1], Outcome.FAILED, code="http_503", reason="busy"
+    )
+    tracker.set_message_ids(outcomes, np.array([7_777]), Ids(NO_DIGESTS, pa.array(["x1"])))
+    assert tracker._pending_bytes > 2**20
     rest = rows[(rows % 1_000 != 1) & (rows != 7_777)]
-    page.settle(rest, Outcome.DELIVERED)
-    assert page.held_bytes < 10_000
-    assert not tracker.crowded
-    page.settle(np.array([7_777]), Outcome.REFUSED, code="http_400", reason="no")
+    tracker.settle(outcomes, rest, Outcome.DELIVERED)
+    assert outcomes.memory_bytes < 10_000
+    assert tracker._pending_bytes < 2**20
+    tracker.settle(outcomes, np.array([7_777]), Outcome.REFUSED, code="http_400", reason="no")
     tracker.close("stopped", "it stopped")
     failures = tracker.failures()
     assert failures["uid"].tolist() == [*(f"u{n}" for n in range(1, 7_778, 1_000)), "u7777"]
@@ -80,9 +83,11 @@ def test_reasons_stay_few() -> None:
     source = open_source(opens(300))
     tracker = OutcomeTracker(source)
     (chunk,) = source.chunks(["uid"])
-    page = tracker.page(chunk)
+    outcomes = tracker.open(chunk)
     for row in range(300):
-        page.settle(np.array([row]), Outcome.REFUSED, code="http_400", reason=f"words {row}")
+        tracker.settle(
+            outcomes, np.array([row]), Outcome.REFUSED, code="http_400", reason=f"words {row}"
+        )
     tracker.close("stopped", "it stopped")
     reasons = tracker.reasons()
     assert len(reasons) == 51
