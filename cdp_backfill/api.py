@@ -314,7 +314,7 @@ def _sent(
         journal=opened or None,
         canary=canary,
         processes=options.processes,
-        again=again,
+        send_again=again,
     ).report()
 
 

@@ -6,12 +6,13 @@ import random
 import threading
 import time
 from collections import deque
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from cdp_backfill.delivery import retry
 from cdp_backfill.delivery.bisection import Bisection
 from cdp_backfill.delivery.rate_control import RateControl
-from cdp_backfill.delivery.results import Result, Stats
+from cdp_backfill.delivery.results import Result
 from cdp_backfill.delivery.retry import Verdict
 from cdp_backfill.delivery.transport import (
     Answer,
@@ -29,6 +30,7 @@ from cdp_backfill.errors import (
     UnreachableError,
 )
 from cdp_backfill.model.outcomes import Outcome
+from cdp_backfill.results.run_stats import RunStats
 
 if TYPE_CHECKING:
     import ssl
@@ -98,7 +100,12 @@ class Sender:
             clock=clock,
             sleep=self._stopping.wait,
         )
-        self.stats = Stats()
+        self.stats = RunStats()
+        """The figures of what was sent so far."""
+        self.in_flight = 0
+        """Requests in flight now."""
+        self.concurrency = 0
+        """Requests that may be in flight now."""
         self.error: BaseException | None = None
         """Why the sender stopped by itself, or None."""
 
@@ -237,7 +244,7 @@ class Sender:
                     continue
                 bisection.settled(accepted=result.outcome is Outcome.DELIVERED)
                 if result.outcome is Outcome.DELIVERED:
-                    self.stats.body_bytes += part.size
+                    self.stats += RunStats(body_bytes=part.size)
                 self._on_result(result)
                 self._heed(result)
 
@@ -282,11 +289,11 @@ class Sender:
             final = found is not None and found is not Verdict.RETRY
             with self._lock:
                 self._under_way[id(transport)] = (request, attempts, unanswered)
-                self.stats.in_flight -= 1
-                on_wire = self.stats.in_flight + 1
+                on_wire = self.in_flight
+                self.in_flight -= 1
                 if answer is not None:
-                    self.stats.answers += 1
-                    self.stats.answer_seconds += self._clock() - started
+                    took = self._clock() - started
+                    self.stats += RunStats(answers=1, answer_seconds=took)
             if answer is not None and found is not None and final:
                 self._rate_control.answered(self._clock() - started, on_wire)
                 return self._final(request, answer, found, attempts, unanswered=unanswered)
@@ -324,15 +331,19 @@ class Sender:
     ) -> float:
         """Note that a request is on the wire; gives the time."""
         with self._lock:
-            stats, rate_control = self.stats, self._rate_control
+            stats = self.stats
             self._under_way[id(transport)] = (request, attempts, unanswered)
-            stats.requests += 1
-            stats.retries += attempts > 1
-            stats.wire_bytes += size
-            stats.in_flight += 1
-            stats.max_in_flight = max(stats.max_in_flight, stats.in_flight)
-            stats.level, stats.paused_seconds = rate_control.level, rate_control.paused_seconds
-            self._on_departure(stats.in_flight)
+            self.in_flight += 1
+            self.concurrency = self._rate_control.level
+            self.stats = replace(
+                stats,
+                requests=stats.requests + 1,
+                retries=stats.retries + (attempts > 1),
+                wire_bytes=stats.wire_bytes + size,
+                max_in_flight=max(stats.max_in_flight, self.in_flight),
+                paused_seconds=self._rate_control.paused_seconds,
+            )
+            self._on_departure(self.in_flight)
         return self._clock()
 
     def _strained(self, answer: Answer | None) -> None:
@@ -340,7 +351,7 @@ class Sender:
         pause = None if answer is None else retry.retry_after(answer.retry_after)
         if answer is not None and answer.status == 429:  # noqa: PLR2004  # too many requests
             with self._lock:
-                self.stats.throttled += 1
+                self.stats += RunStats(throttled=1)
             self._rate_control.throttled()
             pause = retry.BASE_SECONDS if pause is None else pause
         else:

@@ -7,7 +7,7 @@ import threading
 import time
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final
 
 from cdp_backfill.delivery import Result, Sender
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from cdp_backfill.pipeline.journal import Journal
     from cdp_backfill.pipeline.preparation import Prepared
     from cdp_backfill.results.chunk_outcomes import ChunkOutcomes
+    from cdp_backfill.results.run_stats import RunStats
     from cdp_backfill.sources import Chunk
 
 
@@ -55,12 +56,14 @@ class _EncodedRows:
 
 
 @dataclass(slots=True)
-class _Tally:
+class _Totals:
+    """Counts of a run that only the runner knows."""
+
     maybe_twice: int = 0
-    packed: int = 0
+    packed_requests: int = 0
     packed_bytes: int = 0
     naive: int = 0
-    before: int = 0
+    delivered_before: int = 0
     longest: int = 0
     in_doubt: int = 0
     duplicates: int = 0
@@ -78,7 +81,7 @@ class Run:
         journal: What is known to be delivered, or None to do without.
         canary: Rows after which to stop, or None.
         processes: How many read, check and encode.
-        again: Sends a frame in the same way; for the report.
+        send_again: Sends a frame in the same way; for :meth:`Report.retry`.
     """
 
     def __init__(
@@ -90,13 +93,13 @@ class Run:
         journal: Journal | None = None,
         canary: int | None = None,
         processes: int = 1,
-        again: Callable[[pd.DataFrame], Report] | None = None,
+        send_again: Callable[[pd.DataFrame], Report] | None = None,
     ) -> None:
         self._prepared_source = prepared_source
         self._journal = journal
         self._canary = canary
         self._processes = processes
-        self._again = again
+        self._send_again = send_again
         self._destination = destination
         self._progress = progress
         self._started = time.monotonic()
@@ -105,7 +108,7 @@ class Run:
         self._timeline = Timeline()
         self._tracker = OutcomeTracker(prepared_source.source)
         self._packer = Packer(max_messages=destination.max_messages)
-        self._tally = _Tally()
+        self._totals = _Totals()
         self._sender = Sender(
             destination,
             self._settle,
@@ -241,9 +244,9 @@ class Run:
                 self._hand_over(request)
 
     def _hand_over(self, request: Request) -> None:
-        self._tally.packed += 1
-        self._tally.packed_bytes += request.size
-        self._tally.longest = max(self._tally.longest, len(request))
+        self._totals.packed_requests += 1
+        self._totals.packed_bytes += request.size
+        self._totals.longest = max(self._totals.longest, len(request))
         while not self._sender.offer(request) and not self._sender.stopped:
             self._show()
 
@@ -256,18 +259,18 @@ class Run:
         tracker, batch = self._tracker, prepared.messages
         outcomes = tracker.open(chunk)
         tracker.set_events(outcomes, batch)
-        self._tally.naive += batch.naive
-        self._tally.event_keys |= batch.event_keys
+        self._totals.naive += batch.naive
+        self._totals.event_keys |= batch.event_keys
         for fix, cells in batch.problems.fixes.items():
-            self._tally.fixes[fix] = self._tally.fixes.get(fix, 0) + cells
-        self._tally.duplicates += len(prepared.duplicates)
+            self._totals.fixes[fix] = self._totals.fixes.get(fix, 0) + cells
+        self._totals.duplicates += len(prepared.duplicates)
         tracker.settle(outcomes, prepared.skipped, Outcome.SKIPPED, code="skipped", reason=SKIPPED)
         tracker.settle(
             outcomes, prepared.duplicates, Outcome.SKIPPED, code="duplicate", reason=DUPLICATE
         )
         tracker.add_dropped(outcomes, prepared.dropped)
         tracker.settle(outcomes, prepared.known, Outcome.DELIVERED)
-        self._tally.before += len(prepared.known)
+        self._totals.delivered_before += len(prepared.known)
         for rows, problems in batch.problems.groups():
             tracker.settle(
                 outcomes,
@@ -292,9 +295,9 @@ class Run:
 
     def _departing(self, on_wire: int) -> None:
         """Note how many rows a crash could leave in doubt; called by the workers."""
-        in_doubt = on_wire * self._tally.longest
-        if self._journal is not None and in_doubt > self._tally.in_doubt:
-            self._tally.in_doubt = in_doubt
+        in_doubt = on_wire * self._totals.longest
+        if self._journal is not None and in_doubt > self._totals.in_doubt:
+            self._totals.in_doubt = in_doubt
             try:
                 self._journal.doubt(in_doubt)
             except sqlite3.Error as error:
@@ -309,7 +312,7 @@ class Run:
             except sqlite3.Error as error:
                 self._sender.stop(_unwritable(self._journal, error))
         if result.doubtful:
-            self._tally.maybe_twice += len(result.request)
+            self._totals.maybe_twice += len(result.request)
         for piece in result.request.pieces:
             self._tracker.settle(
                 piece.owner.chunk_outcomes,
@@ -322,28 +325,22 @@ class Run:
             )
 
     def _show(self, state: State = State.RUNNING) -> None:
-        counts, stats = self._tracker.counts, self._sender.stats
+        counts = self._tracker.counts
         settled = sum(counts[outcome] for outcome in Outcome if outcome.settled)
         rows = sum(counts.values()) - counts[Outcome.UNSENT]
         total = self._prepared_source.source.rows
         if state is State.RUNNING and (self._interrupts or self._sender.stopped):
             state = State.STOPPING
         snapshot = Snapshot(
-            seconds=time.monotonic() - self._started,
-            level=stats.level,
-            paused_seconds=stats.paused_seconds,
             rows=rows,
             total=min(total, self._canary) if total is not None and self._canary else total,
             not_delivered=rows - settled,
-            requests=stats.requests,
-            wire_bytes=stats.wire_bytes,
-            in_flight=stats.in_flight,
-            answers=stats.answers,
-            answer_seconds=stats.answer_seconds,
-            throttled=stats.throttled,
+            in_flight=self._sender.in_flight,
+            level=self._sender.concurrency,
             counts=counts,
             reasons=self._reasons() if rows > settled else (),
             state=state,
+            stats=self._stats(counts),
         )
         self._timeline.add(snapshot)
         self._progress.update(snapshot)
@@ -366,44 +363,47 @@ class Run:
         most = sorted(found.items(), key=lambda item: -item[1])
         return tuple(Reason(code, words, rows) for (code, words), rows in most[:_REASONS])
 
-    def _written(self) -> Report:
-        stats, tally = self._sender.stats, self._tally
-        possible = tally.packed * api_facts.MAX_REQUEST_BYTES
-        return Report(
-            counts=self._tracker.counts,
-            requests=stats.requests,
-            retries=stats.retries,
-            throttled=stats.throttled,
-            body_bytes=stats.body_bytes,
-            wire_bytes=stats.wire_bytes,
-            fill=tally.packed_bytes / possible if possible else 0.0,
+    def _stats(self, counts: dict[str, int]) -> RunStats:
+        """The figures of the run so far.
+
+        Args:
+            counts: Rows by outcome so far.
+        """
+        totals = self._totals
+        maybe_twice = totals.maybe_twice + (self._journal.lost_sight_of if self._journal else 0)
+        return replace(
+            self._sender.stats,
+            packed_requests=totals.packed_requests,
+            packed_bytes=totals.packed_bytes,
             seconds=time.monotonic() - self._started,
-            delivered_before=tally.before,
-            maybe_twice=min(
-                self._tracker.counts[Outcome.DELIVERED],
-                tally.maybe_twice + (self._journal.lost_sight_of if self._journal else 0),
-            ),
+            delivered_before=totals.delivered_before,
+            maybe_twice=min(counts[Outcome.DELIVERED], maybe_twice),
+        )
+
+    def _written(self) -> Report:
+        counts = self._tracker.counts
+        return Report(
+            counts=counts,
+            stats=self._stats(counts),
             canary=self._canary,
             interrupted=self._interrupts > 0,
-            max_in_flight=stats.max_in_flight,
-            paused_seconds=stats.paused_seconds,
             timeline=tuple(self._timeline.snapshots),
             journal=self._journal.path if self._journal else None,
-            fixes=tally.fixes,
+            fixes=self._totals.fixes,
             notes=(*self._notes(), *self._canary_notes()),
             url=self._destination.url,
             _mapping=self._prepared_source.mapping,
             _failure_log=self._tracker,
-            _again=self._again,
+            _send_again=self._send_again,
         )
 
     def _notes(self) -> tuple[str, ...]:
-        tally, mapping = self._tally, self._prepared_source.mapping
+        totals, mapping = self._totals, self._prepared_source.mapping
         source = self._prepared_source.source
         # Of rows that were not read, nobody knows what is in them.
         all_read = source.rows is not None and not self._tracker.unread
-        keys = tally.event_keys if all_read else set(mapping.events)
-        found = (*source.notes, *notes(self._prepared_source.proposal, tally.naive, keys))
+        keys = totals.event_keys if all_read else set(mapping.events)
+        found = (*source.notes, *notes(self._prepared_source.proposal, totals.naive, keys))
         if source.rows is None:
             found = (
                 *found,
@@ -416,9 +416,9 @@ class Run:
                 "a journal, what has arrived is not sent twice."
             )
             found = (*found, unread)
-        if tally.duplicates:
+        if totals.duplicates:
             left_out = (
-                f"{tally.duplicates:,} rows were skipped: {DUPLICATE}. Where that row did not "
+                f"{totals.duplicates:,} rows were skipped: {DUPLICATE}. Where that row did not "
                 "arrive, neither did they: after a repair, send the whole table again."
             )
             found = (*found, left_out)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from cdp_backfill.results.histogram import EventCounts
     from cdp_backfill.results.progress import Snapshot
     from cdp_backfill.results.reasons import Reason
-    from cdp_backfill.results.reports import Report
+    from cdp_backfill.results.run_stats import RunStats
 
 Kind = Literal["all", "events", "run", "reasons"]
 
@@ -49,12 +49,26 @@ _MOST_STEPS: Final = 150
 _SMALL: Final = 9
 
 
-def figure(report: Report, kind: Kind) -> Figure:
-    """Draw a report.
+def figure(
+    kind: Kind,
+    *,
+    counts: dict[str, int],
+    stats: RunStats,
+    timeline: tuple[Snapshot, ...],
+    reasons: list[Reason],
+    event_counts: EventCounts,
+    interrupted: bool,
+) -> Figure:
+    """Draw the results of a run.
 
     Args:
-        report: The report.
         kind: All three panels, or one of them.
+        counts: Rows by outcome.
+        stats: The figures of the run.
+        timeline: Snapshots of the run.
+        reasons: Why rows were not delivered, most rows first.
+        event_counts: Rows by event, time and outcome.
+        interrupted: Whether the run was interrupted.
 
     Raises:
         BadInputError: There is no such kind.
@@ -77,9 +91,7 @@ def figure(report: Report, kind: Kind) -> Figure:
             self.savefig(out, format="png")
             return out.getvalue()
 
-    over_time = report._failure_log.counted()  # noqa: SLF001  # the report's own other half
-    reasons = report._failure_log.reasons()  # noqa: SLF001
-    lines = min(len({event for event, _ in over_time.bins}), _MOST_EVENTS + 1)
+    lines = min(len({event for event, _ in event_counts.bins}), _MOST_EVENTS + 1)
     heights = {
         "events": 1.0 + 0.62 * max(1.6, lines),
         "run": 2.5,
@@ -95,22 +107,22 @@ def figure(report: Report, kind: Kind) -> Figure:
     for name, part in zip(chosen, parts, strict=True):
         part.patch.set_alpha(0.0)
         if name == "events":
-            _events(part, over_time, report.rows)
+            _events(part, event_counts, rows=sum(counts.values()))
         elif name == "run":
-            _run(part, report)
+            _run(part, counts, stats, timeline, interrupted=interrupted)
         else:
-            _reasons(part, reasons, report)
+            _reasons(part, reasons, counts)
     return drawn
 
 
-def _events(part: SubFigure, over_time: EventCounts, rows: int) -> None:
-    days = sorted({day for _, day in over_time.bins})
+def _events(part: SubFigure, event_counts: EventCounts, *, rows: int) -> None:
+    days = sorted({day for _, day in event_counts.bins})
     if not days:
         _title(part, "Events over time")
         _nothing(part, "No row has an event and a time." if rows else "The table has no rows.")
         return
-    width = max(over_time.width, -(-(days[-1] - days[0] + 1) // _MOST_BARS))
-    cells = over_time.with_width(width, days[0])
+    width = max(event_counts.width, -(-(days[-1] - days[0] + 1) // _MOST_BARS))
+    cells = event_counts.with_width(width, days[0])
     totals: dict[str, int] = {}
     for (event, _), counts in cells.items():
         totals[event] = totals.get(event, 0) + int(counts.sum())
@@ -191,14 +203,21 @@ def _dates(axis: Axes, days: list[int], width: int) -> None:
     axis.tick_params(axis="x", length=3, color=_INK)
 
 
-def _run(part: SubFigure, report: Report) -> None:
-    stopped = report.interrupted and report.counts[Outcome.UNSENT] > 0
-    done = report.rows - report.counts[Outcome.UNSENT]
-    rate = done / report.seconds if report.seconds else 0.0
+def _run(
+    part: SubFigure,
+    counts: dict[str, int],
+    stats: RunStats,
+    timeline: tuple[Snapshot, ...],
+    *,
+    interrupted: bool,
+) -> None:
+    stopped = interrupted and counts[Outcome.UNSENT] > 0
+    done = sum(counts.values()) - counts[Outcome.UNSENT]
+    rate = done / stats.seconds if stats.seconds else 0.0
     words = ", interrupted" if stopped else ""
-    _title(part, f"The run: {duration(report.seconds)}, {rate:,.0f} rows/s{words}")
-    steps = _steps(report.timeline)
-    if not steps or not report.requests:
+    _title(part, f"The run: {duration(stats.seconds)}, {rate:,.0f} rows/s{words}")
+    steps = _steps(timeline)
+    if not steps or not stats.requests:
         _nothing(part, "Nothing was sent.")
         return
     edges = [0.0, *(float(step[0]) for step in steps)]
@@ -251,13 +270,13 @@ def _steps(timeline: tuple[Snapshot, ...]) -> list[tuple[float, float, float | N
     return steps
 
 
-def _reasons(part: SubFigure, reasons: list[Reason], report: Report) -> None:
-    missing = sum(item.rows for item in reasons)
-    _title(part, f"Not delivered, by reason: {missing:,} of {report.rows:,} rows")
+def _reasons(part: SubFigure, reasons: list[Reason], counts: dict[str, int]) -> None:
+    missing, total = sum(item.rows for item in reasons), sum(counts.values())
+    _title(part, f"Not delivered, by reason: {missing:,} of {total:,} rows")
     if not reasons:
-        skipped = report.counts[Outcome.SKIPPED]
+        skipped = counts[Outcome.SKIPPED]
         words = "All rows were delivered." if not skipped else "No row failed."
-        _nothing(part, words if report.rows else "The table has no rows.")
+        _nothing(part, words if total else "The table has no rows.")
         return
     lines = [
         (_named(item), item.rows, _COLOURS[Outcome(item.outcome)])

@@ -11,12 +11,20 @@ import pandas as pd
 
 from cdp_backfill.errors import BadInputError, UndeliveredError
 from cdp_backfill.model.outcomes import Fix, Outcome
-from cdp_backfill.model.views import Section, View, duration, fixes_section
 from cdp_backfill.results.failure_log import CombinedFailures, write
-from cdp_backfill.results.merging import summed
+from cdp_backfill.results.merging import (
+    SEVERAL_TABLES,
+    merged_counts,
+    merged_fixes,
+    merged_journal,
+    merged_notes,
+    merged_stats,
+    merged_timeline,
+)
 from cdp_backfill.results.plots import Kind, figure
-from cdp_backfill.results.progress import megabytes
 from cdp_backfill.results.remedies import remedy, suggestion
+from cdp_backfill.results.report_view import headline, report_view
+from cdp_backfill.results.run_stats import WithStats
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,6 +32,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from cdp_backfill.model.mapping import Mapping
+    from cdp_backfill.model.views import View
     from cdp_backfill.results.failure_log import FailureLog
     from cdp_backfill.results.progress import Snapshot
 
@@ -47,23 +56,12 @@ URL_ATTRIBUTE = "cdp_url"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Report:
+class Report(WithStats):
     """What became of every row of a run.
 
     Attributes:
         counts: Rows by outcome; every outcome is there, and they add up to the rows.
-        requests: Requests sent, further attempts included.
-        retries: Further attempts among them.
-        throttled: Answers of 429, "too many requests".
-        body_bytes: Bytes delivered, before compression.
-        wire_bytes: Bytes sent, compressed.
-        fill: How full the requests were, as a share of the limit on bytes; 0.0 to 1.0.
-        seconds: Seconds it took, from the first row read to the report.
-        delivered_before: Delivered rows that an earlier run delivered, as the journal knows.
-        maybe_twice: Delivered rows that may have arrived more than once, because an earlier
-            attempt had no answer or an earlier run ended without a word.
-        max_in_flight: Most requests under way at a time.
-        paused_seconds: Seconds for which the server made everyone wait.
+        stats: All figures of the run; the most important are attributes of the report, too.
         timeline: How it went: up to 1,000 snapshots with the seconds since the start.
         journal: The journal, or None.
         canary: Rows that were to go as a canary, or None.
@@ -74,17 +72,6 @@ class Report:
     """
 
     counts: dict[str, int]
-    requests: int
-    retries: int
-    throttled: int
-    body_bytes: int
-    wire_bytes: int
-    fill: float
-    seconds: float
-    delivered_before: int
-    maybe_twice: int
-    max_in_flight: int
-    paused_seconds: float
     timeline: tuple[Snapshot, ...] = field(repr=False)
     journal: Path | None
     canary: int | None
@@ -94,7 +81,7 @@ class Report:
     url: str
     _mapping: Mapping | None = field(repr=False)
     _failure_log: FailureLog = field(repr=False)
-    _again: Callable[[pd.DataFrame], Report] | None = field(repr=False)
+    _send_again: Callable[[pd.DataFrame], Report] | None = field(repr=False)
 
     @property
     def rows(self) -> int:
@@ -201,7 +188,7 @@ class Report:
                 raise BadInputError(
                     f"There is no outcome {name!r}. Outcomes: {', '.join(self.counts)}."
                 )
-        if self._again is None:
+        if self._send_again is None:
             raise BadInputError(
                 "This is the sum of runs that were sent in different ways: send the failures "
                 "of each on its own."
@@ -213,7 +200,7 @@ class Report:
                 f"No row is {' or '.join(str(name) for name in wanted)}: nothing is worth sending "
                 "again as it is. The others need a repair first, see report.failures."
             )
-        return self._again(chosen)
+        return self._send_again(chosen)
 
     def __add__(self, other: object) -> Report:
         """The report of two runs together, the later one about failures of the earlier.
@@ -240,16 +227,36 @@ class Report:
     def _plus(self, other: Report) -> Report:
         if self._failure_log.of & other._failure_log.runs:
             return other._plus(self)
-        account = CombinedFailures(self._failure_log, other._failure_log)
-        alike = self._mapping == other._mapping
-        same_way = account.linked or (alike and self.url == other.url)
+        failures = CombinedFailures(self._failure_log, other._failure_log)
+        counts = merged_counts(self.counts, other.counts, failures.moved)
+        same_mapping = self._mapping == other._mapping
+        same_way = failures.linked or (same_mapping and self.url == other.url)
         return replace(
             other,
-            **summed(self, other, account),
-            _failure_log=account,
-            # Failures of two tables cannot be sent with one mapping, unless it is the same.
-            _mapping=other._mapping if account.linked or alike else None,
-            _again=other._again if same_way else None,
+            counts=counts,
+            stats=merged_stats(
+                self.stats,
+                other.stats,
+                delivered=counts[Outcome.DELIVERED],
+                resent_unknown=min(
+                    failures.moved[Outcome.UNKNOWN], other.counts[Outcome.DELIVERED]
+                ),
+            ),
+            timeline=merged_timeline(
+                self.timeline, other.timeline, counts=self.counts, stats=self.stats
+            ),
+            journal=merged_journal(self.journal, other.journal),
+            canary=None,
+            interrupted=self.interrupted or other.interrupted,
+            fixes=merged_fixes(self.fixes, other.fixes),
+            notes=merged_notes(
+                self.notes, other.notes, () if failures.linked else (SEVERAL_TABLES,)
+            ),
+            url=self.url if self.url == other.url else f"{self.url} and {other.url}",
+            _failure_log=failures,
+            # Failures of two tables can only be sent together if the mapping is the same.
+            _mapping=other._mapping if failures.linked or same_mapping else None,
+            _send_again=other._send_again if same_way else None,
         )
 
     def save(self, folder: str | Path) -> None:
@@ -292,7 +299,15 @@ class Report:
 
         >>> report.plot("run").savefig("run.png")  # doctest: +SKIP
         """
-        return figure(self, kind)
+        return figure(
+            kind,
+            counts=self.counts,
+            stats=self.stats,
+            timeline=self.timeline,
+            reasons=self._failure_log.reasons(),
+            event_counts=self._failure_log.counted(),
+            interrupted=self.interrupted,
+        )
 
     def raise_for_failures(self) -> None:
         """Raise an error if anything was not delivered.
@@ -341,73 +356,19 @@ class Report:
         }
 
     def _headline(self) -> str:
-        missing = self.rows - self.counts[Outcome.DELIVERED] - self.counts[Outcome.SKIPPED]
-        skipped = self.counts[Outcome.SKIPPED]
-        aside = f", {skipped:,} skipped on purpose" if skipped else ""
-        if not self.rows:
-            return "Backfill: the table has no rows"
-        if self.canary is not None and not self.interrupted:
-            delivered = self.counts[Outcome.DELIVERED]
-            first = min(self.canary, self.rows)
-            return f"Canary: {delivered:,} of the first {first:,} rows delivered{aside}"
-        if skipped == self.rows:
-            return f"Backfill: nothing to send, all {skipped:,} rows are skipped on purpose"
-        if not missing:
-            return f"Backfill: all {self.counts[Outcome.DELIVERED]:,} rows delivered{aside}"
-        return f"Backfill: {missing:,} of {self.rows:,} rows not delivered{aside}"
+        return headline(self.counts, canary=self.canary, interrupted=self.interrupted)
 
     def _view(self) -> View:
-        outcomes: list[tuple[object, ...]] = [
-            (rows, name) for name, rows in self.counts.items() if rows
-        ]
-        reasons: list[tuple[object, ...]] = [
-            (found.rows, found.outcome, found.code, f"{found.reason}. {remedy(found)}".strip())
-            for found in self._failure_log.reasons()
-        ]
-        amount = [
-            (duration(self.seconds), f"{self.rate:,.0f} rows/s"),
-            (
-                f"{self.requests:,} request{'' if self.requests == 1 else 's'}",
-                (f"{self.retries:,} of them again, " if self.retries else "")
-                + f"{self.fill:.0%} full on average",
-            ),
-            (megabytes(self.body_bytes), f"delivered, {megabytes(self.wire_bytes)} on the wire"),
-            (f"{self.max_in_flight} at a time", "at most"),
-        ]
-        if self.throttled:
-            amount.append((f"{self.throttled:,} x 429", "the server asked to slow down"))
-        if self.paused_seconds:
-            amount.append((duration(self.paused_seconds), "of waiting because it asked for it"))
-        if self.journal:
-            amount.append(("journal", str(self.journal)))
-        notes = list(self.notes)
-        if self.maybe_twice:
-            notes.append(
-                f"Up to {self.maybe_twice:,} delivered rows may have arrived twice: an earlier "
-                "attempt had no answer, or a run with this journal ended without a word. Their "
-                "message ids are the same both times."
-            )
-        if self.delivered_before:
-            notes.append(
-                f"{self.delivered_before:,} of the delivered rows were delivered by an earlier "
-                "run, as the journal knows, and were not sent again."
-            )
-        if self.interrupted and self.counts[Outcome.UNSENT]:
-            notes.append("The run was interrupted; what had not had its turn is 'unsent'.")
-        if not self.ok:
-            notes.append(
-                "The rows, each with its reason: report.failures. What to do about each reason: "
-                "report.by_reason()."
-            )
-        return View(
+        return report_view(
             self._headline(),
-            [
-                Section("Rows by outcome", (), outcomes),
-                Section("Not delivered, by reason", ("rows", "outcome", "code", "reason"), reasons),
-                fixes_section(self.fixes),
-                Section(f"Sent to {self.url}", (), [*amount]),
-            ],
-            notes,
+            counts=self.counts,
+            stats=self.stats,
+            reasons=self._failure_log.reasons(),
+            fixes=self.fixes,
+            notes=self.notes,
+            url=self.url,
+            journal=self.journal,
+            interrupted=self.interrupted,
         )
 
     def __str__(self) -> str:

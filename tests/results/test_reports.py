@@ -121,7 +121,7 @@ def test_two_tables_are_a_plain_sum(box: Sandbox) -> None:
     whole = sum(reports)
     assert isinstance(whole, cdp.Report)
     assert counts(whole) == {"delivered": 6, "invalid": 3}
-    assert len([note for note in whole.notes if "sum over several tables" in note]) == 1
+    assert len([note for note in whole.notes if "adds up runs over several tables" in note]) == 1
     who: list[Any] = ["x", None, "z"]
     fixed = send(whole.failures.assign(uid=who), box, None)
     assert counts(whole + fixed) == {"delivered": 8, "invalid": 1}

@@ -6,6 +6,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Final
 
 from cdp_backfill.results.progress.snapshots import Snapshot, State
+from cdp_backfill.results.run_stats import RunStats
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -18,9 +19,7 @@ _FIRST: Final = 1.0  # before this, a rate tells little
 _LATELY: Final = 4.0
 _QUIET: Final = 1.5  # seconds without a request after which it is worth a word
 
-_BEGINNING: Final = Snapshot(
-    rows=0, total=None, not_delivered=0, requests=0, wire_bytes=0, in_flight=0
-)
+_BEGINNING: Final = Snapshot(rows=0, total=None, not_delivered=0, in_flight=0, stats=RunStats())
 
 
 class Pace:
@@ -55,7 +54,7 @@ class Pace:
         >>> pace = Pace()
         >>> for second in range(31):
         ...     rows = 1_000 * min(second, 10) + 100 * max(0, second - 10)
-        ...     pace.add(Snapshot(rows, 20_000, 0, 1, 1, 1, seconds=second))
+        ...     pace.add(Snapshot(rows, 20_000, 0, 1, stats=RunStats(seconds=second)))
         >>> pace.rate
         100.0
         """

@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final
 
+from cdp_backfill.results.run_stats import WithStats
+
 _TIMELINE: Final = 1_000
 
 
@@ -47,39 +49,26 @@ class Reason:
 
 
 @dataclass(frozen=True, slots=True)
-class Snapshot:
+class Snapshot(WithStats):
     """How a run is doing.
 
     Attributes:
         rows: Rows that have an outcome.
         total: Rows in all, or None where nobody knows.
         not_delivered: Rows among them that did not arrive, skipped ones aside.
-        requests: Requests sent.
-        wire_bytes: Bytes sent.
-        in_flight: Requests under way.
-        level: Requests that may be under way, as the rate_control has found.
-        paused_seconds: How long the server made everyone wait.
-        seconds: Since the run began.
-        answers: Answers that came.
-        answer_seconds: How long all of these took together.
-        throttled: Answers of 429, "too many requests".
+        in_flight: Requests in flight.
+        level: Requests that may be in flight.
         counts: Rows by outcome, unsent ones included.
         reasons: The most frequent reasons for which rows did not arrive, most rows first.
         state: Where the run stands.
+        stats: All figures of the run so far.
     """
 
     rows: int
     total: int | None
     not_delivered: int
-    requests: int
-    wire_bytes: int
     in_flight: int
     level: int = 0
-    paused_seconds: float = 0.0
-    seconds: float = 0.0
-    answers: int = 0
-    answer_seconds: float = 0.0
-    throttled: int = 0
     counts: dict[str, int] = field(default_factory=dict)
     reasons: tuple[Reason, ...] = ()
     state: State = State.RUNNING
