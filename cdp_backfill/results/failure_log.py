@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 from cdp_backfill.errors import BadInputError
 from cdp_backfill.model.outcomes import OUTCOMES, Outcome
 from cdp_backfill.results.histogram import EventCounts
-from cdp_backfill.results.reasons import Reason, Reasons
+from cdp_backfill.results.reasons import FailureReason, FailureReasons
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -39,7 +39,7 @@ class FailureLog(Protocol):
         """The earlier runs whose rows these sent again."""
         ...
 
-    def reasons(self) -> list[Reason]:
+    def reasons(self) -> list[FailureReason]:
         """Why they did not, most rows first."""
         ...
 
@@ -98,7 +98,7 @@ class CombinedFailures:
         self.moved = dict.fromkeys(map(str, OUTCOMES), 0)
         """Rows of the first that the second sent again, by their first outcome."""
         self._gone = EventCounts()
-        self._reasons = Reasons()
+        self._reasons = FailureReasons()
         if linked:
             self._look()
         else:
@@ -151,7 +151,7 @@ class CombinedFailures:
         own = pc.is_in(table.column("cdp_run"), value_set=pa.array(self._first.runs))
         return np.asarray(own.to_numpy()) | self._first.met(table)
 
-    def reasons(self) -> list[Reason]:
+    def reasons(self) -> list[FailureReason]:
         """Why rows did not arrive, most rows first."""
         return list(self._reasons)
 

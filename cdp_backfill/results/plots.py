@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from cdp_backfill.results.histogram import EventCounts
     from cdp_backfill.results.progress import Snapshot
-    from cdp_backfill.results.reasons import Reason
+    from cdp_backfill.results.reasons import FailureReason
     from cdp_backfill.results.run_stats import RunStats
 
 Kind = Literal["all", "events", "run", "reasons"]
@@ -55,7 +55,7 @@ def figure(
     counts: dict[str, int],
     stats: RunStats,
     timeline: tuple[Snapshot, ...],
-    reasons: list[Reason],
+    reasons: list[FailureReason],
     event_counts: EventCounts,
     interrupted: bool,
 ) -> Figure:
@@ -270,7 +270,7 @@ def _steps(timeline: tuple[Snapshot, ...]) -> list[tuple[float, float, float | N
     return steps
 
 
-def _reasons(part: SubFigure, reasons: list[Reason], counts: dict[str, int]) -> None:
+def _reasons(part: SubFigure, reasons: list[FailureReason], counts: dict[str, int]) -> None:
     missing, total = sum(item.rows for item in reasons), sum(counts.values())
     _title(part, f"Not delivered, by reason: {missing:,} of {total:,} rows")
     if not reasons:
@@ -306,7 +306,7 @@ def _reasons(part: SubFigure, reasons: list[Reason], counts: dict[str, int]) -> 
         )
 
 
-def _named(item: Reason) -> str:
+def _named(item: FailureReason) -> str:
     columns = f" ({_cut(', '.join(item.columns), 28)})" if item.columns else ""
     code = item.code.replace("_", " ")
     return f"{item.outcome}: {code}{columns}"

@@ -19,7 +19,7 @@ Place = tuple[str | None, int | None]
 
 
 @dataclass(slots=True)
-class Reason:
+class FailureReason:
     """Rows that did not arrive for the same reason.
 
     Attributes:
@@ -45,11 +45,11 @@ class Reason:
         return list(dict.fromkeys(named))
 
 
-class Reasons:
+class FailureReasons:
     """Counts rows by reason; 50 reasons at most, and what is beyond by outcome and code only."""
 
     def __init__(self) -> None:
-        self._found: dict[tuple[str, str, str], Reason] = {}
+        self._found: dict[tuple[str, str, str], FailureReason] = {}
 
     def count(
         self,
@@ -71,11 +71,11 @@ class Reasons:
             key, problems = (outcome, code, OTHER), ()
         found = self._found.get(key)
         if found is None:
-            self._found[key] = Reason(*key, rows, problems, place())
+            self._found[key] = FailureReason(*key, rows, problems, place())
         else:
             found.rows += rows
 
-    def merge(self, reasons: Iterable[Reason]) -> None:
+    def merge(self, reasons: Iterable[FailureReason]) -> None:
         """Count what was counted elsewhere."""
         for item in reasons:
             self.count(
@@ -87,6 +87,6 @@ class Reasons:
                 place=lambda item=item: item.place,  # type: ignore[misc]
             )
 
-    def __iter__(self) -> Iterator[Reason]:
+    def __iter__(self) -> Iterator[FailureReason]:
         """The reasons, most rows first."""
         return iter(sorted(self._found.values(), key=lambda item: -item.rows))

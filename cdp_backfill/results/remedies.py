@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from cdp_backfill.model.mapping import Mapping
-    from cdp_backfill.results.reasons import Reason
+    from cdp_backfill.results.reasons import FailureReason
 
     Cells = Callable[[str], "tuple[Any, Any] | None"]
 
@@ -43,7 +43,7 @@ _BY_OUTCOME: Final = {
 }
 
 
-def remedy(found: Reason) -> str:
+def remedy(found: FailureReason) -> str:
     """What to do about a reason, in words."""
     for known in (_REMEDIES, PROBLEMS):
         if found.code in known:
@@ -51,7 +51,7 @@ def remedy(found: Reason) -> str:
     return _BY_OUTCOME.get(Outcome(found.outcome), "")
 
 
-def suggestion(found: Reason, *, alone: bool, cells: Cells, mapping: Mapping | None) -> str:
+def suggestion(found: FailureReason, *, alone: bool, cells: Cells, mapping: Mapping | None) -> str:
     """A line of pandas that repairs the rows of a reason, or leaves them out of the failures.
 
     It is about a frame named ``failures``, as ``report.failures`` gives it.

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from cdp_backfill.model.outcomes import Fix
-    from cdp_backfill.results.reasons import Reason
+    from cdp_backfill.results.reasons import FailureReason
     from cdp_backfill.results.run_stats import RunStats
 
 
@@ -47,7 +47,7 @@ def report_view(
     *,
     counts: dict[str, int],
     stats: RunStats,
-    reasons: Sequence[Reason],
+    reasons: Sequence[FailureReason],
     fixes: dict[Fix, int],
     notes: Sequence[str],
     url: str,

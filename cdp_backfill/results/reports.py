@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 import pandas as pd
 
@@ -369,6 +369,18 @@ class Report(WithStats):
             url=self.url,
             journal=self.journal,
             interrupted=self.interrupted,
+        )
+
+    def __copy__(self) -> Report:
+        return self  # a report does not change
+
+    def __deepcopy__(self, _: dict[int, Any]) -> Report:
+        return self
+
+    def __reduce_ex__(self, _: object) -> NoReturn:
+        raise TypeError(
+            "A Report cannot be pickled because its failures stay in this process: write it to "
+            "files with report.save(folder), or pickle its figures with report.to_dict()."
         )
 
     def __str__(self) -> str:

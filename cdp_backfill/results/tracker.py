@@ -17,7 +17,7 @@ from cdp_backfill.model.outcomes import FAILURE_COLUMNS, Outcome
 from cdp_backfill.results.chunk_outcomes import EVENT_BIN, POSITION, ChunkOutcomes
 from cdp_backfill.results.histogram import EventCounts, EventHistogram
 from cdp_backfill.results.lineage import ORIGIN_COLUMNS, Lineage
-from cdp_backfill.results.reasons import Reason, Reasons
+from cdp_backfill.results.reasons import FailureReason, FailureReasons
 from cdp_backfill.results.row_ranges import RowRanges
 from cdp_backfill.results.spill import FailureStore
 
@@ -63,7 +63,7 @@ class OutcomeTracker:
         self._unsent_reason = ("", "")
         self._histogram = EventHistogram()
         self._counts = dict.fromkeys(Outcome, 0)
-        self._reasons = Reasons()
+        self._reasons = FailureReasons()
         self._pending: dict[int, ChunkOutcomes] = {}  # by id()
         self._pending_bytes = 0
         self._failures = FailureStore(SPILL_BYTES)
@@ -258,7 +258,7 @@ class OutcomeTracker:
         with self._lock:
             return {str(outcome): rows for outcome, rows in self._counts.items()}
 
-    def reasons(self) -> list[Reason]:
+    def reasons(self) -> list[FailureReason]:
         """Why rows were not delivered, most rows first."""
         with self._lock:
             return list(self._reasons)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -60,6 +62,20 @@ def test_repaired_failures_add_up_over_the_original_rows(box: Sandbox) -> None:
     assert whole.failures.empty
     assert counts(sum([first, second, third])) == {"delivered": 5}  # type: ignore[arg-type]
     assert counts(third + (second + first)) == {"delivered": 5}  # whichever comes first
+
+
+def test_a_copy_is_the_report_itself(box: Sandbox) -> None:
+    """A report does not change, so that copies of it, or of what holds it, share it."""
+    report = send(opens(2, uid=["a", None]), box)
+    assert copy.copy(report) is report
+    assert copy.deepcopy({"report": report})["report"] is report
+
+
+def test_a_report_is_not_pickled(box: Sandbox) -> None:
+    """The error says why, and how to keep the report."""
+    report = send(opens(1), box)
+    with pytest.raises(TypeError, match=r"report\.save\(folder\).* report\.to_dict\(\)"):
+        pickle.dumps(report)
 
 
 def test_failures_of_failures_lead_to_the_first_table(box: Sandbox, tmp_path: Path) -> None:
