@@ -11,7 +11,7 @@ import pandas as pd
 
 from cdp_backfill.errors import BadInputError, UndeliveredError
 from cdp_backfill.model.outcomes import Fix, Outcome
-from cdp_backfill.results.failure_log import CombinedFailures, write
+from cdp_backfill.results.failure_log import CombinedFailures, write_parquet
 from cdp_backfill.results.merging import (
     SEVERAL_TABLES,
     merged_counts,
@@ -144,13 +144,13 @@ class Report(WithStats):
                 "columns": ", ".join(item.columns),
                 "reason": item.reason,
                 "rows": item.rows,
-                "source": item.place[0],
-                "row": item.place[1],
+                "source": item.example[0],
+                "row": item.example[1],
                 "remedy": remedy(item),
                 "fix": suggestion(
                     item,
                     alone=codes.count(item.code) == 1,
-                    cells=self._failure_log.cells,
+                    cells=self._failure_log.label_and_type,
                     mapping=self._mapping,
                 ),
             }
@@ -225,10 +225,10 @@ class Report(WithStats):
         return self if other == 0 else NotImplemented
 
     def _plus(self, other: Report) -> Report:
-        if self._failure_log.of & other._failure_log.runs:
+        if self._failure_log.resent_runs & other._failure_log.runs:
             return other._plus(self)
         failures = CombinedFailures(self._failure_log, other._failure_log)
-        counts = merged_counts(self.counts, other.counts, failures.moved)
+        counts = merged_counts(self.counts, other.counts, failures.resent_counts)
         same_mapping = self._mapping == other._mapping
         same_way = failures.linked or (same_mapping and self.url == other.url)
         return replace(
@@ -239,7 +239,7 @@ class Report(WithStats):
                 other.stats,
                 delivered=counts[Outcome.DELIVERED],
                 resent_unknown=min(
-                    failures.moved[Outcome.UNKNOWN], other.counts[Outcome.DELIVERED]
+                    failures.resent_counts[Outcome.UNKNOWN], other.counts[Outcome.DELIVERED]
                 ),
             ),
             timeline=merged_timeline(
@@ -273,7 +273,7 @@ class Report(WithStats):
         """
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        write(self._failure_log, folder / "failures.parquet")
+        write_parquet(self._failure_log, folder / "failures.parquet")
         if len(dropped := self.dropped):
             dropped.to_parquet(folder / "dropped.parquet", index=False)
         (folder / "report.json").write_text(json.dumps(self.to_dict(), indent=1), "utf-8")
@@ -305,7 +305,7 @@ class Report(WithStats):
             stats=self.stats,
             timeline=self.timeline,
             reasons=self._failure_log.reasons(),
-            event_counts=self._failure_log.counted(),
+            event_counts=self._failure_log.event_counts(),
             interrupted=self.interrupted,
         )
 

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from cdp_backfill.model.outcomes import Problem
     from cdp_backfill.results.chunk_outcomes import Mask, Rows
     from cdp_backfill.results.failure_log import Filter
+    from cdp_backfill.results.reasons import Location
     from cdp_backfill.sources import Chunk, Source
 
 _INTERNAL: Final = (POSITION, EVENT_BIN)
@@ -73,7 +74,7 @@ class OutcomeTracker:
 
     def open(self, chunk: Chunk) -> ChunkOutcomes:
         """Begin to track the rows of a chunk."""
-        origins = self.lineage.earlier(chunk)
+        origins = self.lineage.origins(chunk)
         chunk_outcomes = ChunkOutcomes(chunk, self.lineage.run, origins)
         if len(chunk_outcomes):
             with self._lock:
@@ -138,13 +139,12 @@ class OutcomeTracker:
             self._histogram.count(chunk_outcomes.event_bins(rows), outcome.code)
             self._counts[outcome] += len(rows)
             if not outcome.settled:
+                example: Location = (None, None)
+                if self._reasons.is_new(outcome, code, reason):
+                    (origin,) = chunk_outcomes.origins(rows[:1]).to_pylist()
+                    example = (origin["cdp_source"], origin["cdp_row"])
                 self._reasons.count(
-                    str(outcome),
-                    code,
-                    reason,
-                    len(rows),
-                    problems=problems,
-                    place=lambda: _place(chunk_outcomes, rows[0]),
+                    str(outcome), code, reason, len(rows), problems=problems, example=example
                 )
             self._put_away(chunk_outcomes)
 
@@ -187,7 +187,7 @@ class OutcomeTracker:
             with self._lock:
                 self._counts[Outcome.UNSENT] += unread
                 self._reasons.count(
-                    str(Outcome.UNSENT), code, reason, unread, place=lambda: (None, first)
+                    str(Outcome.UNSENT), code, reason, unread, example=(None, first)
                 )
         total = sum(self._counts.values())
         expected = self._source.rows if self._source.rows is not None else self._row_ranges.rows
@@ -263,7 +263,7 @@ class OutcomeTracker:
         with self._lock:
             return list(self._reasons)
 
-    def counted(self) -> EventCounts:
+    def event_counts(self) -> EventCounts:
         """Rows by event, time and outcome."""
         with self._lock:
             return self._histogram.counts()
@@ -274,31 +274,31 @@ class OutcomeTracker:
         return frozenset([self.lineage.run])
 
     @property
-    def of(self) -> frozenset[str]:
+    def resent_runs(self) -> frozenset[str]:
         """The earlier runs whose failures this run sent again."""
         return self.lineage.runs
 
-    def met(self, table: Any) -> Mask:
+    def is_resent(self, table: Any) -> Mask:
         """Which rows of a table with the origin columns this run sent again."""
-        return self.lineage.met(table)
+        return self.lineage.is_resent(table)
 
-    def again(self) -> Iterator[Any]:
+    def resent_origins(self) -> Iterator[Any]:
         """The origins of all rows that this run sent again, as tables."""
-        return self.lineage.again()
+        return self.lineage.resent_origins()
 
-    def cells(self, column: str) -> tuple[Any, Any] | None:
+    def label_and_type(self, column: str) -> tuple[Any, Any] | None:
         """Label of a column in the failures, and its Arrow type; None if it does not exist."""
         if column not in self._source.schema.names:
             return None
         return self._source.label(column), self._source.schema.field(column).type
 
     def failures(self, keep: Filter | None = None) -> pd.DataFrame:
-        """The rows that were not delivered: the columns of the source, and ``cdp_...``.
+        """The failures: the columns of the source, and ``cdp_...``.
 
         All rows at once: the frame can be as large as the input.
 
         Args:
-            keep: Gives a mask of the rows to keep; None keeps all.
+            keep: Chooses rows by the origin columns of a table; None keeps all.
         """
         tables = list(self._tables(keep))
         if not tables:
@@ -308,8 +308,8 @@ class OutcomeTracker:
         order = np.argsort(table.column(POSITION).to_numpy(), kind="stable")
         return self._frame(table.take(pa.array(order)))
 
-    def parts(self, keep: Filter | None = None) -> Iterator[Any]:
-        """The same a part at a time, as Arrow tables of one schema; at least one table."""
+    def failure_tables(self, keep: Filter | None = None) -> Iterator[Any]:
+        """The failures a part at a time, as Arrow tables of one schema; at least one table."""
         empty = True
         for table in self._tables(keep):
             empty = False
@@ -317,8 +317,8 @@ class OutcomeTracker:
         if empty:
             yield self._typed(self._empty_table())
 
-    def places(self) -> Iterator[Any]:
-        """Origin, outcome, code, reason, event and day of the same rows, as Arrow tables."""
+    def failure_origins(self) -> Iterator[Any]:
+        """Origin, outcome, code, reason, event and day of the failures, as Arrow tables."""
         for table in self._tables():
             events, days = self._histogram.events_and_days(table.column(EVENT_BIN))
             columns = table.select([*ORIGIN_COLUMNS, "cdp_outcome", "cdp_code", "cdp_reason"])
@@ -367,11 +367,6 @@ class OutcomeTracker:
             cells = self._source.schema.empty_table()
             columns = dict(zip(cells.column_names, cells.columns, strict=True)) | columns
         return pa.table(columns | {name: pa.array([], pa.int64()) for name in _INTERNAL})
-
-
-def _place(chunk_outcomes: ChunkOutcomes, row: int) -> tuple[str | None, int]:
-    (origin,) = chunk_outcomes.origins(np.array([row])).to_pylist()
-    return origin["cdp_source"], origin["cdp_row"]
 
 
 _TYPES: Final = dict(

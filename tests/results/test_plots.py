@@ -68,7 +68,7 @@ def pixels(figure: Figure) -> Any:
 def totals(report: cdp.Report) -> dict[tuple[str, str], int]:
     """Rows by event and outcome."""
     found: dict[tuple[str, str], int] = {}
-    for (event, _), counts in report._failure_log.counted().bins.items():
+    for (event, _), counts in report._failure_log.event_counts().bins.items():
         for outcome in OUTCOMES:
             if rows := int(counts[outcome.code]):
                 key = (event, str(outcome))
@@ -80,7 +80,7 @@ def test_rows_are_counted_by_event_day_and_outcome(box: Sandbox) -> None:
     """Each row with an event and a time in its cell; the sums are those of the report."""
     frame = mixed()
     report = send(frame, box)
-    cells = report._failure_log.counted().bins
+    cells = report._failure_log.event_counts().bins
     assert len(cells) == 300
     day = pd.Timestamp("2023-01-01").value // 86_400_000_000_000
     assert cells["Application Opened", day][Outcome.INVALID.code] == 1

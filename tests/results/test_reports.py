@@ -142,7 +142,7 @@ def test_two_tables_are_a_plain_sum(box: Sandbox) -> None:
     fixed = send(whole.failures.assign(uid=who), box, None)
     assert counts(whole + fixed) == {"delivered": 8, "invalid": 1}
     assert (whole + fixed).failures["cdp_run"].tolist() == [reports[1].failures["cdp_run"].iloc[0]]
-    with pytest.raises(cdp.BadInputError, match="The same run is in both"):
+    with pytest.raises(cdp.BadInputError, match="Both reports contain the same run"):
         whole + reports[0]
     with pytest.raises(TypeError):
         whole + 1
@@ -286,13 +286,13 @@ def test_origins_take_little_memory() -> None:
     )
     lineage = Lineage("own", table.schema)
     for chunk in open_source(table).chunks(table.column_names):
-        found = lineage.earlier(chunk)
+        found = lineage.origins(chunk)
         assert found is not None
     held = sum(high.nbytes + low.nbytes for high, low in lineage._seen._runs)
     assert held == 12 * len(rows)
-    assert lineage.met(found).all()
-    assert sum(part.num_rows for part in lineage.again()) == len(rows)
-    again = pa.concat_tables(lineage.again()).column("cdp_row").to_numpy()
+    assert lineage.is_resent(found).all()
+    assert sum(part.num_rows for part in lineage.resent_origins()) == len(rows)
+    again = pa.concat_tables(lineage.resent_origins()).column("cdp_row").to_numpy()
     assert np.array_equal(np.sort(again), np.sort(rows))
 
 
