@@ -1,4 +1,4 @@
-"""What became of a run."""
+"""The report of a run: the outcome of every row."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from cdp_backfill.results.merging import (
     merged_timeline,
 )
 from cdp_backfill.results.plots import Kind, figure
-from cdp_backfill.results.remedies import remedy, suggestion
+from cdp_backfill.results.remedies import remedy, suggested_fix
 from cdp_backfill.results.report_view import headline, report_view
 from cdp_backfill.results.run_stats import WithStats
 
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from cdp_backfill.results.progress import Snapshot
 
 MAPPING_ATTRIBUTE = "cdp_mapping"
-"""Where a frame of failures carries its mapping, as TOML, among ``DataFrame.attrs``."""
+"""Key in the ``attrs`` of a frame of failures: the mapping, as TOML."""
 
 _REASON_COLUMNS: Final = (
     "outcome",
@@ -52,23 +52,25 @@ _REASON_COLUMNS: Final = (
 )
 
 URL_ATTRIBUTE = "cdp_url"
-"""Where it carries the address that it was sent to."""
+"""Key in the ``attrs`` of a frame of failures: the address that the rows were sent to."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Report(WithStats):
-    """What became of every row of a run.
+    """The outcome of every row of a run, and the figures of the run.
+
+    A report does not change: a copy is the report itself. It cannot be pickled; see :meth:`save`.
 
     Attributes:
-        counts: Rows by outcome; every outcome is there, and they add up to the rows.
-        stats: All figures of the run; the most important are attributes of the report, too.
-        timeline: How it went: up to 1,000 snapshots with the seconds since the start.
+        counts: Rows by outcome. Every outcome is a key, and the values add up to :attr:`rows`.
+        stats: All figures of the run. Most of them are attributes of the report, too.
+        timeline: Up to 1,000 snapshots of the run, evenly spread.
         journal: The journal, or None.
-        canary: Rows that were to go as a canary, or None.
-        interrupted: Whether somebody stopped it.
-        fixes: Cells that were mended on the way, by what was done.
-        notes: What else should be known, in sentences.
-        url: Where it went.
+        canary: Number of rows to send as a canary, or None.
+        interrupted: Whether the run was interrupted.
+        fixes: Number of cells that were changed on the way, by what was done.
+        notes: Notes on the run, in sentences.
+        url: The address that the rows were sent to.
     """
 
     counts: dict[str, int]
@@ -90,29 +92,29 @@ class Report(WithStats):
 
     @property
     def rate(self) -> float:
-        """Rows per second; those that never had their turn are not counted."""
-        had = self.rows - self.counts[Outcome.UNSENT]
-        return had / self.seconds if self.seconds else 0.0
+        """Rows per second, unsent rows not counted."""
+        rows = self.rows - self.counts[Outcome.UNSENT]
+        return rows / self.seconds if self.seconds else 0.0
 
     @property
     def ok(self) -> bool:
-        """Whether every row was delivered, or left out on purpose."""
+        """Whether every row was delivered, or skipped on purpose."""
         settled = sum(self.counts[outcome] for outcome in Outcome if outcome.settled)
         return settled == self.rows
 
     @property
     def failures(self) -> pd.DataFrame:
-        """One row per record that was not delivered, with the reason; skipped ones aside.
+        """The rows that were not delivered, each with the reason; without skipped rows.
 
-        The columns and index labels of the input, and ``cdp_outcome``, ``cdp_code``,
-        ``cdp_reason``, ``cdp_status`` (HTTP), ``cdp_attempts``, ``cdp_message_id``,
-        ``cdp_source`` (file), ``cdp_row`` (number of the row in the file or frame, from 0) and
-        ``cdp_run`` (which run's file or frame). The last three lead to the row that it was
-        first, also from the failures of failures that were sent again.
+        The frame has the columns and index labels of the input, and these columns:
+        ``cdp_outcome``, ``cdp_code``, ``cdp_reason``, ``cdp_status`` (HTTP), ``cdp_attempts``,
+        ``cdp_message_id``, ``cdp_source`` (file), ``cdp_row`` (number of the row in the file or
+        frame, from 0) and ``cdp_run`` (the run that read the file or frame). The last three stay
+        the same when failures are sent again: they lead to the row in the first table.
 
-        It can be sent again as it is: ``report.failures.cdp.send()`` knows the mapping. The
-        destination must be given again, or configured; to another address than before it goes
-        only if that is given.
+        You can send the frame again: ``report.failures.cdp.send()`` uses the same mapping. Pass
+        the destination again, or configure it. If its address differs from that of this run, you
+        must pass it.
         """
         frame = self._failure_log.failures()
         if self._mapping is None:
@@ -123,20 +125,21 @@ class Report(WithStats):
         return frame
 
     def by_reason(self) -> pd.DataFrame:
-        """Why rows did not arrive: one row a reason, most rows first, with what to do about it.
+        """Why rows were not delivered, and what to do: one row for each reason, most rows first.
 
-        It is cheap, however many rows there are. Columns: ``outcome``, ``code``, ``columns`` (to
-        blame, as text), ``reason``, ``rows`` (how many), ``source`` and ``row`` (where one of them
-        is, as ``cdp_source`` and ``cdp_row`` in the failures), ``remedy`` (in words) and ``fix``: a
-        line of pandas that repairs ``failures = report.failures``, or leaves these rows out of
-        it; empty where a change of the table does not help. Read it before you run it: it is a
-        guess. No value of a row is in it.
+        It is fast, however many failures there are, and contains no cells of the input. The frame
+        has these columns: ``outcome``, ``code``, ``columns`` (the columns with a problem, as
+        text), ``reason``, ``rows`` (number of rows), ``source`` and ``row`` (where one of the rows
+        is, as ``cdp_source`` and ``cdp_row`` in the failures), ``remedy`` (what to do, in words)
+        and ``fix``. A fix is a line of pandas that repairs these rows in
+        ``failures = report.failures``, or leaves them out; it is empty where a change of the table
+        does not help. A fix is a guess: read it before you run it.
 
         >>> print(report.by_reason().fix[0])  # doctest: +SKIP
         failures = failures[~(failures.cdp_code == 'missing_user')]
         """
-        found = list(self._failure_log.reasons())
-        codes = [item.code for item in found]
+        reasons = self._failure_log.reasons()
+        codes = [item.code for item in reasons]
         lines = [
             {
                 "outcome": item.outcome,
@@ -147,81 +150,83 @@ class Report(WithStats):
                 "source": item.example[0],
                 "row": item.example[1],
                 "remedy": remedy(item),
-                "fix": suggestion(
+                "fix": suggested_fix(
                     item,
-                    alone=codes.count(item.code) == 1,
-                    cells=self._failure_log.label_and_type,
+                    unique_code=codes.count(item.code) == 1,
+                    label_and_type=self._failure_log.label_and_type,
                     mapping=self._mapping,
                 ),
             }
-            for item in found
+            for item in reasons
         ]
         frame = pd.DataFrame(lines, columns=list(_REASON_COLUMNS))
         return frame.astype({"rows": "int64", "row": "Int64"})
 
     @property
     def dropped(self) -> pd.DataFrame:
-        """Which column was left out of which row because of ``oversize="drop_largest"``.
+        """Which columns were left out of which rows because of ``oversize="drop_largest"``.
 
-        Columns ``cdp_source`` (file), ``cdp_row`` (number of the row in the file or frame, from
-        0) and ``cdp_dropped`` (the column).
+        The frame has the columns ``cdp_source`` (file), ``cdp_row`` (number of the row in the file
+        or frame, from 0) and ``cdp_dropped`` (the column).
         """
         return self._failure_log.dropped()
 
     def retry(self, *outcomes: str) -> Report:
-        """Send what is worth sending again, in the same way, with the same journal.
+        """Send rows again that need no repair, with the same options and the same journal.
 
         Args:
-            *outcomes: Which rows; without any, those that are ``failed``, ``unknown`` or
-                ``unsent``. The others need a repair first, see :attr:`failures`.
+            *outcomes: Outcomes of the rows to send; by default ``failed``, ``unknown`` and
+                ``unsent``. Rows with other outcomes need a repair first, see :attr:`failures`.
 
         Returns:
             The report of the second run, about these rows only.
 
         Raises:
-            BadInputError: There is no such outcome.
+            BadInputError: There is no such outcome, no row with it, or no one way to send the
+                rows.
             BackfillError: As :func:`cdp_backfill.send` does.
         """
-        wanted = outcomes or (Outcome.FAILED, Outcome.UNKNOWN, Outcome.UNSENT)
-        for name in wanted:
+        requested = outcomes or (Outcome.FAILED, Outcome.UNKNOWN, Outcome.UNSENT)
+        for name in requested:
             if name not in self.counts:
                 raise BadInputError(
                     f"There is no outcome {name!r}. Outcomes: {', '.join(self.counts)}."
                 )
         if self._send_again is None:
             raise BadInputError(
-                "This is the sum of runs that were sent in different ways: send the failures "
-                "of each on its own."
+                "This report combines runs with different mappings or destinations. Send the "
+                "failures of each report separately."
             )
         failures = self.failures
-        chosen = failures[failures["cdp_outcome"].isin(list(wanted))]
-        if not len(chosen):
+        selected = failures[failures["cdp_outcome"].isin(list(requested))]
+        if not len(selected):
             raise BadInputError(
-                f"No row is {' or '.join(str(name) for name in wanted)}: nothing is worth sending "
-                "again as it is. The others need a repair first, see report.failures."
+                f"No row is {' or '.join(str(name) for name in requested)}: nothing is worth "
+                "sending again as it is. Repair the other rows first, see report.failures and "
+                "report.by_reason()."
             )
-        return self._send_again(chosen)
+        return self._send_again(selected)
 
     def __add__(self, other: object) -> Report:
-        """The report of two runs together, the later one about failures of the earlier.
+        """The report of two runs together; the later run may have sent failures of the earlier.
 
-        Rows that were sent again count once, as what became of them then, so that ``rows`` stays
-        the number of rows of the table that came first; rows that were added count besides.
-        Failures that were not sent again, such as those left out on purpose, stay what they were.
-        Two reports of different tables add up as they are. ``sum(reports)`` works too.
+        Rows that were sent again count once, with their last outcome, so that ``rows`` stays the
+        number of rows of the first table; rows added to the failures count in addition. Failures
+        that were not sent again stay as they are. Reports of different tables simply add up.
+        ``sum(reports)`` works, too.
 
         Args:
             other: A report.
 
         Raises:
-            BadInputError: The same run is in both.
+            BadInputError: Both contain the same run.
         """
         if not isinstance(other, Report):
             return NotImplemented
         return self._plus(other)
 
     def __radd__(self, other: object) -> Report:
-        """What ``sum()`` begins with is 0."""
+        """Support ``sum()``, which starts with 0."""
         return self if other == 0 else NotImplemented
 
     def _plus(self, other: Report) -> Report:
@@ -262,11 +267,11 @@ class Report(WithStats):
     def save(self, folder: str | Path) -> None:
         """Write ``failures.parquet``, ``report.json``, ``report.txt`` and ``mapping.toml``.
 
-        Failures are written a part at a time, however many they are. Where columns were left out
-        of large messages, ``dropped.parquet`` says which.
+        Failures are written a part at a time, so that any number of them fits in memory. If
+        columns were left out of large messages, ``dropped.parquet`` lists them.
 
         Args:
-            folder: Made if it is not there; files of these names in it are replaced.
+            folder: Created if it does not exist; files with these names in it are replaced.
 
         Raises:
             OSError: The folder cannot be written.
@@ -282,16 +287,17 @@ class Report(WithStats):
             self._mapping.save(folder / "mapping.toml")
 
     def plot(self, kind: Kind = "all") -> Figure:
-        """Draw what happened, for a light or a dark page.
+        """Draw the results, for a light or a dark background.
 
         Args:
-            kind: ``"events"`` draws the events over time by outcome, ``"run"`` rows a second and
-                how long answers took, ``"reasons"`` why rows did not arrive; ``"all"`` all three.
+            kind: ``"events"`` draws the events over time by outcome, ``"run"`` rows per second and
+                the time per answer, ``"reasons"`` why rows were not delivered; ``"all"`` draws all
+                three.
 
         Returns:
-            A figure of Matplotlib, which a notebook shows and ``.savefig("report.png")`` keeps.
-            Rows without a usable event and time, skipped ones and those that a stopped run never
-            read are in none of its bars of events.
+            A figure of Matplotlib. A notebook shows it, and ``.savefig("report.png")`` writes it to
+            a file. Events over time do not include rows without a usable event and time, skipped
+            rows, and rows that the run did not read.
 
         Raises:
             BadInputError: There is no such kind.
@@ -310,16 +316,16 @@ class Report(WithStats):
         )
 
     def raise_for_failures(self) -> None:
-        """Raise an error if anything was not delivered.
+        """Raise an error if a row was neither delivered nor skipped.
 
         Raises:
-            UndeliveredError: Something was not; its ``report`` is this one.
+            UndeliveredError: Rows were not delivered; its ``report`` is this report.
         """
         if not self.ok:
             raise UndeliveredError(self._headline(), self)
 
     def to_dict(self) -> dict[str, Any]:
-        """Everything but the rows, as plain values."""
+        """The report without its rows, as plain values for JSON."""
         return {
             "rows": self.rows,
             "counts": dict(self.counts),
@@ -346,12 +352,12 @@ class Report(WithStats):
             "url": self.url,
             "reasons": [
                 {
-                    "outcome": found.outcome,
-                    "code": found.code,
-                    "reason": found.reason,
-                    "rows": found.rows,
+                    "outcome": item.outcome,
+                    "code": item.code,
+                    "reason": item.reason,
+                    "rows": item.rows,
                 }
-                for found in self._failure_log.reasons()
+                for item in self._failure_log.reasons()
             ],
         }
 

@@ -172,12 +172,12 @@ def test_a_figure_has_three_panels(box: Sandbox) -> None:
     report = send(mixed(), box)
     shown = words(report.plot())
     for found in (
-        "Events over time, by outcome (UTC, a bar is a day)",
+        "Events over time, by outcome (UTC, one bar per day)",
         "Application Opened\n100",
         "b_\\$x\n100",  # no formula
         "delivered",
         "rows/s",
-        "ms an answer",
+        "ms per answer",
         "Not delivered, by reason: 30 of 300 rows",
         "invalid: missing user (uid)",
         "30",
@@ -229,7 +229,7 @@ def test_what_there_is_not_is_said(box: Sandbox) -> None:
     good = words(send(opens(1, name="Application Opened"), box).plot())
     assert "All rows were delivered." in good
     bad = words(send(opens(2, name="Application Opened", ts="x"), box).plot())
-    assert "No row has an event and a time." in bad
+    assert "No row has both an event and a usable time." in bad
     assert "Nothing was sent." in bad
     skip = cdp.Mapping(user_id="uid", timestamp="ts", event="name", other_events="skip")
     assert "No row failed." in words(send(opens(2, name="x"), box, skip).plot())
@@ -273,8 +273,8 @@ def test_it_reads_on_white_and_on_black(box: Sandbox) -> None:
     assert picture.shape[2] == 4
     assert (picture[:, :, 3] == 0).mean() > 0.4
     for ground in ((1.0, 1.0, 1.0), (0.067, 0.067, 0.067)):
-        assert contrast(plots._INK, ground) > 4
-        for colour in (*plots._COLOURS.values(), plots._RATE, plots._WAIT):
+        assert contrast(plots._TEXT_COLOUR, ground) > 4
+        for colour in (*plots._COLOURS.values(), plots._RATE_COLOUR, plots._ANSWER_COLOUR):
             assert contrast(colour, ground) > 2.5
 
 

@@ -154,7 +154,7 @@ def test_a_sum_of_different_mappings_is_not_sent_with_one(box: Sandbox, tmp_path
     other = send(opens(2, who=[None, "a"]), box, user_id="who")
     both = one + other
     assert "cdp_mapping" not in both.failures.attrs
-    with pytest.raises(cdp.BadInputError, match="sent in different ways"):
+    with pytest.raises(cdp.BadInputError, match="different mappings or destinations"):
         both.retry("invalid")
     both.save(tmp_path)
     assert not (tmp_path / "mapping.toml").exists()
@@ -484,7 +484,7 @@ def test_reasons_of_unsent_and_refused_rows(box: Sandbox, tmp_path: Path) -> Non
     box.set_faults(refuse_users=["u3"])
     (told,) = send(opens(20), box).by_reason().to_dict("records")
     assert (told["outcome"], told["code"], told["row"]) == ("refused", "http_400", 3)
-    assert "server's words" in told["remedy"]
+    assert "server's message" in told["remedy"]
     none = send(opens(2), box).by_reason()
     assert none.empty
     assert none.columns.tolist() == [
