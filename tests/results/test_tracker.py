@@ -1,6 +1,8 @@
-"""The account of a run."""
+"""The outcome tracker of a run."""
 
 from __future__ import annotations
+
+import threading
 
 import numpy as np
 import pyarrow as pa
@@ -14,7 +16,7 @@ from tests.rows import opens
 
 
 def test_a_row_cannot_have_two_outcomes() -> None:
-    """A second outcome is a bug, and is told as one."""
+    """A second outcome is a bug, and raises an error that says so."""
     source = open_source(opens(3))
     (chunk,) = source.chunks(["uid"])
     tracker = OutcomeTracker(source)
@@ -24,8 +26,8 @@ def test_a_row_cannot_have_two_outcomes() -> None:
         tracker.settle(outcomes, np.array([0, 1]), Outcome.FAILED)
 
 
-def test_a_source_that_lied_about_its_rows() -> None:
-    """If the sum is wrong, that is an error and never a printed summary."""
+def test_a_wrong_number_of_rows_is_an_error() -> None:
+    """If the counts do not add up to the rows of the source, closing raises an error."""
     source = open_source(opens(3))
     tracker = OutcomeTracker(source)
     for chunk in source.chunks(["uid"]):
@@ -36,7 +38,7 @@ def test_a_source_that_lied_about_its_rows() -> None:
 
 
 def test_rows_that_were_never_read_are_unsent() -> None:
-    """They count, and the frame of failures fetches them from the source."""
+    """They are counted, and the failures read them from the source."""
     table = pa.Table.from_pandas(opens(20_000))
     for source in (open_source(table), open_source(table.to_pandas())):
         tracker = OutcomeTracker(source)
@@ -49,8 +51,8 @@ def test_rows_that_were_never_read_are_unsent() -> None:
         assert failures["cdp_code"].eq("stopped").all()
 
 
-def test_a_page_holds_little_for_the_few_rows_that_wait(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where memory counts, a row that waits for company does not keep its whole chunk in it."""
+def test_few_pending_rows_take_little_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """When memory is short, a pending row does not keep its whole chunk in memory."""
     monkeypatch.setattr("cdp_backfill.results.tracker.CROWDED_BYTES", 2**20)
     table = pa.table({"uid": [f"u{n}" for n in range(8_000)], "pad": ["x" * 500] * 8_000})
     source = open_source(table)
@@ -79,7 +81,7 @@ def test_a_page_holds_little_for_the_few_rows_that_wait(monkeypatch: pytest.Monk
 
 
 def test_reasons_stay_few() -> None:
-    """A server that finds new words for each row does not fill the memory of the report."""
+    """A server with a different message for each row does not fill the memory of the report."""
     source = open_source(opens(300))
     tracker = OutcomeTracker(source)
     (chunk,) = source.chunks(["uid"])
@@ -91,6 +93,28 @@ def test_reasons_stay_few() -> None:
     tracker.close("stopped", "it stopped")
     reasons = tracker.reasons()
     assert len(reasons) == 51
-    assert sum(found.rows for found in reasons) == 300
+    assert sum(item.rows for item in reasons) == 300
     assert reasons[0].reason == "other reasons; see the failures"
     assert tracker.failures()["cdp_reason"].nunique() == 300
+
+
+def test_several_threads_settle_rows_of_one_chunk() -> None:
+    """Each row is counted once, whichever thread settles it."""
+    source = open_source(opens(8_000))
+    tracker = OutcomeTracker(source)
+    (chunk,) = source.chunks(["uid"])
+    outcomes = tracker.open(chunk)
+
+    def settle(first: int) -> None:
+        for row in range(first, 8_000, 8):
+            outcome = Outcome.DELIVERED if first % 2 else Outcome.FAILED
+            tracker.settle(outcomes, np.array([row]), outcome, code="c", reason="r")
+
+    threads = [threading.Thread(target=settle, args=(first,)) for first in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    tracker.close("stopped", "it stopped")
+    assert tracker.counts["delivered"] == tracker.counts["failed"] == 4_000
+    assert tracker.failures()["cdp_row"].tolist() == list(range(0, 8_000, 2))
