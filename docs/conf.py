@@ -46,7 +46,7 @@ nitpick_ignore_regex = [
 
 _RETURNED = {
     *("Plan", "Column", "Proposal", "Choice", "Question", "Problem", "Fix"),
-    *("Report", "Progress", "Snapshot", "Sandbox"),
+    *("Report", "Progress", "Snapshot", "RunStats", "Sandbox"),
 }
 
 

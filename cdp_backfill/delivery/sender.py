@@ -6,6 +6,7 @@ import random
 import threading
 import time
 from collections import deque
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from cdp_backfill.delivery import retry
@@ -18,7 +19,7 @@ from cdp_backfill.delivery.answers import (
 )
 from cdp_backfill.delivery.bisection import Bisection
 from cdp_backfill.delivery.rate_control import RateControl
-from cdp_backfill.delivery.request_result import RequestResult, Stats
+from cdp_backfill.delivery.request_result import RequestResult
 from cdp_backfill.delivery.transport import (
     Answer,
     HttpTransport,
@@ -30,6 +31,7 @@ from cdp_backfill.delivery.transport import (
 )
 from cdp_backfill.errors import StoppedError, UnreachableError
 from cdp_backfill.model.outcomes import Outcome
+from cdp_backfill.results.run_stats import RunStats
 
 if TYPE_CHECKING:
     import ssl
@@ -100,7 +102,12 @@ class Sender:
             clock=clock,
             sleep=self._stopping.wait,
         )
-        self.stats = Stats()
+        self.stats = RunStats()
+        """The figures of what was sent so far."""
+        self.in_flight = 0
+        """Requests in flight now."""
+        self.concurrency = 0
+        """Requests that may be in flight now."""
         self.error: BaseException | None = None
         """The error that stopped the sender, or None."""
 
@@ -253,7 +260,7 @@ class Sender:
                     continue
                 bisection.record(accepted=result.outcome is Outcome.DELIVERED)
                 if result.outcome is Outcome.DELIVERED:
-                    self.stats.body_bytes += part.size
+                    self.stats += RunStats(body_bytes=part.size)
                 self._on_result(result)
                 self._stop_if_all_refused(result)
 
@@ -302,13 +309,13 @@ class Sender:
                 answer, failure, unanswered = None, f"no answer came ({error})", True
             with self._lock:
                 self._current[id(transport)] = (request, attempts, unanswered)
-                self.stats.in_flight -= 1
-                on_wire = self.stats.in_flight + 1
+                in_flight = self.in_flight
+                self.in_flight -= 1
                 if answer is not None:
-                    self.stats.answers += 1
-                    self.stats.answer_seconds += self._clock() - started
+                    seconds = self._clock() - started
+                    self.stats += RunStats(answers=1, answer_seconds=seconds)
             if answer is not None and answer_verdict(answer) is not Verdict.RETRY:
-                self._rate_control.record_answer(self._clock() - started, on_wire)
+                self._rate_control.record_answer(self._clock() - started, in_flight)
                 return self._final_result(request, answer, attempts, unanswered=unanswered)
             self._slow_down(answer)
             if self._clock() >= give_up:
@@ -341,18 +348,19 @@ class Sender:
     ) -> float:
         """Count an attempt that is about to be sent; returns the time."""
         with self._lock:
-            stats, rate_control = self.stats, self._rate_control
+            stats = self.stats
             self._current[id(transport)] = (request, attempts, unanswered)
-            stats.requests += 1
-            stats.retries += attempts > 1
-            stats.wire_bytes += size
-            stats.in_flight += 1
-            stats.max_in_flight = max(stats.max_in_flight, stats.in_flight)
-            stats.level, stats.paused_seconds = (
-                rate_control.concurrency,
-                rate_control.paused_seconds,
+            self.in_flight += 1
+            self.concurrency = self._rate_control.concurrency
+            self.stats = replace(
+                stats,
+                requests=stats.requests + 1,
+                retries=stats.retries + (attempts > 1),
+                wire_bytes=stats.wire_bytes + size,
+                max_in_flight=max(stats.max_in_flight, self.in_flight),
+                paused_seconds=self._rate_control.paused_seconds,
             )
-            self._on_send(stats.in_flight)
+            self._on_send(self.in_flight)
         return self._clock()
 
     def _slow_down(self, answer: Answer | None) -> None:
@@ -360,7 +368,7 @@ class Sender:
         pause = None if answer is None else retry.retry_after(answer.retry_after)
         if answer is not None and answer.status == 429:  # noqa: PLR2004  # too many requests
             with self._lock:
-                self.stats.throttled += 1
+                self.stats += RunStats(throttled=1)
             self._rate_control.record_too_many_requests()
             pause = retry.BASE_SECONDS if pause is None else pause
         else:

@@ -113,7 +113,7 @@ class Job:
             journal=journal or None,
             canary=options.canary,
             processes=options.processes,
-            again=lambda frame: self._retry(frame, path),
+            send_again=lambda frame: self._retry(frame, path),
         ).report()
 
     def _retry(self, frame: pd.DataFrame, journal: Path | None) -> Report:

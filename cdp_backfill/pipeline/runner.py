@@ -1,4 +1,4 @@
-"""One run: from the chunks of a table to an account of every row."""
+"""Runs a send: reads, checks, encodes and sends a table, and records the outcome of every row."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import threading
 import time
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final
 
 from cdp_backfill.delivery import RequestResult, Sender
@@ -15,13 +15,10 @@ from cdp_backfill.errors import BadInputError, RecentRowsError, StoppedError
 from cdp_backfill.messages.packing import Packer, Request
 from cdp_backfill.model import api_facts
 from cdp_backfill.model.outcomes import Outcome
-from cdp_backfill.pipeline.notes import (
-    DUPLICATE_REASON,
-    SKIPPED_REASON,
-    join_reasons,
-    mapping_notes,
-)
-from cdp_backfill.results.progress import Progress, Reason, Snapshot, State, Timeline
+from cdp_backfill.pipeline.notes import DUPLICATE_REASON, SKIPPED_REASON, join_reasons
+from cdp_backfill.pipeline.run_notes import canary_note, run_notes
+from cdp_backfill.pipeline.run_progress import RunProgress
+from cdp_backfill.results.progress import Progress, State
 from cdp_backfill.results.reports import Report
 from cdp_backfill.results.tracker import OutcomeTracker
 
@@ -38,47 +35,61 @@ if TYPE_CHECKING:
     from cdp_backfill.pipeline.preparation import PreparedChunk
     from cdp_backfill.pipeline.prepared_source import PreparedSource
     from cdp_backfill.results.chunk_outcomes import ChunkOutcomes
+    from cdp_backfill.results.run_stats import RunStats
     from cdp_backfill.sources import Chunk
 
 
-_TICK: Final = 0.2
-_REASONS: Final = 3  # shown while it runs; the report has all
-_REASON_WORDS: Final = 120
+_TICK: Final = 0.2  # seconds between two snapshots while nothing else happens
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Owner:
-    """Where the outcomes of encoded messages belong."""
+class _EncodedRows:
+    """The rows of a chunk that encoded messages belong to, one row for each message."""
 
-    page: ChunkOutcomes
+    chunk_outcomes: ChunkOutcomes
     rows: npt.NDArray[np.int64]
 
 
 @dataclass(slots=True)
-class _Tally:
+class _Totals:
+    """What the runner counts itself.
+
+    Attributes:
+        maybe_twice: Rows delivered after an attempt without an answer.
+        packed_requests: Requests filled with messages.
+        packed_bytes: Their bytes, before compression.
+        longest_request: Most messages in a request.
+        max_in_flight_rows: Most rows in flight at a time; an upper bound.
+        delivered_before: Rows that the journal knows as delivered by an earlier run.
+        naive: Times without a time zone.
+        duplicates: Rows skipped because an earlier row has the same message id.
+        fixes: Cells that were changed on the way.
+        event_keys: Keys of the mapping's ``events`` that occurred.
+    """
+
     maybe_twice: int = 0
-    packed: int = 0
+    packed_requests: int = 0
     packed_bytes: int = 0
+    longest_request: int = 0
+    max_in_flight_rows: int = 0
+    delivered_before: int = 0
     naive: int = 0
-    before: int = 0
-    longest: int = 0
-    in_doubt: int = 0
     duplicates: int = 0
     fixes: dict[Fix, int] = field(default_factory=dict)
     event_keys: set[str] = field(default_factory=set)
 
 
 class Run:
-    """One run down the prepared_source.
+    """One run: sends a prepared source.
 
     Args:
         prepared_source: The table, the mapping and the options.
-        destination: Where to, with a key.
-        progress: Shows how it is doing.
-        journal: What is known to be delivered, or None to do without.
-        canary: Rows after which to stop, or None.
-        processes: How many read, check and encode.
-        again: Sends a frame in the same way; for the report.
+        destination: Where to send to, with a key.
+        progress: Shows snapshots of the run.
+        journal: Knows the rows that are delivered, or None to do without.
+        canary: Number of rows after which to stop, or None.
+        processes: Number of processes that read, check and encode.
+        send_again: Sends a frame with the same options; for :meth:`Report.retry`.
     """
 
     def __init__(
@@ -90,223 +101,194 @@ class Run:
         journal: Journal | None = None,
         canary: int | None = None,
         processes: int = 1,
-        again: Callable[[pd.DataFrame], Report] | None = None,
+        send_again: Callable[[pd.DataFrame], Report] | None = None,
     ) -> None:
         self._prepared_source = prepared_source
         self._journal = journal
         self._canary = canary
         self._processes = processes
-        self._again = again
+        self._send_again = send_again
         self._destination = destination
-        self._progress = progress
+        self._progress = RunProgress(progress)
         self._started = time.monotonic()
         self._interrupts = 0
-        self._ended = False
-        self._timeline = Timeline()
+        self._finished = False
         self._tracker = OutcomeTracker(prepared_source.source)
         self._packer = Packer(max_messages=destination.max_messages)
-        self._tally = _Tally()
+        self._totals = _Totals()
         self._sender = Sender(
             destination,
-            self._settle,
-            on_send=self._departing,
+            self._record_result,
+            on_send=self._record_in_flight,
             accepted_before=bool(journal and journal.delivered_before),
         )
-        # Only threads that an interrupt cannot reach write to the tracker: what one of them
-        # begins to write down is written down.
-        self._scribe = ThreadPoolExecutor(1, thread_name_prefix="cdp-backfill-scribe")
+        # An interrupt only reaches the main thread. All other threads finish what they begin to
+        # record, so only they may change the tracker.
+        self._recorder = ThreadPoolExecutor(1, thread_name_prefix="cdp-backfill-recorder")
 
     def report(self) -> Report:
-        """Run, and say what became of it."""
+        """Run, and report the outcome of every row.
+
+        Raises:
+            StoppedError: The run stopped early; the error has the report.
+        """
         try:
             return self._report()
         finally:
-            self._scribe.shutdown()
+            self._recorder.shutdown()
             if self._journal is not None:
                 self._journal.release()
 
     def _report(self) -> Report:
-        trouble: StoppedError | None = None
+        stop_error: StoppedError | None = None
         try:
-            self._carry()
+            self._send_all()
         except KeyboardInterrupt:
             self._interrupts = 1
-        except BadInputError as error:  # a file that cannot be read to its end, say
-            trouble = StoppedError(f"Reading stopped: {error}")
-            trouble.__cause__ = error
+        except BadInputError as error:  # such as a file that is damaged in the middle
+            stop_error = StoppedError(f"Reading stopped: {error}")
+            stop_error.__cause__ = error
         except RecentRowsError as error:
-            trouble = error
-        except BaseException as error:  # noqa: BLE001  # Arrow's panics are no Exceptions
-            trouble = StoppedError(
-                f"The run was stopped by an unexpected error ({type(error).__name__}). What went "
-                "before is in the report."
+            stop_error = error
+        except BaseException as error:  # noqa: BLE001  # panics in Arrow are no Exceptions
+            stop_error = StoppedError(
+                f"The run stopped at an unexpected error ({type(error).__name__}). The report has "
+                "the outcome of every row."
             )
-            trouble.__cause__ = error
-        self._patiently(stop=trouble is not None)
-        ended = self._sender.error or trouble
-        self._show_end(State.STOPPED if ended is not None else State.DONE)
-        report = self._written()
-        if isinstance(ended, StoppedError):
-            ended.report = report
-        if ended is not None:
-            raise ended
+            stop_error.__cause__ = error
+        self._wait_for_finish(stop=stop_error is not None)
+        final_error = self._sender.error or stop_error
+        self._show_end(State.STOPPED if final_error is not None else State.DONE)
+        report = self._make_report()
+        if isinstance(final_error, StoppedError):
+            final_error.report = report
+        if final_error is not None:
+            raise final_error
         return report
 
-    def _end(self) -> None:
-        """Wait for what is under way, and close the accounts; once."""
-        if not self._ended:
-            self._ended = True
-            self._sender.finish()
-            self._close()
+    # --- Reading and sending, on the calling thread ---
 
-    def _patiently(self, *, stop: bool) -> None:
-        """Wait for the end: an interrupt stops further attempts, a second one all waiting.
-
-        Everything is done on other threads, and begun again here after each interrupt until it
-        is begun: none of it minds being begun twice.
-        """
-        ending: Future[None] | None = None
-        stopped, cancelled = False, False
-        while True:
-            try:
-                if (stop or self._interrupts) and not stopped:
-                    self._aside(self._sender.stop)
-                    stopped = True
-                if self._interrupts > 1 and not cancelled:
-                    self._aside(self._sender.cancel)
-                    cancelled = True
-                ending = ending or self._scribe.submit(self._end)
-                while not ending.done():
-                    wait([ending], timeout=_TICK)
-                    self._show()
-                return ending.result()
-            except KeyboardInterrupt:
-                self._interrupts += 1
-
-    @staticmethod
-    def _aside(action: Callable[[], None]) -> None:
-        """Do it on another thread, where an interrupt cannot come in between."""
-        thread = threading.Thread(target=action, name="cdp-backfill-aside", daemon=True)
-        thread.start()
-        thread.join()
-
-    def _close(self) -> None:
-        """Settle what is left; note in the journal how it ended."""
-        self._tracker.close(*self._unsent)
-        if self._journal is not None:
-            codes: dict[str, int] = {}
-            for found in self._tracker.reasons():
-                name = f"{found.outcome} {found.code}"
-                codes[name] = codes.get(name, 0) + found.rows
-            try:
-                self._journal.close(self._tracker.counts, codes)
-            except sqlite3.Error as error:
-                self._sender.stop(_unwritable(self._journal, error))
-
-    def _carry(self) -> None:
+    def _send_all(self) -> None:
+        source, binding = self._prepared_source.source, self._prepared_source.binding
+        # A source that does not keep its rows is read in full: the failures need all columns.
         columns = (
-            [
-                *dict.fromkeys(
-                    (*self._prepared_source.binding.columns, *self._tracker.lineage.columns)
-                )
-            ]
-            if self._prepared_source.source.keeps_rows
-            else self._prepared_source.source.schema.names  # a row that fails is given back whole
+            list(dict.fromkeys((*binding.columns, *self._tracker.lineage.columns)))
+            if source.keeps_rows
+            else source.schema.names
         )
-        is_delivered = self._journal.is_delivered if self._journal is not None else None
-        found = self._prepared_source.chunks(
-            columns, is_delivered=is_delivered, rows=self._canary, processes=self._processes
+        prepared_chunks = self._prepared_source.chunks(
+            columns,
+            is_delivered=self._journal.is_delivered if self._journal is not None else None,
+            rows=self._canary,
+            processes=self._processes,
         )
-        with closing(found):
-            for chunk, prepared in found:
+        with closing(prepared_chunks):
+            for chunk, prepared in prepared_chunks:
                 self._pack(chunk, prepared)
                 if self._sender.stopped:
                     break
                 self._show()
         for request in self._packer.flush():
-            self._hand_over(request)
-        self._wait()
-
-    def _pack(self, chunk: Chunk, prepared: PreparedChunk) -> None:
-        """Begin to account for a chunk, and hand over the requests that it fills."""
-        owners = self._scribe.submit(self._open, chunk, prepared).result()
-        if self._prepared_source.recent == "raise" and prepared.recent.any():
-            raise RecentRowsError(
-                "The run was stopped at the first rows that are younger than "
-                f"{api_facts.RECENT_HOURS} hours: they can trigger campaigns and messages to "
-                "people. recent='hold' leaves them out, recent='send' sends them."
-            )
-        for (encoded, _), owner in zip(prepared.encoded, owners, strict=True):
-            for request in self._packer.feed(encoded, owner):
-                self._hand_over(request)
-
-    def _hand_over(self, request: Request) -> None:
-        self._tally.packed += 1
-        self._tally.packed_bytes += request.size
-        self._tally.longest = max(self._tally.longest, len(request))
-        while not self._sender.offer(request) and not self._sender.stopped:
-            self._show()
-
-    def _wait(self) -> None:
+            self._offer(request)
         while not self._sender.wait():
             self._show()
 
-    def _open(self, chunk: Chunk, prepared: PreparedChunk) -> list[_Owner]:
-        """Begin to account for a chunk, with the rows that will not be sent."""
-        page, batch = self._tracker.page(chunk), prepared.messages
-        page.place_in_time(batch)
-        self._tally.naive += batch.naive
-        self._tally.event_keys |= batch.event_keys
-        for fix, cells in batch.problems.fixes.items():
-            self._tally.fixes[fix] = self._tally.fixes.get(fix, 0) + cells
-        self._tally.duplicates += len(prepared.duplicates)
-        page.settle(prepared.skipped, Outcome.SKIPPED, code="skipped", reason=SKIPPED_REASON)
-        page.settle(prepared.duplicates, Outcome.SKIPPED, code="duplicate", reason=DUPLICATE_REASON)
-        page.note_dropped(prepared.dropped)
-        page.settle(prepared.delivered_before, Outcome.DELIVERED)
-        self._tally.before += len(prepared.delivered_before)
-        for rows, problems in batch.problems.groups():
-            page.settle(
-                batch.rows[rows],
+    def _pack(self, chunk: Chunk, prepared: PreparedChunk) -> None:
+        """Record a chunk, and send the requests that its messages fill."""
+        parts = self._recorder.submit(self._record_chunk, chunk, prepared).result()
+        if self._prepared_source.recent == "raise" and prepared.recent.any():
+            raise RecentRowsError(
+                "The run stopped at the first rows that are younger than "
+                f"{api_facts.RECENT_HOURS} hours, because they can trigger campaigns and messages "
+                "to people. recent='hold' leaves them out, recent='send' sends them."
+            )
+        for (encoded, _), encoded_rows in zip(prepared.encoded, parts, strict=True):
+            for request in self._packer.feed(encoded, encoded_rows):
+                self._offer(request)
+
+    def _offer(self, request: Request) -> None:
+        self._totals.packed_requests += 1
+        self._totals.packed_bytes += request.size
+        self._totals.longest_request = max(self._totals.longest_request, len(request))
+        while not self._sender.offer(request) and not self._sender.stopped:
+            self._show()
+
+    # --- Recording, on threads that an interrupt does not reach ---
+
+    def _record_chunk(self, chunk: Chunk, prepared: PreparedChunk) -> list[_EncodedRows]:
+        """Begin to track a chunk, and record the rows that will not be sent."""
+        tracker, totals, messages = self._tracker, self._totals, prepared.messages
+        outcomes = tracker.open(chunk)
+        tracker.set_events(outcomes, messages)
+        totals.naive += messages.naive
+        totals.event_keys |= messages.event_keys
+        for fix, cells in messages.problems.fixes.items():
+            totals.fixes[fix] = totals.fixes.get(fix, 0) + cells
+        totals.duplicates += len(prepared.duplicates)
+        tracker.settle(
+            outcomes, prepared.skipped, Outcome.SKIPPED, code="skipped", reason=SKIPPED_REASON
+        )
+        tracker.settle(
+            outcomes,
+            prepared.duplicates,
+            Outcome.SKIPPED,
+            code="duplicate",
+            reason=DUPLICATE_REASON,
+        )
+        tracker.add_dropped(outcomes, prepared.dropped)
+        tracker.settle(outcomes, prepared.delivered_before, Outcome.DELIVERED)
+        totals.delivered_before += len(prepared.delivered_before)
+        for rows, problems in messages.problems.groups():
+            tracker.settle(
+                outcomes,
+                messages.rows[rows],
                 Outcome.INVALID,
                 code=problems[0].code,
                 reason=join_reasons(problems),
                 problems=problems,
             )
-        page.settle(
-            batch.rows[prepared.held],
+        tracker.settle(
+            outcomes,
+            messages.rows[prepared.held],
             Outcome.HELD,
             code="recent",
             reason=f"younger than {api_facts.RECENT_HOURS} hours",
         )
-        owners = []
+        parts = []
         for encoded, rows in prepared.encoded:
-            page.name(rows, encoded.ids)
-            owners.append(_Owner(page, rows))
-        return owners
+            tracker.set_message_ids(outcomes, rows, encoded.ids)
+            parts.append(_EncodedRows(outcomes, rows))
+        return parts
 
-    def _departing(self, on_wire: int) -> None:
-        """Note how many rows a crash could leave in doubt; called by the workers."""
-        in_doubt = on_wire * self._tally.longest
-        if self._journal is not None and in_doubt > self._tally.in_doubt:
-            self._tally.in_doubt = in_doubt
+    def _record_in_flight(self, requests: int) -> None:
+        """Record in the journal how many rows are in flight; called by the sender's workers.
+
+        If this process crashes, the next run reports that so many rows may arrive twice.
+
+        Args:
+            requests: Requests in flight.
+        """
+        rows = requests * self._totals.longest_request
+        if self._journal is not None and rows > self._totals.max_in_flight_rows:
+            self._totals.max_in_flight_rows = rows
             try:
-                self._journal.note_in_flight(in_doubt)
+                self._journal.note_in_flight(rows)
             except sqlite3.Error as error:
-                self._sender.stop(_unwritable(self._journal, error))
+                self._sender.stop(_journal_error(self._journal, error))
 
-    def _settle(self, result: RequestResult) -> None:
-        """Write down a result; called by the workers, one at a time."""
+    def _record_result(self, result: RequestResult) -> None:
+        """Record the result of a request; called by the sender's workers, one at a time."""
         if result.outcome is Outcome.DELIVERED and self._journal is not None:
             pieces = result.request.pieces
             try:
                 self._journal.add([p.encoded.digests[p.start : p.stop] for p in pieces])
             except sqlite3.Error as error:
-                self._sender.stop(_unwritable(self._journal, error))
+                self._sender.stop(_journal_error(self._journal, error))
         if result.doubtful:
-            self._tally.maybe_twice += len(result.request)
+            self._totals.maybe_twice += len(result.request)
         for piece in result.request.pieces:
-            piece.owner.page.settle(
+            self._tracker.settle(
+                piece.owner.chunk_outcomes,
                 piece.owner.rows[piece.start : piece.stop],
                 result.outcome,
                 code=result.code,
@@ -315,140 +297,142 @@ class Run:
                 attempts=result.attempts,
             )
 
+    # --- The end of the run ---
+
+    def _wait_for_finish(self, *, stop: bool) -> None:
+        """Wait for the end. One interrupt stops further attempts, a second one stops waiting.
+
+        Every step runs on another thread. An interrupt can break off the call that starts a step,
+        so it is started again; to start a step twice does no harm.
+        """
+        finish: Future[None] | None = None
+        stopped, cancelled = False, False
+        while True:
+            try:
+                if (stop or self._interrupts) and not stopped:
+                    _run_in_thread(self._sender.stop)
+                    stopped = True
+                if self._interrupts > 1 and not cancelled:
+                    _run_in_thread(self._sender.cancel)
+                    cancelled = True
+                finish = finish or self._recorder.submit(self._finish)
+                while not finish.done():
+                    wait([finish], timeout=_TICK)
+                    self._show()
+                return finish.result()
+            except KeyboardInterrupt:
+                self._interrupts += 1
+
+    def _finish(self) -> None:
+        """Wait for the requests in flight, and close the tracker and the journal; once."""
+        if self._finished:
+            return
+        self._finished = True
+        self._sender.finish()
+        self._tracker.close(*self._unsent_reason)
+        if self._journal is not None:
+            codes: dict[str, int] = {}
+            for item in self._tracker.reasons():
+                name = f"{item.outcome} {item.code}"
+                codes[name] = codes.get(name, 0) + item.rows
+            try:
+                self._journal.close(self._tracker.counts, codes)
+            except sqlite3.Error as error:
+                self._sender.stop(_journal_error(self._journal, error))
+
+    @property
+    def _unsent_reason(self) -> tuple[str, str]:
+        if self._canary is not None and not self._sender.stopped:
+            return "canary", f"a canary of the first {self._canary:,} rows was sent"
+        return "stopped", "the run stopped before this row's turn"
+
+    # --- Snapshots and the report ---
+
     def _show(self, state: State = State.RUNNING) -> None:
-        counts, stats = self._tracker.counts, self._sender.stats
-        settled = sum(counts[outcome] for outcome in Outcome if outcome.settled)
-        rows = sum(counts.values()) - counts[Outcome.UNSENT]
-        total = self._prepared_source.source.rows
         if state is State.RUNNING and (self._interrupts or self._sender.stopped):
             state = State.STOPPING
-        snapshot = Snapshot(
-            seconds=time.monotonic() - self._started,
-            level=stats.level,
-            paused_seconds=stats.paused_seconds,
-            rows=rows,
-            total=min(total, self._canary) if total is not None and self._canary else total,
-            not_delivered=rows - settled,
-            requests=stats.requests,
-            wire_bytes=stats.wire_bytes,
-            in_flight=stats.in_flight,
-            answers=stats.answers,
-            answer_seconds=stats.answer_seconds,
-            throttled=stats.throttled,
+        counts = self._tracker.counts
+        total = self._prepared_source.source.rows  # of a stream, unknown until it ends
+        if total is not None and self._canary is not None:
+            total = min(total, self._canary)
+        self._progress.show(
+            state,
+            total=total,
             counts=counts,
-            reasons=self._reasons() if rows > settled else (),
-            state=state,
+            stats=self._stats(counts),
+            reasons=self._tracker.reasons(),
+            in_flight=self._sender.in_flight,
+            concurrency=self._sender.concurrency,
         )
-        self._timeline.add(snapshot)
-        self._progress.update(snapshot)
 
     def _show_end(self, state: State) -> None:
-        """Show how it ended; an interrupt cannot take the report away any more."""
+        """Show the last snapshot; an interrupt no longer prevents the report."""
         try:
             self._show(State.INTERRUPTED if self._interrupts else state)
             self._progress.close()
         except KeyboardInterrupt:
             self._interrupts += 1
 
-    def _reasons(self) -> tuple[Reason, ...]:
-        """The most frequent reasons so far."""
-        found: dict[tuple[str, str], int] = {}
-        for item in self._tracker.reasons():
-            if item.outcome != Outcome.UNSENT:
-                key = item.code, _briefly(item.reason)
-                found[key] = found.get(key, 0) + item.rows
-        most = sorted(found.items(), key=lambda item: -item[1])
-        return tuple(Reason(code, words, rows) for (code, words), rows in most[:_REASONS])
+    def _stats(self, counts: dict[str, int]) -> RunStats:
+        """The figures of the run so far.
 
-    def _written(self) -> Report:
-        stats, tally = self._sender.stats, self._tally
-        possible = tally.packed * api_facts.MAX_REQUEST_BYTES
-        return Report(
-            counts=self._tracker.counts,
-            requests=stats.requests,
-            retries=stats.retries,
-            throttled=stats.throttled,
-            body_bytes=stats.body_bytes,
-            wire_bytes=stats.wire_bytes,
-            fill=tally.packed_bytes / possible if possible else 0.0,
+        Args:
+            counts: Rows by outcome so far.
+        """
+        totals = self._totals
+        maybe_twice = totals.maybe_twice + (
+            self._journal.in_flight_at_crashes if self._journal else 0
+        )
+        return replace(
+            self._sender.stats,
+            packed_requests=totals.packed_requests,
+            packed_bytes=totals.packed_bytes,
             seconds=time.monotonic() - self._started,
-            delivered_before=tally.before,
-            maybe_twice=min(
-                self._tracker.counts[Outcome.DELIVERED],
-                tally.maybe_twice + (self._journal.in_flight_at_crashes if self._journal else 0),
-            ),
+            delivered_before=totals.delivered_before,
+            maybe_twice=min(counts[Outcome.DELIVERED], maybe_twice),
+        )
+
+    def _make_report(self) -> Report:
+        counts = self._tracker.counts
+        return Report(
+            counts=counts,
+            stats=self._stats(counts),
             canary=self._canary,
             interrupted=self._interrupts > 0,
-            max_in_flight=stats.max_in_flight,
-            paused_seconds=stats.paused_seconds,
-            timeline=tuple(self._timeline.snapshots),
+            timeline=self._progress.timeline,
             journal=self._journal.path if self._journal else None,
-            fixes=tally.fixes,
-            notes=(*self._notes(), *self._canary_notes()),
+            fixes=self._totals.fixes,
+            notes=self._notes(),
             url=self._destination.url,
             _mapping=self._prepared_source.mapping,
             _failure_log=self._tracker,
-            _again=self._again,
+            _send_again=self._send_again,
         )
 
     def _notes(self) -> tuple[str, ...]:
-        tally, mapping = self._tally, self._prepared_source.mapping
-        source = self._prepared_source.source
-        # Of rows that were not read, nobody knows what is in them.
-        all_read = source.rows is not None and not self._tracker.unread
-        keys = tally.event_keys if all_read else set(mapping.events)
-        found = (*source.notes, *mapping_notes(self._prepared_source.proposal, tally.naive, keys))
-        if source.rows is None:
-            found = (
-                *found,
-                f"{source.title} was not read to its end: rows beyond are not counted.",
-            )
-        elif self._tracker.unread and not source.ordered:
-            unread = (
-                f"{self._tracker.unread:,} rows were not read, and are no part of the failures: a "
-                "query can give its rows in another order each time. Send all of it again; with "
-                "a journal, what has arrived is not sent twice."
-            )
-            found = (*found, unread)
-        if tally.duplicates:
-            left_out = (
-                f"{tally.duplicates:,} rows were skipped: {DUPLICATE_REASON}. Where that row "
-                "did not arrive, neither did they: after a repair, send the whole table again."
-            )
-            found = (*found, left_out)
-        return found
-
-    @property
-    def _unsent(self) -> tuple[str, str]:
-        if self._canary is not None and not self._sender.stopped:
-            return "canary", f"a canary of the first {self._canary:,} rows was sent"
-        return "stopped", "the run stopped before this row was sent"
-
-    def _canary_notes(self) -> tuple[str, ...]:
-        if self._canary is None:
-            return ()
-        path = self._journal.path if self._journal else None
-        note = (
-            f"This was a canary of the first {self._canary:,} rows. Look for a few of them in "
-            "Customer.io: on the person's page, and in the incoming data of the source under "
-            "Data & Integrations. Check names, times and properties, and that nobody was "
-            "messaged. Events older than 30 days count for segments but do not show in activity "
-            "logs. Then go on: send again without canary and with "
-            f"journal={str(path)!r}, or resume({str(path)!r}). "
-            "What has arrived is not sent twice."
+        notes = run_notes(
+            self._prepared_source.source,
+            self._prepared_source.proposal,
+            unread=self._tracker.unread,
+            naive=self._totals.naive,
+            event_keys=self._totals.event_keys,
+            duplicates=self._totals.duplicates,
         )
-        return (note,)
+        if self._canary is None:
+            return notes
+        journal = self._journal.path if self._journal else None
+        return (*notes, canary_note(self._canary, journal))
 
 
-def _briefly(reason: str) -> str:
-    """A reason without what a server said: it may repeat what it was sent, and logs are kept."""
-    if reason.startswith("the server answered "):
-        reason = reason.partition(":")[0]
-    return reason if len(reason) <= _REASON_WORDS else f"{reason[: _REASON_WORDS - 1].rstrip()}…"
+def _run_in_thread(action: Callable[[], None]) -> None:
+    """Run an action on a thread that an interrupt does not reach, and wait for it."""
+    thread = threading.Thread(target=action, name="cdp-backfill-stop", daemon=True)
+    thread.start()
+    thread.join()
 
 
-def _unwritable(journal: Journal, error: sqlite3.Error) -> StoppedError:
+def _journal_error(journal: Journal, error: sqlite3.Error) -> StoppedError:
     return StoppedError(
-        f"The journal {journal.path} cannot be written any more ({error}), so the run was stopped. "
-        "What was delivered after its last entry would be sent again by the next run."
+        f"The run stopped because the journal {journal.path} cannot be written any more ({error}). "
+        "The next run would send again what was delivered after the last entry of the journal."
     )

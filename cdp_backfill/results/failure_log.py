@@ -1,4 +1,4 @@
-"""What a report draws on: the rows that did not arrive, of one run or of several together."""
+"""The rows that were not delivered: of one run, or of several runs together."""
 
 from __future__ import annotations
 
@@ -13,150 +13,174 @@ import pyarrow.parquet as pq
 from cdp_backfill.errors import BadInputError
 from cdp_backfill.model.outcomes import OUTCOMES, Outcome
 from cdp_backfill.results.histogram import EventCounts
-from cdp_backfill.results.reasons import Reason, Reasons
+from cdp_backfill.results.reasons import FailureReason, FailureReasons
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    import numpy.typing as npt
+    from cdp_backfill.model.arrays import Mask
 
-    Mask = npt.NDArray[np.bool_]
-    Keep = Callable[[Any], Mask] | None
+    Filter = Callable[[Any], Mask]
+    """Gives a mask of the rows of a table to keep."""
 
 
 class FailureLog(Protocol):
-    """The rows that did not arrive; see :class:`cdp_backfill.results.tracker.OutcomeTracker`."""
+    """The failures of one or several runs: the rows that were not delivered or skipped.
+
+    A row is identified by its origin: the run, file and row number where it was read first. A
+    row that is sent again keeps its origin.
+    """
 
     @property
     def runs(self) -> frozenset[str]:
-        """The runs that it is of."""
+        """Names of the runs."""
         ...
 
     @property
-    def of(self) -> frozenset[str]:
-        """The earlier runs whose rows these sent again."""
+    def resent_runs(self) -> frozenset[str]:
+        """Names of the earlier runs whose failures these runs sent again."""
         ...
 
-    def reasons(self) -> list[Reason]:
-        """Why they did not, most rows first."""
+    def reasons(self) -> list[FailureReason]:
+        """Why rows were not delivered, most rows first."""
         ...
 
-    def failures(self, keep: Keep = None) -> pd.DataFrame:
-        """All of them, or those that ``keep`` chooses by their places."""
+    def failures(self, keep: Filter | None = None) -> pd.DataFrame:
+        """The failures: the columns of the source, and ``cdp_...``.
+
+        All rows at once: the frame can be as large as the input.
+
+        Args:
+            keep: Chooses rows by the origin columns of a table; None keeps all.
+        """
         ...
 
-    def parts(self, keep: Keep = None) -> Iterator[Any]:
-        """The same a part at a time, as Arrow tables."""
+    def failure_tables(self, keep: Filter | None = None) -> Iterator[Any]:
+        """The failures a part at a time, as Arrow tables of one schema; at least one table."""
         ...
 
-    def places(self) -> Iterator[Any]:
-        """Of the same rows only where they were first, why they did not arrive, event and day."""
+    def failure_origins(self) -> Iterator[Any]:
+        """Origin, outcome, code, reason, event and day of the failures, as Arrow tables."""
         ...
 
-    def counted(self) -> EventCounts:
+    def event_counts(self) -> EventCounts:
         """Rows by event, time and outcome."""
         ...
 
-    def met(self, table: Any) -> Mask:
-        """Which rows of such a table were sent again."""
+    def is_resent(self, table: Any) -> Mask:
+        """Which rows of a table with the origin columns these runs sent again."""
         ...
 
-    def again(self) -> Iterator[Any]:
-        """Where all rows that were sent again were first."""
+    def resent_origins(self) -> Iterator[Any]:
+        """The origins of all rows that these runs sent again, as Arrow tables."""
         ...
 
-    def cells(self, column: str) -> tuple[Any, Any] | None:
-        """What a column is called in the failures, and its Arrow type; None if there is none."""
+    def label_and_type(self, column: str) -> tuple[Any, Any] | None:
+        """Label of a column in the failures, and its Arrow type; None if it does not exist."""
         ...
 
     def dropped(self) -> pd.DataFrame:
-        """Which column was left out of which row."""
+        """Which columns were left out of which rows because their messages were too large."""
         ...
 
 
 class CombinedFailures:
-    """Two accounts as one: what the second sent again no longer counts in the first.
+    """The failures of two runs: rows that the second sent again are no failures of the first.
 
     Args:
-        first: The account of the earlier run.
-        second: The account of the later one.
+        first: Failures of the earlier run.
+        second: Failures of the later run.
 
     Raises:
-        BadInputError: The same run is in both.
+        BadInputError: Both contain the same run.
     """
 
     def __init__(self, first: FailureLog, second: FailureLog) -> None:
         if first.runs & second.runs:
-            raise BadInputError("The same run is in both reports: its rows would count twice.")
+            raise BadInputError(
+                "Both reports contain the same run, so its rows would count twice. Add each "
+                "report once."
+            )
         self._first, self._second = first, second
-        self.runs, self.of = first.runs | second.runs, first.of | second.of
-        self.linked = linked = bool(second.of & (first.runs | first.of))
-        """Whether the second may have sent rows of the first again."""
-        self._keep = (lambda table: ~second.met(table)) if linked else None
-        self.moved = dict.fromkeys(map(str, OUTCOMES), 0)
-        """Rows of the first that the second sent again, by their first outcome."""
-        self._gone = EventCounts()
-        self._reasons = Reasons()
-        if linked:
-            self._look()
+        self.runs = first.runs | second.runs
+        self.resent_runs = first.resent_runs | second.resent_runs
+        self.linked = bool(second.resent_runs & (first.runs | first.resent_runs))
+        """Whether the second run may have sent rows of the first again."""
+        self.resent_counts = dict.fromkeys(map(str, OUTCOMES), 0)
+        """Rows that the second run sent again, by their outcome in the first run."""
+        self._resent_events = EventCounts()  # the same by event and day, as negative numbers
+        self._reasons = FailureReasons()
+        if self.linked:
+            self._count_resent()
         else:
             self._reasons.merge(first.reasons())
         self._reasons.merge(second.reasons())
 
-    def _look(self) -> None:
-        """Count what the second sent again, and what of the first is left."""
-        for table in self._second.again():
-            # What is no failure of the first any more was delivered before, and now again.
-            self.moved[Outcome.DELIVERED] += int(np.count_nonzero(self._mine(table)))
-        known = {(item.outcome, item.code, item.reason): item for item in self._first.reasons()}
-        names = ["cdp_outcome", "cdp_code", "cdp_reason"]
-        for table in self._first.places():
-            again = self._second.met(table)
-            for item in table.filter(pa.array(again)).column("cdp_outcome").value_counts():
-                self.moved[item["values"].as_py()] += item["counts"].as_py()
-                self.moved[Outcome.DELIVERED] -= item["counts"].as_py()
-            self._take_away(table.filter(pa.array(again)))
-            left = table.filter(pa.array(~again)).group_by(names, use_threads=False)
-            wanted = [("cdp_row", "count"), ("cdp_source", "first"), ("cdp_row", "first")]
-            for row in left.aggregate(wanted).to_pylist():
-                outcome, code, reason = (row[name] for name in names)
-                before = known.get((outcome, code, reason))
-                place = (row["cdp_source_first"], row["cdp_row_first"])
-                self._reasons.count(
-                    outcome,
-                    code,
-                    reason,
-                    row["cdp_row_count"],
-                    problems=before.problems if before else (),
-                    place=lambda place=place: place,  # type: ignore[misc]
-                )
+    def _count_resent(self) -> None:
+        """Count what the second run sent again, and what remains of the first."""
+        for table in self._second.resent_origins():
+            # A row of the first run that is no failure was delivered: it was sent a second time.
+            self.resent_counts[Outcome.DELIVERED] += int(np.count_nonzero(self._in_first(table)))
+        reasons = {(item.outcome, item.code, item.reason): item for item in self._first.reasons()}
+        for table in self._first.failure_origins():
+            is_resent = self._second.is_resent(table)
+            resent = table.filter(pa.array(is_resent))
+            for item in resent.column("cdp_outcome").value_counts():
+                self.resent_counts[item["values"].as_py()] += item["counts"].as_py()
+                self.resent_counts[Outcome.DELIVERED] -= item["counts"].as_py()
+            self._subtract_events(resent)
+            self._count_reasons(table.filter(pa.array(~is_resent)), reasons)
 
-    def _take_away(self, table: Any) -> None:
-        """Count rows by event and time no more under their first outcome."""
+    def _in_first(self, table: Any) -> Mask:
+        """Which rows of a table are rows of the first run."""
+        own = pc.is_in(table.column("cdp_run"), value_set=pa.array(self._first.runs))
+        return np.asarray(own.to_numpy()) | self._first.is_resent(table)
+
+    def _subtract_events(self, resent: Any) -> None:
         keys = ["event", "day", "cdp_outcome"]
-        placed = table.filter(table.column("event").is_valid()).group_by(keys)
-        for row in placed.aggregate([("cdp_row", "count")]).to_pylist():
+        groups = resent.filter(resent.column("event").is_valid()).group_by(keys)
+        for row in groups.aggregate([("cdp_row", "count")]).to_pylist():
             counts = np.zeros(len(OUTCOMES), dtype=np.int64)
             counts[Outcome(row["cdp_outcome"]).code] = -row["cdp_row_count"]
-            self._gone += EventCounts({(row["event"], row["day"]): counts})
+            self._resent_events += EventCounts({(row["event"], row["day"]): counts})
 
-    def counted(self) -> EventCounts:
-        """Rows by event, time and outcome."""
-        return self._first.counted() + self._gone + self._second.counted()
+    def _count_reasons(
+        self, remaining: Any, reasons: dict[tuple[str, str, str], FailureReason]
+    ) -> None:
+        """Count the reasons of failures of the first run that the second did not send again.
 
-    def _mine(self, table: Any) -> Mask:
-        """Which rows of a table are rows of the first."""
-        own = pc.is_in(table.column("cdp_run"), value_set=pa.array(self._first.runs))
-        return np.asarray(own.to_numpy()) | self._first.met(table)
+        Args:
+            remaining: Origins and reasons of the failures.
+            reasons: The reasons of the first run by outcome, code and words.
+        """
+        keys = ["cdp_outcome", "cdp_code", "cdp_reason"]
+        values = [("cdp_row", "count"), ("cdp_source", "first"), ("cdp_row", "first")]
+        groups = remaining.group_by(keys, use_threads=False).aggregate(values)
+        for row in groups.to_pylist():
+            outcome, code, reason = (row[name] for name in keys)
+            known = reasons.get((outcome, code, reason))
+            self._reasons.count(
+                outcome,
+                code,
+                reason,
+                row["cdp_row_count"],
+                problems=known.problems if known else (),
+                example=(row["cdp_source_first"], row["cdp_row_first"]),
+            )
 
-    def reasons(self) -> list[Reason]:
-        """Why rows did not arrive, most rows first."""
+    def reasons(self) -> list[FailureReason]:
+        """Why rows were not delivered, most rows first."""
         return list(self._reasons)
 
-    def failures(self, keep: Keep = None) -> pd.DataFrame:
-        """The rows that did not arrive; those sent again as they were then, in their old place."""
-        first, second = self._first.failures(self._both(keep)), self._second.failures(keep)
+    def event_counts(self) -> EventCounts:
+        """Rows by event, time and outcome."""
+        return self._first.event_counts() + self._resent_events + self._second.event_counts()
+
+    def failures(self, keep: Filter | None = None) -> pd.DataFrame:
+        """The failures, ordered by the origin of the rows."""
+        first = self._first.failures(self._remaining(keep))
+        second = self._second.failures(keep)
         if not len(first) or not len(second):
             return first if len(first) else second
         frame = pd.concat([first, second])
@@ -164,70 +188,74 @@ class CombinedFailures:
         order = np.lexsort((frame["cdp_row"].to_numpy(np.int64), source, run))
         return frame.iloc[order]
 
-    def parts(self, keep: Keep = None) -> Iterator[Any]:
-        """The same a part at a time, as Arrow tables of one schema; in no order."""
-        both = self._both(keep)
+    def failure_tables(self, keep: Filter | None = None) -> Iterator[Any]:
+        """The failures a part at a time, as Arrow tables of one schema; in no fixed order."""
         schema = None
-        for table in self._all_parts(keep, both):
-            schema = table.schema if schema is None else _common(schema, table.schema)
-        for table in self._all_parts(keep, both):
-            yield _fitted(table, schema)
+        for table in self._tables(keep):
+            schema = table.schema if schema is None else _common_schema(schema, table.schema)
+        for table in self._tables(keep):
+            yield _cast(table, schema)
 
-    def _all_parts(self, keep: Keep, both: Keep) -> Iterator[Any]:
-        yield from self._first.parts(both)
-        yield from self._second.parts(keep)
+    def _tables(self, keep: Filter | None) -> Iterator[Any]:
+        yield from self._first.failure_tables(self._remaining(keep))
+        yield from self._second.failure_tables(keep)
 
-    def _both(self, keep: Keep) -> Keep:
-        mine = self._keep
-        if keep is None or mine is None:
-            return mine or keep
-        return lambda table: keep(table) & mine(table)
+    def _not_resent(self, table: Any) -> Mask:
+        return ~self._second.is_resent(table)
 
-    def places(self) -> Iterator[Any]:
-        """Of the same rows only where they were first, why they did not arrive, event and day."""
-        for table in self._first.places():
-            yield table if self._keep is None else table.filter(pa.array(self._keep(table)))
-        yield from self._second.places()
+    def _remaining(self, keep: Filter | None) -> Filter | None:
+        """A filter for failures of the first run that the second did not send again."""
+        if not self.linked:
+            return keep
+        if keep is None:
+            return self._not_resent
+        return lambda table: keep(table) & self._not_resent(table)
 
-    def met(self, table: Any) -> Mask:
-        """Which rows of such a table were sent again in one of the runs."""
-        return self._first.met(table) | self._second.met(table)
+    def failure_origins(self) -> Iterator[Any]:
+        """Origin, outcome, code, reason, event and day of the failures, as Arrow tables."""
+        for table in self._first.failure_origins():
+            yield table.filter(pa.array(self._not_resent(table))) if self.linked else table
+        yield from self._second.failure_origins()
 
-    def again(self) -> Iterator[Any]:
-        """Where all rows that were sent again were first."""
-        yield from self._first.again()
-        for table in self._second.again():
-            yield table.filter(pa.array(~self._first.met(table)))
+    def is_resent(self, table: Any) -> Mask:
+        """Which rows of a table with the origin columns one of the runs sent again."""
+        return self._first.is_resent(table) | self._second.is_resent(table)
 
-    def cells(self, column: str) -> tuple[Any, Any] | None:
-        """What a column is called in the failures, and its Arrow type; None if there is none."""
-        return self._second.cells(column) or self._first.cells(column)
+    def resent_origins(self) -> Iterator[Any]:
+        """The origins of all rows that one of the runs sent again, each once."""
+        yield from self._first.resent_origins()
+        for table in self._second.resent_origins():
+            yield table.filter(pa.array(~self._first.is_resent(table)))
+
+    def label_and_type(self, column: str) -> tuple[Any, Any] | None:
+        """Label of a column in the failures, and its Arrow type; None if it does not exist."""
+        return self._second.label_and_type(column) or self._first.label_and_type(column)
 
     def dropped(self) -> pd.DataFrame:
-        """Which column was left out of which row."""
-        both = [frame for part in (self._first, self._second) if len(frame := part.dropped())]
-        if not both:
+        """Which columns were left out of which rows, each once."""
+        frames = [frame for log in (self._first, self._second) if len(frame := log.dropped())]
+        if not frames:
             return self._first.dropped()
-        return pd.concat(both).drop_duplicates(ignore_index=True)
+        return pd.concat(frames).drop_duplicates(ignore_index=True)
 
 
-def write(account: FailureLog, path: Path) -> None:
-    """Write the rows that did not arrive to a parquet file, a part at a time.
+def write_parquet(log: FailureLog, path: Path) -> None:
+    """Write failures to a parquet file, a part at a time.
 
-    Where there are none, the file has the columns and no rows.
+    Without failures, the file has the columns and no rows.
     """
     writer = None
     try:
-        for part in account.parts():
-            writer = writer or pq.ParquetWriter(path, part.schema)
-            writer.write_table(part.cast(writer.schema))
+        for table in log.failure_tables():
+            writer = writer or pq.ParquetWriter(path, table.schema)
+            writer.write_table(table.cast(writer.schema))
     finally:
         if writer is not None:
             writer.close()
 
 
-def _common(one: Any, other: Any) -> Any:
-    """A schema for the rows of both; a column that was mended to another type becomes text."""
+def _common_schema(one: Any, other: Any) -> Any:
+    """A schema for the rows of both; a column whose types cannot be unified becomes text."""
     for name in set(one.names) & set(other.names):
         pair = [pa.schema([schema.field(name)]) for schema in (one, other)]
         try:
@@ -240,15 +268,16 @@ def _common(one: Any, other: Any) -> Any:
     return pa.unify_schemas([one, other], promote_options="permissive")
 
 
-def _fitted(table: Any, schema: Any) -> Any:
+def _cast(table: Any, schema: Any) -> Any:
+    """A table with the columns and types of a schema."""
     columns = []
-    for item in schema:
-        if item.name not in table.schema.names:
-            columns.append(pa.nulls(table.num_rows, item.type))
+    for field in schema:
+        if field.name not in table.schema.names:
+            columns.append(pa.nulls(table.num_rows, field.type))
             continue
-        column = table.column(item.name)
+        column = table.column(field.name)
         try:
-            columns.append(column.cast(item.type))
+            columns.append(column.cast(field.type))
         except pa.ArrowException:
             columns.append(pa.array([None if v is None else str(v) for v in column.to_pylist()]))
     return pa.table(dict(zip(schema.names, columns, strict=True)), schema=schema)

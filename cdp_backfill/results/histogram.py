@@ -1,4 +1,4 @@
-"""Counts rows by event, time and outcome, in little memory however many there are."""
+"""Counts rows by event, time and outcome, with bounded memory."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from cdp_backfill.messages import MessageBatch
+    from cdp_backfill.model.arrays import Ints
 
-    Ints = npt.NDArray[np.int64]
 
 DAY: Final = 86_400_000
-"""Milliseconds."""
+"""Milliseconds of a day."""
 
-MOST_CELLS: Final = 2_048
-"""Cells of one width; when there are more, those that follow are four times as wide."""
+MAX_BINS: Final = 2_048
+"""Bins of one width. When there are more, the bins of later rows are four times as wide."""
 
-MOST_EVENTS: Final = 50
-"""Events that are told apart; a table may hold any names."""
+MAX_EVENTS: Final = 50
+"""Events that have bins of their own; all further events share bins."""
 
 OTHER_EVENTS: Final = "other events"
 
-_MISSING: Final = (
+_NO_EVENT_OR_TIME: Final = (
     "missing_event",
     "missing_time",
     "bad_time",
@@ -38,136 +38,152 @@ _MISSING: Final = (
     "in_future",
 )
 
-NOWHERE: Final = -1
-"""The cell of a row without an event or a usable time."""
+NO_BIN: Final = -1
+"""Stands for the bin of a row without an event or without a usable time."""
 
-_TABLE: Final = 65_536  # entries of the table that replaces a search
+_MAX_LOOKUP: Final = 65_536  # entries of a lookup table; beyond, a search replaces it
 
 
 @dataclass(slots=True)
 class EventCounts:
-    """Rows by event and time.
+    """Rows by event, time and outcome.
 
     Attributes:
-        cells: By event and first day, counted since 1970 UTC: rows by outcome.
-        width: Days of the widest cell.
+        bins: Rows by outcome code, for each event and first day of a bin. Days count from
+            1970-01-01 UTC.
+        width: Days of the widest bin.
     """
 
-    cells: dict[tuple[str, int], Ints] = field(default_factory=dict)
+    bins: dict[tuple[str, int], Ints] = field(default_factory=dict)
     width: int = 1
 
     def __add__(self, other: EventCounts) -> EventCounts:
-        cells = dict(self.cells)
-        for key, counts in other.cells.items():
-            cells[key] = cells[key] + counts if key in cells else counts
-        return EventCounts(cells, max(self.width, other.width))
+        bins = dict(self.bins)
+        for key, counts in other.bins.items():
+            bins[key] = bins[key] + counts if key in bins else counts
+        return EventCounts(bins, max(self.width, other.width))
 
-    def of_width(self, days: int, first: int = 0) -> dict[tuple[str, int], Ints]:
-        """The same in cells of so many days, or of the widest where that is more.
+    def with_width(self, days: int, first: int = 0) -> dict[tuple[str, int], Ints]:
+        """The counts in bins of one width.
 
         Args:
-            days: The width.
-            first: Day on which a cell begins.
+            days: Width of a bin; at least that of the widest bin is used.
+            first: Day on which a bin begins.
         """
         days = max(days, self.width)
-        found: dict[tuple[str, int], Ints] = {}
-        for (event, day), counts in self.cells.items():
+        bins: dict[tuple[str, int], Ints] = {}
+        for (event, day), counts in self.bins.items():
             key = (event, (day - first) // days * days + first)
-            found[key] = found[key] + counts if key in found else counts
-        return found
+            bins[key] = bins[key] + counts if key in bins else counts
+        return bins
 
 
 class EventHistogram:
-    """Gives each row a cell when it is read, and counts it there when its outcome is known.
+    """Assigns each row to a bin when it is read, and counts it there when it has an outcome.
 
-    A cell is an event and a day; where there are many, some days. Between the two a row costs a
-    number of four bytes.
+    A bin is an event and a day, or several days where there are many bins. Between the two steps
+    a row takes four bytes: the number of its bin.
     """
 
     def __init__(self) -> None:
         self.width = 1
-        self.places: list[tuple[str, int]] = []
-        """Event and first day of each cell."""
-        self._ids: dict[tuple[str, int], int] = {}
+        """Days of a new bin."""
+        self.keys: list[tuple[str, int]] = []
+        """Event and first day of each bin."""
+        self._numbers: dict[tuple[str, int], int] = {}  # of the bins of the current width
         self._events: dict[str, str] = {}
         self._counts = np.zeros((64, len(OUTCOMES)), dtype=np.int64)
 
-    def cells(self, batch: MessageBatch, rows: int) -> npt.NDArray[np.int32]:
-        """The cell of each row of a chunk.
+    def bins(self, messages: MessageBatch, rows: int) -> npt.NDArray[np.int32]:
+        """The number of each row's bin, or ``NO_BIN``.
 
         Args:
-            batch: The messages of the chunk.
-            rows: Number of its rows.
+            messages: The messages of a chunk.
+            rows: Number of rows of the chunk.
         """
-        result = np.full(rows, NOWHERE, dtype=np.int32)
-        names = batch.fields["event"].dictionary_encode()
-        known = names.indices.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64)
-        good = known >= 0
-        if batch.problems.mask().any():
-            for code in _MISSING:
-                good &= ~batch.problems.mask_of(code)
-        whole = bool(good.all())
-        codes = known if whole else known[good]
+        result = np.full(rows, NO_BIN, dtype=np.int32)
+        names = messages.fields["event"].dictionary_encode()
+        codes = names.indices.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64)
+        usable = codes >= 0
+        if messages.problems.mask().any():
+            for code in _NO_EVENT_OR_TIME:
+                usable &= ~messages.problems.mask_of(code)
+        all_usable = bool(usable.all())
+        codes = codes if all_usable else codes[usable]
         if not len(codes):
             return result
-        span = batch.millis if whole else batch.millis[good]
-        days = span // (DAY * self.width)
-        first = int(days.min())
-        wide = int(days.max()) - first + 1
-        keys = codes * wide + (days - first)
+        millis = messages.millis if all_usable else messages.millis[usable]
+        periods = millis // (DAY * self.width)
+        first = int(periods.min())
+        count = int(periods.max()) - first + 1
+        keys = codes * count + (periods - first)
         events = [self._event(name) for name in names.dictionary.to_pylist()]
-        if len(events) * wide <= _TABLE:
-            found = np.flatnonzero(np.bincount(keys))
-            table = np.zeros(len(events) * wide, dtype=np.int32)
-            table[found] = self._numbers(found, events, wide, first)
-            cells = table[keys]
+        if len(events) * count <= _MAX_LOOKUP:
+            unique = np.flatnonzero(np.bincount(keys))
+            lookup = np.zeros(len(events) * count, dtype=np.int32)
+            lookup[unique] = self._bin_numbers(unique, events, count, first)
+            bins = lookup[keys]
         else:
-            found, back = np.unique(keys, return_inverse=True)
-            cells = np.array(self._numbers(found, events, wide, first), dtype=np.int32)[back]
-        result[batch.rows if whole else batch.rows[good]] = cells
+            unique, inverse = np.unique(keys, return_inverse=True)
+            bins = np.array(self._bin_numbers(unique, events, count, first), np.int32)[inverse]
+        result[messages.rows if all_usable else messages.rows[usable]] = bins
         return result
 
-    def _numbers(self, keys: Ints, events: list[str], wide: int, first: int) -> list[int]:
+    def _bin_numbers(self, keys: Ints, events: list[str], count: int, first: int) -> list[int]:
+        """The numbers of bins, which are made where they do not exist.
+
+        Args:
+            keys: Position of the event times ``count``, plus the period since ``first``.
+            events: Names of the events.
+            count: Number of periods.
+            first: The first period.
+        """
         width, numbers = self.width, []
-        for key in keys.tolist():
-            event, day = divmod(key, wide)
-            place = (events[event], (day + first) * width)
-            number = self._ids.get(place)
+        for combined in keys.tolist():
+            event, period = divmod(combined, count)
+            key = (events[event], (period + first) * width)
+            number = self._numbers.get(key)
             if number is None:
-                number = len(self.places)
-                self._ids[place] = number
-                self.places.append(place)
+                number = len(self.keys)
+                self._numbers[key] = number
+                self.keys.append(key)
             numbers.append(number)
-        if len(self._ids) > MOST_CELLS:
-            self.width, self._ids = width * 4, {}
-        while len(self.places) > len(self._counts):
+        if len(self._numbers) > MAX_BINS:
+            self.width, self._numbers = width * 4, {}
+        while len(self.keys) > len(self._counts):
             self._counts = np.concatenate([self._counts, np.zeros_like(self._counts)])
         return numbers
 
     def _event(self, name: str) -> str:
         if name not in self._events:
-            if len(self._events) >= MOST_EVENTS:
+            if len(self._events) >= MAX_EVENTS:
                 return OTHER_EVENTS
             self._events[name] = name
         return self._events[name]
 
-    def count(self, cells: npt.NDArray[np.int32], outcome: int) -> None:
-        """Count rows whose outcome, given by its code, is known now."""
-        counts = np.bincount(cells + 1)[1:]  # without those that are nowhere
+    def count(self, bins: npt.NDArray[np.int32], outcome: int) -> None:
+        """Count rows with an outcome.
+
+        Args:
+            bins: The number of each row's bin.
+            outcome: Code of their outcome.
+        """
+        counts = np.bincount(bins + 1)[1:]  # without the rows that have no bin
         self._counts[: len(counts), outcome] += counts
 
-    def counted(self) -> EventCounts:
-        """What was counted."""
+    def counts(self) -> EventCounts:
+        """The rows counted so far."""
         result = EventCounts(width=self.width)
-        for place, counts in zip(self.places, self._counts, strict=False):
+        for key, counts in zip(self.keys, self._counts, strict=False):
             if counts.any():
-                before = result.cells.get(place)
-                result.cells[place] = counts.copy() if before is None else before + counts
+                # Bins of another width can have the same event and first day.
+                before = result.bins.get(key)
+                result.bins[key] = counts.copy() if before is None else before + counts
         return result
 
-    def named(self, cells: Any) -> tuple[Any, Any]:
-        """Event and first day of cells, as Arrow arrays; null for those that are nowhere."""
-        at = np.asarray(cells)
-        index = pa.array(at, mask=at == NOWHERE)
-        events = pa.array([event for event, _ in self.places], pa.string()).take(index)
-        return events, pa.array([day for _, day in self.places], pa.int64()).take(index)
+    def events_and_days(self, bins: Any) -> tuple[Any, Any]:
+        """Event and first day of bins, as Arrow arrays; null for ``NO_BIN``."""
+        numbers = np.asarray(bins)
+        index = pa.array(numbers, mask=numbers == NO_BIN)
+        events = pa.array([event for event, _ in self.keys], pa.string()).take(index)
+        return events, pa.array([day for _, day in self.keys], pa.int64()).take(index)

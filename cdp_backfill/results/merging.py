@@ -1,108 +1,102 @@
-"""Two reports as one: what was sent again counts once."""
+"""Adds up the results of two runs: a row that the second run sent again counts once."""
 
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from cdp_backfill.model.outcomes import Outcome
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from pathlib import Path
 
-    from cdp_backfill.results.failure_log import CombinedFailures
+    from cdp_backfill.model.outcomes import Fix
     from cdp_backfill.results.progress import Snapshot
-    from cdp_backfill.results.reports import Report
+    from cdp_backfill.results.run_stats import RunStats
 
-_TIMELINE: Final = 1_000  # snapshots, as of a single run
+_MAX_TIMELINE: Final = 1_000  # snapshots, as of a single run
 
-_ADDED: Final = (
-    "requests",
-    "retries",
-    "throttled",
-    "body_bytes",
-    "wire_bytes",
-    "seconds",
-    "delivered_before",
-    "paused_seconds",
-)
-
-_SEVERAL: Final = (
-    "This is the sum over several tables: none of them is known to hold failures of another. Where "
-    "a whole table was sent a second time, the second report alone tells all of it."
+SEVERAL_TABLES: Final = (
+    "This report adds up runs over several tables: no table is known to hold failures of another. "
+    "If you sent a whole table a second time, read the second report alone."
 )
 
 
-def summed(first: Report, second: Report, account: CombinedFailures) -> dict[str, Any]:
-    """The public fields of both as one.
+def merged_counts(
+    first: dict[str, int], second: dict[str, int], resent: dict[str, int]
+) -> dict[str, int]:
+    """Rows by outcome.
 
     Args:
-        first: The earlier report.
-        second: The later one.
-        account: What both together draw on.
+        first: Rows of the earlier run by outcome.
+        second: Rows of the later run by outcome.
+        resent: Rows that the later run sent again, by their outcome in the earlier run.
     """
-    counts = {
-        name: rows - account.moved[name] + second.counts[name]
-        for name, rows in first.counts.items()
-    }
-    # What had no answer the first time and was delivered the second may be there twice.
-    doubtful = min(account.moved[Outcome.UNKNOWN], second.counts[Outcome.DELIVERED])
-    doubtful += first.maybe_twice + second.maybe_twice
-    fixes = dict(first.fixes)
-    for fix, cells in second.fixes.items():
+    return {name: rows - resent[name] + second[name] for name, rows in first.items()}
+
+
+def merged_stats(
+    first: RunStats, second: RunStats, *, delivered: int, resent_unknown: int
+) -> RunStats:
+    """The figures of both runs.
+
+    Args:
+        first: Figures of the earlier run.
+        second: Figures of the later run.
+        delivered: Rows that are delivered after both runs.
+        resent_unknown: Rows that got no answer in the earlier run and were delivered by the later.
+    """
+    stats = first + second
+    return replace(stats, maybe_twice=min(delivered, stats.maybe_twice + resent_unknown))
+
+
+def merged_fixes(first: dict[Fix, int], second: dict[Fix, int]) -> dict[Fix, int]:
+    """Changed cells by what was done."""
+    fixes = dict(first)
+    for fix, cells in second.items():
         fixes[fix] = fixes.get(fix, 0) + cells
-    several = () if account.linked else (_SEVERAL,)
-    return {name: getattr(first, name) + getattr(second, name) for name in _ADDED} | {
-        "counts": counts,
-        "fill": _fill(first, second),
-        "maybe_twice": min(counts[Outcome.DELIVERED], doubtful),
-        "max_in_flight": max(first.max_in_flight, second.max_in_flight),
-        "timeline": _joined(first, second),
-        "journal": _one_journal(first.journal, second.journal),
-        "canary": None,
-        "interrupted": first.interrupted or second.interrupted,
-        "fixes": fixes,
-        "notes": tuple(dict.fromkeys((*first.notes, *second.notes, *several))),
-        "url": first.url if first.url == second.url else f"{first.url} and {second.url}",
-    }
+    return fixes
 
 
-def _fill(first: Report, second: Report) -> float:
-    """The share of both, each with the weight of its requests."""
-    one, other = (report.requests - report.retries for report in (first, second))
-    return (first.fill * one + second.fill * other) / (one + other) if one + other else 0.0
+def merged_notes(*notes: Iterable[str]) -> tuple[str, ...]:
+    """The notes of both runs, each once."""
+    return tuple(dict.fromkeys(note for group in notes for note in group))
 
 
-def _joined(first: Report, second: Report) -> tuple[Snapshot, ...]:
-    """One run after the other, as if there had been no time between them."""
-    rows = sum(first.counts.values()) - first.counts[Outcome.UNSENT]
-    last = first.timeline[-1] if first.timeline else None
+def merged_journal(first: Path | None, second: Path | None) -> Path | None:
+    """The journal, or None if there are two."""
+    return first or second if None in (first, second) or first == second else None
+
+
+def merged_timeline(
+    first: tuple[Snapshot, ...],
+    second: tuple[Snapshot, ...],
+    *,
+    counts: dict[str, int],
+    stats: RunStats,
+) -> tuple[Snapshot, ...]:
+    """The timeline of both runs, as if the second began when the first ended.
+
+    Args:
+        first: Timeline of the earlier run.
+        second: Timeline of the later run.
+        counts: Rows of the earlier run by outcome.
+        stats: Figures of the earlier run.
+    """
+    rows = sum(counts.values()) - counts[Outcome.UNSENT]
+    not_delivered = rows - sum(counts[outcome] for outcome in Outcome if outcome.settled)
     later = (
         replace(
             item,
-            seconds=item.seconds + first.seconds,
             rows=item.rows + rows,
             total=None if item.total is None else item.total + rows,
-            not_delivered=item.not_delivered + _missing(first),
-            requests=item.requests + first.requests,
-            wire_bytes=item.wire_bytes + first.wire_bytes,
-            paused_seconds=item.paused_seconds + first.paused_seconds,
-            answers=item.answers + (last.answers if last else 0),
-            answer_seconds=item.answer_seconds + (last.answer_seconds if last else 0.0),
+            not_delivered=item.not_delivered + not_delivered,
+            stats=stats + item.stats,
         )
-        for item in second.timeline
+        for item in second
     )
-    joined = [*first.timeline, *later]
-    while len(joined) > _TIMELINE:
-        joined = joined[::2]
-    return tuple(joined)
-
-
-def _missing(report: Report) -> int:
-    settled = sum(report.counts[outcome] for outcome in Outcome if outcome.settled)
-    return sum(report.counts.values()) - report.counts[Outcome.UNSENT] - settled
-
-
-def _one_journal(first: Path | None, second: Path | None) -> Path | None:
-    """The journal, unless there are two."""
-    return first or second if None in (first, second) or first == second else None
+    timeline = [*first, *later]
+    while len(timeline) > _MAX_TIMELINE:
+        timeline = timeline[::2]
+    return tuple(timeline)

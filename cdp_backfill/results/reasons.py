@@ -1,4 +1,4 @@
-"""Why rows did not arrive: one entry for each reason, however many rows there are."""
+"""Counts the rows that were not delivered by reason."""
 
 from __future__ import annotations
 
@@ -6,29 +6,29 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Iterable, Iterator
 
     from cdp_backfill.model.outcomes import Problem
 
-_MOST: Final = 50  # a server may find new words for every row
+_MAX_REASONS: Final = 50  # a server may word its refusal differently for every row
 
-OTHER: Final = "other reasons; see the failures"
+OTHER_REASONS: Final = "other reasons; see the failures"
 
-Place = tuple[str | None, int | None]
-"""A file, or None for a frame, and the number of a row in it, or None where nobody knows."""
+Location = tuple[str | None, int | None]
+"""A file, or None for a frame, and the number of a row in it, or None if it is unknown."""
 
 
 @dataclass(slots=True)
-class Reason:
-    """Rows that did not arrive for the same reason.
+class FailureReason:
+    """Rows that were not delivered for the same reason.
 
     Attributes:
-        outcome: What became of them.
+        outcome: Their outcome.
         code: Short name of the reason.
-        reason: In words.
-        rows: How many.
-        problems: What was found wrong with them here.
-        place: Where one of them is.
+        reason: The reason in words.
+        rows: Number of rows.
+        problems: What is wrong with the rows, if they are invalid.
+        example: Where one of the rows is.
     """
 
     outcome: str
@@ -36,20 +36,34 @@ class Reason:
     reason: str
     rows: int
     problems: tuple[Problem, ...] = ()
-    place: Place = (None, None)
+    example: Location = (None, None)
 
     @property
     def columns(self) -> list[str]:
-        """The columns to blame, each once."""
-        named = [problem.column for problem in self.problems if problem.column is not None]
-        return list(dict.fromkeys(named))
+        """The columns with a problem, each once."""
+        names = [problem.column for problem in self.problems if problem.column is not None]
+        return list(dict.fromkeys(names))
 
 
-class Reasons:
-    """Counts rows by reason; 50 reasons at most, and what is beyond by outcome and code only."""
+class FailureReasons:
+    """Counts rows by reason.
+
+    Up to 50 reasons are counted separately. Rows with further reasons are counted by outcome and
+    code alone.
+    """
 
     def __init__(self) -> None:
-        self._found: dict[tuple[str, str, str], Reason] = {}
+        self._reasons: dict[tuple[str, str, str], FailureReason] = {}
+
+    def is_new(self, outcome: str, code: str, reason: str) -> bool:
+        """Whether no row with this reason has been counted yet."""
+        return self._key(outcome, code, reason) not in self._reasons
+
+    def _key(self, outcome: str, code: str, reason: str) -> tuple[str, str, str]:
+        key = (outcome, code, reason)
+        if key not in self._reasons and len(self._reasons) >= _MAX_REASONS:
+            return outcome, code, OTHER_REASONS
+        return key
 
     def count(
         self,
@@ -59,24 +73,28 @@ class Reasons:
         rows: int,
         *,
         problems: tuple[Problem, ...] = (),
-        place: Callable[[], Place] = lambda: (None, None),
+        example: Location = (None, None),
     ) -> None:
         """Count rows.
 
         Args:
-            place: Tells where one of them is; called for the first rows of a reason only.
+            outcome: Their outcome.
+            code: Short name of the reason.
+            reason: The reason in words.
+            rows: Number of rows.
+            problems: What is wrong with the rows.
+            example: Where one of them is; only used for the first rows of a reason.
         """
-        key = (outcome, code, reason)
-        if key not in self._found and len(self._found) >= _MOST:
-            key, problems = (outcome, code, OTHER), ()
-        found = self._found.get(key)
-        if found is None:
-            self._found[key] = Reason(*key, rows, problems, place())
-        else:
-            found.rows += rows
+        key = self._key(outcome, code, reason)
+        if key in self._reasons:
+            self._reasons[key].rows += rows
+            return
+        if key[2] != reason:
+            problems = ()
+        self._reasons[key] = FailureReason(*key, rows, problems, example)
 
-    def merge(self, reasons: Iterable[Reason]) -> None:
-        """Count what was counted elsewhere."""
+    def merge(self, reasons: Iterable[FailureReason]) -> None:
+        """Add rows that were counted elsewhere."""
         for item in reasons:
             self.count(
                 item.outcome,
@@ -84,9 +102,9 @@ class Reasons:
                 item.reason,
                 item.rows,
                 problems=item.problems,
-                place=lambda item=item: item.place,  # type: ignore[misc]
+                example=item.example,
             )
 
-    def __iter__(self) -> Iterator[Reason]:
+    def __iter__(self) -> Iterator[FailureReason]:
         """The reasons, most rows first."""
-        return iter(sorted(self._found.values(), key=lambda item: -item.rows))
+        return iter(sorted(self._reasons.values(), key=lambda item: -item.rows))

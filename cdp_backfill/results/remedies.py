@@ -1,4 +1,4 @@
-"""What to do about rows that did not arrive: in words, and as a line of pandas."""
+"""What to do about rows that were not delivered: in words, and as a line of pandas."""
 
 from __future__ import annotations
 
@@ -14,64 +14,69 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from cdp_backfill.model.mapping import Mapping
-    from cdp_backfill.results.reasons import Reason
+    from cdp_backfill.results.reasons import FailureReason
 
-    Cells = Callable[[str], "tuple[Any, Any] | None"]
+    LabelAndType = Callable[[str], "tuple[Any, Any] | None"]
 
-_LONGEST: Final = 1_000
-"""Characters to which a text is cut that makes a message too large."""
+_MAX_TEXT: Final = 1_000
+"""Characters that a fix keeps of a text that makes a message too large."""
 
-_DROPPED: Final = frozenset(
-    {"missing_user", "missing_time", "too_early", "in_future"}  # nothing true can be put there
+_ROW_FIXES: Final = frozenset(
+    {"missing_user", "missing_time", "too_early", "in_future"}  # the true value is unknown
 )
-_EMPTIED: Final = frozenset(
+_CELL_FIXES: Final = frozenset(
     {"bad_user", "bad_message_id", "bad_boolean", "bad_device_type", "not_finite"}
 )
 
 _REMEDIES: Final = {
-    "http_401": "Look at the key and the region, and send the failures with "
+    "http_401": "Check the API key and the region, then send the failures with "
     "destination=Destination(api_key=...).",
     "canary": "Nothing to repair: send again without canary, and with the same journal.",
-    "recent": "recent='send' sends such rows; or send the failures in three days.",
+    "recent": "Send such rows with recent='send', or send the failures in three days.",
 }
 _BY_OUTCOME: Final = {
-    Outcome.REFUSED: "The server's words say what it did not take; mend that in the failures.",
+    Outcome.REFUSED: "The server's message says what it refused; repair that in the failures.",
     Outcome.FAILED: "Nothing to repair: report.retry() sends them again.",
-    Outcome.UNKNOWN: "Nothing to repair: report.retry() sends them again, with the same ids.",
+    Outcome.UNKNOWN: "Nothing to repair: report.retry() sends them again; their message ids stay.",
     Outcome.UNSENT: "Nothing to repair: report.retry() sends them.",
 }
 
 
-def remedy(found: Reason) -> str:
+def remedy(reason: FailureReason) -> str:
     """What to do about a reason, in words."""
-    for known in (_REMEDIES, PROBLEMS):
-        if found.code in known:
-            return known[found.code]
-    return _BY_OUTCOME.get(Outcome(found.outcome), "")
+    for remedies in (_REMEDIES, PROBLEMS):
+        if reason.code in remedies:
+            return remedies[reason.code]
+    return _BY_OUTCOME.get(Outcome(reason.outcome), "")
 
 
-def suggestion(found: Reason, *, alone: bool, cells: Cells, mapping: Mapping | None) -> str:
-    """A line of pandas that repairs the rows of a reason, or leaves them out of the failures.
-
-    It is about a frame named ``failures``, as ``report.failures`` gives it.
+def suggested_fix(
+    reason: FailureReason,
+    *,
+    unique_code: bool,
+    label_and_type: LabelAndType,
+    mapping: Mapping | None,
+) -> str:
+    """A line of pandas that repairs the rows of a reason in ``failures``, or leaves them out.
 
     Args:
-        found: The reason.
-        alone: Whether no other reason has its code.
-        cells: Gives the label and the Arrow type of a column, or None where there is none.
-        mapping: What goes where.
+        reason: The reason.
+        unique_code: Whether no other reason has the same code.
+        label_and_type: Gives the label and the Arrow type of a column, or None if it does not
+            exist.
+        mapping: The mapping of the run, or None.
 
     Returns:
-        The line, or nothing where no change of the failures would help.
+        The line; empty where no change of the failures would help.
     """
-    rows = f"failures.cdp_code == {found.code!r}"
-    if not alone:
-        rows = f"failures.cdp_reason == {found.reason!r}"
+    rows = f"failures.cdp_code == {reason.code!r}"
+    if not unique_code:
+        rows = f"failures.cdp_reason == {reason.reason!r}"
     lines = []
-    for problem in found.problems:
-        about = cells(problem.column) if problem.column is not None else None
-        line = _line(problem, about, rows, mapping)
-        if not line or line.startswith(_drop(rows)):
+    for problem in reason.problems:
+        column = label_and_type(problem.column) if problem.column is not None else None
+        line = _fix(problem, column, rows, mapping)
+        if not line or line.startswith(_without(rows)):
             return line
         lines.append(line)
     return "; ".join(lines)
@@ -79,84 +84,100 @@ def suggestion(found: Reason, *, alone: bool, cells: Cells, mapping: Mapping | N
 
 @dataclass(frozen=True, slots=True)
 class _Cells:
-    """The cells of some rows in a column, in words of pandas."""
+    """Some rows of a column, as pandas code.
+
+    Attributes:
+        label: Label of the column.
+        kind: Its Arrow type.
+        rows: Expression for a mask of the rows.
+    """
 
     label: Any
     kind: Any
     rows: str
 
     @property
-    def old(self) -> str:
+    def expression(self) -> str:
         return f"failures.loc[{self.rows}, {self.label!r}]"
 
     @property
-    def text(self) -> bool:
+    def is_text(self) -> bool:
         categories = pa.types.is_dictionary(self.kind)
         return bool(is_text(self.kind.value_type if categories else self.kind))
 
-    def become(self, new: str) -> str:
-        if pa.types.is_dictionary(self.kind) or not (self.text or new == "None"):
-            # Another type than the column has: through cells of any type.
+    def assignment(self, new: str) -> str:
+        """Code that replaces the cells by the value of an expression."""
+        if pa.types.is_dictionary(self.kind) or not (self.is_text or new == "None"):
+            # The new value does not fit the type of the column: use a column of objects.
             column = f"failures[{self.label!r}]"
             return f"{column} = {column}.astype(object).mask({self.rows}, {new})"
-        return f"{self.old} = {new}"
+        return f"{self.expression} = {new}"
 
 
-def _drop(rows: str) -> str:
+def _without(rows: str) -> str:
     return f"failures = failures[~({rows})]"
 
 
-def _line(
-    problem: Problem, about: tuple[Any, Any] | None, rows: str, mapping: Mapping | None
+def _fix(
+    problem: Problem, column: tuple[Any, Any] | None, rows: str, mapping: Mapping | None
 ) -> str:
     code = problem.code
-    if about is None or not isinstance(about[0], str | int):
-        return ""  # a constant or a derived column: the mapping is what must change
-    cells = _Cells(*about, rows)
+    if column is None or not isinstance(column[0], str | int):
+        return ""  # a constant or a derived column: only a change of the mapping helps
+    cells = _Cells(*column, rows)
     is_id = mapping is not None and problem.column in (mapping.user_id, mapping.anonymous_id)
-    if code in _DROPPED or (code == "bad_user" and is_id):
-        return _drop(rows)
-    if code in _EMPTIED:
-        return cells.become("None")
+    if code in _ROW_FIXES or (code == "bad_user" and is_id):
+        return _without(rows)
+    if code in _CELL_FIXES:
+        return cells.assignment("None")
     if code == "missing_event":
-        return f"{cells.become(repr('Application Opened'))}  # or whichever it was"
+        return f"{cells.assignment(repr('Application Opened'))}  # or whichever it was"
     if code == "unknown_event":
-        column = f"failures[{cells.label!r}]"
-        return f"{column} = {column}.replace({{'their name': 'Application Opened'}})"
+        series = f"failures[{cells.label!r}]"
+        return f"{series} = {series}.replace({{'their name': 'Application Opened'}})"
     if code in ("bad_time", "unclear_time", "nonexistent_time"):
-        return _time(code, cells, mapping)
+        return _time_fix(code, cells, mapping)
     if code == "bad_text":
-        return _decoded(cells)
+        return _text_fix(cells)
     if code == "oversize":
-        return cells.become(f"{cells.old}.str.slice(0, {_LONGEST:_})" if cells.text else "None")
+        return cells.assignment(
+            f"{cells.expression}.str.slice(0, {_MAX_TEXT:_})" if cells.is_text else "None"
+        )
     return ""
 
 
-def _time(code: str, cells: _Cells, mapping: Mapping | None) -> str:
+def _time_fix(code: str, cells: _Cells, mapping: Mapping | None) -> str:
     hour = "pd.Timedelta(hours=1)"
     if pa.types.is_timestamp(cells.kind):
-        return f"{cells.old} += {hour}" if code == "nonexistent_time" else _drop(cells.rows)
+        return (
+            f"{cells.expression} += {hour}" if code == "nonexistent_time" else _without(cells.rows)
+        )
     zoned = "" if mapping is not None and mapping.timezone else ", utc=True"
     pattern = "%Y-%m-%dT%H:%M:%S" + ("Z" if zoned else "")
     if code == "unclear_time":
-        read = f"pd.to_numeric({cells.old}, errors='coerce'), unit='s'{zoned}, errors='coerce'"
-        pattern = "%Y-%m-%dT%H:%M:%SZ"  # since 1970 is in UTC, whatever the zone of the others
+        read = (
+            f"pd.to_numeric({cells.expression}, errors='coerce'), unit='s'{zoned}, errors='coerce'"
+        )
+        # Such numbers count from 1970 in UTC, whatever the time zone of the mapping.
+        pattern = "%Y-%m-%dT%H:%M:%SZ"
         return (
-            cells.become(f"pd.to_datetime({read}).dt.strftime({pattern!r})")
+            cells.assignment(f"pd.to_datetime({read}).dt.strftime({pattern!r})")
             + "  # or 'ms', or format"
         )
-    if not cells.text:
-        return _drop(cells.rows)
-    read = f"pd.to_datetime({cells.old}, format='mixed', errors='coerce'{zoned})"
+    if not cells.is_text:
+        return _without(cells.rows)
+    read = f"pd.to_datetime({cells.expression}, format='mixed', errors='coerce'{zoned})"
     if code == "nonexistent_time":
-        read = f"(pd.to_datetime({cells.old}, format='mixed') + {hour})"
+        read = f"(pd.to_datetime({cells.expression}, format='mixed') + {hour})"
         pattern = "%Y-%m-%dT%H:%M:%S"
-    return cells.become(f"{read}.dt.strftime({pattern!r})")
+    return cells.assignment(f"{read}.dt.strftime({pattern!r})")
 
 
-def _decoded(cells: _Cells) -> str:
+def _text_fix(cells: _Cells) -> str:
     if is_bytes(cells.kind):
-        return cells.become(f"{cells.old}.str.decode('latin-1')")
-    if cells.text:
-        return cells.become(f"{cells.old}.str.encode('utf-8', 'replace').str.decode('utf-8')")
+        return cells.assignment(f"{cells.expression}.str.decode('latin-1')")
+    if cells.is_text:
+        return cells.assignment(
+            f"{cells.expression}.str.encode('utf-8', 'replace').str.decode('utf-8')"
+        )
     return ""

@@ -1,22 +1,30 @@
-"""What became of a run."""
+"""The report of a run: the outcome of every row."""
 
 from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 import pandas as pd
 
 from cdp_backfill.errors import BadInputError, UndeliveredError
 from cdp_backfill.model.outcomes import MAPPING_ATTRIBUTE, URL_ATTRIBUTE, Fix, Outcome
-from cdp_backfill.model.views import Section, View, duration, fixes_section
-from cdp_backfill.results.failure_log import CombinedFailures, write
-from cdp_backfill.results.merging import summed
+from cdp_backfill.results.failure_log import CombinedFailures, write_parquet
+from cdp_backfill.results.merging import (
+    SEVERAL_TABLES,
+    merged_counts,
+    merged_fixes,
+    merged_journal,
+    merged_notes,
+    merged_stats,
+    merged_timeline,
+)
 from cdp_backfill.results.plots import Kind, figure
-from cdp_backfill.results.progress import megabytes
-from cdp_backfill.results.remedies import remedy, suggestion
+from cdp_backfill.results.remedies import remedy, suggested_fix
+from cdp_backfill.results.report_view import headline, report_view
+from cdp_backfill.results.run_stats import WithStats
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,6 +32,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from cdp_backfill.model.mapping import Mapping
+    from cdp_backfill.model.views import View
     from cdp_backfill.results.failure_log import FailureLog
     from cdp_backfill.results.progress import Snapshot
 
@@ -41,44 +50,24 @@ _REASON_COLUMNS: Final = (
 
 
 @dataclass(frozen=True, kw_only=True)
-class Report:
-    """What became of every row of a run.
+class Report(WithStats):
+    """The outcome of every row of a run, and the figures of the run.
+
+    A report does not change: a copy is the report itself. It cannot be pickled; see :meth:`save`.
 
     Attributes:
-        counts: Rows by outcome; every outcome is there, and they add up to the rows.
-        requests: Requests sent, further attempts included.
-        retries: Further attempts among them.
-        throttled: Answers of 429, "too many requests".
-        body_bytes: Bytes delivered, before compression.
-        wire_bytes: Bytes sent, compressed.
-        fill: How full the requests were, as a share of the limit on bytes; 0.0 to 1.0.
-        seconds: Seconds it took, from the first row read to the report.
-        delivered_before: Delivered rows that an earlier run delivered, as the journal knows.
-        maybe_twice: Delivered rows that may have arrived more than once, because an earlier
-            attempt had no answer or an earlier run ended without a word.
-        max_in_flight: Most requests under way at a time.
-        paused_seconds: Seconds for which the server made everyone wait.
-        timeline: How it went: up to 1,000 snapshots with the seconds since the start.
+        counts: Rows by outcome. Every outcome is a key, and the values add up to :attr:`rows`.
+        stats: All figures of the run. Most of them are attributes of the report, too.
+        timeline: Up to 1,000 snapshots of the run, evenly spread.
         journal: The journal, or None.
-        canary: Rows that were to go as a canary, or None.
-        interrupted: Whether somebody stopped it.
-        fixes: Cells that were mended on the way, by what was done.
-        notes: What else should be known, in sentences.
-        url: Where it went.
+        canary: Number of rows to send as a canary, or None.
+        interrupted: Whether the run was interrupted.
+        fixes: Number of cells that were changed on the way, by what was done.
+        notes: Notes on the run, in sentences.
+        url: The address that the rows were sent to.
     """
 
     counts: dict[str, int]
-    requests: int
-    retries: int
-    throttled: int
-    body_bytes: int
-    wire_bytes: int
-    fill: float
-    seconds: float
-    delivered_before: int
-    maybe_twice: int
-    max_in_flight: int
-    paused_seconds: float
     timeline: tuple[Snapshot, ...] = field(repr=False)
     journal: Path | None
     canary: int | None
@@ -88,7 +77,7 @@ class Report:
     url: str
     _mapping: Mapping | None = field(repr=False)
     _failure_log: FailureLog = field(repr=False)
-    _again: Callable[[pd.DataFrame], Report] | None = field(repr=False)
+    _send_again: Callable[[pd.DataFrame], Report] | None = field(repr=False)
 
     @property
     def rows(self) -> int:
@@ -97,29 +86,29 @@ class Report:
 
     @property
     def rate(self) -> float:
-        """Rows per second; those that never had their turn are not counted."""
-        had = self.rows - self.counts[Outcome.UNSENT]
-        return had / self.seconds if self.seconds else 0.0
+        """Rows per second, unsent rows not counted."""
+        rows = self.rows - self.counts[Outcome.UNSENT]
+        return rows / self.seconds if self.seconds else 0.0
 
     @property
     def ok(self) -> bool:
-        """Whether every row was delivered, or left out on purpose."""
+        """Whether every row was delivered, or skipped on purpose."""
         settled = sum(self.counts[outcome] for outcome in Outcome if outcome.settled)
         return settled == self.rows
 
     @property
     def failures(self) -> pd.DataFrame:
-        """One row per record that was not delivered, with the reason; skipped ones aside.
+        """The rows that were not delivered, each with the reason; without skipped rows.
 
-        The columns and index labels of the input, and ``cdp_outcome``, ``cdp_code``,
-        ``cdp_reason``, ``cdp_status`` (HTTP), ``cdp_attempts``, ``cdp_message_id``,
-        ``cdp_source`` (file), ``cdp_row`` (number of the row in the file or frame, from 0) and
-        ``cdp_run`` (which run's file or frame). The last three lead to the row that it was
-        first, also from the failures of failures that were sent again.
+        The frame has the columns and index labels of the input, and these columns:
+        ``cdp_outcome``, ``cdp_code``, ``cdp_reason``, ``cdp_status`` (HTTP), ``cdp_attempts``,
+        ``cdp_message_id``, ``cdp_source`` (file), ``cdp_row`` (number of the row in the file or
+        frame, from 0) and ``cdp_run`` (the run that read the file or frame). The last three stay
+        the same when failures are sent again: they lead to the row in the first table.
 
-        It can be sent again as it is: ``report.failures.cdp.send()`` knows the mapping. The
-        destination must be given again, or configured; to another address than before it goes
-        only if that is given.
+        You can send the frame again: ``report.failures.cdp.send()`` uses the same mapping. Pass
+        the destination again, or configure it. If its address differs from that of this run, you
+        must pass it.
         """
         frame = self._failure_log.failures()
         if self._mapping is None:
@@ -130,20 +119,21 @@ class Report:
         return frame
 
     def by_reason(self) -> pd.DataFrame:
-        """Why rows did not arrive: one row a reason, most rows first, with what to do about it.
+        """Why rows were not delivered, and what to do: one row for each reason, most rows first.
 
-        It is cheap, however many rows there are. Columns: ``outcome``, ``code``, ``columns`` (to
-        blame, as text), ``reason``, ``rows`` (how many), ``source`` and ``row`` (where one of them
-        is, as ``cdp_source`` and ``cdp_row`` in the failures), ``remedy`` (in words) and ``fix``: a
-        line of pandas that repairs ``failures = report.failures``, or leaves these rows out of
-        it; empty where a change of the table does not help. Read it before you run it: it is a
-        guess. No value of a row is in it.
+        It is fast, however many failures there are, and contains no cells of the input. The frame
+        has these columns: ``outcome``, ``code``, ``columns`` (the columns with a problem, as
+        text), ``reason``, ``rows`` (number of rows), ``source`` and ``row`` (where one of the rows
+        is, as ``cdp_source`` and ``cdp_row`` in the failures), ``remedy`` (what to do, in words)
+        and ``fix``. A fix is a line of pandas that repairs these rows in
+        ``failures = report.failures``, or leaves them out; it is empty where a change of the table
+        does not help. A fix is a guess: read it before you run it.
 
         >>> print(report.by_reason().fix[0])  # doctest: +SKIP
         failures = failures[~(failures.cdp_code == 'missing_user')]
         """
-        found = list(self._failure_log.reasons())
-        codes = [item.code for item in found]
+        reasons = self._failure_log.reasons()
+        codes = [item.code for item in reasons]
         lines = [
             {
                 "outcome": item.outcome,
@@ -151,116 +141,138 @@ class Report:
                 "columns": ", ".join(item.columns),
                 "reason": item.reason,
                 "rows": item.rows,
-                "source": item.place[0],
-                "row": item.place[1],
+                "source": item.example[0],
+                "row": item.example[1],
                 "remedy": remedy(item),
-                "fix": suggestion(
+                "fix": suggested_fix(
                     item,
-                    alone=codes.count(item.code) == 1,
-                    cells=self._failure_log.cells,
+                    unique_code=codes.count(item.code) == 1,
+                    label_and_type=self._failure_log.label_and_type,
                     mapping=self._mapping,
                 ),
             }
-            for item in found
+            for item in reasons
         ]
         frame = pd.DataFrame(lines, columns=list(_REASON_COLUMNS))
         return frame.astype({"rows": "int64", "row": "Int64"})
 
     @property
     def dropped(self) -> pd.DataFrame:
-        """Which column was left out of which row because of ``oversize="drop_largest"``.
+        """Which columns were left out of which rows because of ``oversize="drop_largest"``.
 
-        Columns ``cdp_source`` (file), ``cdp_row`` (number of the row in the file or frame, from
-        0) and ``cdp_dropped`` (the column).
+        The frame has the columns ``cdp_source`` (file), ``cdp_row`` (number of the row in the file
+        or frame, from 0) and ``cdp_dropped`` (the column).
         """
         return self._failure_log.dropped()
 
     def retry(self, *outcomes: str) -> Report:
-        """Send what is worth sending again, in the same way, with the same journal.
+        """Send rows again that need no repair, with the same options and the same journal.
 
         Args:
-            *outcomes: Which rows; without any, those that are ``failed``, ``unknown`` or
-                ``unsent``. The others need a repair first, see :attr:`failures`.
+            *outcomes: Outcomes of the rows to send; by default ``failed``, ``unknown`` and
+                ``unsent``. Rows with other outcomes need a repair first, see :attr:`failures`.
 
         Returns:
             The report of the second run, about these rows only.
 
         Raises:
-            BadInputError: There is no such outcome.
+            BadInputError: There is no such outcome, no row with it, or no one way to send the
+                rows.
             BackfillError: As :func:`cdp_backfill.send` does.
         """
-        wanted = outcomes or (Outcome.FAILED, Outcome.UNKNOWN, Outcome.UNSENT)
-        for name in wanted:
+        requested = outcomes or (Outcome.FAILED, Outcome.UNKNOWN, Outcome.UNSENT)
+        for name in requested:
             if name not in self.counts:
                 raise BadInputError(
                     f"There is no outcome {name!r}. Outcomes: {', '.join(self.counts)}."
                 )
-        if self._again is None:
+        if self._send_again is None:
             raise BadInputError(
-                "This is the sum of runs that were sent in different ways: send the failures "
-                "of each on its own."
+                "This report combines runs with different mappings or destinations. Send the "
+                "failures of each report separately."
             )
         failures = self.failures
-        chosen = failures[failures["cdp_outcome"].isin(list(wanted))]
-        if not len(chosen):
+        selected = failures[failures["cdp_outcome"].isin(list(requested))]
+        if not len(selected):
             raise BadInputError(
-                f"No row is {' or '.join(str(name) for name in wanted)}: nothing is worth sending "
-                "again as it is. The others need a repair first, see report.failures."
+                f"No row is {' or '.join(str(name) for name in requested)}: nothing is worth "
+                "sending again as it is. Repair the other rows first, see report.failures and "
+                "report.by_reason()."
             )
-        return self._again(chosen)
+        return self._send_again(selected)
 
     def __add__(self, other: object) -> Report:
-        """The report of two runs together, the later one about failures of the earlier.
+        """The report of two runs together; the later run may have sent failures of the earlier.
 
-        Rows that were sent again count once, as what became of them then, so that ``rows`` stays
-        the number of rows of the table that came first; rows that were added count besides.
-        Failures that were not sent again, such as those left out on purpose, stay what they were.
-        Two reports of different tables add up as they are. ``sum(reports)`` works too.
+        Rows that were sent again count once, with their last outcome, so that ``rows`` stays the
+        number of rows of the first table; rows added to the failures count in addition. Failures
+        that were not sent again stay as they are. Reports of different tables simply add up.
+        ``sum(reports)`` works, too.
 
         Args:
             other: A report.
 
         Raises:
-            BadInputError: The same run is in both.
+            BadInputError: Both contain the same run.
         """
         if not isinstance(other, Report):
             return NotImplemented
         return self._plus(other)
 
     def __radd__(self, other: object) -> Report:
-        """What ``sum()`` begins with is 0."""
+        """Support ``sum()``, which starts with 0."""
         return self if other == 0 else NotImplemented
 
     def _plus(self, other: Report) -> Report:
-        if self._failure_log.of & other._failure_log.runs:
+        if self._failure_log.resent_runs & other._failure_log.runs:
             return other._plus(self)
-        account = CombinedFailures(self._failure_log, other._failure_log)
-        alike = self._mapping == other._mapping
-        same_way = account.linked or (alike and self.url == other.url)
+        failures = CombinedFailures(self._failure_log, other._failure_log)
+        counts = merged_counts(self.counts, other.counts, failures.resent_counts)
+        same_mapping = self._mapping == other._mapping
+        same_way = failures.linked or (same_mapping and self.url == other.url)
         return replace(
             other,
-            **summed(self, other, account),
-            _failure_log=account,
-            # Failures of two tables cannot be sent with one mapping, unless it is the same.
-            _mapping=other._mapping if account.linked or alike else None,
-            _again=other._again if same_way else None,
+            counts=counts,
+            stats=merged_stats(
+                self.stats,
+                other.stats,
+                delivered=counts[Outcome.DELIVERED],
+                resent_unknown=min(
+                    failures.resent_counts[Outcome.UNKNOWN], other.counts[Outcome.DELIVERED]
+                ),
+            ),
+            timeline=merged_timeline(
+                self.timeline, other.timeline, counts=self.counts, stats=self.stats
+            ),
+            journal=merged_journal(self.journal, other.journal),
+            canary=None,
+            interrupted=self.interrupted or other.interrupted,
+            fixes=merged_fixes(self.fixes, other.fixes),
+            notes=merged_notes(
+                self.notes, other.notes, () if failures.linked else (SEVERAL_TABLES,)
+            ),
+            url=self.url if self.url == other.url else f"{self.url} and {other.url}",
+            _failure_log=failures,
+            # Failures of two tables can only be sent together if the mapping is the same.
+            _mapping=other._mapping if failures.linked or same_mapping else None,
+            _send_again=other._send_again if same_way else None,
         )
 
     def save(self, folder: str | Path) -> None:
         """Write ``failures.parquet``, ``report.json``, ``report.txt`` and ``mapping.toml``.
 
-        Failures are written a part at a time, however many they are. Where columns were left out
-        of large messages, ``dropped.parquet`` says which.
+        Failures are written a part at a time, so that any number of them fits in memory. If
+        columns were left out of large messages, ``dropped.parquet`` lists them.
 
         Args:
-            folder: Made if it is not there; files of these names in it are replaced.
+            folder: Created if it does not exist; files with these names in it are replaced.
 
         Raises:
             OSError: The folder cannot be written.
         """
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        write(self._failure_log, folder / "failures.parquet")
+        write_parquet(self._failure_log, folder / "failures.parquet")
         if len(dropped := self.dropped):
             dropped.to_parquet(folder / "dropped.parquet", index=False)
         (folder / "report.json").write_text(json.dumps(self.to_dict(), indent=1), "utf-8")
@@ -269,16 +281,17 @@ class Report:
             self._mapping.save(folder / "mapping.toml")
 
     def plot(self, kind: Kind = "all") -> Figure:
-        """Draw what happened, for a light or a dark page.
+        """Draw the results, for a light or a dark background.
 
         Args:
-            kind: ``"events"`` draws the events over time by outcome, ``"run"`` rows a second and
-                how long answers took, ``"reasons"`` why rows did not arrive; ``"all"`` all three.
+            kind: ``"events"`` draws the events over time by outcome, ``"run"`` rows per second and
+                the time per answer, ``"reasons"`` why rows were not delivered; ``"all"`` draws all
+                three.
 
         Returns:
-            A figure of Matplotlib, which a notebook shows and ``.savefig("report.png")`` keeps.
-            Rows without a usable event and time, skipped ones and those that a stopped run never
-            read are in none of its bars of events.
+            A figure of Matplotlib. A notebook shows it, and ``.savefig("report.png")`` writes it to
+            a file. Events over time do not include rows without a usable event and time, skipped
+            rows, and rows that the run did not read.
 
         Raises:
             BadInputError: There is no such kind.
@@ -286,19 +299,27 @@ class Report:
 
         >>> report.plot("run").savefig("run.png")  # doctest: +SKIP
         """
-        return figure(self, kind)
+        return figure(
+            kind,
+            counts=self.counts,
+            stats=self.stats,
+            timeline=self.timeline,
+            reasons=self._failure_log.reasons(),
+            event_counts=self._failure_log.event_counts(),
+            interrupted=self.interrupted,
+        )
 
     def raise_for_failures(self) -> None:
-        """Raise an error if anything was not delivered.
+        """Raise an error if a row was neither delivered nor skipped.
 
         Raises:
-            UndeliveredError: Something was not; its ``report`` is this one.
+            UndeliveredError: Rows were not delivered; its ``report`` is this report.
         """
         if not self.ok:
             raise UndeliveredError(self._headline(), self)
 
     def to_dict(self) -> dict[str, Any]:
-        """Everything but the rows, as plain values."""
+        """The report without its rows, as plain values for JSON."""
         return {
             "rows": self.rows,
             "counts": dict(self.counts),
@@ -325,83 +346,41 @@ class Report:
             "url": self.url,
             "reasons": [
                 {
-                    "outcome": found.outcome,
-                    "code": found.code,
-                    "reason": found.reason,
-                    "rows": found.rows,
+                    "outcome": item.outcome,
+                    "code": item.code,
+                    "reason": item.reason,
+                    "rows": item.rows,
                 }
-                for found in self._failure_log.reasons()
+                for item in self._failure_log.reasons()
             ],
         }
 
     def _headline(self) -> str:
-        missing = self.rows - self.counts[Outcome.DELIVERED] - self.counts[Outcome.SKIPPED]
-        skipped = self.counts[Outcome.SKIPPED]
-        aside = f", {skipped:,} skipped on purpose" if skipped else ""
-        if not self.rows:
-            return "Backfill: the table has no rows"
-        if self.canary is not None and not self.interrupted:
-            delivered = self.counts[Outcome.DELIVERED]
-            first = min(self.canary, self.rows)
-            return f"Canary: {delivered:,} of the first {first:,} rows delivered{aside}"
-        if skipped == self.rows:
-            return f"Backfill: nothing to send, all {skipped:,} rows are skipped on purpose"
-        if not missing:
-            return f"Backfill: all {self.counts[Outcome.DELIVERED]:,} rows delivered{aside}"
-        return f"Backfill: {missing:,} of {self.rows:,} rows not delivered{aside}"
+        return headline(self.counts, canary=self.canary, interrupted=self.interrupted)
 
     def _view(self) -> View:
-        outcomes: list[tuple[object, ...]] = [
-            (rows, name) for name, rows in self.counts.items() if rows
-        ]
-        reasons: list[tuple[object, ...]] = [
-            (found.rows, found.outcome, found.code, f"{found.reason}. {remedy(found)}".strip())
-            for found in self._failure_log.reasons()
-        ]
-        amount = [
-            (duration(self.seconds), f"{self.rate:,.0f} rows/s"),
-            (
-                f"{self.requests:,} request{'' if self.requests == 1 else 's'}",
-                (f"{self.retries:,} of them again, " if self.retries else "")
-                + f"{self.fill:.0%} full on average",
-            ),
-            (megabytes(self.body_bytes), f"delivered, {megabytes(self.wire_bytes)} on the wire"),
-            (f"{self.max_in_flight} at a time", "at most"),
-        ]
-        if self.throttled:
-            amount.append((f"{self.throttled:,} x 429", "the server asked to slow down"))
-        if self.paused_seconds:
-            amount.append((duration(self.paused_seconds), "of waiting because it asked for it"))
-        if self.journal:
-            amount.append(("journal", str(self.journal)))
-        notes = list(self.notes)
-        if self.maybe_twice:
-            notes.append(
-                f"Up to {self.maybe_twice:,} delivered rows may have arrived twice: an earlier "
-                "attempt had no answer, or a run with this journal ended without a word. Their "
-                "message ids are the same both times."
-            )
-        if self.delivered_before:
-            notes.append(
-                f"{self.delivered_before:,} of the delivered rows were delivered by an earlier "
-                "run, as the journal knows, and were not sent again."
-            )
-        if self.interrupted and self.counts[Outcome.UNSENT]:
-            notes.append("The run was interrupted; what had not had its turn is 'unsent'.")
-        if not self.ok:
-            notes.append(
-                "The rows, each with its reason: report.failures. What to do about each reason: "
-                "report.by_reason()."
-            )
-        return View(
+        return report_view(
             self._headline(),
-            [
-                Section("Rows by outcome", (), outcomes),
-                Section("Not delivered, by reason", ("rows", "outcome", "code", "reason"), reasons),
-                fixes_section(self.fixes),
-                Section(f"Sent to {self.url}", (), [*amount]),
-            ],
-            notes,
+            counts=self.counts,
+            stats=self.stats,
+            reasons=self._failure_log.reasons(),
+            fixes=self.fixes,
+            notes=self.notes,
+            url=self.url,
+            journal=self.journal,
+            interrupted=self.interrupted,
+        )
+
+    def __copy__(self) -> Report:
+        return self  # a report does not change
+
+    def __deepcopy__(self, _: dict[int, Any]) -> Report:
+        return self
+
+    def __reduce_ex__(self, _: object) -> NoReturn:
+        raise TypeError(
+            "A Report cannot be pickled because its failures stay in this process: write it to "
+            "files with report.save(folder), or pickle its figures with report.to_dict()."
         )
 
     def __str__(self) -> str:

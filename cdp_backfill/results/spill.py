@@ -1,4 +1,4 @@
-"""Failed rows: a little in memory, the rest on disk."""
+"""Stores failed rows: some in memory, the rest in temporary files."""
 
 from __future__ import annotations
 
@@ -18,31 +18,33 @@ if TYPE_CHECKING:
 
 
 class FailureStore:
-    """Tables of failed rows: a little in memory, the rest in a temporary file.
+    """Stores tables of failed rows in memory, and moves them to temporary files at a limit.
+
+    The files are deleted with the store.
 
     Args:
-        spill_bytes: How much may stay in memory.
+        spill_bytes: Bytes that may stay in memory.
     """
 
     def __init__(self, spill_bytes: int) -> None:
         self._spill_bytes = spill_bytes
-        self._held: list[tuple[int, Any]] = []
-        self._held_bytes = 0
+        self._in_memory: list[tuple[int, Any]] = []
+        self._memory_bytes = 0
         self._folder: Path | None = None
         self._numbers = itertools.count()
-        self._spilled: list[tuple[int, Path, int]] = []
+        self._on_disk: list[tuple[int, Path, int]] = []  # position, file, number in the file
 
     def append(self, position: int, table: Any) -> None:
-        """Keep a table.
+        """Store a table.
 
         Args:
-            position: Where it belongs among the others.
-            table: Failed rows; the tables may come in any order.
+            position: Its position among all tables, which may be stored in any order.
+            table: Failed rows.
         """
-        self._held.append((position, table))
-        self._held_bytes += table.nbytes
-        if self._held_bytes > self._spill_bytes:
-            # A disk that takes nothing more must not cost a row: then memory keeps them.
+        self._in_memory.append((position, table))
+        self._memory_bytes += table.nbytes
+        if self._memory_bytes > self._spill_bytes:
+            # With a full disk, the tables stay in memory: no row may be lost.
             with contextlib.suppress(OSError, pa.ArrowException):
                 self._spill()
 
@@ -51,24 +53,23 @@ class FailureStore:
             self._folder = Path(tempfile.mkdtemp(prefix="cdp-backfill-"))
             weakref.finalize(self, shutil.rmtree, self._folder, ignore_errors=True)
         schema = pa.unify_schemas(
-            [table.schema for _, table in self._held], promote_options="permissive"
+            [table.schema for _, table in self._in_memory], promote_options="permissive"
         )
         path = self._folder / f"{next(self._numbers):06d}.arrow"
         options = pa.ipc.IpcWriteOptions(compression="lz4")
         with pa.ipc.new_file(str(path), schema, options=options) as writer:
-            for _, table in self._held:
+            for _, table in self._in_memory:
                 writer.write_table(table.combine_chunks().cast(schema))
-        spilled = [(position, path, n) for n, (position, _) in enumerate(self._held)]
-        self._spilled.extend(spilled)
-        self._held, self._held_bytes = [], 0
+        self._on_disk.extend((position, path, n) for n, (position, _) in enumerate(self._in_memory))
+        self._in_memory, self._memory_bytes = [], 0
 
     def tables(self) -> Iterator[Any]:
-        """All tables, each where it belongs."""
-        places: list[tuple[int, Any, int]] = [*self._spilled]
-        places += [(position, table, 0) for position, table in self._held]
-        for _, place, number in sorted(places, key=lambda found: found[0]):
-            if isinstance(place, Path):
-                with pa.memory_map(str(place)) as file:
+        """All tables, by position."""
+        entries: list[tuple[int, Any, int]] = [*self._on_disk]
+        entries += [(position, table, 0) for position, table in self._in_memory]
+        for _, table_or_path, number in sorted(entries, key=lambda entry: entry[0]):
+            if isinstance(table_or_path, Path):
+                with pa.memory_map(str(table_or_path)) as file:
                     yield pa.Table.from_batches([pa.ipc.open_file(file).get_batch(number)])
             else:
-                yield place
+                yield table_or_path

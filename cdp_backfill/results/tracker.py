@@ -1,8 +1,4 @@
-"""The account of a run: what became of each row, and the rows that did not arrive.
-
-Pages are filled in by the threads that learn the outcomes, under one lock, so that an interrupt
-of the calling thread cannot come between an outcome and its being written down.
-"""
+"""Tracks the outcome of every row of a run, and keeps the rows that were not delivered."""
 
 from __future__ import annotations
 
@@ -18,150 +14,259 @@ import pyarrow as pa
 
 from cdp_backfill.errors import AccountingError, BadInputError
 from cdp_backfill.model.outcomes import FAILURE_COLUMNS, Outcome
-from cdp_backfill.results.chunk_outcomes import CELL, POSITION, ChunkOutcomes
+from cdp_backfill.results.chunk_outcomes import EVENT_BIN, POSITION, ChunkOutcomes
 from cdp_backfill.results.histogram import EventCounts, EventHistogram
 from cdp_backfill.results.lineage import ORIGIN_COLUMNS, Lineage
-from cdp_backfill.results.reasons import Reason, Reasons
+from cdp_backfill.results.reasons import FailureReason, FailureReasons
 from cdp_backfill.results.row_ranges import RowRanges
 from cdp_backfill.results.spill import FailureStore
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
 
-    import numpy.typing as npt
-
+    from cdp_backfill.messages import MessageBatch
+    from cdp_backfill.messages.encoding import Ids
     from cdp_backfill.model.outcomes import Problem
-    from cdp_backfill.results.reasons import Place
+    from cdp_backfill.results.chunk_outcomes import Mask, Rows
+    from cdp_backfill.results.failure_log import Filter
+    from cdp_backfill.results.reasons import Location
     from cdp_backfill.sources import Chunk, Source
 
-    Mask = npt.NDArray[np.bool_]
-    Rows = npt.NDArray[np.int64]
-    Keep = Callable[[Any], Mask] | None
+_INTERNAL: Final = (POSITION, EVENT_BIN)
 
-_HIDDEN: Final = (POSITION, CELL)
 SPILL_BYTES: Final = 16 * 2**20
-"""Failed rows that are kept in memory before they go to a temporary file, in bytes."""
+"""Failed rows that stay in memory before they move to a temporary file, in bytes."""
 
 CROWDED_BYTES: Final = 64 * 2**20
-"""Memory that the rows of all pages take before pages are put away in part."""
+"""Memory that pending chunks may take before sparse ones are shrunk, in bytes."""
+
+_SPARSE: Final = 8  # a chunk is sparse when at most one in so many of its rows is pending
 
 
 class OutcomeTracker:
-    """The account of a run.
+    """Tracks the outcome of every row of a run.
+
+    Thread-safe. Only threads that an interrupt cannot reach should call the methods that change
+    it, so that each outcome is recorded as a whole.
 
     Args:
-        source: Where the rows come from.
+        source: The table of the run.
     """
 
     def __init__(self, source: Source) -> None:
-        self.lock = threading.RLock()
         self.unread = 0
-        """Rows that the run never came to, once it is closed."""
-        self._row_ranges = RowRanges()
-        self._why_unsent = ("", "")
-        self._source = source
+        """Rows that the run did not read; set by :meth:`close`."""
         self.lineage = Lineage(secrets.token_hex(6), source.schema)
-        """Where the rows were first, if they are failures of an earlier run."""
-        self.over_time = EventHistogram()
+        """The origins of rows that are failures of an earlier run."""
+        self._lock = threading.RLock()
+        self._source = source
+        self._row_ranges = RowRanges()
+        self._unsent_reason = ("", "")
+        self._histogram = EventHistogram()
         self._counts = dict.fromkeys(Outcome, 0)
-        self._reasons = Reasons()
-        self._pages: dict[int, ChunkOutcomes] = {}
-        self._held_bytes = 0
-        self._store = FailureStore(SPILL_BYTES)
-        self.dropped_rows = FailureStore(SPILL_BYTES)
-        """What was left out of messages that were too large; for pages."""
+        self._reasons = FailureReasons()
+        self._pending: dict[int, ChunkOutcomes] = {}  # by id()
+        self._pending_bytes = 0
+        self._failures = FailureStore(SPILL_BYTES)
+        self._dropped = FailureStore(SPILL_BYTES)
 
-    def page(self, chunk: Chunk) -> ChunkOutcomes:
-        """Begin to account for the rows of a chunk."""
-        page = ChunkOutcomes(self, chunk)
-        if chunk.batch.num_rows:
-            self._pages[id(page)] = page
-            self._row_ranges.add(chunk.start, chunk.start + chunk.batch.num_rows)
-            self._held_bytes += page.held_bytes
-        return page
+    # --- While the run goes on ---
 
-    def count(
+    def open(self, chunk: Chunk) -> ChunkOutcomes:
+        """Begin to track the rows of a chunk."""
+        origins = self.lineage.origins(chunk)
+        chunk_outcomes = ChunkOutcomes(chunk, self.lineage.run, origins)
+        if len(chunk_outcomes):
+            with self._lock:
+                self._pending[id(chunk_outcomes)] = chunk_outcomes
+                self._row_ranges.add(chunk.start, chunk.start + chunk.batch.num_rows)
+                self._pending_bytes += chunk_outcomes.memory_bytes
+        return chunk_outcomes
+
+    def set_events(self, chunk_outcomes: ChunkOutcomes, messages: MessageBatch) -> None:
+        """Set event and time of the rows of a chunk, none of which has an outcome yet."""
+        with self._lock:
+            event_bins = self._histogram.bins(messages, len(chunk_outcomes))
+            chunk_outcomes.set_event_bins(event_bins)
+
+    def set_message_ids(self, chunk_outcomes: ChunkOutcomes, rows: Rows, ids: Ids) -> None:
+        """Set the message ids of rows of a chunk that have no outcome yet."""
+        with self._lock:
+            chunk_outcomes.set_message_ids(rows, ids)
+
+    def add_dropped(self, chunk_outcomes: ChunkOutcomes, dropped: dict[str, Rows]) -> None:
+        """Record which columns were left out of which rows, none of which has an outcome yet."""
+        with self._lock:
+            for column, rows in dropped.items():
+                if len(rows):
+                    names = pa.repeat(pa.scalar(column), len(rows))
+                    table = chunk_outcomes.origins(rows).append_column("cdp_dropped", names)
+                    self._dropped.append(chunk_outcomes.start, table)
+
+    def settle(
         self,
+        chunk_outcomes: ChunkOutcomes,
+        rows: Rows,
         outcome: Outcome,
-        rows: int,
         *,
-        code: str,
-        reason: str,
+        code: str = "",
+        reason: str = "",
+        status: int = 0,
+        attempts: int = 0,
         problems: tuple[Problem, ...] = (),
-        place: Callable[[], Place] = lambda: (None, None),
     ) -> None:
-        """Add rows to an outcome; for pages."""
-        self._counts[outcome] += rows
-        if not outcome.settled:
-            self._reasons.count(str(outcome), code, reason, rows, problems=problems, place=place)
-
-    def reasons(self) -> list[Reason]:
-        """Why rows did not arrive, most rows first."""
-        with self.lock:
-            return list(self._reasons)
-
-    @property
-    def keeps_batches(self) -> bool:
-        """Whether the rows of failures are kept here; for pages."""
-        return not self._source.keeps_rows
-
-    @property
-    def crowded(self) -> bool:
-        """Whether pages should be put away in part; for pages."""
-        return self._held_bytes > CROWDED_BYTES
-
-    def keep(self, position: int, failures: Any) -> None:
-        """Keep rows that failed; for pages."""
-        self._store.append(position, failures)
-
-    def shrunk(self, page: ChunkOutcomes, held_bytes: int) -> None:
-        """Note that a page takes less memory now; for pages."""
-        self._held_bytes += held_bytes - page.held_bytes
-        page.held_bytes = held_bytes
-
-    def turn(self, page: ChunkOutcomes) -> None:
-        """Put away a page whose rows all have an outcome; for pages."""
-        self.shrunk(page, 0)
-        del self._pages[id(page)]
-
-    @property
-    def counts(self) -> dict[str, int]:
-        """Rows by the name of their outcome so far; every outcome is there."""
-        with self.lock:
-            return {str(outcome): rows for outcome, rows in self._counts.items()}
-
-    def close(self, code: str, reason: str) -> None:
-        """Settle what is left as unsent, and check that it all adds up.
+        """Record the outcome of rows; once for each row.
 
         Args:
-            code: Short name of why it is unsent.
-            reason: In words.
+            chunk_outcomes: The chunk of the rows.
+            rows: Their positions in the chunk.
+            outcome: Their outcome.
+            code: Short name of the reason.
+            reason: The reason in words.
+            status: HTTP status, or 0 for none.
+            attempts: How often they were sent.
+            problems: What is wrong with them, if they are invalid.
 
         Raises:
-            AccountingError: It does not.
+            AccountingError: A row has an outcome already.
         """
-        for page in list(self._pages.values()):
-            page.settle_rest(code, reason)
-        self._why_unsent = (code, reason)
-        self.unread = self._to_read
-        if self.lineage.columns and self._source.replayable and self._source.ordered:
-            self._open_rest()
-        if left := self._to_read:
-            first = self._gaps[0][0] if self._source.keeps_rows else None
-            self.count(Outcome.UNSENT, left, code=code, reason=reason, place=lambda: (None, first))
+        if not len(rows):
+            return
+        with self._lock:
+            chunk_outcomes.set_outcome(
+                rows, outcome, code=code, reason=reason, status=status, attempts=attempts
+            )
+            self._histogram.count(chunk_outcomes.event_bins(rows), outcome.code)
+            self._counts[outcome] += len(rows)
+            if not outcome.settled:
+                example: Location = (None, None)
+                if self._reasons.is_new(outcome, code, reason):
+                    (origin,) = chunk_outcomes.origins(rows[:1]).to_pylist()
+                    example = (origin["cdp_source"], origin["cdp_row"])
+                self._reasons.count(
+                    str(outcome), code, reason, len(rows), problems=problems, example=example
+                )
+            self._put_away(chunk_outcomes)
+
+    def _put_away(self, chunk_outcomes: ChunkOutcomes) -> None:
+        """Move failures to the store once no row of the chunk is pending, or memory is short."""
+        done = not chunk_outcomes.pending
+        sparse = chunk_outcomes.pending * _SPARSE <= len(chunk_outcomes)
+        if not done and not (sparse and self._pending_bytes > CROWDED_BYTES):
+            return
+        if chunk_outcomes.has_failures:
+            self._failures.append(
+                chunk_outcomes.start,
+                chunk_outcomes.failures(with_cells=not self._source.keeps_rows),
+            )
+        self._pending_bytes -= chunk_outcomes.memory_bytes
+        if done:
+            del self._pending[id(chunk_outcomes)]
+        else:
+            chunk_outcomes.shrink()
+            self._pending_bytes += chunk_outcomes.memory_bytes
+
+    def close(self, code: str, reason: str) -> None:
+        """Record every row without an outcome as unsent, and check that the counts add up.
+
+        Args:
+            code: Short name of the reason why these rows are unsent.
+            reason: The reason in words.
+
+        Raises:
+            AccountingError: The counts do not add up to the rows of the source.
+        """
+        self._unsent_reason = (code, reason)
+        for chunk_outcomes in list(self._pending.values()):
+            self._settle_unsent(chunk_outcomes)
+        self.unread = self._unread_rows()
+        if self.lineage.columns and self._can_read_again:
+            self._settle_unread_failures()
+        if unread := self._unread_rows():
+            first = self._unread_ranges()[0][0] if self._source.keeps_rows else None
+            with self._lock:
+                self._counts[Outcome.UNSENT] += unread
+                self._reasons.count(
+                    str(Outcome.UNSENT), code, reason, unread, example=(None, first)
+                )
         total = sum(self._counts.values())
         expected = self._source.rows if self._source.rows is not None else self._row_ranges.rows
         if total != expected:
             raise AccountingError(
-                f"The outcomes of {total:,} rows were counted and the source has {expected:,}. "
-                "It may have changed while it was read; if not, please report this."
+                f"{total:,} rows have an outcome, but the table has {expected:,} rows. Unless the "
+                "table changed during the run, this is a bug in cdp-backfill: please report it."
             )
 
-    def cells(self, column: str) -> tuple[Any, Any] | None:
-        """What a column is called in the failures, and its Arrow type; None if there is none."""
-        if column not in self._source.schema.names:
-            return None
-        return self._source.label(column), self._source.schema.field(column).type
+    def _settle_unsent(self, chunk_outcomes: ChunkOutcomes) -> None:
+        code, reason = self._unsent_reason
+        rows = chunk_outcomes.pending_rows()
+        self.settle(chunk_outcomes, rows, Outcome.UNSENT, code=code, reason=reason)
+
+    def _settle_unread_failures(self) -> None:
+        """Record the rows that the run did not read, if they are failures of an earlier run.
+
+        The sum of the two reports needs the origins of these rows.
+        """
+        names = self.lineage.columns if self._source.keeps_rows else self._source.schema.names
+        try:
+            for chunk in self._unread_chunks(names):
+                self._settle_unsent(self.open(chunk))
+        except BadInputError:  # a file is gone; close() counts its rows without their origins
+            return
+
+    # --- Rows that the run did not read ---
+
+    @property
+    def _can_read_again(self) -> bool:
+        return self._source.replayable and self._source.ordered
+
+    def _unread_ranges(self) -> list[tuple[int, int]]:
+        return self._row_ranges.gaps(self._source.rows or 0)
+
+    def _unread_rows(self) -> int:
+        return sum(stop - start for start, stop in self._unread_ranges())
+
+    def _unread_chunks(self, columns: Sequence[str]) -> Iterator[Chunk]:
+        for start, stop in self._unread_ranges():
+            with closing(self._source.chunks(columns, start=start)) as chunks:
+                for chunk in chunks:
+                    if chunk.start >= stop:
+                        break
+                    yield replace(chunk, batch=chunk.batch.slice(0, stop - chunk.start))
+
+    def _unread_failures(self) -> Iterator[Any]:
+        """Tables of the rows that the run did not read, as unsent."""
+        columns = self._source.schema.names[: 1 if self._source.keeps_rows else None]
+        code, reason = self._unsent_reason
+        for chunk in self._unread_chunks(columns):
+            chunk_outcomes = ChunkOutcomes(chunk, self.lineage.run)
+            chunk_outcomes.set_outcome(
+                np.arange(len(chunk_outcomes)),
+                Outcome.UNSENT,
+                code=code,
+                reason=reason,
+                status=0,
+                attempts=0,
+            )
+            yield chunk_outcomes.failures(with_cells=not self._source.keeps_rows)
+
+    # --- Results: see FailureLog ---
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Rows by outcome so far; every outcome is a key."""
+        with self._lock:
+            return {str(outcome): rows for outcome, rows in self._counts.items()}
+
+    def reasons(self) -> list[FailureReason]:
+        """Why rows were not delivered, most rows first."""
+        with self._lock:
+            return list(self._reasons)
+
+    def event_counts(self) -> EventCounts:
+        """Rows by event, time and outcome."""
+        with self._lock:
+            return self._histogram.counts()
 
     @property
     def runs(self) -> frozenset[str]:
@@ -169,139 +274,99 @@ class OutcomeTracker:
         return frozenset([self.lineage.run])
 
     @property
-    def of(self) -> frozenset[str]:
-        """The earlier runs whose rows it sent again."""
+    def resent_runs(self) -> frozenset[str]:
+        """The earlier runs whose failures this run sent again."""
         return self.lineage.runs
 
-    @property
-    def _to_read(self) -> int:
-        """Rows that have no page."""
-        return sum(stop - start for start, stop in self._gaps)
+    def is_resent(self, table: Any) -> Mask:
+        """Which rows of a table with the origin columns this run sent again."""
+        return self.lineage.is_resent(table)
 
-    @property
-    def _gaps(self) -> list[tuple[int, int]]:
-        return self._row_ranges.gaps(self._source.rows or 0)
+    def resent_origins(self) -> Iterator[Any]:
+        """The origins of all rows that this run sent again, as tables."""
+        return self.lineage.resent_origins()
 
-    def _open_rest(self) -> None:
-        """Give the rows that the run never came to a page, if they come from an earlier run.
+    def label_and_type(self, column: str) -> tuple[Any, Any] | None:
+        """Label of a column in the failures, and its Arrow type; None if it does not exist."""
+        if column not in self._source.schema.names:
+            return None
+        return self._source.label(column), self._source.schema.field(column).type
 
-        Which of them were there before must be known, for the sum of both reports.
-        """
-        names = self.lineage.columns if self._source.keeps_rows else self._source.schema.names
-        try:
-            for chunk in self._chunks_to_read(names):
-                self.page(chunk).settle_rest(*self._why_unsent)
-        except BadInputError:  # a file is gone: what it held is counted all the same
-            return
+    def failures(self, keep: Filter | None = None) -> pd.DataFrame:
+        """The failures: the columns of the source, and ``cdp_...``.
 
-    def failures(self, keep: Keep = None) -> pd.DataFrame:
-        """The rows that did not arrive, as they were given, with the columns ``cdp_...``.
-
-        The whole of them at once: the frame can be as large as the input.
+        All rows at once: the frame can be as large as the input.
 
         Args:
-            keep: Chooses among them by their places; None for all.
+            keep: Chooses rows by the origin columns of a table; None keeps all.
         """
         tables = list(self._tables(keep))
         if not tables:
-            return self._frame(self._nothing())
+            return self._frame(self._empty_table())
         table = pa.concat_tables(tables, promote_options="permissive")
-        # A page that was put away in parts gave the rows that waited last.
+        # A chunk that was shrunk stores the rows last that were pending longest.
         order = np.argsort(table.column(POSITION).to_numpy(), kind="stable")
         return self._frame(table.take(pa.array(order)))
 
+    def failure_tables(self, keep: Filter | None = None) -> Iterator[Any]:
+        """The failures a part at a time, as Arrow tables of one schema; at least one table."""
+        empty = True
+        for table in self._tables(keep):
+            empty = False
+            yield self._typed(table)
+        if empty:
+            yield self._typed(self._empty_table())
+
+    def failure_origins(self) -> Iterator[Any]:
+        """Origin, outcome, code, reason, event and day of the failures, as Arrow tables."""
+        for table in self._tables():
+            events, days = self._histogram.events_and_days(table.column(EVENT_BIN))
+            columns = table.select([*ORIGIN_COLUMNS, "cdp_outcome", "cdp_code", "cdp_reason"])
+            yield columns.append_column("event", events).append_column("day", days)
+
     def dropped(self) -> pd.DataFrame:
-        """Which column was left out of which row, since its message was too large."""
-        tables = list(self.dropped_rows.tables())
+        """Which columns were left out of which rows because their messages were too large."""
+        tables = list(self._dropped.tables())
         names = ("cdp_source", "cdp_row", "cdp_dropped")
         frame = pa.concat_tables(tables).to_pandas() if tables else pd.DataFrame(columns=names)
         return frame[[*names]].sort_values("cdp_row", kind="stable", ignore_index=True)
 
-    def parts(self, keep: Keep = None) -> Iterator[Any]:
-        """The same a part at a time, as tables for parquet; at least one, if without rows.
-
-        Args:
-            keep: See :meth:`failures`.
-        """
-        found = False
-        for table in self._tables(keep):
-            found = True
-            yield self._saved(table)
-        if not found:
-            yield self._saved(self._nothing())
-
-    def places(self) -> Iterator[Any]:
-        """Of the same rows only where they were first, why they did not arrive, event and day."""
-        for table in self._tables():
-            events, days = self.over_time.named(table.column(CELL))
-            chosen = table.select([*ORIGIN_COLUMNS, "cdp_outcome", "cdp_code", "cdp_reason"])
-            yield chosen.append_column("event", events).append_column("day", days)
-
-    def counted(self) -> EventCounts:
-        """Rows by event, time and outcome."""
-        with self.lock:
-            return self.over_time.counted()
-
-    def met(self, table: Any) -> Mask:
-        """Which rows of such a table were sent again in this run."""
-        return self.lineage.met(table)
-
-    def again(self) -> Iterator[Any]:
-        """Where all rows that were sent again were first."""
-        return self.lineage.again()
-
-    def _saved(self, table: Any) -> Any:
-        """Failures as a table that parquet takes, of the same types for each part."""
-        if not self._source.keeps_rows:
-            return table.drop_columns([*_HIDDEN])
-        frame = self._source.typed(self._frame(table))
-        return pa.Table.from_pandas(frame, preserve_index=True)
-
-    def _tables(self, keep: Keep = None) -> Iterator[Any]:
+    def _tables(self, keep: Filter | None = None) -> Iterator[Any]:
         for table in self._all_tables():
-            chosen = table if keep is None else table.filter(pa.array(keep(table)))
-            if chosen.num_rows:
-                yield chosen
+            kept = table if keep is None else table.filter(pa.array(keep(table)))
+            if kept.num_rows:
+                yield kept
 
     def _all_tables(self) -> Iterator[Any]:
-        yield from self._store.tables()
-        if self._to_read and self._source.replayable and self._source.ordered:
-            yield from self._unread()
+        yield from self._failures.tables()
+        if self._unread_rows() and self._can_read_again:
+            yield from self._unread_failures()
 
     def _frame(self, table: Any) -> pd.DataFrame:
         positions = table.column(POSITION).to_numpy()
-        extra: pd.DataFrame = table.drop_columns([*_HIDDEN]).to_pandas(types_mapper=_dtype)
+        frame: pd.DataFrame = table.drop_columns([*_INTERNAL]).to_pandas(types_mapper=_dtype)
         if not self._source.keeps_rows:
-            return extra
-        frame = self._source.original(positions)
-        # A frame of failures sent again carries such columns already: they are replaced.
-        frame = frame.drop(columns=[name for name in FAILURE_COLUMNS if name in frame.columns])
-        extra.index = frame.index
-        return pd.concat([frame, extra], axis="columns")
+            return frame
+        original = self._source.original(positions)
+        # Failures that are sent again have such columns already; the new ones replace them.
+        names = [name for name in FAILURE_COLUMNS if name in original.columns]
+        original = original.drop(columns=names)
+        frame.index = original.index
+        return pd.concat([original, frame], axis="columns")
 
-    def _unread(self) -> Iterator[Any]:
-        columns = self._source.schema.names[: 1 if self._source.keeps_rows else None]
-        for chunk in self._chunks_to_read(columns):
-            tracker = OutcomeTracker(self._source)
-            tracker.lineage = Lineage(self.lineage.run, pa.schema([]))
-            tracker.page(chunk).settle_rest(*self._why_unsent)
-            yield from tracker._store.tables()
+    def _typed(self, table: Any) -> Any:
+        """Failures as a table for parquet, with the same types in each part."""
+        if not self._source.keeps_rows:
+            return table.drop_columns([*_INTERNAL])
+        frame = self._source.typed(self._frame(table))
+        return pa.Table.from_pandas(frame, preserve_index=True)
 
-    def _chunks_to_read(self, columns: Sequence[str]) -> Iterator[Chunk]:
-        """The rows that have no page."""
-        for start, stop in self._gaps:
-            with closing(self._source.chunks(columns, start=start)) as chunks:
-                for chunk in chunks:
-                    if chunk.start >= stop:
-                        break
-                    yield replace(chunk, batch=chunk.batch.slice(0, stop - chunk.start))
-
-    def _nothing(self) -> Any:
+    def _empty_table(self) -> Any:
         columns = {name: pa.array([], kind) for name, kind in _TYPES.items()}
         if not self._source.keeps_rows:
-            given = self._source.schema.empty_table()
-            columns = dict(zip(given.column_names, given.columns, strict=True)) | columns
-        return pa.table(columns | {name: pa.array([], pa.int64()) for name in _HIDDEN})
+            cells = self._source.schema.empty_table()
+            columns = dict(zip(cells.column_names, cells.columns, strict=True)) | columns
+        return pa.table(columns | {name: pa.array([], pa.int64()) for name in _INTERNAL})
 
 
 _TYPES: Final = dict(
@@ -337,7 +402,7 @@ _NULLABLE: Final = {
 
 
 def _dtype(kind: Any) -> Any:
-    """The pandas dtype that keeps a column what it is when its rows are sent again."""
+    """The pandas dtype that keeps a column's type when its rows are sent again."""
     if pa.types.is_nested(kind) or isinstance(kind, pa.BaseExtensionType):
         return pd.ArrowDtype(kind)
     return _NULLABLE.get(kind)

@@ -1,4 +1,4 @@
-"""Pictures of a report, and the counts that they are made of."""
+"""Plots of a report, and the event histogram behind them."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ import cdp_backfill as cdp
 from cdp_backfill.model.outcomes import OUTCOMES, Outcome
 from cdp_backfill.results import plots
 from cdp_backfill.results.histogram import (
-    MOST_CELLS,
-    MOST_EVENTS,
-    NOWHERE,
+    MAX_BINS,
+    MAX_EVENTS,
+    NO_BIN,
     OTHER_EVENTS,
     EventHistogram,
 )
@@ -43,7 +43,7 @@ NAMED = cdp.Mapping(user_id="uid", timestamp="ts", event="name", other_events="s
 
 
 def send(frame: pd.DataFrame, box: Sandbox, mapping: cdp.Mapping = NAMED) -> cdp.Report:
-    """Send without a word."""
+    """Send without a progress display."""
     return cdp.send(frame, mapping, destination=box.destination, progress=False)
 
 
@@ -67,24 +67,24 @@ def pixels(figure: Figure) -> Any:
 
 def totals(report: cdp.Report) -> dict[tuple[str, str], int]:
     """Rows by event and outcome."""
-    found: dict[tuple[str, str], int] = {}
-    for (event, _), counts in report._failure_log.counted().cells.items():
+    rows_by_key: dict[tuple[str, str], int] = {}
+    for (event, _), counts in report._failure_log.event_counts().bins.items():
         for outcome in OUTCOMES:
             if rows := int(counts[outcome.code]):
                 key = (event, str(outcome))
-                found[key] = found.get(key, 0) + rows
-    return found
+                rows_by_key[key] = rows_by_key.get(key, 0) + rows
+    return rows_by_key
 
 
 def test_rows_are_counted_by_event_day_and_outcome(box: Sandbox) -> None:
-    """Each row with an event and a time in its cell; the sums are those of the report."""
+    """Each row with an event and a time is in its bin; the sums are those of the report."""
     frame = mixed()
     report = send(frame, box)
-    cells = report._failure_log.counted().cells
-    assert len(cells) == 300
+    bins = report._failure_log.event_counts().bins
+    assert len(bins) == 300
     day = pd.Timestamp("2023-01-01").value // 86_400_000_000_000
-    assert cells["Application Opened", day][Outcome.INVALID.code] == 1
-    assert cells["Application Crashed", day][Outcome.DELIVERED.code] == 1
+    assert bins["Application Opened", day][Outcome.INVALID.code] == 1
+    assert bins["Application Crashed", day][Outcome.DELIVERED.code] == 1
     assert totals(report) == {
         ("Application Opened", "delivered"): 90,
         ("Application Opened", "invalid"): 10,
@@ -96,7 +96,7 @@ def test_rows_are_counted_by_event_day_and_outcome(box: Sandbox) -> None:
 
 
 def test_a_sum_counts_repaired_rows_under_their_new_outcome(box: Sandbox) -> None:
-    """No row is in the picture twice, also after a sum of sums."""
+    """No row counts twice, even in a sum of sums."""
     first = send(mixed(), box)
     people: list[Any] = ["x"] * 20 + [None] * 10
     second = first.failures.assign(uid=people).cdp.send(destination=box.destination, progress=False)
@@ -108,19 +108,19 @@ def test_a_sum_counts_repaired_rows_under_their_new_outcome(box: Sandbox) -> Non
     assert sum(totals(both + third).values()) == 300
 
 
-def test_rows_without_a_usable_time_are_nowhere(box: Sandbox) -> None:
-    """A time that is none, or lies where none can be, does not stretch the picture."""
+def test_rows_without_a_usable_time_have_no_bin(box: Sandbox) -> None:
+    """An invalid or impossible time does not stretch the plot."""
     times = ["x", None, "1970-01-01", "2199-01-01", "2023-01-01", "2023-01-02"]
     names = ["Application Opened"] * 5 + [""]
     report = send(opens(6, ts=times, name=names), box)
     assert totals(report) == {("Application Opened", "delivered"): 1}
 
 
-def test_cells_stay_few() -> None:
-    """A table of any size, with any names and times, in any order, makes some thousand cells."""
+def test_the_number_of_bins_is_bounded() -> None:
+    """A table of any size, with any names and times in any order, makes a few thousand bins."""
     rows = 40_000
     rng = np.random.default_rng(1)
-    over_time = EventHistogram()
+    histogram = EventHistogram()
     names = rng.integers(0, 5_000, rows)
     seconds = rng.integers(1_262_304_000, 1_700_000_000, rows)
     for start in range(0, rows, 4_000):
@@ -130,60 +130,60 @@ def test_cells_stay_few() -> None:
             event="name",
             other_events="send",
         )
-        cells = over_time.cells(messages, 4_000)
-        assert (cells != NOWHERE).all()
-        over_time.count(cells, Outcome.DELIVERED.code)
-    counted = over_time.counted()
-    assert counted.width > 1
-    assert len(over_time.places) < 3 * MOST_CELLS + 4_000 * 3
-    assert len(over_time._ids) <= MOST_CELLS
-    assert len({event for event, _ in counted.cells}) == MOST_EVENTS + 1
-    assert sum(int(counts.sum()) for counts in counted.cells.values()) == rows
-    assert OTHER_EVENTS in {event for event, _ in counted.cells}
-    wide = counted.of_width(1_000, first=7)
+        bins = histogram.bins(messages, 4_000)
+        assert (bins != NO_BIN).all()
+        histogram.count(bins, Outcome.DELIVERED.code)
+    event_counts = histogram.counts()
+    assert event_counts.width > 1
+    assert len(histogram.keys) < 3 * MAX_BINS + 4_000 * 3
+    assert len(histogram._numbers) <= MAX_BINS
+    assert len({event for event, _ in event_counts.bins}) == MAX_EVENTS + 1
+    assert sum(int(counts.sum()) for counts in event_counts.bins.values()) == rows
+    assert OTHER_EVENTS in {event for event, _ in event_counts.bins}
+    wide = event_counts.with_width(1_000, first=7)
     assert {(day - 7) % 1_000 for _, day in wide} == {0}
     assert sum(int(counts.sum()) for counts in wide.values()) == rows
 
 
 def test_far_apart_times_are_counted_too() -> None:
-    """Where a table of all days between would be too large, a search does it."""
+    """If a lookup table of all days would be too large, a search replaces it."""
     stamps = ["2009-01-01T00:00:00Z"] + ["2023-05-01T10:00:00Z"] * 29
     names = [f"e{n}" for n in range(30)]
     messages = built({"name": names, "ts": stamps}, event="name", other_events="send")
-    over_time = EventHistogram()
-    over_time.count(over_time.cells(messages, 30), 0)
-    assert len(over_time.counted().cells) == 30
+    histogram = EventHistogram()
+    histogram.count(histogram.bins(messages, 30), 0)
+    assert len(histogram.counts().bins) == 30
 
 
 def test_counting_is_cheap() -> None:
-    """Far less than a tenth of a microsecond a row, with room for a busy machine."""
+    """Less than 0.2 microseconds per row; usually far less than 0.1."""
     rows = 8_192
     names = ["Application Opened", "Application Crashed"] * (rows // 2)
     messages = built({"name": names}, event="name")
-    over_time = EventHistogram()
+    histogram = EventHistogram()
     started = time.process_time()
     for _ in range(20):
-        over_time.count(over_time.cells(messages, rows), 0)
+        histogram.count(histogram.bins(messages, rows), 0)
     assert (time.process_time() - started) / (20 * rows) < 0.2e-6
 
 
 def test_a_figure_has_three_panels(box: Sandbox) -> None:
-    """Events with their rows, the run, the reasons; each can be had alone."""
+    """Events with their rows, the run, and the reasons; each can be drawn alone."""
     report = send(mixed(), box)
-    shown = words(report.plot())
-    for found in (
-        "Events over time, by outcome (UTC, a bar is a day)",
+    texts = words(report.plot())
+    for text in (
+        "Events over time, by outcome (UTC, one bar per day)",
         "Application Opened\n100",
         "b_\\$x\n100",  # no formula
         "delivered",
         "rows/s",
-        "ms an answer",
+        "ms per answer",
         "Not delivered, by reason: 30 of 300 rows",
         "invalid: missing user (uid)",
         "30",
     ):
-        assert found in shown
-    assert any(text.startswith("The run: ") for text in shown)
+        assert text in texts
+    assert any(text.startswith("The run: ") for text in texts)
     kinds: list[tuple[plots.Kind, str]] = [
         ("events", "Events"),
         ("run", "The run"),
@@ -201,8 +201,8 @@ def test_a_figure_has_three_panels(box: Sandbox) -> None:
         report.plot(pie)
 
 
-def test_bars_are_as_high_as_the_counts(box: Sandbox) -> None:
-    """All bars of all events together have an area of the rows that were counted."""
+def test_bar_heights_are_the_counts(box: Sandbox) -> None:
+    """The heights of all bars of all events add up to the counted rows."""
     report = send(mixed(), box)
     (part,) = report.plot("events").subfigs
     bars = [bar for axis in part.axes for bar in axis.patches if isinstance(bar, Rectangle)]
@@ -212,31 +212,31 @@ def test_bars_are_as_high_as_the_counts(box: Sandbox) -> None:
     assert bar.get_width() == 30
 
 
-def test_many_events_and_reasons_are_put_together(box: Sandbox) -> None:
-    """Seven events by name and one line for the others; eight reasons and the rest."""
+def test_many_events_and_reasons_are_grouped(box: Sandbox) -> None:
+    """Seven events by name and one line for the others; eight reasons and one bar for the rest."""
     names = [f"event {n % 23}" for n in range(230)]
     columns = {f"price{n}": [np.inf if row == n else 1.0 for row in range(230)] for n in range(12)}
     report = send(opens(230, name=names, **columns), box)
-    shown = words(report.plot())
-    assert "16 other events\n160" in shown
-    assert "4 other reasons" in shown
-    assert len([text for text in shown if text.startswith("event ")]) == 7
+    texts = words(report.plot())
+    assert "16 other events\n160" in texts
+    assert "4 other reasons" in texts
+    assert len([text for text in texts if text.startswith("event ")]) == 7
 
 
-def test_what_there_is_not_is_said(box: Sandbox) -> None:
-    """No rows, no failures, nothing sent, nothing with a time: words instead of empty axes."""
+def test_empty_panels_have_a_message(box: Sandbox) -> None:
+    """Without rows, failures, requests or times, a message replaces the empty axes."""
     assert words(send(opens(0, name=[]), box).plot()).count("The table has no rows.") == 2
     good = words(send(opens(1, name="Application Opened"), box).plot())
     assert "All rows were delivered." in good
     bad = words(send(opens(2, name="Application Opened", ts="x"), box).plot())
-    assert "No row has an event and a time." in bad
+    assert "No row has both an event and a usable time." in bad
     assert "Nothing was sent." in bad
     skip = cdp.Mapping(user_id="uid", timestamp="ts", event="name", other_events="skip")
     assert "No row failed." in words(send(opens(2, name="x"), box, skip).plot())
 
 
 def test_an_interrupted_run_says_so() -> None:
-    """In words and with a line at its end; a sum that makes up for it has neither."""
+    """The title and a line at the end say so; in the sum with its retry, neither does."""
 
     def answer(number: int, seen: ReceivedRequest) -> Reply:
         if number == 5 and seen.raw:
@@ -267,19 +267,19 @@ def contrast(colour: str, ground: tuple[float, float, float]) -> float:
     return (max(one, other) + 0.05) / (min(one, other) + 0.05)
 
 
-def test_it_reads_on_white_and_on_black(box: Sandbox) -> None:
-    """Nothing behind it; letters and bars can be told from either page."""
+def test_it_is_legible_on_white_and_on_black(box: Sandbox) -> None:
+    """The background is transparent; text and bars contrast with both."""
     picture = pixels(send(mixed(), box).plot())
     assert picture.shape[2] == 4
     assert (picture[:, :, 3] == 0).mean() > 0.4
     for ground in ((1.0, 1.0, 1.0), (0.067, 0.067, 0.067)):
-        assert contrast(plots._INK, ground) > 4
-        for colour in (*plots._COLOURS.values(), plots._RATE, plots._WAIT):
+        assert contrast(plots._TEXT_COLOUR, ground) > 4
+        for colour in (*plots._COLOURS.values(), plots._RATE_COLOUR, plots._ANSWER_COLOUR):
             assert contrast(colour, ground) > 2.5
 
 
 def test_nothing_of_matplotlib_is_changed(box: Sandbox) -> None:
-    """No settings, no figure that pyplot knows of, whatever style is on."""
+    """Its settings stay, pyplot knows no figure, and a style changes nothing."""
     import matplotlib.pyplot as plt  # noqa: PLC0415
 
     report = send(mixed(), box)
@@ -294,7 +294,7 @@ def test_nothing_of_matplotlib_is_changed(box: Sandbox) -> None:
 def test_without_matplotlib_it_says_how_to_install_it(
     box: Sandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The one thing that needs the extra."""
+    """The error names the extra to install."""
     report = send(mixed(3), box)
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     with pytest.raises(cdp.MissingExtraError, match=r'pip install "cdp-backfill\[plot\]"'):

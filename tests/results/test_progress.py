@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import os
 import pty
@@ -11,7 +12,6 @@ import subprocess
 import sys
 import termios
 import warnings
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -31,6 +31,7 @@ from cdp_backfill.results.progress import (
 )
 from cdp_backfill.results.progress.notebook import html_view, text_view
 from cdp_backfill.results.progress.pace import Pace
+from cdp_backfill.results.run_stats import RunStats
 from tests.results.test_progress_figures import ParsedHtml
 from tests.rows import opens
 from tests.servers import Reply, serving
@@ -46,14 +47,20 @@ HALF = Snapshot(
     rows=500,
     total=1_000,
     not_delivered=2,
-    requests=7,
-    wire_bytes=1_234_567,
     in_flight=3,
     level=8,
-    seconds=20.0,
+    stats=RunStats(requests=7, wire_bytes=1_234_567, seconds=20.0),
     counts={"delivered": 498, "refused": 2, "unsent": 0},
     reasons=(Reason("http_400", "the server answered 400", 2),),
 )
+
+
+def replace(snapshot: Snapshot, **values: Any) -> Snapshot:
+    """A snapshot with other values; those of its figures are given by their names, too."""
+    names = {field.name for field in dataclasses.fields(RunStats)}
+    figures = {name: values.pop(name) for name in names & set(values)}
+    stats = dataclasses.replace(snapshot.stats, **figures)
+    return dataclasses.replace(snapshot, stats=stats, **values)
 
 
 class Clock:

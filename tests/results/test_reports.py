@@ -1,7 +1,9 @@
-"""The loop of repair: what did not arrive, why, what to do, and what two runs are together."""
+"""Failures: their reasons and fixes, how they are sent again, and the sum of two reports."""
 
 from __future__ import annotations
 
+import copy
+import pickle
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -28,7 +30,7 @@ FIVE: list[Any] = ["a", None, "c", None, None]
 
 
 def send(source: Any, box: Sandbox, mapping: cdp.Mapping | None = OPENED, **how: Any) -> cdp.Report:
-    """Send without a word."""
+    """Send without a progress display."""
     return cdp.send(source, mapping, destination=box.destination, progress=False, **how)
 
 
@@ -62,21 +64,35 @@ def test_repaired_failures_add_up_over_the_original_rows(box: Sandbox) -> None:
     assert counts(third + (second + first)) == {"delivered": 5}  # whichever comes first
 
 
+def test_a_copy_is_the_report_itself(box: Sandbox) -> None:
+    """A report does not change, so that copies of it, or of what holds it, share it."""
+    report = send(opens(2, uid=["a", None]), box)
+    assert copy.copy(report) is report
+    assert copy.deepcopy({"report": report})["report"] is report
+
+
+def test_a_report_is_not_pickled(box: Sandbox) -> None:
+    """The error says why, and how to keep the report."""
+    report = send(opens(1), box)
+    with pytest.raises(TypeError, match=r"report\.save\(folder\).* report\.to_dict\(\)"):
+        pickle.dumps(report)
+
+
 def test_failures_of_failures_lead_to_the_first_table(box: Sandbox, tmp_path: Path) -> None:
-    """However often they are sent and shuffled, and through files: the row that it was first."""
+    """A row keeps its origin however often it is sent and shuffled, and through files."""
     for name, rows in (("a", 3), ("b", 4)):
         opens(rows, uid=[None] * rows).to_parquet(tmp_path / f"{name}.parquet")
     first = send(str(tmp_path / "*.parquet"), box, journal=False)
     assert first.failures["cdp_row"].tolist() == [0, 1, 2, 0, 1, 2, 3]
     shuffled = first.failures.iloc[[6, 2, 0]]
     second = send(shuffled, box, None)
-    wanted = ["cdp_source", "cdp_row", "cdp_run"]
-    pd.testing.assert_frame_equal(second.failures[wanted], shuffled[wanted])
+    origin = ["cdp_source", "cdp_row", "cdp_run"]
+    pd.testing.assert_frame_equal(second.failures[origin], shuffled[origin])
     second.save(tmp_path / "out")
     third = send(tmp_path / "out" / "failures.parquet", box, journal=False)
-    again = third.failures[wanted].reset_index(drop=True)
+    again = third.failures[origin].reset_index(drop=True)
     pd.testing.assert_frame_equal(
-        again.astype("object"), shuffled[wanted].reset_index(drop=True).astype("object")
+        again.astype("object"), shuffled[origin].reset_index(drop=True).astype("object")
     )
     whole = first + third
     assert counts(whole) == {"invalid": 7}
@@ -84,7 +100,7 @@ def test_failures_of_failures_lead_to_the_first_table(box: Sandbox, tmp_path: Pa
 
 
 def test_a_repair_that_loses_the_types_still_leads_back(box: Sandbox) -> None:
-    """Through CSV: numbers as text and floats, empty cells, and no attributes."""
+    """A detour through CSV changes numbers and empty cells, and drops the attributes."""
     first = send(opens(5, uid=FIVE), box)
     through = first.failures.to_csv(index=False)
     import io  # noqa: PLC0415
@@ -94,7 +110,7 @@ def test_a_repair_that_loses_the_types_still_leads_back(box: Sandbox) -> None:
     assert counts(first + second) == {"delivered": 5}
 
 
-def test_rows_that_were_added_count_besides(box: Sandbox) -> None:
+def test_added_rows_count_in_addition(box: Sandbox) -> None:
     """New rows, and a failure split in two, are rows of the second table."""
     first = send(opens(5, uid=FIVE), box)
     failures = first.failures
@@ -105,15 +121,15 @@ def test_rows_that_were_added_count_besides(box: Sandbox) -> None:
     both = first + second
     assert both.rows == 8
     assert counts(both) == {"delivered": 5, "invalid": 3}
-    told = both.failures.set_index("cdp_run")["cdp_row"]
-    assert told[first.failures["cdp_run"].iloc[0]] == 4
-    assert told[second.failures["cdp_run"].iloc[-1]].tolist() == [3, 4]
+    rows = both.failures.set_index("cdp_run")["cdp_row"]
+    assert rows[first.failures["cdp_run"].iloc[0]] == 4
+    assert rows[second.failures["cdp_run"].iloc[-1]].tolist() == [3, 4]
     third = send(both.failures.assign(uid="z").iloc[[1]], box, OPENED)
     assert counts(both + third) == {"delivered": 6, "invalid": 2}
 
 
 def test_two_tables_are_a_plain_sum(box: Sandbox) -> None:
-    """Nothing says that one comes from the other: all rows count, and a note says so once."""
+    """No table holds failures of another: all rows count, and one note says so."""
     reports = [send(opens(3, uid=["a", None, str(n)]), box) for n in range(3)]
     both = reports[0] + reports[1]
     assert counts(both) == {"delivered": 4, "invalid": 2}
@@ -121,24 +137,24 @@ def test_two_tables_are_a_plain_sum(box: Sandbox) -> None:
     whole = sum(reports)
     assert isinstance(whole, cdp.Report)
     assert counts(whole) == {"delivered": 6, "invalid": 3}
-    assert len([note for note in whole.notes if "sum over several tables" in note]) == 1
+    assert len([note for note in whole.notes if "adds up runs over several tables" in note]) == 1
     who: list[Any] = ["x", None, "z"]
     fixed = send(whole.failures.assign(uid=who), box, None)
     assert counts(whole + fixed) == {"delivered": 8, "invalid": 1}
     assert (whole + fixed).failures["cdp_run"].tolist() == [reports[1].failures["cdp_run"].iloc[0]]
-    with pytest.raises(cdp.BadInputError, match="The same run is in both"):
+    with pytest.raises(cdp.BadInputError, match="Both reports contain the same run"):
         whole + reports[0]
     with pytest.raises(TypeError):
         whole + 1
 
 
-def test_a_sum_of_different_mappings_is_not_sent_with_one(box: Sandbox, tmp_path: Path) -> None:
+def test_a_sum_with_different_mappings_cannot_be_retried(box: Sandbox, tmp_path: Path) -> None:
     """Their failures carry no mapping, and a retry is refused."""
     one = send(opens(2, uid=[None, "a"]), box)
     other = send(opens(2, who=[None, "a"]), box, user_id="who")
     both = one + other
     assert "cdp_mapping" not in both.failures.attrs
-    with pytest.raises(cdp.BadInputError, match="sent in different ways"):
+    with pytest.raises(cdp.BadInputError, match="different mappings or destinations"):
         both.retry("invalid")
     both.save(tmp_path)
     assert not (tmp_path / "mapping.toml").exists()
@@ -146,7 +162,7 @@ def test_a_sum_of_different_mappings_is_not_sent_with_one(box: Sandbox, tmp_path
 
 
 def test_a_retry_adds_up() -> None:
-    """What no server took is sent again, twice if need be, and counts once."""
+    """Failed rows are sent again, even twice, and count once."""
     frame = opens(30)
 
     def answer(number: int, _: ReceivedRequest) -> Reply:
@@ -163,8 +179,8 @@ def test_a_retry_adds_up() -> None:
         assert (both + fourth).rows == 30
 
 
-def test_an_answer_that_got_lost_may_be_there_twice() -> None:
-    """Unknown in the first run, delivered in the second: up to so many rows are there twice."""
+def test_rows_without_an_answer_may_arrive_twice() -> None:
+    """Rows unknown in the first run and delivered in the second may have arrived twice."""
 
     def answer(number: int, seen: ReceivedRequest) -> Reply:
         return Reply(None if number == 1 and seen.raw is not None else 200)
@@ -179,7 +195,7 @@ def test_an_answer_that_got_lost_may_be_there_twice() -> None:
 
 
 def test_a_stopped_second_run_leaves_its_rows_unsent(box: Sandbox) -> None:
-    """Also those that it never read: none is lost, and none counts twice."""
+    """Even rows that it did not read: none is lost, and none counts twice."""
     frame = opens(40_000, uid=None)
     first = send(frame, box)
     with serving(lambda number, _: Reply(401 if number else 200)) as server:
@@ -198,7 +214,7 @@ def test_a_stopped_second_run_leaves_its_rows_unsent(box: Sandbox) -> None:
 
 
 def test_a_canary_and_the_rest(box: Sandbox, tmp_path: Path) -> None:
-    """The rows behind a canary are failures like others."""
+    """The rows after a canary are unsent, and a retry sends them."""
     first = send(opens(50), box, canary=10, journal=tmp_path / "j")
     both = first + first.retry()
     assert counts(both) == {"delivered": 50}
@@ -210,14 +226,14 @@ def test_a_canary_and_the_rest(box: Sandbox, tmp_path: Path) -> None:
 def test_many_failures_stay_on_disk(
     box: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A sum of spilled failures is counted, told by reason and written a part at a time."""
+    """A sum of spilled failures is counted by reason and written a part at a time."""
     monkeypatch.setattr(tracker_module, "SPILL_BYTES", 10_000)
     pq.write_table(pa.Table.from_pandas(opens(30_000, uid=None)), tmp_path / "t.parquet")
     first = send(tmp_path / "t.parquet", box, journal=False)
     second = send(first.failures.iloc[::3].assign(ts="x"), box, None)
     both = first + second
     assert counts(both) == {"invalid": 30_000}
-    assert sorted(found.rows for found in both._failure_log.reasons()) == [10_000, 20_000]
+    assert sorted(item.rows for item in both._failure_log.reasons()) == [10_000, 20_000]
     both.save(tmp_path / "out")
     saved = pq.read_table(tmp_path / "out" / "failures.parquet")
     assert sorted(saved["cdp_row"].to_pylist()) == list(range(30_000))
@@ -226,8 +242,8 @@ def test_many_failures_stay_on_disk(
     assert len(saved["cdp_reason"].unique()) == 2
 
 
-def test_what_a_table_says_of_its_origin_is_not_trusted(box: Sandbox) -> None:
-    """Nonsense in the columns of an earlier report makes rows of this run, never an error."""
+def test_invalid_origin_columns_are_ignored(box: Sandbox) -> None:
+    """Invalid cells in the origin columns make rows of this run, not an error."""
     odd: list[Any] = [
         ["x"] * 3,
         [-1, 2**50, None],
@@ -243,8 +259,8 @@ def test_what_a_table_says_of_its_origin_is_not_trusted(box: Sandbox) -> None:
         assert report.failures["cdp_run"].ne("r").all()
 
 
-def test_dropped_columns_are_told_by_their_first_rows(box: Sandbox) -> None:
-    """A large message of a row that was sent again is found under its first number."""
+def test_dropped_columns_keep_the_origin_of_their_rows(box: Sandbox) -> None:
+    """A large message of a row that was sent again is listed under the row's first number."""
     mapping = cdp.Mapping(
         user_id="uid",
         timestamp="ts",
@@ -263,20 +279,20 @@ def test_dropped_columns_are_told_by_their_first_rows(box: Sandbox) -> None:
 
 
 def test_origins_take_little_memory() -> None:
-    """A million rows that are sent again are remembered in 12 bytes each, whatever their order."""
+    """Each of a million rows that are sent again takes 12 bytes, in any order."""
     rows = np.random.default_rng(1).permutation(4_000_000)[:1_000_000]
     table = pa.table(
         {"cdp_run": ["r"] * len(rows), "cdp_source": pa.nulls(len(rows)), "cdp_row": rows}
     )
     lineage = Lineage("own", table.schema)
     for chunk in open_source(table).chunks(table.column_names):
-        found = lineage.earlier(chunk)
-        assert found is not None
+        origins = lineage.origins(chunk)
+        assert origins is not None
     held = sum(high.nbytes + low.nbytes for high, low in lineage._seen._runs)
     assert held == 12 * len(rows)
-    assert lineage.met(found).all()
-    assert sum(part.num_rows for part in lineage.again()) == len(rows)
-    again = pa.concat_tables(lineage.again()).column("cdp_row").to_numpy()
+    assert lineage.is_resent(origins).all()
+    assert sum(part.num_rows for part in lineage.resent_origins()) == len(rows)
+    again = pa.concat_tables(lineage.resent_origins()).column("cdp_row").to_numpy()
     assert np.array_equal(np.sort(again), np.sort(rows))
 
 
@@ -284,9 +300,9 @@ BAD_TEXT = b"caf\xe9"
 LARGE = "x" * 40_000
 BERLIN = {"timezone": "Europe/Berlin"}
 
-# For each code: columns that make it beside a good row, the mapping, and what becomes of the bad
-# row once its suggestion was followed: "delivered", "gone", or "same" where none can help.
-TROUBLE: list[tuple[str, dict[str, Any], dict[str, Any], str]] = [
+# For each code: columns that cause it beside a good row, the mapping, and what the suggested fix
+# does with the bad row: "delivered", "gone", or "same" where no fix can help.
+PROBLEM_CASES: list[tuple[str, dict[str, Any], dict[str, Any], str]] = [
     ("missing_user", {"uid": [None, "b"]}, {}, "gone"),
     ("missing_user", {"uid": ["NULL", "b"]}, {}, "gone"),
     ("missing_user", {"uid": [np.nan, 2.0]}, {}, "gone"),
@@ -368,16 +384,16 @@ TROUBLE: list[tuple[str, dict[str, Any], dict[str, Any], str]] = [
 ]
 
 
-def test_every_code_is_in_trouble() -> None:
-    """No code of what is found wrong here escapes the next test."""
-    assert {code for code, *_ in TROUBLE} == set(PROBLEMS)
+def test_every_code_has_a_case() -> None:
+    """The next test covers every code of a problem."""
+    assert {code for code, *_ in PROBLEM_CASES} == set(PROBLEMS)
 
 
-@pytest.mark.parametrize(("code", "columns", "options", "fate"), TROUBLE)
-def test_what_is_suggested_works(
+@pytest.mark.parametrize(("code", "columns", "options", "fate"), PROBLEM_CASES)
+def test_suggested_fixes_work(
     box: Sandbox, code: str, columns: dict[str, Any], options: dict[str, Any], fate: str
 ) -> None:
-    """Each line runs on real failures of its code; the rows then arrive, or are left out."""
+    """Each fix runs on real failures with its code; the rows are then delivered or left out."""
     how: dict[str, Any] = {}
     frame = opens(2, **columns).set_index(pd.Index(["bad", "good"]))
     if code == "recent":
@@ -388,36 +404,36 @@ def test_what_is_suggested_works(
         frame["uid"] = "a"
     mapping = cdp.Mapping.from_dict(OPENED.to_dict() | {"event": OPENED.event} | options)
     first = send(frame, box, mapping, **how)
-    found = first.by_reason()
+    reasons = first.by_reason()
     if fate == "none":
         assert first.counts["skipped"] == 1
-        assert found.empty
+        assert reasons.empty
         return
-    (told,) = found.to_dict("records")[:1]
-    assert told["code"] == code
-    assert told["remedy"]
+    (reason,) = reasons.to_dict("records")[:1]
+    assert reason["code"] == code
+    assert reason["remedy"]
     bad = first.failures
-    assert told["row"] == bad["cdp_row"].iloc[0] == 0
+    assert reason["row"] == bad["cdp_row"].iloc[0] == 0
     if code in ("derive_failed", "recent"):
-        assert not told["fix"]
+        assert not reason["fix"]
         return
-    assert told["columns"] in {*frame.columns, "uid"}
+    assert reason["columns"] in {*frame.columns, "uid"}
     names: dict[str, Any] = {"failures": bad, "pd": pd}
-    exec(told["fix"], names)  # noqa: S102  # as a user would
+    exec(reason["fix"], names)  # noqa: S102  # as a user would
     repaired = names["failures"]
     if fate == "gone":
         assert repaired.empty
         return
     again = send(repaired, box, None)
     if fate == "delivered":
-        assert counts(again) == {"delivered": 1}, told["fix"]
+        assert counts(again) == {"delivered": 1}, reason["fix"]
         assert (first + again).ok
     else:
         assert again.by_reason()["code"].tolist() != ["bad_time"]
 
 
-def test_reasons_are_told_apart(box: Sandbox) -> None:
-    """Of one code each line touches its own rows; of two problems both are mended."""
+def test_each_fix_changes_its_own_rows(box: Sandbox) -> None:
+    """Reasons with the same code have separate fixes; a row with two problems gets both."""
     frame = opens(
         5,
         a=["yes", "perhaps", "no", "what", None],
@@ -426,11 +442,11 @@ def test_reasons_are_told_apart(box: Sandbox) -> None:
     )
     mapping = {"properties": {"from_background": "a"}, "context": {"network": {"wifi": "b"}}}
     report = send(frame, box, cdp.Mapping.from_dict(OPENED.to_dict() | mapping))
-    found = report.by_reason()
-    assert found["columns"].tolist().count("a, b") == 1
-    assert found["rows"].tolist() == [1, 1, 1, 1]
+    reasons = report.by_reason()
+    assert reasons["columns"].tolist().count("a, b") == 1
+    assert reasons["rows"].tolist() == [1, 1, 1, 1]
     names: dict[str, Any] = {"failures": report.failures, "pd": pd}
-    for line in found["fix"]:
+    for line in reasons["fix"]:
         exec(line, names)  # noqa: S102  # as a user would
     repaired = names["failures"]
     assert repaired["a"].isna().tolist() == [True, False, True, True]
@@ -438,16 +454,16 @@ def test_reasons_are_told_apart(box: Sandbox) -> None:
     assert counts(report + send(repaired, box, None)) == {"delivered": 5}
 
 
-def test_a_reason_of_a_file_says_where(box: Sandbox, tmp_path: Path) -> None:
-    """File and row of one of them, which the failures hold; no value, no label."""
+def test_a_reason_names_the_file_and_the_row(box: Sandbox, tmp_path: Path) -> None:
+    """Of one of the rows, as in the failures; without cells and labels."""
     for name, rows in (("a", ["x", "y"]), ("b", ["z", None])):
         opens(2, uid=rows).to_parquet(tmp_path / f"{name}.parquet")
-    (told,) = send(str(tmp_path / "*.parquet"), box, journal=False).by_reason().to_dict("records")
-    assert (str(told["source"])[-9:], told["row"]) == ("b.parquet", 1)
+    (reason,) = send(str(tmp_path / "*.parquet"), box, journal=False).by_reason().to_dict("records")
+    assert (str(reason["source"])[-9:], reason["row"]) == ("b.parquet", 1)
 
 
 def test_columns_that_are_numbers_can_be_repaired(box: Sandbox) -> None:
-    """The line uses the label that the frame has."""
+    """The fix uses the label of the frame."""
     frame = opens(2).assign(x=["perhaps", "no"]).rename(columns={"x": 7})
     report = send(
         frame,
@@ -460,15 +476,20 @@ def test_columns_that_are_numbers_can_be_repaired(box: Sandbox) -> None:
 
 
 def test_reasons_of_unsent_and_refused_rows(box: Sandbox, tmp_path: Path) -> None:
-    """They need no repair here, and the remedy says what to do; a good report has no reason."""
+    """They need no repair, and the remedy says what to do; without failures there is no reason."""
     report = send(opens(20), box, canary=5, journal=tmp_path / "j")
-    (told,) = report.by_reason().to_dict("records")
-    assert (told["outcome"], told["rows"], told["row"], told["fix"]) == ("unsent", 15, 5, "")
-    assert "send again without canary" in told["remedy"]
+    (reason,) = report.by_reason().to_dict("records")
+    assert (reason["outcome"], reason["rows"], reason["row"], reason["fix"]) == (
+        "unsent",
+        15,
+        5,
+        "",
+    )
+    assert "send again without canary" in reason["remedy"]
     box.set_faults(refuse_users=["u3"])
-    (told,) = send(opens(20), box).by_reason().to_dict("records")
-    assert (told["outcome"], told["code"], told["row"]) == ("refused", "http_400", 3)
-    assert "server's words" in told["remedy"]
+    (reason,) = send(opens(20), box).by_reason().to_dict("records")
+    assert (reason["outcome"], reason["code"], reason["row"]) == ("refused", "http_400", 3)
+    assert "server's message" in reason["remedy"]
     none = send(opens(2), box).by_reason()
     assert none.empty
     assert none.columns.tolist() == [
@@ -479,19 +500,19 @@ def test_reasons_of_unsent_and_refused_rows(box: Sandbox, tmp_path: Path) -> Non
 def test_reasons_are_counted_without_reading_the_failures(
     box: Sandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """However many they are: not one failed row is loaded for it."""
+    """No failed row is loaded, however many there are."""
     report = send(opens(50_000, uid=None), box)
     monkeypatch.setattr(type(report._failure_log), "_all_tables", lambda _: 1 / 0)
     assert report.by_reason()["rows"].tolist() == [50_000]
 
 
-def test_reasons_of_a_sum_are_of_what_is_left(box: Sandbox) -> None:
-    """The example of a reason is a row that is still to be repaired."""
+def test_reasons_of_a_sum_count_the_remaining_failures(box: Sandbox) -> None:
+    """The example row of a reason is a failure that is still to be repaired."""
     first = send(opens(5, uid=FIVE), box)
     second = send(first.failures.iloc[:1].assign(uid="b", ts="x"), box, None)
-    found = (first + second).by_reason()
-    assert found[["code", "rows", "row"]].to_numpy().tolist() == [
+    reasons = (first + second).by_reason()
+    assert reasons[["code", "rows", "row"]].to_numpy().tolist() == [
         ["missing_user", 2, 3],
         ["bad_time", 1, 1],
     ]
-    assert found["fix"].str.len().gt(0).all()
+    assert reasons["fix"].str.len().gt(0).all()

@@ -302,4 +302,6 @@ def test_duplicates_of_a_row_that_did_not_arrive_are_spoken_of(box: Sandbox) -> 
         progress=False,
     )
     assert report.counts["refused"] == report.counts["skipped"] == 1
-    assert "Where that row did not arrive, neither did they" in " ".join(str(report).split())
+    assert "If that row was not delivered, these were not delivered either" in " ".join(
+        str(report).split()
+    )

@@ -6,6 +6,7 @@ from collections import deque
 from typing import Final
 
 from cdp_backfill.results.progress.snapshots import Snapshot, State
+from cdp_backfill.results.run_stats import RunStats
 
 WINDOW_SECONDS: Final = 10.0
 """The rate is that of the last so many seconds."""
@@ -15,9 +16,7 @@ _MIN_SECONDS: Final = 1.0  # an earlier rate would mean little
 _RECENT_SECONDS: Final = 4.0
 _IDLE_SECONDS: Final = 1.5  # without a request for so long, the display says so
 
-_BEGINNING: Final = Snapshot(
-    rows=0, total=None, not_delivered=0, requests=0, wire_bytes=0, in_flight=0
-)
+_BEGINNING: Final = Snapshot(rows=0, total=None, not_delivered=0, in_flight=0, stats=RunStats())
 
 
 class Pace:
@@ -53,7 +52,7 @@ class Pace:
         >>> pace = Pace()
         >>> for second in range(31):
         ...     rows = 1_000 * min(second, 10) + 100 * max(0, second - 10)
-        ...     pace.add(Snapshot(rows, 20_000, 0, 1, 1, 1, seconds=second))
+        ...     pace.add(Snapshot(rows, 20_000, 0, 1, stats=RunStats(seconds=second)))
         >>> pace.rate
         100.0
         """

@@ -1,4 +1,4 @@
-"""What is known about a run while it goes on."""
+"""Snapshots of a run while it goes on."""
 
 from __future__ import annotations
 
@@ -6,11 +6,13 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final
 
-_TIMELINE: Final = 1_000
+from cdp_backfill.results.run_stats import WithStats
+
+_MAX_SNAPSHOTS: Final = 1_000
 
 
 class State(StrEnum):
-    """Where a run stands; the last three are ends.
+    """The state of a run; in the last three, the run is over.
 
     >>> State.DONE.ended, State.STOPPING.ended
     (True, False)
@@ -18,12 +20,12 @@ class State(StrEnum):
 
     RUNNING = "running"
     STOPPING = "stopping"
-    """Nothing new is sent, and what is under way may finish."""
+    """Nothing more is sent; requests in flight may finish."""
     DONE = "done"
     INTERRUPTED = "interrupted"
-    """Somebody stopped it."""
+    """The run was interrupted."""
     STOPPED = "stopped"
-    """An error did."""
+    """An error stopped the run."""
 
     @property
     def ended(self) -> bool:
@@ -33,12 +35,12 @@ class State(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Reason:
-    """Why some rows did not arrive.
+    """Why some rows were not delivered.
 
     Attributes:
-        code: Its short name.
-        words: In words, without any value of a row.
-        rows: How many they are so far.
+        code: Short name of the reason.
+        words: The reason in words, without any cell of a row.
+        rows: Number of rows so far.
     """
 
     code: str
@@ -47,53 +49,40 @@ class Reason:
 
 
 @dataclass(frozen=True, slots=True)
-class Snapshot:
-    """How a run is doing.
+class Snapshot(WithStats):
+    """The progress of a run at one moment.
 
     Attributes:
         rows: Rows that have an outcome.
-        total: Rows in all, or None where nobody knows.
-        not_delivered: Rows among them that did not arrive, skipped ones aside.
-        requests: Requests sent.
-        wire_bytes: Bytes sent.
-        in_flight: Requests under way.
-        level: Requests that may be under way, as the rate_control has found.
-        paused_seconds: How long the server made everyone wait.
-        seconds: Since the run began.
-        answers: Answers that came.
-        answer_seconds: How long all of these took together.
-        throttled: Answers of 429, "too many requests".
+        total: Number of rows to send, or None while it is unknown.
+        not_delivered: Rows among them that were neither delivered nor skipped.
+        in_flight: Requests in flight.
+        level: Requests that may be in flight.
         counts: Rows by outcome, unsent ones included.
-        reasons: The most frequent reasons for which rows did not arrive, most rows first.
-        state: Where the run stands.
+        reasons: The most frequent reasons why rows were not delivered, most rows first.
+        state: State of the run.
+        stats: All figures of the run so far.
     """
 
     rows: int
     total: int | None
     not_delivered: int
-    requests: int
-    wire_bytes: int
     in_flight: int
     level: int = 0
-    paused_seconds: float = 0.0
-    seconds: float = 0.0
-    answers: int = 0
-    answer_seconds: float = 0.0
-    throttled: int = 0
     counts: dict[str, int] = field(default_factory=dict)
     reasons: tuple[Reason, ...] = ()
     state: State = State.RUNNING
 
     @property
     def share(self) -> float | None:
-        """Share of the rows that have an outcome, 0.0 to 1.0, or None where nobody knows."""
+        """Share of the rows that have an outcome, 0.0 to 1.0, or None while it is unknown."""
         if self.total:
             return min(1.0, self.rows / self.total)
         return 1.0 if self.state is State.DONE else None
 
 
 class Timeline:
-    """Keeps a few snapshots of a run, however long it takes: at most 1,000, evenly spread."""
+    """Keeps up to 1,000 snapshots of a run, evenly spread, however long the run takes."""
 
     def __init__(self) -> None:
         self.snapshots: list[Snapshot] = []
@@ -101,10 +90,10 @@ class Timeline:
         self._due = 0.0
 
     def add(self, snapshot: Snapshot) -> None:
-        """Keep it if it is time for one, or if it is the last."""
+        """Keep a snapshot if one is due, or if it is the last."""
         if snapshot.state.ended or snapshot.seconds >= self._due:
             self.snapshots.append(snapshot)
-            if len(self.snapshots) >= _TIMELINE:
+            if len(self.snapshots) >= _MAX_SNAPSHOTS:
                 self.snapshots = self.snapshots[::2]
                 self._interval *= 2
             self._due = snapshot.seconds + self._interval

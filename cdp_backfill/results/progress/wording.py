@@ -75,7 +75,8 @@ def percent(snapshot: Snapshot) -> str:
     """The share of rows with an outcome, rounded down.
 
     >>> from cdp_backfill.results.progress.snapshots import Snapshot
-    >>> percent(Snapshot(9_999, 10_000, 0, 1, 1, 1))
+    >>> from cdp_backfill.results.run_stats import RunStats
+    >>> percent(Snapshot(9_999, 10_000, 0, 1, stats=RunStats()))
     '99%'
     """
     return "?" if snapshot.share is None else f"{int(100 * snapshot.share)}%"

@@ -1,0 +1,130 @@
+"""What a report shows: its headline, tables and notes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from cdp_backfill.model.outcomes import Outcome
+from cdp_backfill.model.views import Section, View, duration, fixes_section
+from cdp_backfill.results.progress import megabytes
+from cdp_backfill.results.remedies import remedy
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from cdp_backfill.model.outcomes import Fix
+    from cdp_backfill.results.reasons import FailureReason
+    from cdp_backfill.results.run_stats import RunStats
+
+
+def headline(counts: dict[str, int], *, canary: int | None, interrupted: bool) -> str:
+    """The result of a run in one line.
+
+    Args:
+        counts: Rows by outcome.
+        canary: Rows to send as a canary, or None.
+        interrupted: Whether the run was interrupted.
+    """
+    rows = sum(counts.values())
+    delivered, skipped = counts[Outcome.DELIVERED], counts[Outcome.SKIPPED]
+    missing = rows - delivered - skipped
+    suffix = f", {skipped:,} skipped on purpose" if skipped else ""
+    if not rows:
+        return "Backfill: the table has no rows"
+    if canary is not None and not interrupted:
+        first = min(canary, rows)
+        return f"Canary: {delivered:,} of the first {first:,} rows delivered{suffix}"
+    if skipped == rows:
+        return f"Backfill: nothing to send, all {skipped:,} rows are skipped on purpose"
+    if not missing:
+        return f"Backfill: all {delivered:,} rows delivered{suffix}"
+    return f"Backfill: {missing:,} of {rows:,} rows not delivered{suffix}"
+
+
+def report_view(
+    title: str,
+    *,
+    counts: dict[str, int],
+    stats: RunStats,
+    reasons: Sequence[FailureReason],
+    fixes: dict[Fix, int],
+    notes: Sequence[str],
+    url: str,
+    journal: Path | None,
+    interrupted: bool,
+) -> View:
+    """The tables and notes of a report.
+
+    Args:
+        title: The headline.
+        counts: Rows by outcome.
+        stats: The figures of the run.
+        reasons: Why rows were not delivered.
+        fixes: Cells that were changed on the way, by what was done.
+        notes: Notes of the run.
+        url: The address that the rows were sent to.
+        journal: The journal, or None.
+        interrupted: Whether the run was interrupted.
+    """
+    by_reason: list[tuple[object, ...]] = [
+        (item.rows, item.outcome, item.code, f"{item.reason}. {remedy(item)}".strip())
+        for item in reasons
+    ]
+    return View(
+        title,
+        [
+            Section("Rows by outcome", (), [(rows, name) for name, rows in counts.items() if rows]),
+            Section("Not delivered, by reason", ("rows", "outcome", "code", "reason"), by_reason),
+            fixes_section(fixes),
+            Section(f"Sent to {url}", (), _traffic(counts, stats, journal)),
+        ],
+        [*notes, *_notes(counts, stats, interrupted=interrupted)],
+    )
+
+
+def _traffic(
+    counts: dict[str, int], stats: RunStats, journal: Path | None
+) -> list[tuple[object, ...]]:
+    rows = sum(counts.values()) - counts[Outcome.UNSENT]
+    rate = rows / stats.seconds if stats.seconds else 0.0
+    retries = f"{stats.retries:,} of them retries, " if stats.retries else ""
+    lines: list[tuple[object, ...]] = [
+        (duration(stats.seconds), f"{rate:,.0f} rows/s"),
+        (
+            f"{stats.requests:,} request{'' if stats.requests == 1 else 's'}",
+            f"{retries}{stats.fill:.0%} full on average",
+        ),
+        (megabytes(stats.body_bytes), f"delivered; {megabytes(stats.wire_bytes)} sent, compressed"),
+        (f"up to {stats.max_in_flight:,}", "requests in flight"),
+    ]
+    if stats.throttled:
+        lines.append((f"{stats.throttled:,} x 429", "the server asked to slow down"))
+    if stats.paused_seconds:
+        lines.append((duration(stats.paused_seconds), "paused at the server's request"))
+    if journal:
+        lines.append(("journal", str(journal)))
+    return lines
+
+
+def _notes(counts: dict[str, int], stats: RunStats, *, interrupted: bool) -> list[str]:
+    notes = []
+    if stats.maybe_twice:
+        notes.append(
+            f"Up to {stats.maybe_twice:,} delivered rows may have arrived twice: an earlier "
+            "attempt got no answer, or an earlier run with this journal crashed. Both copies "
+            "have the same message id."
+        )
+    if stats.delivered_before:
+        notes.append(
+            f"{stats.delivered_before:,} of the delivered rows were delivered by an earlier run, "
+            "according to the journal, and were not sent again."
+        )
+    if interrupted and counts[Outcome.UNSENT]:
+        notes.append("The run was interrupted. The rows that it did not send are 'unsent'.")
+    if any(rows for name, rows in counts.items() if not Outcome(name).settled):
+        notes.append(
+            "report.failures has the rows, each with its reason. report.by_reason() shows what to "
+            "do about each reason."
+        )
+    return notes
