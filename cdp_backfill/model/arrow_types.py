@@ -14,7 +14,7 @@ def is_text(kind: Any) -> bool:
 
 
 def is_bytes(kind: Any) -> bool:
-    """Whether it is a type of bytes, which often holds text that nobody labelled."""
+    """Whether it is a type of bytes, which often holds text."""
     types = pa.types
     return bool(
         types.is_binary(kind)
@@ -76,7 +76,7 @@ def json_as_text_type(kind: Any) -> Any:
 
 
 def viewless_type(kind: Any) -> Any:
-    """The type without views, however deep they are."""
+    """The type without views at any depth."""
     types = pa.types
     if types.is_string_view(kind):
         return pa.large_string()
@@ -98,7 +98,7 @@ def viewless_type(kind: Any) -> Any:
 
 
 def describe_type(kind: Any) -> str:
-    """An Arrow type for people: text is text, however it is stored."""
+    """An Arrow type in words; all text types are "text"."""
     types = pa.types
     if types.is_dictionary(kind) or types.is_run_end_encoded(kind):
         return describe_type(kind.value_type)

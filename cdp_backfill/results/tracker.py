@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 
     from cdp_backfill.messages import MessageBatch
     from cdp_backfill.messages.encoding import Ids
+    from cdp_backfill.model.arrays import Mask, Rows
     from cdp_backfill.model.outcomes import Problem
-    from cdp_backfill.results.chunk_outcomes import Mask, Rows
     from cdp_backfill.results.failure_log import Filter
     from cdp_backfill.results.reasons import Location
     from cdp_backfill.sources import Chunk, Source

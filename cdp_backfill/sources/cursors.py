@@ -1,4 +1,4 @@
-"""Cursors of databases (DB-API 2.0), which give rows of Python values."""
+"""Cursors of databases (DB-API 2.0), which return rows of Python values."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from cdp_backfill.errors import SourceError
 from cdp_backfill.sources.chunks import CHUNK_ROWS, check_names
-from cdp_backfill.sources.frames import surrogates_kept
+from cdp_backfill.sources.frames import keep_surrogates
 from cdp_backfill.sources.streams import Stream, StreamSource
 
 if TYPE_CHECKING:
@@ -28,20 +28,19 @@ if TYPE_CHECKING:
 _ZONED: Final = "WITH TIME ZONE"
 
 _AHEAD_BYTES: Final = 64 * 2**20
-"""How much is read ahead, about, to find a value in each column."""
+"""Approximate bytes that are read ahead to find a value in each column."""
 
 
 def database_cursor(table: Any) -> Source | None:
     """A DB-API 2.0 cursor on which a query was executed, or a result of SQLAlchemy.
 
-    Rows are fetched as they are needed; some drivers hold the whole result all the same unless
-    they are asked for a cursor on the server.
+    Rows are fetched as they are needed. Some drivers hold the whole result anyway, unless they are
+    asked for a cursor on the server.
 
-    The type of a column is settled by the first 16,384 rows of the result in which it has a value,
-    the next 16,384 if they are all empty, and so on; for that as many are read ahead as it takes,
-    up to 64 MB. A column that is still empty then is text. From there on the type stays: a cell
-    that does not fit stops the reading with an error. Whole numbers among others with decimals
-    count as such.
+    The first 16,384 rows decide the type of a column; if it is empty in them, the next 16,384 do,
+    and so on. For that, up to 64 MB are read ahead. A column that is still empty then is text. A
+    later cell that does not fit its type stops the reading with an error. Whole numbers fit into a
+    column of numbers with decimals.
     """
     if not hasattr(table, "fetchmany"):
         return None
@@ -51,17 +50,16 @@ def database_cursor(table: Any) -> Source | None:
     elif hasattr(table, "keys"):
         names = list(map(str, table.keys()))
     else:
-        raise SourceError("The cursor has no rows to give. Execute a query on it first.")
+        raise SourceError("The cursor has no rows. Execute a query on it first.")
     again = "a DataFrame, as from pandas.read_sql(query, connection)"
     if isinstance(table, duckdb.DuckDBPyConnection):
-        # It could give Arrow too, but holds all rows for that, where these are streamed.
+        # It also offers Arrow, but would hold all rows for that; here, rows are streamed.
         again = "a relation, as from connection.sql(query)"
         zoned = next((item[0] for item in described or () if _ZONED in str(item[1])), None)
         if zoned is not None and find_spec("pytz") is None:
             raise SourceError(
-                f"Column {zoned!r} of the DuckDB result is a time with a zone, of which DuckDB "
-                "makes Python values only where pytz is installed. Give connection.sql(query) "
-                "instead, which needs none."
+                f"Column {zoned!r} of the DuckDB result is a time with a zone, for which DuckDB "
+                "needs pytz here. Pass connection.sql(query) instead, which does not need it."
             )
     check_names(names, "the cursor")
     return StreamSource(_Rows(table, names).stream(again))
@@ -74,7 +72,7 @@ class _Rows:
         self._cursor = cursor
         self._names = names
         self._columns = [_Column(name) for name in names]
-        self._blocks = self._fetched()
+        self._blocks = self._read_blocks()
         self._ahead: list[list[Any]] = []
         size = 0
         for block in self._blocks:
@@ -86,7 +84,7 @@ class _Rows:
             column.settle_empty()
 
     def stream(self, instead: str) -> Stream:
-        """How they are read; see :class:`Stream`."""
+        """How to read them; see :class:`Stream`."""
         return Stream(
             name="the cursor",
             schema=pa.schema([(column.name, column.kind) for column in self._columns]),
@@ -98,14 +96,14 @@ class _Rows:
         ahead = (self._ahead.pop(0) for _ in range(len(self._ahead)))
         for block in chain(ahead, self._blocks):
             arrays = [
-                # Empty in the rows before the column had a type.
+                # Empty in the rows before the type of the column was known.
                 pa.nulls(len(array), column.kind) if pa.types.is_null(array.type) else array
                 for array, column in zip(block, self._columns, strict=True)
             ]
             yield pa.RecordBatch.from_arrays(arrays, self._names)
 
-    def _fetched(self) -> Iterator[list[Any]]:
-        """The rows as Arrow arrays, one for each column and as many rows as a chunk has."""
+    def _read_blocks(self) -> Iterator[list[Any]]:
+        """The rows as Arrow arrays, one for each column, a chunk at a time."""
         position = 0
         while rows := self._fetch():
             yield [
@@ -116,14 +114,15 @@ class _Rows:
 
     def _fetch(self) -> list[Any]:
         rows: list[Any] = []
-        while len(rows) < CHUNK_ROWS:  # some drivers give fewer than they are asked for
+        while len(rows) < CHUNK_ROWS:  # some drivers return fewer rows than requested
             try:
                 more = self._cursor.fetchmany(CHUNK_ROWS - len(rows))
             except Exception as error:  # noqa: BLE001  # each driver has errors of its own
                 raise SourceError(
-                    f"The cursor cannot be read ({type(error).__name__}). It must have run a "
-                    "query, and be read nowhere else; if so, fetch from it to see why."
-                ) from None  # what drivers say can show a cell
+                    f"The cursor cannot be read ({type(error).__name__}). It must have executed "
+                    "a query, and nothing else may read it. Call its fetchmany() to see the "
+                    "cause."
+                ) from None  # errors of drivers can show a cell
             if not more:
                 break
             rows.extend(more)
@@ -138,19 +137,19 @@ class _Rows:
             columns = []
         if len(columns) != len(self._names):
             raise SourceError(
-                f"The cursor gives rows of type {type(rows[0]).__name__}, which are not the cells "
-                "of its columns in a row. Use the driver's plain cursor."
+                f"The cursor returns rows of type {type(rows[0]).__name__}, which are not "
+                "sequences of cells. Use the driver's plain cursor."
             )
         return columns
 
 
 class _Column:
-    """One column, whose type is settled by the first cells that it has."""
+    """One column, whose first cells decide its type."""
 
     def __init__(self, name: str) -> None:
         self.name = name
         self.kind: Any = pa.null()
-        self._words: frozenset[str] = frozenset()
+        self._accepted: frozenset[str] = frozenset()
 
     @property
     def settled(self) -> bool:
@@ -158,36 +157,36 @@ class _Column:
         return not pa.types.is_null(self.kind)
 
     def settle_empty(self) -> None:
-        """Take a column that has no cell so far for text."""
+        """Make a column without cells a column of text."""
         if not self.settled:
-            self.kind, self._words = pa.string(), frozenset(["text"])
+            self.kind, self._accepted = pa.string(), frozenset(["text"])
 
     def read(self, cells: Cells, row: int) -> Any:
         """The cells as an Arrow array.
 
         Args:
             cells: The cells.
-            row: Number of the first of them in the result, for messages.
+            row: Number of the first cell in the result, for errors.
 
         Raises:
-            SourceError: They are not of the type of the column, or of none that can be read.
+            SourceError: They do not fit the type of the column, or have a type that cannot be read.
         """
-        words = _words(cells)
-        if not words:
+        kinds = _kinds(cells)
+        if not kinds:
             return pa.nulls(len(cells), self.kind)
         if not self.settled:
-            self._settle(words, cells)
-        elif not words <= self._words:
-            other = next(n for n, cell in enumerate(cells) if _words([cell]) - self._words)
-            (word,) = _words([cells[other]])
+            self._settle(kinds, cells)
+        elif not kinds <= self._accepted:
+            other = next(n for n, cell in enumerate(cells) if _kinds([cell]) - self._accepted)
+            (word,) = _kinds([cells[other]])
             raise SourceError(
                 f"Column {self.name!r} of the cursor holds {word} in row {row + other:,} and "
-                f"{_listed(self._words)} before. Cast it to one type in the query."
+                f"{_join(self._accepted)} before. Cast it to one type in the query."
             )
         try:
             return self._array(cells)
         except UnicodeEncodeError:
-            return surrogates_kept(list(cells))
+            return keep_surrogates(list(cells))
         except (pa.ArrowException, OverflowError, ValueError):
             raise SourceError(
                 f"Column {self.name!r} of the cursor holds a cell that does not fit {self.kind}, "
@@ -205,7 +204,7 @@ class _Column:
             self.kind = pa.decimal128(38, 0)
         elif len(words) > 1:
             raise SourceError(
-                f"Column {self.name!r} of the cursor mixes {_listed(words)}. Cast it to one type "
+                f"Column {self.name!r} of the cursor mixes {_join(words)}. Cast it to one type "
                 "in the query."
             )
         else:
@@ -216,12 +215,12 @@ class _Column:
                     "it to text in the query; if that is JSON, name it in json=[...]."
                 )
             self.kind = _KINDS[word]
-        self._words = words
+        self._accepted = words
         if pa.types.is_floating(self.kind) or pa.types.is_decimal(self.kind):
-            self._words |= {"whole numbers"}
+            self._accepted |= {"whole numbers"}
 
     def _array(self, cells: Cells) -> Any:
-        if self._words == {"UUIDs"}:
+        if self._accepted == {"UUIDs"}:
             cells = [None if cell is None else str(cell) for cell in cells]
         return pa.array(cells, self.kind)
 
@@ -240,7 +239,7 @@ _KINDS: Final = {
     "UUIDs": pa.string(),
 }
 
-_WORDS: Final = (
+_KIND_NAMES: Final = (
     (bool, "booleans"),
     (int, "whole numbers"),
     (float, "floats"),
@@ -256,8 +255,8 @@ _WORDS: Final = (
 )
 
 
-def _words(cells: Cells) -> frozenset[str]:
-    """What kinds of values there are, in words; empty cells aside."""
+def _kinds(cells: Cells) -> frozenset[str]:
+    """The kinds of the cells, in words; without empty cells."""
     words = set()
     for kind in set(map(type, cells)):
         if issubclass(kind, datetime):
@@ -267,15 +266,15 @@ def _words(cells: Cells) -> frozenset[str]:
                 if isinstance(cell, kind)
             }
         elif kind is not type(None):
-            words.add(next((w for base, w in _WORDS if issubclass(kind, base)), kind.__name__))
+            words.add(next((w for base, w in _KIND_NAMES if issubclass(kind, base)), kind.__name__))
     return frozenset(words)
 
 
 def _scale(cells: Cells) -> int:
-    """Digits after the point, of the longest of these decimals."""
+    """Most digits after the point of these decimals."""
     exponents = (cell.as_tuple().exponent for cell in cells if isinstance(cell, Decimal))
     return max((-each for each in exponents if isinstance(each, int) and each < 0), default=0)
 
 
-def _listed(words: frozenset[str]) -> str:
+def _join(words: frozenset[str]) -> str:
     return " and ".join(sorted(words))

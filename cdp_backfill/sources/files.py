@@ -46,9 +46,9 @@ class _Piece:
     Attributes:
         file: The file.
         groups: Numbers of the row groups.
-        rows: Their rows.
+        rows: Number of their rows.
         start: Number of their first row in the whole source.
-        origin_start: The same in the file.
+        origin_start: Number of their first row in the file.
     """
 
     file: _File
@@ -65,7 +65,7 @@ class ParquetSource(Source):
         files: Name, file system and path there of each.
 
     Raises:
-        SourceError: A file is missing or no parquet file, or the files do not fit together.
+        SourceError: A file is missing or is not parquet, or the files do not fit together.
     """
 
     def __init__(self, files: Sequence[File]) -> None:
@@ -100,7 +100,7 @@ class ParquetSource(Source):
                 clash = next(
                     (
                         f"column {field.name!r} is {field.type} there and "
-                        f"{result.field(field.name).type} in the files before"
+                        f"{result.field(field.name).type} in earlier files"
                         for field in schema
                         if field.name in result.names
                         and field.type != result.field(field.name).type
@@ -125,7 +125,7 @@ class ParquetSource(Source):
                 yield from self._piece_chunks(piece, wanted, max(0, start - piece.start))
 
     def parts(self, count: int) -> list[Source]:
-        """Parts of about equally many rows; a row group is never cut."""
+        """Parts of about equally many rows, each of whole row groups."""
         groups = [group for piece in self._pieces for group in _groups_of(piece)]
         total = sum(group.rows for group in groups)
         ends = np.cumsum([group.rows for group in groups])
@@ -147,9 +147,9 @@ class ParquetSource(Source):
     def chunks_within(
         self, column: str, may_hold: Callable[[Any, Any, Any], bool]
     ) -> Generator[Chunk]:
-        """Read one column of the row groups whose statistics do not rule it out.
+        """Read one column, in the row groups whose statistics do not rule it out.
 
-        The chunks do not say where their rows are.
+        The chunks do not have the numbers of their rows.
 
         Raises:
             SourceError: A file cannot be read any more.
@@ -171,11 +171,13 @@ class ParquetSource(Source):
         rows = min(CHUNK_ROWS, max(64, CHUNK_BYTES // max(1, file.row_bytes)))
         with _open(file.name, file.system, file.path) as parquet:
             if parquet.metadata.num_rows != file.rows:
-                raise SourceError(f"The file {file.name!r} changed while it was being read.")
+                raise SourceError(
+                    f"The file {file.name!r} changed while it was being read. Run it again."
+                )
             present = [name for name in columns if name in parquet.schema_arrow.names]
             offset = 0
             try:
-                # A file may lack every column asked for; one is read for the number of rows.
+                # A file may lack all requested columns; then one column gives the number of rows.
                 for batch in parquet.iter_batches(
                     batch_size=rows,
                     row_groups=list(piece.groups),
@@ -199,7 +201,7 @@ class ParquetSource(Source):
                 ) from error
 
     def fingerprint(self) -> tuple[Any, ...]:
-        """Name, size and time of change of each file."""
+        """Name, size and modification time of each file."""
         infos = [file.system.get_file_info(file.path) for file in self._files]
         named = zip(self._files, infos, strict=True)
         return tuple((file.name, info.size, info.mtime_ns) for file, info in named)
@@ -218,7 +220,7 @@ def _groups_of(piece: _Piece) -> Iterator[_Piece]:
 def _may_hold(
     parquet: Any, number: int, column: str, may_hold: Callable[[Any, Any, Any], bool]
 ) -> bool:
-    """Whether a row group may hold it, as far as its statistics tell."""
+    """Whether a row group may hold it, according to its statistics."""
     group = parquet.metadata.row_group(number)
     for place in range(group.num_columns):
         found = group.column(place)
@@ -245,12 +247,12 @@ def _open(name: str, system: Any, path: str) -> Any:
     if ending in _OTHER_ENDINGS:
         raise SourceError(
             f"{name!r} is neither parquet nor CSV nor JSON. Read it with "
-            f"{_OTHER_ENDINGS[ending]}(...) and send the DataFrame."
+            f"{_OTHER_ENDINGS[ending]}(...) and pass the DataFrame."
         )
     try:
         # Buffering a whole row group ahead would keep all of them until the file is closed.
         return pq.ParquetFile(path, filesystem=system, pre_buffer=False, buffer_size=2**20)
     except FileNotFoundError as error:
-        raise SourceError(f"There is no file {name!r}.") from error
+        raise SourceError(f"There is no file {name!r}. Check the path.") from error
     except (pa.ArrowException, OSError) as error:
         raise SourceError(f"{name!r} cannot be read as a parquet file: {error}.") from error

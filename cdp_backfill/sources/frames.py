@@ -25,12 +25,12 @@ class FrameSource(Source):
     """A pandas DataFrame of any index and any dtypes.
 
     Args:
-        frame: The frame; what is done to it afterwards does not matter here (with pandas 3, or
-            copy-on-write switched on).
+        frame: The frame. Later changes to it have no effect here (with pandas 3, or with
+            copy-on-write).
 
     Raises:
-        SourceError: Columns have several levels or a name twice, or a column holds values that
-            have no common type.
+        SourceError: The columns have several levels or repeat a name, or a column holds values
+            without a common type.
     """
 
     keeps_rows = True
@@ -38,8 +38,8 @@ class FrameSource(Source):
     def __init__(self, frame: pd.DataFrame) -> None:
         if frame.columns.nlevels > 1:
             raise SourceError(
-                "The columns of the frame have several levels. Flatten them first, such as with "
-                "df.columns = ['_'.join(map(str, c)) for c in df.columns]."
+                "The columns of the DataFrame have several levels. Flatten them first, for "
+                "example with df.columns = ['_'.join(map(str, c)) for c in df.columns]."
             )
         self.name = "the DataFrame"
         self._frame = frame.copy(deep=False)
@@ -71,12 +71,12 @@ class FrameSource(Source):
             for first, piece in slices(batch):
                 yield Chunk(piece, start + first, None, start + first)
             start += len(part)
-            # Wide rows: do not even convert so many at a time.
+            # Fewer wide rows are converted at a time.
             row_bytes = max(1, batch.nbytes // max(1, batch.num_rows))
             step = min(CHUNK_ROWS, max(1, CHUNK_BYTES // row_bytes))
 
     def typed(self, frame: pd.DataFrame) -> pd.DataFrame:
-        """A part of the rows with each column, and the index, of one type."""
+        """Some of the rows, with each column and the index in one type."""
         frame = frame.copy(deep=False)
         for name in frame.columns:
             if frame[name].dtype == object and str(name) in self._readers:
@@ -88,31 +88,31 @@ class FrameSource(Source):
         return frame.rename(columns=str)
 
     def label(self, name: str) -> Any:
-        """What its column is called in the frame."""
+        """The label of a column in the frame."""
         return self._frame.columns[self._names.index(name)]
 
     def original(self, rows: npt.NDArray[Any]) -> pd.DataFrame:
-        """The rows of these numbers, with their labels and dtypes."""
+        """The rows with these numbers, with their labels and dtypes."""
         return self._frame.iloc[rows]
 
 
 class _Reader:
     """Converts parts of one column to one Arrow type."""
 
-    def __init__(self, kind: Any, *, words: bool = False) -> None:
+    def __init__(self, kind: Any, *, as_text: bool = False) -> None:
         self.kind = kind
-        self._words = words
+        self._as_text = as_text
 
     def read(self, part: pd.Series[Any]) -> Any:
-        if self._words:
-            return surrogates_kept([_word(cell) for cell in part])
+        if self._as_text:
+            return keep_surrogates([_text_of(cell) for cell in part])
         try:
             if isinstance(part.dtype, pd.ArrowDtype):
                 array = part.array.__arrow_array__()
             else:
                 array = pa.array(part, type=self.kind, from_pandas=True)
         except UnicodeEncodeError:
-            return surrogates_kept(list(part))
+            return keep_surrogates(list(part))
         chunks = array.chunks if isinstance(array, pa.ChunkedArray) else [array]
         parts = [viewless(chunk) for chunk in chunks] or [pa.array([], self.kind)]
         return pa.concat_arrays(parts) if len(parts) > 1 else parts[0]
@@ -129,37 +129,37 @@ def _reader(name: str, column: pd.Series[Any]) -> _Reader:
         return _object_reader(name, column)
     except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError) as error:
         raise SourceError(
-            f"Column {name!r} of {column.dtype} cannot be read: Arrow has no type for it. "
-            "Convert it, for example to text with .astype('string'), or drop it."
+            f"Column {name!r} of dtype {column.dtype} cannot be read, because Arrow has no such "
+            "type. Convert it, for example to text with .astype('string'), or drop it."
         ) from error
 
 
 def _is_arrows_own(kind: Any) -> bool:
-    """Whether it is an extension type that Arrow defines; pandas has some for its periods."""
+    """Whether Arrow defines this extension type; pandas defines some for its periods."""
     return bool(kind.extension_name.startswith("arrow."))
 
 
 def _object_reader(name: str, column: pd.Series[Any]) -> _Reader:
-    found = pd.api.types.infer_dtype(column, skipna=True)
-    if found in ("date", "datetime", "mixed"):
+    inferred = pd.api.types.infer_dtype(column, skipna=True)
+    if inferred in ("date", "datetime", "mixed"):
         _check_one_kind_of_time(name, column)
-    if found in ("string", "empty"):
-        return _Reader(pa.string() if found == "string" else pa.null())
+    if inferred in ("string", "empty"):
+        return _Reader(pa.string() if inferred == "string" else pa.null())
     try:
         return _Reader(pa.array(column, from_pandas=True).type)
     except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError, UnicodeEncodeError):
         kinds = {type(cell) for cell in column if not _empty(cell)}
-        if all(issubclass(kind, _WORDS) for kind in kinds):
-            return _Reader(pa.string(), words=True)
+        if all(issubclass(kind, _TEXT_TYPES) for kind in kinds):
+            return _Reader(pa.string(), as_text=True)
         listed = ", ".join(sorted(kind.__name__ for kind in kinds))
         raise SourceError(
-            f"Column {name!r} holds values that have no common type ({listed}). Make them of one "
+            f"Column {name!r} holds values without a common type ({listed}). Convert them to one "
             "type, for example text with .map(json.dumps), or drop the column."
         ) from None
 
 
 def _check_one_kind_of_time(name: str, column: pd.Series[Any]) -> None:
-    """Refuse what Arrow would read wrong without a word."""
+    """Refuse mixtures of times that Arrow would misread silently."""
     kinds = {
         "a date"
         if not isinstance(cell, datetime)
@@ -171,13 +171,13 @@ def _check_one_kind_of_time(name: str, column: pd.Series[Any]) -> None:
     }
     if len(kinds) > 1:
         raise SourceError(
-            f"Column {name!r} mixes {' and '.join(sorted(kinds))}. Make them of one kind, for "
-            "example text with .map(str), or with pd.to_datetime(..., utc=True)."
+            f"Column {name!r} mixes {' and '.join(sorted(kinds))}. Convert them to one kind, for "
+            "example text with .map(str), or times with pd.to_datetime(..., utc=True)."
         )
 
 
-# Cells of which a text is made where a column mixes them, as ids often do.
-_WORDS = (str, int, float, bool, np.integer, np.floating, np.bool_)
+# A column that mixes these types, as ids often do, becomes text.
+_TEXT_TYPES = (str, int, float, bool, np.integer, np.floating, np.bool_)
 
 
 def _empty(cell: Any) -> bool:
@@ -185,7 +185,7 @@ def _empty(cell: Any) -> bool:
     return is_nan or cell is None or cell is pd.NA or cell is pd.NaT
 
 
-def _word(cell: Any) -> str | None:
+def _text_of(cell: Any) -> str | None:
     if _empty(cell):
         return None
     if isinstance(cell, bool | np.bool_):
@@ -195,8 +195,8 @@ def _word(cell: Any) -> str | None:
     return str(cell)
 
 
-def surrogates_kept(cells: list[Any]) -> Any:
-    """Text that has no UTF-8 form, as bytes under a text type: found and told row by row later."""
+def keep_surrogates(cells: list[Any]) -> Any:
+    """Text without a UTF-8 form, as bytes under a text type; a later check reports each row."""
     encoded = [None if _empty(cell) else cell.encode("utf-8", "surrogatepass") for cell in cells]
     array = pa.array(encoded, pa.binary())
     return pa.Array.from_buffers(pa.string(), len(array), array.buffers())

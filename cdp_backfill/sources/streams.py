@@ -1,4 +1,4 @@
-"""Tables that come as a stream of Arrow batches, whoever makes it."""
+"""Tables that are read as a stream of Arrow batches."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stream:
-    """How a table is read.
+    """How to read a table.
 
     Attributes:
-        name: What it is, for messages to people.
+        name: The table, in words.
         schema: Arrow schema.
-        batches: Begins a reading: gives record batches that have at least the named columns.
-        rows: Number of rows, or None where only reading tells.
+        batches: Starts a reading; yields record batches with at least the named columns.
+        rows: Number of rows, or None where only reading reveals it.
         ordered: Whether every reading gives the rows in the same order.
-        instead: If it can be read only once: what to give where it must be read again.
+        instead: If it can only be read once: what to pass where it must be read again.
     """
 
     name: str
@@ -43,7 +43,7 @@ class StreamSource(Source):
     """A table that is read as a stream of batches.
 
     Args:
-        stream: How.
+        stream: How to read it.
 
     Raises:
         SourceError: Two columns share a name.
@@ -67,12 +67,14 @@ class StreamSource(Source):
             SourceError: The stream was read before and cannot be read again, or it breaks off.
         """
         if self._spent:
-            raise SourceError(f"{self.title} can be read only once, and has been read.")
+            raise SourceError(
+                f"{self.title} can only be read once and has been read. Pass {self.instead}."
+            )
         self._spent = not self.replayable
-        # With no column at all, one is read all the same: it carries the number of rows.
+        # Without any column, one is read for the number of rows.
         wanted = list(columns) or list(self.schema.names[:1])
         position = 0
-        with closing(self._stream.batches(wanted)) as batches:  # even if nobody reads to the end
+        with closing(self._stream.batches(wanted)) as batches:  # even if the reader stops early
             for batch in gathered(self._pieces(batches, wanted)):
                 stop = position + batch.num_rows
                 if stop > start:
@@ -83,14 +85,14 @@ class StreamSource(Source):
                 position = stop
         if self.rows is not None and position != self.rows:
             raise SourceError(
-                f"{self.title} gave {self.rows:,} rows at first and {position:,} when it was read "
-                "again: it can be read only once, or it has changed. Give it as a "
+                f"{self.title} had {self.rows:,} rows at first and {position:,} when it was read "
+                "again: it can only be read once, or it has changed. Pass a "
                 "pyarrow.RecordBatchReader, or read it into a table first."
             )
         self.rows = position
 
     def _pieces(self, batches: Iterator[Any], columns: list[str]) -> Iterator[Any]:
-        """The batches cut to at most a chunk, with these columns as the schema has them."""
+        """The batches in pieces of at most a chunk, with columns in the types of the schema."""
         schema = pa.schema([self.schema.field(name) for name in columns])
         position = 0
         while True:
@@ -98,14 +100,14 @@ class StreamSource(Source):
                 batch = next(batches, None)
             except SourceError:
                 raise
-            except Exception as error:  # noqa: BLE001  # whatever the maker of the stream raises
+            except Exception as error:  # noqa: BLE001  # whatever the library of the stream raises
                 raise SourceError(
                     f"{self.title} cannot be read beyond row {position:,} "
-                    f"({type(error).__name__}). Read it without this package to see why."
-                ) from None  # what engines say can show a cell
+                    f"({type(error).__name__}). Read it without this package to see the cause."
+                ) from None  # errors of engines can show a cell
             if batch is None:
                 return
-            # Cut first: to convert a frame that is a single batch would copy all of it.
+            # Sliced first, because converting a frame that is one batch would copy all of it.
             for start in range(0, batch.num_rows, CHUNK_ROWS):
                 part = batch.slice(start, CHUNK_ROWS)
                 arrays = [
@@ -127,8 +129,8 @@ class StreamSource(Source):
             ) from None  # the cause can show a cell
 
 
-def of_reader(name: str, reader: Any, instead: str) -> StreamSource:
-    """A reader of record batches, which is spent by reading it."""
+def reader_source(name: str, reader: Any, instead: str) -> StreamSource:
+    """A source of a reader of record batches, which can only be read once."""
 
     def batches(_: list[str]) -> Generator[Any]:
         with reader:
@@ -137,18 +139,18 @@ def of_reader(name: str, reader: Any, instead: str) -> StreamSource:
     return StreamSource(Stream(name=name, schema=reader.schema, batches=batches, instead=instead))
 
 
-def of_readers(
+def reopening_source(
     name: str,
     schema: Any,
-    opened: Callable[[list[str]], Any],
+    open_reader: Callable[[list[str]], Any],
     *,
     rows: int | None = None,
     ordered: bool = True,
 ) -> StreamSource:
-    """A table that gives a new reader of some of its columns whenever it is asked."""
+    """A source of a table that returns a new reader for each reading."""
 
     def batches(columns: list[str]) -> Generator[Any]:
-        with opened(columns) as reader:
+        with open_reader(columns) as reader:
             yield from reader
 
     stream = Stream(name=name, schema=schema, batches=batches, rows=rows, ordered=ordered)

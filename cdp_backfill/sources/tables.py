@@ -1,7 +1,7 @@
-"""Tables of other libraries, each by the interface that its own documentation gives.
+"""Tables of other libraries, each through the interface in its own documentation.
 
-None of these libraries is needed here but pyarrow and DuckDB: the others are known by their
-methods. A query (a relation, a lazy frame, an expression) is run anew for each reading.
+Only pyarrow and DuckDB are imported; the tables of all others are recognised by their methods. A
+query (a relation, a lazy frame, an expression) runs again for each reading.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import pyarrow.dataset as ds
 
 from cdp_backfill.errors import SourceError
 from cdp_backfill.sources.chunks import CHUNK_ROWS, titled
-from cdp_backfill.sources.streams import Stream, StreamSource, of_reader, of_readers
+from cdp_backfill.sources.streams import Stream, StreamSource, reader_source, reopening_source
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable
@@ -31,20 +31,20 @@ def duckdb_relation(table: Any) -> Source | None:
 
 
 def _relation(name: str, relation: Any) -> Source:
-    def opened(columns: list[str]) -> Any:
-        chosen = relation.select(*map(duckdb.ColumnExpression, columns))
-        return chosen.to_arrow_reader(CHUNK_ROWS)
+    def open_reader(columns: list[str]) -> Any:
+        selection = relation.select(*map(duckdb.ColumnExpression, columns))
+        return selection.to_arrow_reader(CHUNK_ROWS)
 
-    # DuckDB takes no notice of case, and renames in Arrow what it cannot tell apart.
+    # DuckDB ignores letter case, and renames columns in Arrow that differ only in it.
     folded = [column.lower() for column in relation.columns]
     twice = next((column for column in relation.columns if folded.count(column.lower()) > 1), None)
     if twice is not None:
         raise SourceError(
-            f"{titled(name)} has more than one column named {twice!r}, whether in capitals or not. "
-            "Rename one of them: which of them was meant cannot be told."
+            f"{titled(name)} has more than one column named {twice!r}, in any letter case. "
+            "Rename one of them."
         )
-    schema = _told(name, lambda: relation.limit(0).to_arrow_table().schema)
-    return of_readers(name, schema, opened, ordered=False)
+    schema = _open(name, lambda: relation.limit(0).to_arrow_table().schema)
+    return reopening_source(name, schema, open_reader, ordered=False)
 
 
 def polars_frame(table: Any) -> Source | None:
@@ -53,7 +53,7 @@ def polars_frame(table: Any) -> Source | None:
         return None
     is_lazy = hasattr(table, "collect")
     name = f"the polars {type(table).__name__}"
-    kinds = _told(name, table.collect_schema)
+    kinds = _open(name, table.collect_schema)
     for column, kind in kinds.items():
         if str(kind) in _POLARS_ALONE:
             raise SourceError(
@@ -63,20 +63,20 @@ def polars_frame(table: Any) -> Source | None:
     if is_lazy and not hasattr(table, "collect_batches"):
         raise SourceError(f"{titled(name)} needs a newer polars, with collect_batches().")
 
-    def opened(columns: list[str]) -> Any:
-        # Such names would be taken for patterns.
+    def open_reader(columns: list[str]) -> Any:
+        # polars would read such names as patterns.
         as_pattern = any(each == "*" or (each[:1], each[-1:]) == ("^", "$") for each in columns)
-        chosen = table if as_pattern else table.select(columns)
+        selection = table if as_pattern else table.select(columns)
         if is_lazy:
-            chosen = chosen.collect_batches(chunk_size=CHUNK_ROWS, lazy=True)
-        return pa.RecordBatchReader.from_stream(chosen)
+            selection = selection.collect_batches(chunk_size=CHUNK_ROWS, lazy=True)
+        return pa.RecordBatchReader.from_stream(selection)
 
-    schema = _told(name, lambda: pa.RecordBatchReader.from_stream(kinds.to_frame()).schema)
+    schema = _open(name, lambda: pa.RecordBatchReader.from_stream(kinds.to_frame()).schema)
     rows = None if is_lazy else table.height
-    return of_readers(name, schema, opened, rows=rows, ordered=not is_lazy)
+    return reopening_source(name, schema, open_reader, rows=rows, ordered=not is_lazy)
 
 
-# Objects would arrive as addresses in memory.
+# Objects would arrive as memory addresses.
 _POLARS_ALONE: Final = ("Object", "Int128", "UInt128")
 
 
@@ -85,24 +85,24 @@ def ibis_table(table: Any) -> Source | None:
     if not hasattr(table, "to_pyarrow_batches") or not hasattr(table, "columns"):
         return None
     name = "the ibis table"
-    backend = _told(name, table.get_backend)
+    backend = _open(name, table.get_backend)
     if backend.name == "duckdb":
-        # ibis 12 asks DuckDB 2 for a method that is gone, so the relation is made here. To ask
-        # for no rows first makes the tables known that live in this process only.
-        _told(name, table.limit(0).to_pyarrow)
-        return _relation(name, _told(name, lambda: backend.con.sql(backend.compile(table))))
+        # ibis 12 calls a method that DuckDB 2 no longer has, so the relation is made here. The
+        # query for no rows registers tables that exist in this process only.
+        _open(name, table.limit(0).to_pyarrow)
+        return _relation(name, _open(name, lambda: backend.con.sql(backend.compile(table))))
 
-    def opened(columns: list[str]) -> Any:
+    def open_reader(columns: list[str]) -> Any:
         return table.select(columns).to_pyarrow_batches(chunk_size=CHUNK_ROWS)
 
-    schema = _told(name, lambda: table.schema().to_pyarrow())
-    return of_readers(name, schema, opened, ordered=False)
+    schema = _open(name, lambda: table.schema().to_pyarrow())
+    return reopening_source(name, schema, open_reader, ordered=False)
 
 
 def arrow_dataset(table: Any) -> Source | None:
     """A pyarrow dataset, or a scanner of one."""
     if isinstance(table, ds.Scanner):
-        return of_readers("the Scanner", table.projected_schema, lambda _: table.to_reader())
+        return reopening_source("the Scanner", table.projected_schema, lambda _: table.to_reader())
     if not isinstance(table, ds.Dataset):
         return None
 
@@ -113,33 +113,33 @@ def arrow_dataset(table: Any) -> Source | None:
             pre_buffer=False, use_buffered_stream=True
         )
 
-    def opened(columns: list[str]) -> Any:
+    def open_reader(columns: list[str]) -> Any:
         return table.scanner(columns=columns, fragment_readahead=1, **options).to_reader()
 
-    return of_readers("the dataset", table.schema, opened)
+    return reopening_source("the dataset", table.schema, open_reader)
 
 
 def arrow_stream(table: Any) -> Source | None:
-    """Anything with ``__arrow_c_stream__``, such as a pyarrow table or reader."""
+    """An object with ``__arrow_c_stream__``, such as a pyarrow table or reader."""
     if not hasattr(table, "__arrow_c_stream__"):
         return None
     name = f"the {type(table).__name__}"
 
-    def opened() -> Any:
-        return _told(name, lambda: pa.RecordBatchReader.from_stream(table))
+    def open_reader() -> Any:
+        return _open(name, lambda: pa.RecordBatchReader.from_stream(table))
 
-    first = opened()
-    # What is an iterator itself is spent by reading it.
+    first = open_reader()
+    # An iterator can only be read once.
     if any(hasattr(table, name) for name in ("__next__", "read_next_batch", "read_next")):
-        return of_reader(name, first, "a table, as from reader.read_all()")
-    # Opened already, and maybe at the cost of a query: the first reading takes it.
-    held = [first]
-    # Only where it is known already: to ask a query for its length would run it.
+        return reader_source(name, first, "a table, as from reader.read_all()")
+    # It is open already, perhaps at the cost of a query, so the first reading uses it.
+    first_readers = [first]
+    # Only if it is known already: the length of a query would run it.
     rows = getattr(table, "num_rows", getattr(table, "height", None))
-    return of_readers(
+    return reopening_source(
         name,
         first.schema,
-        lambda _: held.pop() if held else opened(),
+        lambda _: first_readers.pop() if first_readers else open_reader(),
         rows=rows if isinstance(rows, int) else None,
         ordered=isinstance(rows, int),
     )
@@ -150,12 +150,12 @@ def adbc_cursor(table: Any) -> Source | None:
     if not hasattr(table, "fetch_record_batch") or not hasattr(table, "description"):
         return None
     name = "the ADBC cursor"
-    reader = _told(name, table.fetch_record_batch)
-    return of_reader(name, reader, "a table, as from cursor.fetch_arrow_table()")
+    reader = _open(name, table.fetch_record_batch)
+    return reader_source(name, reader, "a table, as from cursor.fetch_arrow_table()")
 
 
 def bigquery_rows(table: Any) -> Source | None:
-    """What ``google.cloud.bigquery`` gives as the result of a query, a ``RowIterator``.
+    """The result of a query of ``google.cloud.bigquery``, a ``RowIterator``.
 
     Written after its documentation (``to_arrow_iterable``, ``schema``), and not tried against
     the service.
@@ -164,8 +164,8 @@ def bigquery_rows(table: Any) -> Source | None:
         return None
     name = "the BigQuery result"
     names = [item.name for item in table.schema]
-    batches = _told(name, table.to_arrow_iterable)
-    return _of_batches(name, names, batches, "a table, as from rows.to_arrow()")
+    batches = _open(name, table.to_arrow_iterable)
+    return _batches_source(name, names, batches, "a table, as from rows.to_arrow()")
 
 
 def snowflake_cursor(table: Any) -> Source | None:
@@ -178,14 +178,14 @@ def snowflake_cursor(table: Any) -> Source | None:
         return None
     name = "the Snowflake cursor"
     names = [item[0] for item in table.description or ()]
-    batches = _told(name, table.fetch_arrow_batches)
-    return _of_batches(name, names, batches, "a table, as from cursor.fetch_arrow_all()")
+    batches = _open(name, table.fetch_arrow_batches)
+    return _batches_source(name, names, batches, "a table, as from cursor.fetch_arrow_all()")
 
 
-def _of_batches(
+def _batches_source(
     name: str, names: list[str], tables: Iterable[Any] | None, instead: str
 ) -> StreamSource:
-    """Tables or record batches, which can be read once; the first of them tells the types.
+    """A source of tables or record batches that can only be read once; the first has the types.
 
     Args:
         name: What it is.
@@ -194,7 +194,7 @@ def _of_batches(
         instead: See :class:`Stream`.
     """
     rest = iter(tables or ())
-    first = _told(name, lambda: next(rest, None))
+    first = _open(name, lambda: next(rest, None))
     if first is None:
         schema = pa.schema([(column, pa.null()) for column in names])
     else:
@@ -208,7 +208,7 @@ def _of_batches(
 
 
 def _widest(kind: Any) -> Any:
-    """A type that later batches fit too, whose numbers may take more room."""
+    """A type that also fits larger numbers in later batches."""
     if pa.types.is_signed_integer(kind):
         return pa.int64()
     if pa.types.is_decimal128(kind):
@@ -216,9 +216,9 @@ def _widest(kind: Any) -> Any:
     return kind
 
 
-def _told(name: str, action: Callable[[], Any]) -> Any:
-    """Do what opens a table; if it fails, say which table."""
+def _open(name: str, action: Callable[[], Any]) -> Any:
+    """Open a table; an error names it."""
     try:
         return action()
-    except Exception as error:  # whatever the maker of the table raises
+    except Exception as error:  # whatever the library of the table raises
         raise SourceError(f"{titled(name)} cannot be opened ({type(error).__name__}).") from error

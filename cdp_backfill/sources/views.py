@@ -1,4 +1,4 @@
-"""View types, which polars and others hand over, as the older types that Arrow can work with."""
+"""Converts view types, which polars and others use, to the older types of Arrow."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from cdp_backfill.model.arrow_types import viewless_type
 
 
 def viewless(array: Any) -> Any:
-    """The array without views, however deep they are."""
+    """The array without views at any depth."""
     kind, types = array.type, pa.types
     if _same(kind):
         return array

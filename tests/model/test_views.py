@@ -150,7 +150,7 @@ def test_a_destination_says_where_and_whether_it_has_a_key(monkeypatch: pytest.M
     assert "strict mode no: the API answers 200 to everything" in text
     assert "requests no limit" in text
     assert "in flight up to 3 " in text
-    assert "API key not set; a run looks in the keyring, or asks" in text
+    assert "API key not set; a run looks in the keyring or asks" in text
     monkeypatch.setenv("CUSTOMERIO_CDP_API_KEY", "hunter2")
     assert "not set here; $CUSTOMERIO_CDP_API_KEY has one" in str(loose)
 
