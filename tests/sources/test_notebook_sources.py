@@ -436,7 +436,7 @@ def test_what_can_be_read_once(
             cdp.plan(table, OPENED, destination=box.destination)
         source = open_source(held(stack))
         assert len(list(source.chunks(source.schema.names))) == 1
-        with pytest.raises(SourceError, match="can be read only once, and has been read"):
+        with pytest.raises(SourceError, match="can only be read once and has been read"):
             list(source.chunks(source.schema.names))
 
 
@@ -637,8 +637,8 @@ def test_a_column_that_is_empty_for_long_is_text(monkeypatch: pytest.MonkeyPatch
         ([({"a": 1},)], "holds dict, which cannot be read.*json="),
         ([([1, 2],)], "holds list, which cannot be read"),
         ([(1,), ("a",)], "mixes text and whole numbers"),
-        ([(1, 2)], "rows of type tuple, which are not the cells"),
-        ([5], "rows of type int, which are not the cells"),
+        ([(1, 2)], "rows of type tuple, which are not sequences of cells"),
+        ([5], "rows of type int, which are not sequences of cells"),
     ],
 )
 def test_a_database_cursor_that_cannot_be_read(rows: list[Any], words: str) -> None:
@@ -669,7 +669,7 @@ def test_zoned_times_of_a_duckdb_cursor() -> None:
     """DuckDB needs pytz to give them so: the relation is the way that needs nothing."""
     with closing(duckdb.connect()) as connection:
         connection.execute("SELECT now() AS seen")
-        with pytest.raises(SourceError, match=r"'seen' .* Give connection\.sql\(query\) instead"):
+        with pytest.raises(SourceError, match=r"'seen' .* Pass connection\.sql\(query\) instead"):
             open_source(connection)
 
 

@@ -190,9 +190,9 @@ def test_names_that_occur_twice(tmp_path: Path) -> None:
     assert table.schema.names == ["a", "a_3", "a_2", "column_4", "a_4"]
     assert list(read(table)[0].values()) == ["1", "2", "3", "4", "5"]
     assert table.notes == (
-        "The file 'x.csv' has three columns named 'a'; the second is called 'a_3' here.",
-        "Column 4 of the file 'x.csv' has no name; it is 'column_4' here.",
-        "The file 'x.csv' has three columns named 'a'; the third is called 'a_4' here.",
+        "The file 'x.csv' has three columns named 'a'. The second is called 'a_3' here.",
+        "Column 4 of the file 'x.csv' has no name. It is called 'column_4' here.",
+        "The file 'x.csv' has three columns named 'a'. The third is called 'a_4' here.",
     )
 
 
@@ -209,23 +209,26 @@ def test_quotes_in_every_place(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        ("", "The file 'x.csv' is empty: there is not even a header"),
+        ("", "The file 'x.csv' is empty, without even a header"),
         ("\n\n", "empty"),
         (
             f"a,b\n1,2\n\n1,{SECRET},3\n",
             r"Row 1 of the file 'x.csv' \(counted from 0, without the header\) has 3 fields, but",
         ),
         (f"a,b\n{SECRET}\n", "Row 0 .* has 1 field, but the header has 2"),
-        (f'a,b\n1,2\n1,"{SECRET}\n1,2\n', "'x.csv' ends within quotes"),
-        (f'a\n1\n"{SECRET}', "'x.csv' ends within quotes"),
-        (f'a\n"{SECRET}\n' + "1\n" * 20_000_000, "beyond row 0: a row is longer than 16,777,216"),
-        (f'a,"{SECRET}\n1,2', "its quotes do not pair"),
-        (SECRET * 300_000, "there is no header in its first 2,097,152 bytes"),
+        (f'a,b\n1,2\n1,"{SECRET}\n1,2\n', "'x.csv' ends inside quotes"),
+        (f'a\n1\n"{SECRET}', "'x.csv' ends inside quotes"),
+        (
+            f'a\n"{SECRET}\n' + "1\n" * 20_000_000,
+            "the next row is longer than 16,777,216",
+        ),
+        (f'a,"{SECRET}\n1,2', "a quote is not closed"),
+        (SECRET * 300_000, "its first 2,097,152 bytes hold no complete header"),
         (f"a,b\n1,é{SECRET}\n".encode("latin-1"), "'x.csv' is not UTF-8: line 2 .* iconv -f"),
         (b"a\n1\xc3", "'x.csv' is not UTF-8: line 2 "),
         (b"\xff\xfea", "not UTF-8: line 1 "),
-        (b"PK\x03\x04" + SECRET.encode(), "is a zip archive or an Excel workbook, not text"),
-        (b"PAR1", "is a parquet file, not text"),
+        (b"PK\x03\x04" + SECRET.encode(), "begins like a zip archive or an Excel workbook"),
+        (b"PAR1", "begins like a parquet file"),
         (
             gzip.compress(PLAIN.encode() * 99, mtime=0)[:-20],
             "'x.csv' cannot be read beyond 0 bytes",
@@ -372,7 +375,7 @@ def test_half_a_character(tmp_path: Path) -> None:
         table = source(file(tmp_path, layout, "x.json"))
         assert read(table) == [{"v": "a\ufffd", "w": r"😀 \ud83d"}]
         (note,) = table.notes
-        assert "'x.json' has text with one half of a character" in note
+        assert "'x.json' has text with half a character" in note
 
 
 def test_json_files_together(tmp_path: Path) -> None:
@@ -404,20 +407,20 @@ def test_objects_without_a_key(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        (f'{{"a": 1}}\n\n{{"a": "{SECRET}}}\n{{"a": 1}}', "Line 3 .* is no valid JSON"),
-        (f'{{"a": "{SECRET}}}\n{{"a": 1}}', "Line 1 .* is no valid JSON"),
-        (f'{{"a": 1}}\n"{SECRET}"', "Line 2 .* something else than a JSON object"),
-        ("7", "Line 1 .* something else than a JSON object"),
-        ("{}\n[1]", "Line 2 .* something else than a JSON object"),
-        (f'[\n{{"a": 1}},\n\n{{"a": 1}}, "{SECRET}"]', "Line 4 .* something else"),
-        (f'[\n{{"a": 1}},\n{{"{SECRET}" 1}}\n]', "Line 3 .* is no valid JSON"),
-        (f'[\n{{"a": 1}},\n{{"a": "{SECRET}"}}\n', "Line 3 .* is no valid JSON"),
-        (f'{{\n"a": 1\n}}\n{{\n"a" "{SECRET}"\n}}', "Line 5 .* is no valid JSON"),
-        ('{\n"a": 1\n}\n5\n', "Line 4 .* something else than a JSON object"),
-        ('{"a": NaN}', "Line 1 .* is no valid JSON"),
+        (f'{{"a": 1}}\n\n{{"a": "{SECRET}}}\n{{"a": 1}}', "Line 3 .* is not valid JSON"),
+        (f'{{"a": "{SECRET}}}\n{{"a": 1}}', "Line 1 .* is not valid JSON"),
+        (f'{{"a": 1}}\n"{SECRET}"', "Line 2 .* is not a JSON object"),
+        ("7", "Line 1 .* is not a JSON object"),
+        ("{}\n[1]", "Line 2 .* is not a JSON object"),
+        (f'[\n{{"a": 1}},\n\n{{"a": 1}}, "{SECRET}"]', "Line 4 .* is not a JSON object"),
+        (f'[\n{{"a": 1}},\n{{"{SECRET}" 1}}\n]', "Line 3 .* is not valid JSON"),
+        (f'[\n{{"a": 1}},\n{{"a": "{SECRET}"}}\n', "Line 3 .* is not valid JSON"),
+        (f'{{\n"a": 1\n}}\n{{\n"a" "{SECRET}"\n}}', "Line 5 .* is not valid JSON"),
+        ('{\n"a": 1\n}\n5\n', "Line 4 .* is not a JSON object"),
+        ('{"a": NaN}', "Line 1 .* is not valid JSON"),
         ('{"a": ' + "[" * 10**5 + "]" * 10**5 + "}", "nested too deeply"),
         (b'{"a": 1}\n{"a": "\xe9"}', "'x.json' is not UTF-8: line 2"),
-        (lines(*[{"a": 1}] * 400_000, 5), "Line 400001 .* something else"),
+        (lines(*[{"a": 1}] * 400_000, 5), "Line 400001 .* is not a JSON object"),
     ],
 )
 def test_json_that_cannot_be_read(tmp_path: Path, content: bytes | str, words: str) -> None:
@@ -433,7 +436,7 @@ def test_json_too_large_to_hold(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     """What is not one object a line is read whole, which has its limit."""
     monkeypatch.setattr("cdp_backfill.sources.texts.objects._WHOLE_BYTES", 1000)
     for layout in ('[{"a": 1},\n' * 200, "[" + '{"a": 1},' * 200):
-        with pytest.raises(SourceError, match=r"too large .* more than 1,000 bytes"):
+        with pytest.raises(SourceError, match=r"too large: it has more than 1,000 bytes"):
             source(file(tmp_path, layout, "x.json"))
     assert source(file(tmp_path, '{"a": 1}\n' * 200, "x.json")).rows == 200
 
@@ -471,7 +474,7 @@ def test_a_file_that_grows_meanwhile(tmp_path: Path) -> None:
     ("names", "words"),
     [
         (["a.csv", "b.json"], "'a.csv' is a CSV file and 'b.json' is a JSON file"),
-        (["a.csv", "b.parquet"], "'b.parquet' is neither a CSV nor a JSON file"),
+        (["a.csv", "b.parquet"], "'b.parquet' is neither CSV nor JSON"),
     ],
 )
 def test_files_of_both_kinds(tmp_path: Path, names: list[str], words: str) -> None:

@@ -1,4 +1,4 @@
-"""Text files: CSV and its relatives, and JSON in the layouts that people have it in."""
+"""Text files: CSV and similar formats, and JSON in its usual layouts."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _ENDING: Final = re.compile(
 
 
 def is_text_file(path: str | Path) -> bool:
-    """Whether a file, by its name, is one of those that :class:`TextSource` reads.
+    """Whether :class:`TextSource` reads a file of this name.
 
     >>> is_text_file("events.csv.gz"), is_text_file("events.parquet")
     (True, False)
@@ -39,14 +39,14 @@ def is_text_file(path: str | Path) -> bool:
 class TextSource(Source):
     """CSV files or JSON files, read one after another.
 
-    The cells of CSV files are text until :meth:`settled` is called. The keys of JSON files are
-    not known before the end, so they are read once at first.
+    The cells of CSV files are text until :meth:`settled` is called. JSON files are read once when
+    they are opened, because only that reveals all keys.
 
     Args:
         files: Name, Arrow file system and path there of each.
 
     Attributes:
-        notes: Sentences on what is read otherwise than the files have it.
+        notes: Sentences about what is read differently from the files.
 
     Raises:
         SourceError: A file is missing or cannot be read, or the files are of both kinds.
@@ -54,9 +54,9 @@ class TextSource(Source):
 
     def __init__(self, files: Sequence[tuple[str, Any, str]]) -> None:
         kind = _one_kind([name for name, _, _ in files])
-        self._files = [TextFile.found(*file) for file in files]
+        self._files = [TextFile.open(*file) for file in files]
         self.name = self._files[0].name if len(files) == 1 else f"{len(files)} {kind} files"
-        reader = Delimited.opened(self._files) if kind == "CSV" else Objects(self._files)
+        reader = Delimited.open(self._files) if kind == "CSV" else Objects(self._files)
         self._numbers: frozenset[int] | None = None  # of the files to read, or None for all
         self._take(reader)
 
@@ -68,13 +68,14 @@ class TextSource(Source):
         self.rows: int | None = sum(known) if len(known) == len(reader.rows) else None
 
     def settled(self, text: Collection[str]) -> TextSource:
-        """The same files with columns of types, for which CSV files are read once.
+        """The same files with column types, for which CSV files are read once.
 
-        A column of CSV files is of whole numbers, of decimal numbers, or of true and false only
-        if each of its cells is; what a number would lose, such as a leading zero, keeps it text.
+        A column of a CSV file has whole numbers, decimal numbers or booleans only if each of its
+        cells is one. A cell that would lose something as a number, such as a leading zero, keeps
+        the column text.
 
         Args:
-            text: Columns to leave as text.
+            text: Columns that stay text.
 
         Raises:
             SourceError: A file cannot be read.
@@ -110,7 +111,7 @@ class TextSource(Source):
         self.rows = sum(self._reader.rows[number] or 0 for number in numbers)
 
     def fingerprint(self) -> tuple[tuple[str, int, int | None], ...]:
-        """Name, size and time of change of each file, by which another version shows."""
+        """Name, size and modification time of each file."""
         return tuple((file.name, file.size, file.mtime_ns) for file in self._files)
 
     def chunks(self, columns: Sequence[str], *, start: int = 0) -> Generator[Chunk]:
@@ -141,7 +142,10 @@ def _one_kind(names: list[str]) -> str:
     for name in names:
         found = _ENDING.search(name)
         if found is None:
-            raise SourceError(f"{name!r} is neither a CSV nor a JSON file, as its name has it.")
+            raise SourceError(
+                f"{name!r} is neither CSV nor JSON, according to its name. Rename it, or read it "
+                "into a DataFrame."
+            )
         kinds["CSV" if found["csv"] else "JSON"] = name
     if len(kinds) > 1:
         raise SourceError(

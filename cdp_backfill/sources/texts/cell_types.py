@@ -1,4 +1,4 @@
-"""Which types the cells of a delimited file have, when each of them is looked at."""
+"""Finds the column types of delimited files from all of their cells."""
 
 from __future__ import annotations
 
@@ -11,52 +11,52 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
 _WHOLE: Final = r"^-?(?:0|[1-9]\d*)$"
-# Two digits of exponent: neither infinite nor rounded to nothing.
-# A whole number with an exponent, such as 12e4, may as well be a piece of a hash.
+# Two digits of exponent: the number is neither infinite nor rounded to zero.
+# A whole number with an exponent, such as 12e4, may be a piece of a hash.
 _DECIMAL: Final = r"^-?(?:0|[1-9]\d*)(?:\.\d+(?:[eE][+-]?\d{1,2})?)?$"
 _NO_DIGITS: Final = r"[eE].*$|[-.]"
-_EXACT_DIGITS: Final = 15  # what float64 holds of any decimal number
+_EXACT_DIGITS: Final = 15  # decimal digits that a float64 always holds
 
 
 class CellTypes:
-    """Finds the type that all cells of each column have.
+    """Finds the type that all cells of a column have.
 
     Args:
-        names: The columns to find it for.
+        names: The columns.
     """
 
     def __init__(self, names: Iterable[str]) -> None:
-        self._left = {name: list(_FITS) for name in names}
+        self._candidates = {name: list(_FITS) for name in names}
         self._seen: set[str] = set()
 
     @property
-    def undecided(self) -> list[str]:
-        """The columns that may still be something else than text."""
-        return [name for name, left in self._left.items() if left]
+    def open_columns(self) -> list[str]:
+        """The columns that may still have another type than text."""
+        return [name for name, kinds in self._candidates.items() if kinds]
 
-    def look(self, batch: Any) -> None:
-        """Take the cells of some rows into account."""
+    def check(self, batch: Any) -> None:
+        """Check the cells of some rows."""
         for name in batch.schema.names:
             cells = batch.column(name)
-            if not self._left.get(name) or cells.null_count == len(cells):
+            if not self._candidates.get(name) or cells.null_count == len(cells):
                 continue
             self._seen.add(name)
-            self._left[name] = [kind for kind in self._left[name] if _FITS[kind](cells)]
+            self._candidates[name] = [kind for kind in self._candidates[name] if _FITS[kind](cells)]
 
-    def found(self) -> dict[str, Any]:
-        """The columns that are not text, and their types."""
-        return {name: self._left[name][0] for name in self.undecided if name in self._seen}
+    def result(self) -> dict[str, Any]:
+        """The columns that are not text, with their types."""
+        return {name: self._candidates[name][0] for name in self.open_columns if name in self._seen}
 
 
-def converted(cells: Any, kind: Any) -> Any:
-    """Cells of text in the type that was found for them."""
+def convert(cells: Any, kind: Any) -> Any:
+    """Cells of text, converted to a column type."""
     if kind == pa.bool_():
         return pc.equal(pc.ascii_lower(cells), "true")
     return pc.cast(cells, kind)
 
 
-def _all(found: Any) -> bool:
-    return bool(pc.all(found).as_py())
+def _all(mask: Any) -> bool:
+    return bool(pc.all(mask).as_py())
 
 
 def _are_whole(cells: Any) -> bool:
@@ -69,7 +69,7 @@ def _are_whole(cells: Any) -> bool:
     return True
 
 
-def _are_truths(cells: Any) -> bool:
+def _are_booleans(cells: Any) -> bool:
     return _all(pc.match_substring_regex(cells, "^(?:true|false)$", ignore_case=True))
 
 
@@ -82,6 +82,6 @@ def _are_decimal(cells: Any) -> bool:
 
 _FITS: Final[dict[Any, Callable[[Any], bool]]] = {
     pa.int64(): _are_whole,
-    pa.bool_(): _are_truths,
+    pa.bool_(): _are_booleans,
     pa.float64(): _are_decimal,
 }

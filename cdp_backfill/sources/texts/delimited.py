@@ -1,4 +1,4 @@
-"""CSV files and their relatives, with every cell as text until its type is settled."""
+"""Reads CSV and similar files, with all cells as text until the column types are settled."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.csv
 
 from cdp_backfill.errors import SourceError
-from cdp_backfill.sources.texts.cell_types import CellTypes, converted
+from cdp_backfill.sources.texts.cell_types import CellTypes, convert
 from cdp_backfill.sources.texts.reading import BLOCK_BYTES, blocks
 
 if TYPE_CHECKING:
@@ -30,16 +30,16 @@ _QUOTED: Final = r'(?<![^,\t;|])"(?:[^"]|"")*+"'
 _HEADER: Final = re.compile(rb"(?:" + _QUOTED.encode() + rb"|[^\r\n])*+")
 
 _ROW_BYTES: Final = 16 * 2**20
-"""The longest row. What is longer is rather a quote that is never closed."""
+"""Bytes of the longest row. A longer one is probably a quote that is never closed."""
 
-# What no file can hold, since nobody knows it before.
+# A text that no file can contain, because it is random.
 _END: Final = f"end of the file {secrets.token_hex(16)}"
-"""Begins a row that is put after the last one. An open quote swallows it, so that shows."""
+"""Begins a row that is added after the last one. If it disappears, a quote is still open."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Table:
-    """A file, and what its header tells.
+    """A file and its header.
 
     Attributes:
         rows: Number of rows; None until all are read.
@@ -53,10 +53,10 @@ class _Table:
 
 @dataclass(frozen=True, slots=True)
 class Delimited:
-    """Files of delimited text with a header each.
+    """Files of delimited text, each with a header.
 
     Attributes:
-        notes: Sentences on what was named otherwise or has nothing in it.
+        notes: Sentences about renamed columns and empty files.
     """
 
     _tables: Sequence[_Table]
@@ -64,17 +64,17 @@ class Delimited:
     _types: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
-    def opened(cls, files: Sequence[TextFile]) -> Delimited:
+    def open(cls, files: Sequence[TextFile]) -> Delimited:
         """Read the headers.
 
         Raises:
             SourceError: A header cannot be read, or no file has one.
         """
         notes: list[str] = []
-        tables = [_looked_at(file, notes) for file in files]
+        tables = [_read_header(file, notes) for file in files]
         if not any(table.names for table in tables):
             which = f"file {files[0].name!r} is" if len(files) == 1 else "files are all"
-            raise SourceError(f"The {which} empty: there is not even a header.")
+            raise SourceError(f"The {which} empty, without even a header. Pass a file with rows.")
         return cls(tables, tuple(notes))
 
     @property
@@ -92,31 +92,31 @@ class Delimited:
         """Read everything once, and give each column the type that all of its cells have.
 
         Args:
-            text: Columns to leave as they are.
+            text: Columns that stay text.
         """
         types = CellTypes(name for name in self.schema.names if name not in text)
         tables = []
         for table in self._tables:
             rows = 0
-            for batch in _batches(table, types.undecided):
+            for batch in _batches(table, types.open_columns):
                 rows += batch.num_rows
-                types.look(batch)
+                types.check(batch)
             tables.append(replace(table, rows=rows))
-        return replace(self, _tables=tables, _types=types.found())
+        return replace(self, _tables=tables, _types=types.result())
 
     def batches(self, number: int, columns: Sequence[str]) -> Iterator[Any]:
         """The rows of one file.
 
         Args:
-            number: Which one, from 0.
-            columns: At least one.
+            number: Number of the file, from 0.
+            columns: At least one column.
         """
         schema = self.schema
         schema = pa.schema([schema.field(name) for name in columns])
         for batch in _batches(self._tables[number], columns):
             present = set(batch.schema.names)
             arrays = [
-                converted(batch.column(field.name), field.type)
+                convert(batch.column(field.name), field.type)
                 if field.name in present
                 else pa.nulls(batch.num_rows, field.type)
                 for field in schema
@@ -124,42 +124,42 @@ class Delimited:
             yield pa.RecordBatch.from_arrays(arrays, schema=schema)
 
 
-def _looked_at(file: TextFile, notes: list[str]) -> _Table:
-    header = _opened(file)[0]
+def _read_header(file: TextFile, notes: list[str]) -> _Table:
+    header = _open_table(file)[0]
     if not header:
         notes.append(f"The file {file.name!r} is empty.")
         return _Table(file, (), ",")
     unquoted = re.sub(_QUOTED, "", header)
     delimiter = max(_DELIMITERS, key=unquoted.count)
     try:
-        (given,) = csv.reader(io.StringIO(header, newline=""), delimiter=delimiter, strict=True)
+        (names,) = csv.reader(io.StringIO(header, newline=""), delimiter=delimiter, strict=True)
     except (csv.Error, ValueError):
         raise SourceError(
-            f"The header of the file {file.name!r} cannot be read as CSV: its quotes do not pair."
+            f"The header of the file {file.name!r} cannot be read as CSV: a quote is not closed."
         ) from None
-    return _Table(file, _distinct(given, file.name, notes), delimiter)
+    return _Table(file, _distinct(names, file.name, notes), delimiter)
 
 
-def _distinct(given: list[str], where: str, notes: list[str]) -> tuple[str, ...]:
-    """The names of a header, each of them once and none of them empty."""
-    taken, names, seen = set(given), [], Counter[str]()
-    for number, name in enumerate(given, 1):
+def _distinct(header: list[str], where: str, notes: list[str]) -> tuple[str, ...]:
+    """The names of a header, without repeated and empty names."""
+    used, names, seen = set(header), [], Counter[str]()
+    for number, name in enumerate(header, 1):
         seen[name] += 1
-        called = name
+        unique = name
         if not name:
-            called = _free(f"column_{number}", 1, taken)
+            unique = _unused_name(f"column_{number}", 1, used)
             notes.append(
-                f"Column {number} of the file {where!r} has no name; it is {called!r} here."
+                f"Column {number} of the file {where!r} has no name. It is called {unique!r} here."
             )
         elif seen[name] > 1:
-            called = _free(name, seen[name], taken)
-            total, which = given.count(name), seen[name]
+            unique = _unused_name(name, seen[name], used)
+            total, which = header.count(name), seen[name]
             notes.append(
-                f"The file {where!r} has {_NUMBERS.get(total, total)} columns named {name!r}; "
-                f"the {_ORDINALS.get(which, f'{which}th')} is called {called!r} here."
+                f"The file {where!r} has {_NUMBERS.get(total, total)} columns named {name!r}. "
+                f"The {_ORDINALS.get(which, f'{which}th')} is called {unique!r} here."
             )
-        taken.add(called)
-        names.append(called)
+        used.add(unique)
+        names.append(unique)
     return tuple(names)
 
 
@@ -167,26 +167,26 @@ _NUMBERS: Final = {2: "two", 3: "three"}
 _ORDINALS: Final = {2: "second", 3: "third"}
 
 
-def _free(name: str, first: int, taken: set[str]) -> str:
+def _unused_name(name: str, first: int, used: set[str]) -> str:
     numbered = (f"{name}_{number}" if number > 1 else name for number in count(first))
-    return next(candidate for candidate in numbered if candidate not in taken)
+    return next(candidate for candidate in numbered if candidate not in used)
 
 
-def _opened(file: TextFile) -> tuple[str, Iterator[bytes]]:
+def _open_table(file: TextFile) -> tuple[str, Iterator[bytes]]:
     """The header of a file and the blocks of text after it."""
     parts = blocks(file)
     head = next(parts, b"").lstrip(b"\r\n")
     end = _HEADER.match(head).end()  # type: ignore[union-attr]  # it matches nothing, too
     if end >= BLOCK_BYTES // 2 and end == len(head):
         raise SourceError(
-            f"The file {file.name!r} cannot be read as CSV: there is no header in its first "
-            f"{BLOCK_BYTES:,} bytes."
+            f"The file {file.name!r} cannot be read as CSV: its first {BLOCK_BYTES:,} bytes hold "
+            "no complete header."
         )
     return head[:end].decode(), chain([head[end:]], parts)
 
 
-class _Judge:
-    """Looks at the rows that do not have as many fields as the header."""
+class _RowCheck:
+    """Handles rows that do not have as many fields as the header."""
 
     def __init__(self) -> None:
         self.ended = False
@@ -201,38 +201,38 @@ class _Judge:
 
 
 def _batches(table: _Table, columns: Sequence[str]) -> Iterator[Any]:
-    """The rows of one file as text: those of the columns that it has, or one to count by."""
+    """The rows of one file as text: the columns that it has, or one for the number of rows."""
     if not table.names:
         return
-    wanted = [column for column in columns if column in table.names] or list(table.names[:1])
-    held, rows, enough = b"", 0, 0
-    for block in chain(_opened(table.file)[1], [None]):
-        held += block or b""
-        if block is not None and len(held) < enough:
+    requested = [column for column in columns if column in table.names] or list(table.names[:1])
+    pending, rows, min_bytes = b"", 0, 0
+    for block in chain(_open_table(table.file)[1], [None]):
+        pending += block or b""
+        if block is not None and len(pending) < min_bytes:
             continue
-        for end in [len(held)] if block is None else _ends(held):
-            batches = _parsed(held[:end], table, wanted, rows)
+        for end in [len(pending)] if block is None else _ends(pending):
+            batches = _parse(pending[:end], table, requested, rows)
             if batches is not None:
                 yield from batches
                 rows += sum(batch.num_rows for batch in batches)
-                held, enough = held[end:], 0
+                pending, min_bytes = pending[end:], 0
                 break
         else:
             if block is None:
                 raise SourceError(
-                    f"The file {table.file.name!r} ends within quotes: one that opens after row "
-                    f"{rows} is never closed."
+                    f"The file {table.file.name!r} ends inside quotes: a quote that opens after "
+                    f"row {rows} is never closed. Close it."
                 )
-            if len(held) > _ROW_BYTES:
+            if len(pending) > _ROW_BYTES:
                 raise SourceError(
-                    f"The file {table.file.name!r} cannot be read as CSV beyond row {rows}: a row "
-                    f"is longer than {_ROW_BYTES:,} bytes, or a quote is never closed."
+                    f"The file {table.file.name!r} cannot be read as CSV beyond row {rows}: the "
+                    f"next row is longer than {_ROW_BYTES:,} bytes, or a quote is never closed."
                 )
-            enough = 2 * len(held)  # what has no end is not tried with every block
+            min_bytes = 2 * len(pending)  # a row without an end is not tried again with every block
 
 
 def _ends(text: bytes) -> Iterator[int]:
-    """Where the last row may end: where quotes pair, or else, if plain cells have some, do not."""
+    """Where the last row may end: first where quotes pair, then where they do not."""
     mark = b"\n" if b"\n" in text else b"\r"
     last = text.rfind(mark) + 1
     if text.count(b'"', 0, last) % 2 == 0:
@@ -250,21 +250,21 @@ def _other_end(text: bytes, mark: bytes, end: int) -> int:
     return end
 
 
-def _parsed(text: bytes, table: _Table, columns: list[str], before: int) -> list[Any] | None:
-    """Some rows, or None if the text ends within quotes.
+def _parse(text: bytes, table: _Table, columns: list[str], before: int) -> list[Any] | None:
+    """Some rows, or None if the text ends inside quotes.
 
     Args:
-        before: Number of rows before these.
+        before: Number of earlier rows.
     """
     text += f"\n{_END}{table.delimiter * len(table.names)}".encode()
-    judge = _Judge()
+    row_check = _RowCheck()
     try:
-        # Threads would read ahead, and Arrow would not know the numbers of rows.
-        found = pa.csv.read_csv(
+        # With threads, Arrow would not know the row numbers.
+        table_of_text = pa.csv.read_csv(
             pa.BufferReader(text),
             pa.csv.ReadOptions(column_names=table.names, block_size=len(text), use_threads=False),
             pa.csv.ParseOptions(
-                delimiter=table.delimiter, newlines_in_values=True, invalid_row_handler=judge
+                delimiter=table.delimiter, newlines_in_values=True, invalid_row_handler=row_check
             ),
             pa.csv.ConvertOptions(
                 check_utf8=False,  # the blocks are checked
@@ -274,16 +274,17 @@ def _parsed(text: bytes, table: _Table, columns: list[str], before: int) -> list
                 strings_can_be_null=True,
             ),
         )
-        return found.to_batches() if judge.ended else None
+        return table_of_text.to_batches() if row_check.ended else None
     except pa.ArrowException:
-        pass  # its words contain cells
-    if judge.wrong is None:
+        pass  # its text contains cells
+    if row_check.wrong is None:
         raise SourceError(
-            f"The file {table.file.name!r} cannot be read as CSV beyond row {before}."
+            f"The file {table.file.name!r} cannot be read as CSV beyond row {before}. Check its "
+            "quotes and delimiters."
         )
-    found, expected = judge.wrong.actual_columns, judge.wrong.expected_columns
+    fields, expected = row_check.wrong.actual_columns, row_check.wrong.expected_columns
     raise SourceError(
-        f"Row {before + judge.wrong.number - 1} of the file {table.file.name!r} (counted from 0, "
-        f"without the header) has {found} field{'s' * (found != 1)}, but the header has "
-        f"{expected}. Text that contains the delimiter or a quote must stand in quotes."
+        f"Row {before + row_check.wrong.number - 1} of the file {table.file.name!r} (counted "
+        f"from 0, without the header) has {fields} field{'s' * (fields != 1)}, but the header "
+        f"has {expected}. Text that contains the delimiter or a quote must stand in quotes."
     )

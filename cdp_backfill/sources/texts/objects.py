@@ -1,4 +1,4 @@
-"""JSON files of objects: one a line, in an array, or one after another."""
+"""Reads JSON files of objects: one on each line, in an array, or one after another."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ if TYPE_CHECKING:
     from cdp_backfill.sources.texts.reading import TextFile
 
 _WHOLE_BYTES: Final = 2**30
-"""Text that is held at once, where a file is not one object a line."""
+"""Most bytes of a file that does not have one object on each line: it is pending in memory."""
 
 _Row = dict[str, msgspec.Raw]
 
-# Reads objects one after another, with or without line ends between and within them.
+# Reads objects one after another, with or without line ends between and inside them.
 _rows: Final = msgspec.json.Decoder(_Row).decode_lines
 _items: Final = msgspec.json.Decoder(msgspec.Raw).decode_lines
 _array: Final = msgspec.json.Decoder(list[msgspec.Raw]).decode
@@ -49,13 +49,13 @@ _LISTS: Final[dict[Any, Any]] = {
 
 @dataclass(slots=True)
 class _Kind:
-    """What the values of one key are.
+    """The kinds of the values of one key.
 
     Attributes:
-        firsts: Their first letters, which tell what they are.
+        firsts: First letters of the values, which give their kinds.
         low: The lowest whole number, or 0.
         high: The highest whole number, or 0.
-        fractions: Whether there are other numbers.
+        fractions: Whether there are numbers that are not whole.
     """
 
     firsts: set[bytes] = field(default_factory=set)
@@ -63,7 +63,7 @@ class _Kind:
     high: float = 0
     fractions: bool = False
 
-    def look(self, values: list[bytes]) -> None:
+    def add(self, values: list[bytes]) -> None:
         firsts = {value[:1] for value in values}
         self.firsts |= firsts
         if firsts.isdisjoint(_NUMERIC):
@@ -102,39 +102,39 @@ class Objects:
     """Files of JSON objects, each of which is a row.
 
     Attributes:
-        notes: Sentences on what was read otherwise than it is written.
+        notes: Sentences about what is read differently from the files.
         rows: Number of rows of each file.
         schema: The keys of all objects.
 
     Raises:
-        SourceError: Something in a file is no JSON object.
+        SourceError: A file holds something other than JSON objects.
     """
 
     def __init__(self, files: Sequence[TextFile]) -> None:
         self._files = files
         self.rows: list[int | None] = []
         kinds: defaultdict[str, _Kind] = defaultdict(_Kind)
-        mended: dict[str, None] = {}
+        repaired_files: dict[str, None] = {}
         for file in files:
             rows = 0
-            for objects in _objects(file, mended):
+            for objects in _objects(file, repaired_files):
                 rows += len(objects)
                 values: defaultdict[str, list[bytes]] = defaultdict(list)
                 for item in objects:
                     for key, raw in item.items():
                         values[key].append(bytes(raw))
-                for key, found in values.items():
-                    kinds[key].look(found)
+                for key, cells in values.items():
+                    kinds[key].add(cells)
             self.rows.append(rows)
         self.schema = pa.schema([(key, kind.type()) for key, kind in kinds.items()])
         self.notes = tuple(
-            f"The file {name!r} has text with one half of a character, such as \\ud83d alone; "
-            "U+FFFD stands in its place here."
-            for name in mended
+            f"The file {name!r} has text with half a character, such as \\ud83d alone. It is "
+            "read as U+FFFD."
+            for name in repaired_files
         )
 
     def settled(self, text: Collection[str]) -> Objects:
-        """The same with these columns as text, whatever their neighbours: 1.10 stays 1.10."""
+        """The same with some columns as text, so that 1.10 stays 1.10."""
         result = copy.copy(self)
         result.schema = pa.schema(
             [
@@ -150,13 +150,14 @@ class Objects:
         """The rows of one file.
 
         Args:
-            number: Which one, from 0.
-            columns: May be empty; then there is one of nulls.
+            number: Number of the file, from 0.
+            columns: May be empty; then the batches have one column of nulls.
         """
         schema = pa.schema([self.schema.field(name) for name in columns] or [("", pa.null())])
         for objects in _objects(self._files[number], {}):
             arrays = [
-                _column([item.get(one.name, _NULL) for item in objects], one.type) for one in schema
+                _column([item.get(field.name, _NULL) for item in objects], field.type)
+                for field in schema
             ]
             yield pa.RecordBatch.from_arrays(arrays, schema=schema)
 
@@ -168,18 +169,18 @@ def _column(values: list[msgspec.Raw], kind: Any) -> Any:
         texts = [None if text == b"null" else text for text in map(bytes, values)]
         return pa.ExtensionArray.from_storage(kind, pa.array(texts, pa.binary()).cast(pa.string()))
     if kind == pa.large_string():
-        return pa.array([_plain(bytes(value)) for value in values], kind)
+        return pa.array([_as_text(bytes(value)) for value in values], kind)
     return pa.array(_LISTS[kind].decode(b"[" + b",".join(values) + b"]"), kind)
 
 
-def _plain(raw: bytes) -> str | None:
-    """A value as text: strings without quotes, all else as it stands."""
+def _as_text(raw: bytes) -> str | None:
+    """A value as text: strings without quotes, other values as written."""
     if raw == b"null":
         return None
     return _string(raw) if raw[:1] == b'"' else raw.decode()
 
 
-def _objects(file: TextFile, mended: dict[str, None]) -> Iterator[list[_Row]]:
+def _objects(file: TextFile, repaired_files: dict[str, None]) -> Iterator[list[_Row]]:
     """The objects of a file, some at a time."""
     parts = _to_line_ends(file)
     head = next(parts, b"")
@@ -190,39 +191,43 @@ def _objects(file: TextFile, mended: dict[str, None]) -> Iterator[list[_Row]]:
             whole.append(part)
             size += len(part)
             _check_size(file, size)
-        yield from _of_whole(file, b"".join(whole), mended)
+        yield from _whole_file_objects(file, b"".join(whole), repaired_files)
         return
     line = 1
     for part in chain([head], parts):
         try:
-            objects = _decoded(_rows, part, file, mended)[0]
+            objects = _decode(_rows, part, file, repaired_files)[0]
         except (msgspec.DecodeError, RecursionError):
             objects = []
             for number, text in enumerate(part.split(b"\n"), line):
-                objects += _one(text, file, number)
+                objects += _line_objects(text, file, number)
         if objects:
             yield objects
         line += part.count(b"\n")
 
 
-def _of_whole(file: TextFile, text: bytes, mended: dict[str, None]) -> Iterator[list[_Row]]:
-    """The objects of an array, or of a file with line ends within objects."""
-    wrong = None
+def _whole_file_objects(
+    file: TextFile, text: bytes, repaired_files: dict[str, None]
+) -> Iterator[list[_Row]]:
+    """The objects of an array, or of a file with line ends inside objects."""
+    wrong_line = None
     try:
         decode = _array if text.lstrip()[:1] == b"[" else _items
-        items, text = _decoded(decode, text, file, mended)
+        items, text = _decode(decode, text, file, repaired_files)
     except (msgspec.DecodeError, RecursionError) as error:
         place = re.search(r"\(byte (\d+)\)", str(error))
-        wrong = 1 + text.count(b"\n", 0, int(place[1]) if place else len(text.rstrip()))
-    if wrong is not None:
-        raise _broken(file, wrong)
+        wrong_line = 1 + text.count(b"\n", 0, int(place[1]) if place else len(text.rstrip()))
+    if wrong_line is not None:
+        raise _broken_line(file, wrong_line)
     step = max(1, BLOCK_BYTES // max(1, len(text) // max(1, len(items))))
     for start in range(0, len(items), step):
         try:
             objects = _rows(b"\n".join(items[start : start + step]))
         except (msgspec.DecodeError, RecursionError):
             objects = [
-                row for item, line in _with_lines(items, text) for row in _one(item, file, line)
+                row
+                for item, line in _with_lines(items, text)
+                for row in _line_objects(item, file, line)
             ]
         yield objects
 
@@ -231,7 +236,7 @@ def _with_lines(items: list[msgspec.Raw], text: bytes) -> Iterator[tuple[bytes, 
     """The items of a text, and the line where each begins."""
     end, line = 0, 1
     for item in map(bytes, items):
-        # Between two items there is nothing but space and commas.
+        # Between two items, there are only white space and commas.
         begin = text.index(item, end)
         line += text.count(b"\n", end, begin)
         yield item, line
@@ -240,33 +245,33 @@ def _with_lines(items: list[msgspec.Raw], text: bytes) -> Iterator[tuple[bytes, 
 
 
 def _to_line_ends(file: TextFile) -> Iterator[bytes]:
-    """Text in blocks that end where a line does."""
-    held: list[bytes] = []
+    """Text in blocks that end at the end of a line."""
+    pending: list[bytes] = []
     size = 0
     for block in blocks(file):
         end = block.rfind(b"\n") + 1
         if end:
-            yield b"".join([*held, block[:end]])
-            held, size = [], 0
-        held.append(block[end:])
+            yield b"".join([*pending, block[:end]])
+            pending, size = [], 0
+        pending.append(block[end:])
         size += len(block) - end
         _check_size(file, size)
     if size:
-        yield b"".join(held)
+        yield b"".join(pending)
 
 
 def _check_size(file: TextFile, size: int) -> None:
     if size > _WHOLE_BYTES:
         raise SourceError(
-            f"The file {file.name!r} is too large to be read as it is, since it is not one JSON "
-            f"object a line and has more than {_WHOLE_BYTES:,} bytes. Convert it first, for "
-            "example with: jq -c '.[]' old > new"
+            f"The file {file.name!r} is too large: it has more than {_WHOLE_BYTES:,} bytes and "
+            "does not have one JSON object on each line. Convert it first, for example with: jq "
+            "-c '.[]' old > new"
         )
 
 
 def _is_complete(text: bytes) -> bool:
     try:
-        _rows(_mended(text))
+        _rows(_replace_half_characters(text))
     except msgspec.ValidationError:
         return True
     except (msgspec.DecodeError, RecursionError):
@@ -274,23 +279,25 @@ def _is_complete(text: bytes) -> bool:
     return True
 
 
-def _one(text: bytes, file: TextFile, line: int) -> list[_Row]:
-    """The objects of one line, or what is wrong with it."""
+def _line_objects(text: bytes, file: TextFile, line: int) -> list[_Row]:
+    """The objects of one line."""
     try:
-        return _rows(_mended(text))
+        return _rows(_replace_half_characters(text))
     except msgspec.ValidationError:
         problem = SourceError(
-            f"Line {line} of the file {file.name!r} has something else than a JSON object; each "
-            'row must be one, such as {"key": "value"}.'
+            f"Line {line} of the file {file.name!r} is not a JSON object. Each row must be one, "
+            "such "
+            'as {"key": "value"}.'
         )
     except (msgspec.DecodeError, RecursionError):
-        problem = _broken(file, line)
+        problem = _broken_line(file, line)
     raise problem
 
 
-def _broken(file: TextFile, line: int) -> SourceError:
+def _broken_line(file: TextFile, line: int) -> SourceError:
     return SourceError(
-        f"Line {line} of the file {file.name!r} is no valid JSON, or is nested too deeply."
+        f"Line {line} of the file {file.name!r} is not valid JSON, or is nested too deeply. "
+        "Correct the line."
     )
 
 
@@ -300,21 +307,21 @@ _ESCAPES: Final = re.compile(
 )
 
 
-def _mended(text: bytes) -> bytes:
-    r"""Text with U+FFFD for halves of characters, such as ``\ud83d`` alone, as cut emoji leave."""
+def _replace_half_characters(text: bytes) -> bytes:
+    r"""Text with U+FFFD for halves of characters, such as ``\ud83d`` alone in a cut emoji."""
     return _ESCAPES.sub(lambda found: rb"\ufffd" if found[2] else found[0], text)
 
 
-def _decoded(
-    decode: Callable[[bytes], Any], text: bytes, file: TextFile, mended: dict[str, None]
+def _decode(
+    decode: Callable[[bytes], Any], text: bytes, file: TextFile, repaired_files: dict[str, None]
 ) -> tuple[Any, bytes]:
-    """What is in a text, and the text that was decoded."""
+    """The contents of a text, and the text that was decoded."""
     try:
         return decode(text), text
     except msgspec.DecodeError:
-        whole = _mended(text)
+        whole = _replace_half_characters(text)
         if whole == text:
             raise
     result = decode(whole)
-    mended[file.name] = None
+    repaired_files[file.name] = None
     return result, whole

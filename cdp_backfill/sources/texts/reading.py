@@ -1,4 +1,4 @@
-"""Text files as blocks of UTF-8, however they are compressed and encoded."""
+"""Reads text files as blocks of UTF-8, whatever their compression and encoding."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 BLOCK_BYTES: Final = 2 * 2**20
-"""Bytes of a block: enough for a parser to pay off, few enough to hold several of them."""
+"""Bytes of a block: enough for a parser to be fast, few enough to hold several blocks."""
 
 _COMPRESSED: Final = (
     (re.compile(rb"\x1f\x8b"), "gzip"),
     (re.compile(rb"\x28\xb5\x2f\xfd"), "zstd"),
-    # "BZh" alone could be the beginning of a header.
+    # "BZh" alone could begin a header.
     (re.compile(rb"BZh[1-9](?:1AY&SY|\x17rE8P\x90)"), "bz2"),
 )
 
 _FOREIGN: Final = {
     b"PK\x03\x04": "a zip archive or an Excel workbook",
     b"PAR1": "a parquet file",
-    b"\xfd7zXZ\x00": "compressed with xz",
+    b"\xfd7zXZ\x00": "an xz archive",
 }
 
 _MARKS: Final = {
@@ -41,14 +41,14 @@ _MARKS: Final = {
 
 @dataclass(frozen=True, slots=True)
 class TextFile:
-    """A file as it was when it was first looked at.
+    """A file in the state in which it was opened.
 
     Attributes:
-        name: What people call it.
+        name: The name in messages.
         system: Arrow file system.
-        path: Where it is in there.
+        path: Path in that file system.
         size: Bytes, as stored.
-        mtime_ns: When it was written, or None where the file system does not tell.
+        mtime_ns: Modification time, or None if the file system has none.
     """
 
     name: str
@@ -58,39 +58,41 @@ class TextFile:
     mtime_ns: int | None
 
     @classmethod
-    def found(cls, name: str, system: Any, path: str) -> TextFile:
-        """Look at a file.
+    def open(cls, name: str, system: Any, path: str) -> TextFile:
+        """Open a file without reading it.
 
         Raises:
-            SourceError: There is none.
+            SourceError: There is no such file.
         """
         try:
             info = system.get_file_info(path)
         except (pa.ArrowException, OSError) as error:
             raise SourceError(f"The file {name!r} cannot be opened: {error}.") from error
         if not info.is_file:
-            raise SourceError(f"There is no file {name!r}.")
+            raise SourceError(f"There is no file {name!r}. Check the path.")
         return cls(name, system, path, info.size, info.mtime_ns)
 
     def check(self) -> None:
-        """Refuse to go on with a file that is not what it was.
+        """Check that the file has not changed.
 
         Raises:
-            SourceError: It changed.
+            SourceError: It has changed.
         """
         try:
-            same = TextFile.found(self.name, self.system, self.path) == self
+            same = TextFile.open(self.name, self.system, self.path) == self
         except SourceError:
             same = False
         if not same:
-            raise SourceError(f"The file {self.name!r} changed while it was being read.")
+            raise SourceError(
+                f"The file {self.name!r} changed while it was being read. Run it again."
+            )
 
 
 def blocks(file: TextFile) -> Iterator[bytes]:
-    """The text of a file as UTF-8 without a byte order mark, none of the blocks empty.
+    """The text of a file as UTF-8 without a byte order mark, in blocks that are not empty.
 
     Raises:
-        SourceError: The file cannot be read, changed, or is in another encoding.
+        SourceError: The file cannot be read, has changed, or has another encoding.
     """
     decoder: codecs.IncrementalDecoder | None = None
     encoding, line = "utf-8", 1
@@ -121,7 +123,7 @@ def _not_utf8(name: str, line: int) -> str:
 
 
 def _stored(file: TextFile) -> Iterator[bytes]:
-    """The unpacked bytes in blocks, and an empty block at the end."""
+    """The decompressed bytes in blocks, and an empty block at the end."""
     file.check()
     done = 0
     try:
@@ -131,10 +133,12 @@ def _stored(file: TextFile) -> Iterator[bytes]:
             stream.seek(0)
             for mark, what in _FOREIGN.items():
                 if head.startswith(mark):
-                    raise SourceError(f"The file {file.name!r} is {what}, not text.")
+                    raise SourceError(
+                        f"{file.name!r} is neither CSV nor JSON: it begins like {what}."
+                    )
             for pattern, compression in _COMPRESSED:
                 if pattern.match(head):
-                    # Small reads, as the decompressor does, are slow in an object store.
+                    # The decompressor reads little at a time, which is slow in an object store.
                     stream = pa.BufferedInputStream(stream, BLOCK_BYTES)
                     stream = opened.enter_context(pa.CompressedInputStream(stream, compression))
             while block := stream.read(BLOCK_BYTES):
