@@ -13,9 +13,9 @@ from cdp_backfill.inference.column_names import (
     COLUMNS,
     event_of,
     events_of,
-    folded,
-    likeness,
-    words,
+    fold,
+    likelihood,
+    split_words,
 )
 from cdp_backfill.inference.content_checks import looks, moments
 from cdp_backfill.inference.proposal import Choice, Proposal, Question
@@ -141,7 +141,7 @@ class Inference:
         for name in self._names:
             if name in self._taken:
                 continue
-            worth = likeness(name, field, self._prefixes)
+            worth = likelihood(name, field, self._prefixes)
             if worth:
                 factor, why = looks(field, self._sample.column(name), self._now)
                 found.append(_Candidate(name, worth * factor, f"its name says so; {why}"))
@@ -203,14 +203,14 @@ class Inference:
             others = [
                 _Candidate(name, SURE + TIE, f"no other column holds times; {why}")
                 for name in self._names
-                if name not in self._taken and not _NOT_WHEN & set(words(name))
+                if name not in self._taken and not _NOT_WHEN & set(split_words(name))
                 for factor, why in [looks("timestamp", self._sample.column(name), self._now)]
                 if factor == 1.0
             ]
             if len(others) == 1 and not self._unread_times(others[0].column):
                 self._take("timestamp", others[0])
                 return others[0].column
-        if found is not None and event is None and folded(found) in _OF_ANYTHING:
+        if found is not None and event is None and fold(found) in _OF_ANYTHING:
             # Of a table of people it would be the day that they signed up.
             self._taken.discard(found)
             self._choices = [choice for choice in self._choices if choice.field != "timestamp"]
@@ -220,7 +220,7 @@ class Inference:
     def _unread_times(self, chosen: str) -> bool:
         """Whether another column is called a time, though its cells cannot be read as one."""
         return any(
-            _CALLED_TIMES & set(words(name)) and not _NOT_WHEN & set(words(name))
+            _CALLED_TIMES & set(split_words(name)) and not _NOT_WHEN & set(split_words(name))
             for name in self._names
             if name not in self._taken and name != chosen
         )
@@ -267,10 +267,10 @@ class Inference:
 
     def _acts_on_something(self, rivals: list[_Candidate]) -> bool:
         """Whether the values are bare verbs, and another column says of what: then it asks."""
-        objects = [name for name in self._names if set(words(name)) & set(_ACTS_ON)]
+        objects = [name for name in self._names if set(split_words(name)) & set(_ACTS_ON)]
         for item in rivals:
             known = events_of(list(self._values(item.column) or {}), item.column)
-            if objects and all(len(words(value)) == 1 for value in known):
+            if objects and all(len(split_words(value)) == 1 for value in known):
                 self._compete("event", [item.column, *objects])
                 return True
         return False
@@ -337,7 +337,7 @@ class Inference:
         """Columns whose parts are the properties of the event."""
         found = []
         for name in self._names:
-            if name in self._taken or name in json or folded(name) not in _JSON_NAMES:
+            if name in self._taken or name in json or fold(name) not in _JSON_NAMES:
                 continue
             column = self._sample.column(name)
             kind = column.type
@@ -401,7 +401,7 @@ class Inference:
         return f"; perhaps {' or '.join(names[:3])} does" if names else ""
 
     def _hint_of_event(self, timestamp: Any) -> str:
-        name = folded(timestamp) if isinstance(timestamp, str) else ""
+        name = fold(timestamp) if isinstance(timestamp, str) else ""
         for part, event in (
             ("uninstall", api_facts.Event.UNINSTALLED),
             ("install", api_facts.Event.INSTALLED),
@@ -414,12 +414,12 @@ class Inference:
 
 
 def _ids(name: str) -> bool:
-    spelled = words(name)
+    spelled = split_words(name)
     return len(spelled) > 1 and spelled[-1] in ("id", "uuid", "no", "number", "key", "hash")
 
 
 def _times(name: str) -> bool:
-    spelled = set(words(name))
+    spelled = set(split_words(name))
     return bool(_CALLED_TIMES & spelled) and not _NOT_WHEN & spelled
 
 
@@ -437,10 +437,10 @@ def _readable(sample: Any) -> Any:
 
 
 def _common(names: list[str]) -> tuple[str, ...]:
-    """What many columns of a table begin with, such as ``payload``; folded."""
+    """What many columns of a table begin with, such as ``payload``; fold."""
     counts: dict[str, int] = {}
     for name in names:
-        spelled = words(name)
+        spelled = split_words(name)
         for stop in range(1, min(len(spelled), 4)):
             start = "".join(spelled[:stop])
             counts[start] = counts.get(start, 0) + 1

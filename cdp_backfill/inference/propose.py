@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 
 from cdp_backfill.errors import MappingError
 from cdp_backfill.inference import presets
-from cdp_backfill.inference.column_names import likeness
+from cdp_backfill.inference.column_names import likelihood
 from cdp_backfill.inference.columns import MANY_VALUES, SURE, Inference, translations
 from cdp_backfill.inference.proposal import Proposal
 from cdp_backfill.messages.text import as_text, decode
@@ -86,7 +86,7 @@ def versions(names: Collection[str]) -> frozenset[str]:
     """Columns that are called a version: 1.10 and 1.1 are two of them, and one number."""
     fields = ("properties.version", "properties.previous_version", "context.os.version")
     return frozenset(
-        name for name in names if max(likeness(name, field) for field in fields) >= SURE
+        name for name in names if max(likelihood(name, field) for field in fields) >= SURE
     )
 
 

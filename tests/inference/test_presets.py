@@ -14,7 +14,7 @@ import pytest
 
 import cdp_backfill as cdp
 from cdp_backfill.inference import presets
-from cdp_backfill.inference.column_names import folded
+from cdp_backfill.inference.column_names import fold
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -1299,8 +1299,8 @@ def test_ordinary_tables_are_none(columns: list[str]) -> None:
 def test_derived_names_are_free(case: Case) -> None:
     """No new column has the name of one that such an export has, spelled otherwise or not."""
     preset = presets.load(case.preset)
-    there = {folded(str(column)) for column in case.frame.columns}
-    assert not there & {folded(name) for name in preset.mapping.derive}
+    there = {fold(str(column)) for column in case.frame.columns}
+    assert not there & {fold(name) for name in preset.mapping.derive}
 
 
 def test_unknown_name() -> None:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from cdp_backfill.errors import MappingError
-from cdp_backfill.inference.column_names import folded
+from cdp_backfill.inference.column_names import fold
 from cdp_backfill.inference.proposal import Choice, Proposal
 from cdp_backfill.messages.deriving import columns_of, quote
 from cdp_backfill.model.mapping import Mapping
@@ -49,13 +49,13 @@ class Preset:
 
     def matches(self, names: list[str]) -> int:
         """How many columns of a table tell that it is such an export; 0 if it is none."""
-        there = {folded(name) for name in names}
+        there = {fold(name) for name in names}
         best = 0
         for columns in self.detect:
-            if there >= set(map(folded, columns)):
+            if there >= set(map(fold, columns)):
                 best = max(best, len(columns))
         for columns in self.detect_exact:
-            if there == set(map(folded, columns)):
+            if there == set(map(fold, columns)):
                 best = max(best, len(columns))
         return best
 
@@ -65,7 +65,7 @@ class Preset:
         Raises:
             MappingError: The table lacks what the preset cannot do without.
         """
-        found = {folded(name): name for name in reversed(names)}
+        found = {fold(name): name for name in reversed(names)}
         mapping = self.mapping
         made = set(mapping.derive)
 
@@ -73,7 +73,7 @@ class Preset:
             """The table's name of a column, or None where there is none."""
             if not isinstance(source, str) or source in made:
                 return source
-            return found.get(folded(source))
+            return found.get(fold(source))
 
         def tree(branch: dict[str, Any]) -> dict[str, Any]:
             result = {}
@@ -96,7 +96,7 @@ class Preset:
             for used in sorted(columns_of(expression)):
                 if used.casefold() in exact or used in made or used in given:
                     continue
-                there = found.get(folded(used))
+                there = found.get(fold(used))
                 given[used] = "NULL::VARCHAR" if there is None else quote(there)
         return replace(
             mapping,
