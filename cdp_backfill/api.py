@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from cdp_backfill.errors import BadInputError, JournalError, MappingError
 from cdp_backfill.inference import presets
 from cdp_backfill.inference.proposal import Proposal
-from cdp_backfill.inference.propose import propose, translated
+from cdp_backfill.inference.propose import propose, translate_events
 from cdp_backfill.model.destination import Destination, choose_destination
 from cdp_backfill.model.mapping import (
     Duplicates,
@@ -457,5 +457,5 @@ def _proposal(
     if not source.replayable or (changed.complete and mapping is not None):
         return Proposal(changed)
     if changed.complete:
-        return translated(source, changed, fields)
+        return translate_events(source, changed, fields)
     return propose(source, changed, fields, now)

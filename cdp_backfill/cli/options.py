@@ -124,7 +124,7 @@ class MappingOptions:
             raise MappingError("Give either --mapping or --preset, not both.")
         base = Mapping.load(self.mapping) if self.mapping else Mapping()
         if self.preset:
-            base = presets.load(self.preset).fitted(list(open_source(sources).schema.names))
+            base = presets.load(self.preset).fit(list(open_source(sources).schema.names))
         values: dict[str, Any] = {
             "user_id": _field(self.user_id),
             "anonymous_id": _field(self.anonymous_id),

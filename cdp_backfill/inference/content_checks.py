@@ -1,4 +1,4 @@
-"""Whether the cells of a column look like what its name promises."""
+"""Checks whether the cells of a column fit the field that its name suggests."""
 
 from __future__ import annotations
 
@@ -18,45 +18,45 @@ from cdp_backfill.model.arrow_types import can_be_text, is_bytes, is_number, is_
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-_MOST: Final = 0.9
-"""Share of the filled cells that must fit."""
+_MIN_SHARE: Final = 0.9
+"""Share of the filled cells that must fit, 0.0 to 1.0."""
 
-_SOME: Final = 0.5
+_HALF: Final = 0.5
 
 _UNIQUE: Final = 0.999
-"""Share of message ids that must be different: the API may take equal ones for one event. [?]"""
+"""Share of message ids that must be distinct: the API may count equal ones as one event. [?]"""
 
 _EARLIEST: Final = int(
     datetime.fromisoformat(api_facts.APP_STORES).replace(tzinfo=UTC).timestamp() * 1000
 )
 
 
-def looks(field: str, column: Any, now: datetime) -> tuple[float, str]:
-    """How well the cells fit a field: a factor from 0 to 1, and why, in words.
+def check_content(field: str, column: Any, now: datetime) -> tuple[float, str]:
+    """How well cells fit a field: a factor from 0.0 to 1.0, and the reason in words.
 
     Args:
         field: Field of a mapping, such as ``user_id`` or ``context.ip``.
         column: Arrow array of some cells.
-        now: Events lie before it.
+        now: The current time; events lie before it.
     """
     array = decode(column)
-    filled = _filled(array, ids=_CHECKS.get(field) is _identifiers)
+    filled = _filled_cells(array, ids=_CHECKS.get(field) is _identifiers)
     if not len(filled):
-        # Nothing speaks against an empty column, and nothing for it.
+        # An empty column is evidence neither for nor against a field.
         return (0.55, "it is empty in the first rows") if "." in field else (0.0, "it is empty")
     check = _CHECKS.get(field)
     if field == "timestamp":
         return _times(filled, now)
-    share, why = check(filled) if check else _plain_text(filled)
-    if share < _MOST:
-        return 0.0, f"its cells are no {why}"
-    # A number can be the id of a row, which another table has too; of an event it must be said.
+    share, description = check(filled) if check else _plain_text(filled)
+    if share < _MIN_SHARE:
+        return 0.0, f"its cells are not {description}"
+    # A number can be the id of a row, which another table has as well.
     doubtful = share < 1.0 or (field == "message_id" and is_number(array.type))
-    return (0.8 if doubtful else 1.0), f"its cells are {why}"
+    return (0.8 if doubtful else 1.0), f"its cells are {description}"
 
 
 def moments(column: Any) -> list[int | None]:
-    """Milliseconds since 1970 UTC of some cells, None where one is no time."""
+    """Milliseconds since 1970 UTC of some cells; None where a cell is not a time."""
     array = decode(column)
     if is_text(array.type):
         array = clean_text(array, _ignore)
@@ -71,7 +71,7 @@ def _ignore(code: str, where: Any) -> None:
     del code, where
 
 
-def _filled(array: Any, *, ids: bool) -> Any:
+def _filled_cells(array: Any, *, ids: bool) -> Any:
     if ids and (is_text(array.type) or is_bytes(array.type)):
         return array.filter(as_identifier(array, _ignore)[0].is_valid())
     if is_text(array.type):
@@ -89,23 +89,23 @@ def _share(mask: Any) -> float:
 
 def _times(array: Any, now: datetime) -> tuple[float, str]:
     if not is_time_like(array.type):
-        return 0.0, "its cells are no times"
+        return 0.0, "its cells are not times"
     latest = int((now + timedelta(hours=api_facts.FUTURE_HOURS)).timestamp() * 1000)
     times = read_times(array, unit=None, timezone=None, earliest=_EARLIEST, latest=latest)
     good = ~(times.missing | times.bad | times.unclear)
     good &= (times.millis >= _EARLIEST) & (times.millis <= latest)
     share = _share(good)
     if not share:
-        return 0.0, "its cells are no times"
-    found = [unit for unit, mask in times.units.items() if mask.any()]
-    if found:
+        return 0.0, "its cells are not times"
+    units = [unit for unit, mask in times.units.items() if mask.any()]
+    if units:
         names = {"s": "seconds", "ms": "milliseconds", "us": "microseconds", "ns": "nanoseconds"}
-        why = f"its cells are {' and '.join(names[unit] for unit in found)} since 1970"
+        description = f"its cells are {' and '.join(names[unit] for unit in units)} since 1970"
     else:
         zone = ", without a zone" if times.naive.any() else ""
-        why = f"its cells are times{zone}"
-    # A few garbage cells do not make it another column, and are told row by row later.
-    return (1.0 if share >= _MOST else 0.8), why
+        description = f"its cells are times{zone}"
+    # A few bad cells do not rule the column out; each such row is reported later.
+    return (1.0 if share >= _MIN_SHARE else 0.8), description
 
 
 def _identifiers(array: Any) -> tuple[float, str]:
@@ -121,8 +121,8 @@ def _identifiers(array: Any) -> tuple[float, str]:
 
 def _unique(array: Any) -> tuple[float, str]:
     share, _ = _identifiers(array)
-    different = len(pc.unique(array)) / len(array)
-    return (share if different >= _UNIQUE else 0.0), "different from row to row"
+    distinct = len(pc.unique(array)) / len(array)
+    return (share if distinct >= _UNIQUE else 0.0), "different in every row"
 
 
 def _pattern(pattern: str, what: str) -> Callable[[Any], tuple[float, str]]:
@@ -135,8 +135,8 @@ def _pattern(pattern: str, what: str) -> Callable[[Any], tuple[float, str]]:
     return check
 
 
-def _words(array: Any) -> tuple[float, str]:
-    """Text that is no number, as names of models and places are."""
+def _not_numbers(array: Any) -> tuple[float, str]:
+    """Text that is not a number, such as names of models and places."""
     if not (is_text(array.type) or is_bytes(array.type)):
         return 0.0, "text"
     text, _ = as_text(array)
@@ -170,18 +170,18 @@ _SYSTEMS: Final = [
 
 
 def _systems(array: Any) -> tuple[float, str]:
-    """Names of operating systems; other text may be one that nobody has heard of."""
-    share, what = _words(array)
-    if share < _MOST:
+    """Names of operating systems; other text may be an unknown one."""
+    share, what = _not_numbers(array)
+    if share < _MIN_SHARE:
         return share, what
     text, _ = as_text(array)
     plain = pc.replace_substring_regex(pc.utf8_lower(text), r"[^a-z]", "")
     known = _share(pc.is_in(plain, value_set=pa.array(_SYSTEMS).cast(plain.type)))
-    return (1.0, "operating systems") if known >= _SOME else (_MOST, "text")
+    return (1.0, "operating systems") if known >= _HALF else (_MIN_SHARE, "text")
 
 
 def _bundles(array: Any) -> tuple[float, str]:
-    return _pattern(r"^[A-Za-z][\w-]*(\.[\w-]+)+$", "names of packages")(array)
+    return _pattern(r"^[A-Za-z][\w-]*(\.[\w-]+)+$", "package names")(array)
 
 
 def _plain_text(array: Any) -> tuple[float, str]:
@@ -205,9 +205,9 @@ def _booleans(array: Any) -> tuple[float, str]:
 
 def _zones(array: Any) -> tuple[float, str]:
     if not is_text(array.type):
-        return 0.0, "names of time zones"
+        return 0.0, "time zone names"
     known = pa.array(sorted(available_timezones() | {"UTC", "GMT"})).cast(array.type)
-    return _share(pc.is_in(array, value_set=known)), "names of time zones"
+    return _share(pc.is_in(array, value_set=known)), "time zone names"
 
 
 _VERSION: Final = r"^[vV]?\d+([._-][0-9A-Za-z+_-]+)*( ?\(.*\))?$"
@@ -231,10 +231,10 @@ _CHECKS: Final[dict[str, Callable[[Any], tuple[float, str]]]] = {
     "context.os.name": _systems,
     "context.app.namespace": _bundles,
     "context.os.version": _pattern(_OS_VERSION, "versions"),
-    "context.device.manufacturer": _words,
+    "context.device.manufacturer": _not_numbers,
     "context.locale": _pattern(_LOCALE, "locales"),
     "context.timezone": _zones,
     "context.ip": _pattern(_IP, "IP addresses"),
-    "context.location.city": _words,
-    "context.location.country": _words,
+    "context.location.city": _not_numbers,
+    "context.location.country": _not_numbers,
 }

@@ -1,4 +1,4 @@
-"""What a proposed mapping is made of: each choice with its reason, and what it had to ask."""
+"""A proposed mapping: its choices with their reasons, and its open questions."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """Why a column, or a setting, was chosen.
+    """A choice of a column or a setting, with its reason.
 
     Attributes:
         field: Field of the mapping, such as ``context.device.model``.
-        value: The column, or the setting, as it is shown.
-        confidence: From 0 to 1.
-        reason: In words.
+        value: The column or the setting, in words.
+        confidence: Likelihood, 0.0 to 1.0.
+        reason: The reason in words.
     """
 
     field: str
@@ -28,13 +28,13 @@ class Choice:
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """What was not guessed.
+    """A question that the table does not answer.
 
     Attributes:
         field: Field of the mapping.
-        columns: The columns that compete; empty where there is none.
-        text: The question, with what to do.
-        needed: Whether nothing can be sent without the answer.
+        columns: The candidate columns; empty if there are none.
+        text: The question, with the argument to pass.
+        needed: Whether the answer is needed before anything can be sent.
     """
 
     field: str
@@ -45,14 +45,14 @@ class Question:
 
 @dataclass(frozen=True, slots=True)
 class Proposal:
-    """A mapping that was found by looking at a table.
+    """A mapping, and how it was found.
 
     Attributes:
-        mapping: The mapping; without the fields that are asked for.
-        choices: Why it is so.
-        questions: What could not be decided.
+        mapping: The mapping, without the fields of open questions.
+        choices: The choices, with their reasons.
+        questions: The open questions.
         preset: Name of the preset that it comes from, or None.
-        facts: What the preset relies on, in sentences.
+        facts: The facts that the preset relies on, in sentences.
     """
 
     mapping: Mapping
@@ -63,5 +63,5 @@ class Proposal:
 
     @property
     def complete(self) -> bool:
-        """Whether a run can go by it."""
+        """Whether a run can use it: no needed question is open."""
         return not any(question.needed for question in self.questions)

@@ -1,4 +1,4 @@
-"""Finds a mapping for a table that was given none, or not all of one."""
+"""Completes the mapping of a table: from a preset, or from its columns."""
 
 from __future__ import annotations
 
@@ -29,29 +29,29 @@ if TYPE_CHECKING:
 def propose(
     table: Source,
     given: Mapping,
-    said: Collection[str] = (),
+    passed: Collection[str] = (),
     now: datetime | None = None,
 ) -> Proposal:
-    """Propose what a mapping does not say: by a preset, or else by looking at the table.
+    """Propose the fields that a mapping leaves out: from a preset, or from the table.
 
     Args:
         table: The table; it can be read more than once.
-        given: What is said.
-        said: Fields that are said even if they are at their default.
-        now: The current time.
+        given: The mapping of the caller.
+        passed: Fields that the caller passed, even if they are at their default.
+        now: The current time; None reads the clock.
     """
     names = list(table.schema.names)
     _check_columns(names, given)
     preset = presets.detect(names)
     if preset is not None:
         values = {item.name: getattr(given, item.name) for item in fields(Mapping)}
-        kept = {
+        fields_of_caller = {
             item.name: values[item.name]
             for item in fields(Mapping)
-            if item.name in said or values[item.name] not in (item.default, {}, None)
+            if item.name in passed or values[item.name] not in (item.default, {}, None)
         }
-        return preset.proposal(names, kept, "its columns tell")
-    # Closed before anything else is read: some tables have but one reader at a time.
+        return preset.proposal(names, fields_of_caller, "its columns match")
+    # Closed before the next reading: some tables have only one reader at a time.
     with closing(table.chunks(names)) as chunks:
         first = next(chunks, None)
     if first is None:
@@ -61,19 +61,19 @@ def propose(
         )
     else:
         sample = first.batch
-    return Inference(sample, _counter(table), now).propose(given, said)
+    return Inference(sample, _counter(table), now).propose(given, passed)
 
 
-def translated(table: Source, given: Mapping, said: Collection[str] = ()) -> Proposal:
-    """A mapping that says who, what and when, with known spellings of events translated.
+def translate_events(table: Source, given: Mapping, passed: Collection[str] = ()) -> Proposal:
+    """Translate known spellings of events for a mapping that has who, what and when.
 
     Args:
         table: The table; it can be read more than once.
-        given: What is said.
-        said: Fields that are said even if they are at their default.
+        given: The mapping of the caller.
+        passed: Fields that the caller passed, even if they are at their default.
     """
     event = given.event
-    if not isinstance(event, str) or event not in table.schema.names or "events" in said:
+    if not isinstance(event, str) or event not in table.schema.names or "events" in passed:
         return Proposal(given)
     values = _counter(table)(event)
     if values is None:
@@ -82,8 +82,8 @@ def translated(table: Source, given: Mapping, said: Collection[str] = ()) -> Pro
     return Proposal(replace(given, events=events) if events else given, tuple(choices))
 
 
-def versions(names: Collection[str]) -> frozenset[str]:
-    """Columns that are called a version: 1.10 and 1.1 are two of them, and one number."""
+def version_columns(names: Collection[str]) -> frozenset[str]:
+    """Columns that are named like a version: 1.10 and 1.1 are two versions and one number."""
     fields = ("properties.version", "properties.previous_version", "context.os.version")
     return frozenset(
         name for name in names if max(likelihood(name, field) for field in fields) >= SURE
@@ -91,7 +91,7 @@ def versions(names: Collection[str]) -> frozenset[str]:
 
 
 def _check_columns(names: list[str], given: Mapping) -> None:
-    """Tell a name that is none before asking for what is not given."""
+    """Report an unknown column before any question is asked."""
     for name in given.columns():
         if name not in names and name not in given.derive:
             raise MappingError(
@@ -101,20 +101,20 @@ def _check_columns(names: list[str], given: Mapping) -> None:
 
 
 def _counter(table: Source) -> Callable[[str], dict[str, int] | None]:
-    """Counts the values of a column, once for each."""
-    counted: dict[str, dict[str, int] | None] = {}
+    """A function that counts the values of a column, once for each column."""
+    cache: dict[str, dict[str, int] | None] = {}
 
     def values_of(column: str) -> dict[str, int] | None:
-        if column not in counted:
-            counted[column] = _values(table, column)
-        return counted[column]
+        if column not in cache:
+            cache[column] = _values(table, column)
+        return cache[column]
 
     return values_of
 
 
 def _values(table: Source, column: str) -> dict[str, int] | None:
-    """How often each value of a column occurs; None where there are too many of them."""
-    found: dict[str, int] = {}
+    """The values of a column with their counts; None if there are too many."""
+    counts: dict[str, int] = {}
     for chunk in table.chunks([column]):
         array = decode(chunk.batch.column(0))
         if not (can_be_text(array.type) or pa.types.is_boolean(array.type)):
@@ -122,7 +122,7 @@ def _values(table: Source, column: str) -> dict[str, int] | None:
         text, _ = as_text(array)
         for item in pc.value_counts(text.drop_null()).to_pylist():
             value: Any = item["values"]
-            found[value] = found.get(value, 0) + item["counts"]
-        if len(found) > MANY_VALUES:
+            counts[value] = counts.get(value, 0) + item["counts"]
+        if len(counts) > MANY_VALUES:
             return None
-    return found
+    return counts

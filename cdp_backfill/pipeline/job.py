@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 import xxhash
 
 from cdp_backfill.errors import BadInputError, DestinationError, MappingError, SourceError
-from cdp_backfill.inference.propose import versions
+from cdp_backfill.inference.propose import version_columns
 from cdp_backfill.messages import text_columns
 from cdp_backfill.model.destination import choose_destination, resolve
 from cdp_backfill.pipeline.journal import Journal
@@ -73,7 +73,7 @@ class Job:
         source = self.source
         text = text_columns(self.proposal.mapping, source.schema)
         return PreparedSource(
-            source.settled(text | versions(source.schema.names)),
+            source.settled(text | version_columns(source.schema.names)),
             self.proposal,
             recent=self.options.recent,
             context_scope=self.options.context_scope,

@@ -1331,7 +1331,7 @@ def test_copy_can_be_edited(tmp_path: Path, box: Sandbox) -> None:
 @pytest.mark.parametrize(
     ("text", "why"),
     [
-        ("title = ", "is no TOML"),
+        ("title = ", "is not valid TOML"),
         ('title = "x"', r"has no \[mapping\]"),
         ('colour = "red"\n[mapping]', "unknown entry 'colour'"),
         ('[mapping]\nuser = "uid"', "no field 'user'"),
@@ -1457,6 +1457,6 @@ def test_mixpanel_names_without_dollar_signs(box: Sandbox) -> None:
 def test_preset_is_saved_as_a_mapping() -> None:
     """What a preset proposes is a plain mapping, which can be kept and read back."""
     for case in CASES:
-        mapping = presets.load(case.preset).fitted(list(case.frame.columns))
+        mapping = presets.load(case.preset).fit(list(case.frame.columns))
         assert cdp.Mapping.from_toml(mapping.to_toml()) == mapping
         assert replace(mapping) == mapping

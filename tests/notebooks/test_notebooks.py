@@ -48,7 +48,7 @@ EXPECTED = {
     ],
     "03_reading_a_plan.ipynb": [
         "Plan for the DataFrame: a question is open",
-        "Which column is user_id: 'user_id' or 'customer_id'?",
+        "'user_id' and 'customer_id' look equally like user_id 'customer_id'?",
         "Plan: 5 of 6 rows of the DataFrame",
         "1  debug_ping",
         "properties.agent_note",

@@ -1,10 +1,10 @@
-"""Presets: mappings for the exports of vendors, each a TOML file to be read, copied and edited.
+"""Presets: mappings for vendors' exports, each a TOML file to read, copy and edit.
 
-A file has ``title``, ``facts`` (where what it relies on comes from, and what is not verified),
-``detect`` (lists of columns: where all of one list are there, the preset is proposed),
-``detect_exact`` (the same, where there are no others) and ``mapping``, whose fields are those of
-:class:`cdp_backfill.Mapping`. Columns are found without regard to case, spaces and punctuation;
-those that an export lacks are left out, and are empty in the expressions of ``derive``.
+A file has ``title``, ``facts`` (the facts that it relies on, their sources, and what is not
+verified), ``detect`` (lists of columns; a table with all columns of one list gets the preset),
+``detect_exact`` (the same for a table without other columns) and ``mapping``, whose fields are
+those of :class:`cdp_backfill.Mapping`. Letter case, spaces and punctuation in column names do not
+count. Columns that an export lacks are left out, and are empty in the expressions of ``derive``.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ class Preset:
     """A mapping for the export of a vendor.
 
     Attributes:
-        name: What it is called by.
-        title: What it is for.
-        facts: Where what it relies on comes from, and what is not verified.
-        detect: Lists of columns that tell such an export.
-        detect_exact: Lists of columns that tell it if there are no others.
-        mapping: The mapping, by the names of the columns that the vendor uses.
+        name: The name.
+        title: The export that it is for.
+        facts: The facts that it relies on, their sources, and what is not verified.
+        detect: Lists of columns; a table with all columns of one list is such an export.
+        detect_exact: The same for a table without other columns.
+        mapping: The mapping, with the vendor's column names.
         text: The whole file.
     """
 
@@ -48,39 +48,39 @@ class Preset:
     text: str
 
     def matches(self, names: list[str]) -> int:
-        """How many columns of a table tell that it is such an export; 0 if it is none."""
-        there = {fold(name) for name in names}
+        """How many columns show that a table is such an export; 0 if it is not."""
+        folded_names = {fold(name) for name in names}
         best = 0
         for columns in self.detect:
-            if there >= set(map(fold, columns)):
+            if folded_names >= set(map(fold, columns)):
                 best = max(best, len(columns))
         for columns in self.detect_exact:
-            if there == set(map(fold, columns)):
+            if folded_names == set(map(fold, columns)):
                 best = max(best, len(columns))
         return best
 
-    def fitted(self, names: list[str]) -> Mapping:
+    def fit(self, names: list[str]) -> Mapping:
         """The mapping for a table with these columns.
 
         Raises:
-            MappingError: The table lacks what the preset cannot do without.
+            MappingError: The table lacks a column that the preset needs.
         """
-        found = {fold(name): name for name in reversed(names)}
+        columns = {fold(name): name for name in reversed(names)}
         mapping = self.mapping
-        made = set(mapping.derive)
+        derived = set(mapping.derive)
 
         def column(source: Any) -> Any:
-            """The table's name of a column, or None where there is none."""
-            if not isinstance(source, str) or source in made:
+            """The table's name of a column, or None if it lacks the column."""
+            if not isinstance(source, str) or source in derived:
                 return source
-            return found.get(fold(source))
+            return columns.get(fold(source))
 
         def tree(branch: dict[str, Any]) -> dict[str, Any]:
             result = {}
             for name, value in branch.items():
-                fitted = tree(value) if isinstance(value, dict) else column(value)
-                if fitted not in (None, {}):
-                    result[name] = fitted
+                fit = tree(value) if isinstance(value, dict) else column(value)
+                if fit not in (None, {}):
+                    result[name] = fit
             return result
 
         for field in ("event", "timestamp"):
@@ -91,19 +91,19 @@ class Preset:
                     f"{source!r}. It is for {self.title}."
                 )
         exact = {name.casefold() for name in names}
-        given: dict[str, str] = {}
+        column_expressions: dict[str, str] = {}
         for expression in mapping.derive.values():
             for used in sorted(columns_of(expression)):
-                if used.casefold() in exact or used in made or used in given:
+                if used.casefold() in exact or used in derived or used in column_expressions:
                     continue
-                there = found.get(fold(used))
-                given[used] = "NULL::VARCHAR" if there is None else quote(there)
+                there = columns.get(fold(used))
+                column_expressions[used] = "NULL::VARCHAR" if there is None else quote(there)
         return replace(
             mapping,
             **{name: column(getattr(mapping, name)) for name in _FIELDS},
             properties=tree(mapping.properties),
             context=tree(mapping.context),
-            derive=given | mapping.derive,
+            derive=column_expressions | mapping.derive,
             expand=[there for name in mapping.expand if (there := column(name))],
             json=[there for name in mapping.json if (there := column(name))],
         )
@@ -113,22 +113,22 @@ class Preset:
 
         Args:
             names: Its columns.
-            given: Fields of a mapping to use instead of the preset's.
-            reason: Why it is proposed.
+            given: Fields of the caller, which replace the preset's.
+            reason: The reason of the proposal.
         """
-        mapping = replace(self.fitted(names), **given)
+        mapping = replace(self.fit(names), **given)
         choices = [Choice("preset", repr(self.name), 1.0, f"{self.title}: {reason}")]
         for name in _FIELDS:
             value = getattr(mapping, name)
             if value is not None:
-                why = "given" if name in given else f"as {self.name} has it"
+                why = "passed" if name in given else f"from the preset {self.name}"
                 shown = f"column {value!r}" if isinstance(value, str) else repr(value)
                 choices.append(Choice(name, shown, 1.0, why))
         return Proposal(mapping, tuple(choices), preset=self.name, facts=self.facts)
 
 
 def names() -> list[str]:
-    """Names of the presets that come with the package."""
+    """Names of the presets in the package."""
     folder = resources.files(__package__)
     return sorted(
         item.name.removesuffix(".toml") for item in folder.iterdir() if item.name.endswith(".toml")
@@ -136,13 +136,13 @@ def names() -> list[str]:
 
 
 def load(preset: str | Path) -> Preset:
-    """A preset by its name, or from a file.
+    """Load a preset by its name or from a file.
 
     Args:
-        preset: A name of :func:`names`, or the path of a TOML file.
+        preset: One of :func:`names`, or the path of a TOML file.
 
     Raises:
-        MappingError: There is none, or it is no preset.
+        MappingError: There is no such preset, or the file is not a preset.
     """
     name = str(preset)
     if name in names():
@@ -150,7 +150,7 @@ def load(preset: str | Path) -> Preset:
     if not name.endswith(".toml"):
         raise MappingError(
             f"There is no preset {name!r}.{did_you_mean(name, names())} Presets: "
-            f"{', '.join(names())}. A copy of one is given by its path, which ends in .toml."
+            f"{', '.join(names())}. For an edited copy, pass its path, which ends in .toml."
         )
     try:
         return _read(Path(name).stem, Path(name).read_text("utf-8"))
@@ -159,18 +159,18 @@ def load(preset: str | Path) -> Preset:
 
 
 def detect(columns: list[str]) -> Preset | None:
-    """The preset that the columns of a table tell; None where none or two do so equally."""
+    """The preset that fits the columns of a table; None if none or several fit equally."""
     scored = [(preset.matches(columns), preset) for preset in map(load, names())]
     best = max(score for score, _ in scored)
-    found = [preset for score, preset in scored if score == best]
-    return found[0] if best and len(found) == 1 else None
+    matching = [preset for score, preset in scored if score == best]
+    return matching[0] if best and len(matching) == 1 else None
 
 
 def _read(name: str, text: str) -> Preset:
     try:
         values = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        raise MappingError(f"The preset {name!r} is no TOML: {error}.") from error
+        raise MappingError(f"The preset {name!r} is not valid TOML: {error}.") from error
     unknown = set(values) - {"title", "facts", "detect", "detect_exact", "mapping"}
     if unknown or "mapping" not in values:
         what = f"has an unknown entry {min(unknown)!r}" if unknown else "has no [mapping]"
