@@ -1,4 +1,4 @@
-"""How Sphinx builds the site: ``make docs``. It needs no network and runs no notebook."""
+"""The configuration of Sphinx, for ``make docs``. A build needs no network and runs no notebook."""
 
 from importlib.metadata import version as version_of
 from typing import Any
@@ -11,7 +11,7 @@ extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
 templates_path: list[str] = []
 exclude_patterns = ["build", "**/.ipynb_checkpoints"]
 
-smartquotes_action = "D"  # dashes only: what stands between quotes can be copied
+smartquotes_action = "D"  # dashes only, so that readers can copy quoted text
 pygments_dark_style = "github-dark"
 
 html_theme = "furo"
@@ -23,8 +23,8 @@ html_show_sphinx = False
 html_copy_source = False
 html_show_sourcelink = False
 
-nb_execution_mode = "off"  # the outputs are those that are stored; tests run the notebooks
-nb_ipywidgets_js: dict[str, dict[str, str]] = {}  # they would come from elsewhere
+nb_execution_mode = "off"  # pages show the stored outputs; tests run the notebooks
+nb_ipywidgets_js: dict[str, dict[str, str]] = {}  # these scripts would need a network
 myst_heading_anchors = 3
 myst_enable_extensions = ["colon_fence"]
 
@@ -39,12 +39,12 @@ napoleon_numpy_docstring = False
 napoleon_use_ivar = True
 napoleon_use_rtype = False
 
-# There is no inventory of other projects without a network.
+# Without a network there is no inventory of other projects, so their names cannot be resolved.
 nitpick_ignore_regex = [
     ("py:.*", r"(pandas|pd|datetime|pathlib|collections)(\..*)?|Path|Figure|Region|.*\.Lit")
 ]
 
-_RETURNED = {
+_NOT_CREATED_BY_USERS = {
     *("Plan", "Column", "Proposal", "Choice", "Question", "Problem", "Fix"),
     *("Report", "Progress", "Snapshot", "RunStats", "Sandbox"),
 }
@@ -59,8 +59,8 @@ def _without_arguments(
     signature: str | None,
     returns: str | None,
 ) -> tuple[str | None, str | None]:
-    """Hide the arguments of classes that users receive and never call."""
-    if name.rsplit(".", 1)[-1] in _RETURNED:
+    """Hide the arguments of classes that users receive but do not create."""
+    if name.rsplit(".", 1)[-1] in _NOT_CREATED_BY_USERS:
         return "", returns
     return signature and signature.replace("<factory>", "{}"), returns
 

@@ -1,7 +1,7 @@
-"""The picture of the README, from a real run of the demo: ``python -m docs.picture`` draws it anew.
+"""Draws the picture in the README from a run of the demo: ``python -m docs.picture``.
 
-One SVG for a light page and one for a dark page. All numbers and cells in them are those of the
-run: the demo's records are the same each time.
+There is one SVG for light pages and one for dark pages. All numbers and cells come from the run;
+the demo makes the same records each time.
 """
 
 from __future__ import annotations
@@ -52,14 +52,14 @@ _MONO: Final = "ui-monospace,SFMono-Regular,Menlo,Consolas,'DejaVu Sans Mono',mo
 _SANS: Final = "-apple-system,'Segoe UI','Noto Sans',Helvetica,Arial,sans-serif"
 _LEFT: Final = 84
 _RIGHT: Final = WIDTH - 20
-_SHOWN: Final = ("cdp_row", "customer", "action", "happened_at", "cdp_code")
+_FAILURE_COLUMNS: Final = ("cdp_row", "customer", "action", "happened_at", "cdp_code")
 
 
 class Drawing:
-    """An SVG that grows from the top downwards.
+    """An SVG that is drawn from top to bottom.
 
     Args:
-        theme: Colours by what they are for.
+        theme: Colours by their role.
     """
 
     def __init__(self, theme: dict[str, str]) -> None:
@@ -70,7 +70,7 @@ class Drawing:
     def text(
         self,
         x: float,
-        words: str,
+        content: str,
         colour: str = "text",
         *,
         size: int = 13,
@@ -78,16 +78,16 @@ class Drawing:
         bold: bool = False,
         end: bool = False,
     ) -> None:
-        """Words at the current height, beginning at ``x`` or ending there."""
+        """Draw text at the current height, which starts or ends at ``x``."""
         style = f'font-size="{size}" font-family="{_MONO if mono else _SANS}"'
         style += ' font-weight="600"' if bold else ""
         style += ' text-anchor="end"' if end else ""
         self._parts.append(
             f'<text x="{x:g}" y="{self.y}" {style} fill="{self._theme[colour]}" '
-            f'xml:space="preserve">{escape(words)}</text>'
+            f'xml:space="preserve">{escape(content)}</text>'
         )
 
-    def box(
+    def rectangle(
         self,
         x: float,
         y: float,
@@ -97,7 +97,7 @@ class Drawing:
         *,
         line: bool = False,
     ) -> None:
-        """A rectangle, with a border or without."""
+        """Draw a rectangle, with or without a border."""
         stroke = f' stroke="{self._theme["line"]}"' if line else ""
         self._parts.append(
             f'<rect x="{x:g}" y="{y:g}" width="{width:.1f}" height="{height:g}" rx="3" '
@@ -105,22 +105,22 @@ class Drawing:
         )
 
     def rule(self, x: float, stop: float) -> None:
-        """A thin line at the current height."""
+        """Draw a thin line at the current height."""
         self._parts.append(
             f'<line x1="{x:g}" y1="{self.y}" x2="{stop:g}" y2="{self.y}" '
             f'stroke="{self._theme["line"]}"/>'
         )
 
     def cell(self, number: int, lines: list[list[tuple[str, str]]]) -> None:
-        """A cell of a notebook, with coloured words."""
+        """Draw a notebook cell with coloured code."""
         height = 18 * len(lines) + 14
-        self.box(_LEFT - 10, self.y, _RIGHT - _LEFT + 10, height, "cell", line=True)
+        self.rectangle(_LEFT - 10, self.y, _RIGHT - _LEFT + 10, height, "cell", line=True)
         self.y += 21
         self.text(14, f"In [{number}]:", "quiet", size=11, mono=True)
-        for words in lines:
+        for line in lines:
             spans = "".join(
                 f'<tspan fill="{self._theme[colour]}">{escape(part)}</tspan>'
-                for part, colour in words
+                for part, colour in line
             )
             self._parts.append(
                 f'<text x="{_LEFT}" y="{self.y}" font-size="13" font-family="{_MONO}" '
@@ -130,7 +130,7 @@ class Drawing:
         self.y += height - 21 - 18 * len(lines)
 
     def svg(self, title: str) -> str:
-        """The whole."""
+        """The complete SVG."""
         height = self.y + 16
         ground, line = self._theme["ground"], self._theme["line"]
         return (
@@ -142,7 +142,7 @@ class Drawing:
 
 
 def run() -> tuple[cdp.Report, pd.DataFrame, pd.DataFrame]:
-    """The demo: the report, one failure of each kind, and what the sandbox holds."""
+    """Run the demo; returns its report, one failure for each code, and the sandbox's totals."""
     with tempfile.TemporaryDirectory() as folder, cdp.sandbox() as box:
         path = Path(folder) / "records.parquet"
         sample_data.write(path)
@@ -152,7 +152,7 @@ def run() -> tuple[cdp.Report, pd.DataFrame, pd.DataFrame]:
 
 
 def draw(theme: str, report: cdp.Report, failures: pd.DataFrame, totals: pd.DataFrame) -> str:
-    """The picture in one of the themes."""
+    """The picture in one theme."""
     drawing = Drawing(THEMES[theme])
     drawing.y = 16
     plain, name, string = "text", "name", "string"
@@ -187,7 +187,7 @@ def draw(theme: str, report: cdp.Report, failures: pd.DataFrame, totals: pd.Data
                 ("(", plain),
                 ('"cdp_code"', string),
                 (")  ", plain),
-                ("# a DataFrame: repair it, .cdp.send() it", "quiet"),
+                ("# a DataFrame: repair it, then .cdp.send() it", "quiet"),
             ],
         ],
     )
@@ -205,13 +205,13 @@ def _outcomes(drawing: Drawing, report: cdp.Report) -> None:
     )
     width = _RIGHT - _LEFT
     bad = max(4.0, width * (rows - delivered) / rows)
-    drawing.box(_LEFT, drawing.y + 10, width - bad - 2, 8, "good")
-    drawing.box(_RIGHT - bad, drawing.y + 10, bad, 8, "bad")
+    drawing.rectangle(_LEFT, drawing.y + 10, width - bad - 2, 8, "good")
+    drawing.rectangle(_RIGHT - bad, drawing.y + 10, bad, 8, "bad")
     drawing.y += 18
 
 
 def _reasons(drawing: Drawing, report: cdp.Report) -> None:
-    """Rows by code with the first sentence of what to do."""
+    """Draw the number of rows for each code, with the first clause of its remedy."""
     rows: dict[str, int] = {}
     for each in report.to_dict()["reasons"]:
         rows[each["code"]] = rows.get(each["code"], 0) + each["rows"]
@@ -227,26 +227,26 @@ def _reasons(drawing: Drawing, report: cdp.Report) -> None:
 
 
 def _stored(drawing: Drawing, totals: pd.DataFrame) -> None:
-    """What the sandbox holds, a bar for each event."""
+    """Draw the messages that the sandbox stored, with a bar for each event."""
     label, bars = 604, 612
     stored: dict[Any, int] = totals["messages"].sort_values(ascending=False).to_dict()
     drawing.text(label, "What the sandbox holds", "quiet", size=12, end=True)
-    most = max(stored.values())
+    largest = max(stored.values())
     for event, number in stored.items():
         drawing.y += 22
         drawing.text(label, str(event), size=12, end=True)
-        width = (_RIGHT - bars - 56) * number / most
-        drawing.box(bars, drawing.y - 10, width, 12, "bar")
+        width = (_RIGHT - bars - 56) * number / largest
+        drawing.rectangle(bars, drawing.y - 10, width, 12, "bar")
         drawing.text(bars + width + 6, f"{number:,}", size=12)
     drawing.y += 12
 
 
 def _failures(drawing: Drawing, failures: pd.DataFrame) -> None:
-    """Some of the columns of the failures."""
-    places = dict(zip(_SHOWN, (_LEFT + 50, 150, 300, 420, 670), strict=True))
+    """Draw some columns of the failures."""
+    places = dict(zip(_FAILURE_COLUMNS, (_LEFT + 50, 150, 300, 420, 670), strict=True))
     for column, x in places.items():
         drawing.text(x, column, size=12, bold=True, end=column == "cdp_row")
-    for row in failures[list(_SHOWN)].itertuples(index=False):
+    for row in failures[list(_FAILURE_COLUMNS)].itertuples(index=False):
         drawing.y += 8
         drawing.rule(_LEFT, _RIGHT)
         drawing.y += 16
@@ -264,13 +264,13 @@ def _failures(drawing: Drawing, failures: pd.DataFrame) -> None:
 
 
 def pictures() -> dict[str, str]:
-    """The picture by the name of its file."""
+    """The SVG of each picture, by file name."""
     report, failures, totals = run()
     return {f"demo-{theme}.svg": draw(theme, report, failures, totals) for theme in THEMES}
 
 
 def main() -> None:
-    """Draw the pictures anew."""
+    """Draw the pictures and write them to their files."""
     FOLDER.mkdir(exist_ok=True)
     for name, text in pictures().items():
         (FOLDER / name).write_text(text, encoding="utf-8")

@@ -1,1 +1,1 @@
-"""The command line: options, demo, rehearsal and sample data."""
+"""The command line: its options, the demo, the rehearsal and sample data."""

@@ -1,4 +1,4 @@
-"""An emulator of the Pipelines API: an HTTP server that behaves as the API is documented to.
+"""Emulates the Pipelines API: an HTTP server that behaves as the API is documented to.
 
 It takes the API's limits and fields from :mod:`cdp_backfill.model.api_facts` and uses nothing else
 of the package. So it checks requests independently of the code that makes them.

@@ -63,5 +63,5 @@ class Proposal:
 
     @property
     def complete(self) -> bool:
-        """Whether a run can use it: no needed question is open."""
+        """Whether a run can use it, because no needed question is open."""
         return not any(question.needed for question in self.questions)

@@ -1,4 +1,4 @@
-"""From rows to the fields of track messages: whole columns at a time, without I/O or clock."""
+"""Turns rows into JSON requests, whole columns at a time, without I/O, clock or threads."""
 
 from cdp_backfill.messages.binding import Binding, bind, text_columns
 from cdp_backfill.messages.building import MessageBatch, any_recent, build

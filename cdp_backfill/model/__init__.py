@@ -1,1 +1,1 @@
-"""The words that all rooms share: API facts, outcomes, mapping, destination and views."""
+"""Holds what all rooms share: facts about the API, outcomes, the mapping and the destination."""

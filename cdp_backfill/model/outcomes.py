@@ -38,7 +38,7 @@ class Outcome(StrEnum):
 
     @property
     def settled(self) -> bool:
-        """Whether such a row needs nothing more: it is delivered or skipped."""
+        """Whether such a row needs nothing more, because it is delivered or skipped."""
         return self in (Outcome.DELIVERED, Outcome.SKIPPED)
 
 

@@ -238,7 +238,8 @@ class Plan:
     def _view(self) -> View:
         title = f"Plan: {self.to_send:,} of {self.rows:,} rows of {self.source} to {self.url}"
         if not self.proposal.complete:
-            title = f"Plan for {self.source}: a question is open"
+            needed = sum(question.needed for question in self.questions)
+            title = f"Plan for {self.source}: {count(needed, 'open question')}"
         sections = [
             Section("Questions", (), [(q.field, q.text) for q in self.questions]),
             Section("Rows", (), [(n, k.replace("_", " ")) for k, n in self.counts.items() if n]),

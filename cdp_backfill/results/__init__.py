@@ -1,1 +1,1 @@
-"""Keeps what became of every row, and shows it: reports, failures, plots and progress."""
+"""Keeps the outcome of every row, and shows it: reports, failures, plots and progress."""

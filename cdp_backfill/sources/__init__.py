@@ -1,4 +1,4 @@
-"""Tables of every kind as chunks of Arrow record batches, read with bounded memory."""
+"""Reads tables of every kind as chunks of Arrow record batches, with bounded memory."""
 
 from __future__ import annotations
 

@@ -272,10 +272,10 @@ def test_a_plan_without_options_proposes_or_asks(tmp_path: Path) -> None:
     (tmp_path / "b.csv").write_text("x,y\n1,2\n")
     asked = run("plan", tmp_path / "b.csv", key=None)
     assert asked.exit_code == 2
-    assert "No column is clearly the id of a person?" in asked.output
+    assert "No column is clearly the id of a person. Pass" in asked.output
     sent = run("send", tmp_path / "b.csv")
     assert sent.exit_code == 2
-    assert "MappingError: No column is clearly the id of a person?" in sent.stderr
+    assert "MappingError: No column is clearly the id of a person. Pass" in sent.stderr
 
 
 def test_presets_are_listed_printed_and_used(tmp_path: Path) -> None:

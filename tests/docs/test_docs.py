@@ -195,3 +195,22 @@ def test_the_picture_of_the_readme_is_that_of_the_demo() -> None:
     for number in ("200,000", "199,203", "797"):  # what the picture is said to show
         assert number in text
         assert number in drawn
+
+
+def test_the_page_on_the_inside_names_every_room() -> None:
+    """Each folder and module of the package is in the table, a folder with its own sentence."""
+    text = (ROOT / "docs" / "inside.md").read_text("utf-8")
+    rooms = dict(
+        re.findall(r"^\| `(\w+)` \| (.+) \|$", text.split("## Message ids")[0], re.MULTILINE)
+    )
+    package = ROOT / "cdp_backfill"
+    folders = {path.parent.name for path in package.glob("*/__init__.py")}
+    modules = {path.stem for path in package.glob("*.py") if not path.stem.startswith("__")}
+    assert set(rooms) == folders | modules
+    for folder in folders:
+        sentence = ast.get_docstring(
+            ast.parse((package / folder / "__init__.py").read_text("utf-8"))
+        )
+        assert sentence is not None
+        first = sentence.splitlines()[0].rstrip(".")
+        assert rooms[folder] == first[0].lower() + first[1:]

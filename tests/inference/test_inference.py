@@ -262,7 +262,7 @@ def test_a_table_that_says_nothing_asks_for_all() -> None:
     """Who, what and when are asked for; the plan counts nothing and cannot be sent."""
     plan = pd.DataFrame({"a": ["x", "y"], "b": [1.5, 2.5]}).cdp.plan()
     assert [question.field for question in plan.questions] == ["user_id", "event", "timestamp"]
-    assert str(plan).startswith("Plan for the DataFrame: a question is open")
+    assert str(plan).startswith("Plan for the DataFrame: 3 open questions")
     with pytest.raises(cdp.MappingError, match="No column is clearly the id of a person"):
         plan.send()
 

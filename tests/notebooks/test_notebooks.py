@@ -47,7 +47,7 @@ EXPECTED = {
         "Application Opened            4120  2060",
     ],
     "03_reading_a_plan.ipynb": [
-        "Plan for the DataFrame: a question is open",
+        "Plan for the DataFrame: 2 open questions",
         "'user_id' and 'customer_id' look equally like user_id 'customer_id'?",
         "Plan: 5 of 6 rows of the DataFrame",
         "1  debug_ping",
