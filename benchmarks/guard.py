@@ -1,10 +1,10 @@
-"""What a change does to the cost of a row, told without a clock of this machine.
+"""Shows how a change affects the cost of a row, independent of the machine.
 
 Run it with ``python benchmarks/guard.py``; CI does. Counts are exact: the same code on the same
-rows gives the same, anywhere with the same versions. Ratios are of CPU times within one run, to
-what libraries alone need to read, write and compress the same rows: they hardly depend on the
-machine. Beside each figure stands what it was when ``benchmarks/guard.json`` was last renewed
-(``--renew``).
+rows gives the same counts anywhere, with the same package versions. The other figures are CPU times
+relative to what libraries alone need, in the same run, to read, write and compress the same rows.
+They hardly depend on the machine. Each figure is printed beside the figure in
+``benchmarks/guard.json``; ``--renew`` writes the new figures to that file.
 """
 
 from __future__ import annotations
@@ -13,44 +13,42 @@ import argparse
 import json
 import statistics
 import sys
-import tempfile
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import arro3.io
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from cdp_backfill.cli import sample_data
 from cdp_backfill.delivery.transport import compress
 from cdp_backfill.messages.packing import Packer, Request
 from cdp_backfill.pipeline.recency_guard import refuse_recent
-from speed import prepared_source_of
+from common import demo_records, prepare
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from cdp_backfill.pipeline.prepared_source import PreparedSource
 
-ROWS = 131_072
-KEPT = Path(__file__).with_name("guard.json")
+ROWS: Final = 131_072
+BASELINE_FILE: Final = Path(__file__).with_name("guard.json")
 
 
-def requests_of(rows: PreparedSource) -> list[Request]:
-    """All that is done to rows before they are sent, but for compressing."""
+def make_requests(prepared: PreparedSource) -> list[Request]:
+    """Do everything that is done to rows before they are sent, except compression."""
     packer = Packer()
-    found = [
+    requests = [
         request
-        for _, chunk in rows.chunks(rows.binding.columns)
+        for _, chunk in prepared.chunks(prepared.binding.columns)
         for part, _ in chunk.encoded
         for request in packer.feed(part)
     ]
-    return found + list(packer.flush())
+    return requests + list(packer.flush())
 
 
-def libraries(path: Path) -> list[Any]:
-    """What cannot be saved: reading the columns, and writing them as JSON."""
+def read_and_write(path: Path) -> list[Any]:
+    """Do the least that is possible: read the columns, and write them as JSON."""
     outputs = []
     for batch in pq.ParquetFile(path).iter_batches(16_384):
         out = pa.BufferOutputStream()
@@ -59,15 +57,15 @@ def libraries(path: Path) -> list[Any]:
     return outputs
 
 
-def calls(job: Callable[[], Any]) -> int:
-    """Calls of functions, of Python and of C, that Python makes in this thread."""
+def count_calls(job: Callable[[], Any]) -> int:
+    """Count the calls of Python and C functions from Python in this thread."""
     count = 0
 
-    def note(_frame: Any, event: str, _arg: Any) -> None:
+    def profile(_frame: Any, event: str, _arg: Any) -> None:
         nonlocal count
         count += event in ("call", "c_call")
 
-    sys.setprofile(note)
+    sys.setprofile(profile)
     try:
         job()
     finally:
@@ -75,52 +73,51 @@ def calls(job: Callable[[], Any]) -> int:
     return count
 
 
-def cpu(job: Callable[[], Any]) -> float:
-    """CPU seconds of a job, all threads: the median of five."""
-    found = []
+def measure_cpu(job: Callable[[], Any]) -> float:
+    """CPU seconds of a job in all threads, as the median of five runs."""
+    cpu_times = []
     for _ in range(5):
-        before = time.process_time()
+        start = time.process_time()
         job()
-        found.append(time.process_time() - before)
-    return statistics.median(found)
+        cpu_times.append(time.process_time() - start)
+    return statistics.median(cpu_times)
 
 
-def measured() -> dict[str, float]:
-    """The figures."""
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "records.parquet"
-        sample_data.write(path, ROWS)
-        rows = prepared_source_of(path)
-        requests = requests_of(rows)
+def measure() -> dict[str, float]:
+    """Measure all figures."""
+    with demo_records(ROWS) as path:
+        prepared = prepare(path)
+        requests = make_requests(prepared)
         bodies = [request.body() for request in requests]
-        floor = cpu(lambda: libraries(path)) + cpu(lambda: [compress(body) for body in bodies])
-        whole = cpu(lambda: [compress(request.body()) for request in requests_of(rows)])
+        libraries = measure_cpu(lambda: read_and_write(path))
+        libraries += measure_cpu(lambda: [compress(body) for body in bodies])
+        package = measure_cpu(lambda: [compress(r.body()) for r in make_requests(prepared)])
+        recency = measure_cpu(lambda: refuse_recent(prepared))
+        calls = count_calls(lambda: make_requests(prepared))
         return {
-            "calls per 1,000 rows": round(1_000 * calls(lambda: requests_of(rows)) / ROWS, 1),
+            "calls per 1,000 rows": round(1_000 * calls / ROWS, 1),
             "requests": len(requests),
             "bytes per row": round(sum(map(len, bodies)) / ROWS, 1),
             "bytes per row, compressed": round(sum(len(compress(b)) for b in bodies) / ROWS, 1),
-            "CPU, times that of the libraries alone": round(whole / floor, 2),
-            "CPU to look for recent rows, the same": round(
-                cpu(lambda: refuse_recent(rows)) / floor, 2
-            ),
+            "CPU, relative to the libraries": round(package / libraries, 2),
+            "CPU of the recency check, relative": round(recency / libraries, 2),
         }
 
 
 def main() -> None:
-    """Measure, and print it beside what was kept."""
+    """Measure, and print the figures beside those of the file."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("--renew", action="store_true", help="keep these figures")
+    parser.add_argument("--renew", action="store_true", help="write the figures to guard.json")
     options = parser.parse_args()
-    found = measured()
-    kept = json.loads(KEPT.read_text("utf-8")) if KEPT.exists() else {}
-    print(f"{'The cost of a row':40} {'now':>10} {'kept':>10} {'change':>8}")
-    for name, value in found.items():
-        before = kept.get(name)
+    figures = measure()
+    baseline = json.loads(BASELINE_FILE.read_text("utf-8")) if BASELINE_FILE.exists() else {}
+    print(f"{'The cost of a row':40} {'now':>10} {'before':>10} {'change':>8}")
+    for name, value in figures.items():
+        before = baseline.get(name)
         change = f"{value / before - 1:+.0%}" if before else ""
         print(f"{name:40} {value:>10,} {before or '':>10} {change:>8}")
     if options.renew:
-        KEPT.write_text(json.dumps(found, indent=1) + "\n", "utf-8")
+        BASELINE_FILE.write_text(json.dumps(figures, indent=1) + "\n", "utf-8")
 
 
 if __name__ == "__main__":

@@ -1,25 +1,20 @@
-"""Servers that only read requests and answer, each in a process of its own."""
+"""Sinks: servers that only read requests and answer, each in a process of its own."""
 
 from __future__ import annotations
 
 import http.server
 import multiprocessing
-import os
-import platform
 import shutil
 import socket
 import subprocess
 import tempfile
 import time
 from contextlib import contextmanager
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-PACKAGES = ("pyarrow", "arro3-io", "httpx", "isal", "pandas", "numpy", "customerio-cdp-analytics")
 
 _NGINX = """
 daemon off; master_process off; pid {folder}/pid; error_log {folder}/error.log;
@@ -35,16 +30,6 @@ http {{
   }}
 }}
 """
-
-
-def machine() -> dict[str, Any]:
-    """What a benchmark ran on."""
-    return {
-        "machine": platform.machine(),
-        "cores": os.cpu_count(),
-        "python": platform.python_version(),
-        "versions": {name: version(name) for name in PACKAGES},
-    }
 
 
 def _serve(queue: Any, latency: float) -> None:
@@ -75,8 +60,15 @@ def _serve(queue: Any, latency: float) -> None:
 
 
 @contextmanager
-def sink(latency: float = 0.0) -> Iterator[str]:
-    """A server of Python's standard library; gives its address."""
+def python_sink(latency: float = 0.0) -> Iterator[str]:
+    """A server of Python's standard library.
+
+    Args:
+        latency: Seconds before each answer.
+
+    Yields:
+        Its address.
+    """
     queue: Any = multiprocessing.Queue()
     process = multiprocessing.Process(target=_serve, args=(queue, latency), daemon=True)
     process.start()
@@ -89,27 +81,31 @@ def sink(latency: float = 0.0) -> Iterator[str]:
 
 @contextmanager
 def nginx() -> Iterator[str]:
-    """A server of C, which takes less of the cores that it shares with the sender."""
+    """An nginx, which uses less of the cores that it shares with the sender.
+
+    Yields:
+        Its address.
+    """
     program = shutil.which("nginx")
     if program is None:
-        raise SystemExit("There is no nginx on this machine; leave --nginx out, or install it.")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+        raise SystemExit("nginx is not installed. Install it, or leave --nginx out.")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
     with tempfile.TemporaryDirectory() as folder:
         settings = Path(folder) / "nginx.conf"
         settings.write_text(_NGINX.format(folder=folder, port=port), "utf-8")
         with subprocess.Popen(
             [program, "-p", folder, "-c", settings, "-e", f"{folder}/log"]
-        ) as run:
+        ) as process:
             try:
-                _await(port)
+                _wait_for(port)
                 yield f"http://127.0.0.1:{port}/v1"
             finally:
-                run.terminate()
+                process.terminate()
 
 
-def _await(port: int) -> None:
+def _wait_for(port: int) -> None:
     while True:
         try:
             socket.create_connection(("127.0.0.1", port), timeout=1).close()
@@ -120,7 +116,11 @@ def _await(port: int) -> None:
 
 @contextmanager
 def first_arrival() -> Iterator[tuple[str, Any]]:
-    """A listener that tells, through a queue, when the first bytes of a request came."""
+    """A listener that never answers.
+
+    Yields:
+        Its address, and a queue with the time at which the first byte arrives.
+    """
     queue: Any = multiprocessing.Queue()
     process = multiprocessing.Process(target=_listen, args=(queue,), daemon=True)
     process.start()
@@ -137,5 +137,5 @@ def _listen(queue: Any) -> None:
         connection, _ = server.accept()
         connection.recv(1)
         queue.put(time.time())
-        while connection.recv(2**16):  # until the sender is killed
+        while connection.recv(2**16):  # read until the sender is killed
             pass

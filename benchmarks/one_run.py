@@ -1,0 +1,113 @@
+"""One run to a sink, in this process, so that CPU and memory are its own; ``speed.py`` starts it.
+
+It prints its figures as JSON. ``first-request`` prints the time of the call instead, and then sends
+until it is killed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import tempfile
+import threading
+import time
+from pathlib import Path
+from typing import Any, Final
+
+import pandas as pd
+import pyarrow.parquet as pq
+
+import cdp_backfill as cdp
+from cdp_backfill.cli import sample_data
+from common import peak_mb
+
+_SDK_ROWS: Final = 40_000
+
+
+def measure(job: str, path: str, destination: cdp.Destination, processes: int) -> dict[str, Any]:
+    """Send a parquet file, and measure the run.
+
+    Args:
+        job: ``"parquet"`` sends the file, ``"frame"`` a DataFrame with its rows, and ``"sdk"``
+            sends its first rows with the vendor's SDK.
+        path: The file.
+        destination: The sink.
+        processes: See :func:`cdp_backfill.send`.
+    """
+    source: Any = pd.read_parquet(path) if job == "frame" else path
+    figures: dict[str, Any] = {}
+    start, cpu_start = time.perf_counter(), time.process_time()
+    if job == "sdk":
+        dropped = send_with_sdk(path, destination.url)
+        figures |= {"rows": _SDK_ROWS - dropped, "dropped": dropped}
+    else:
+        report = send(source, destination, processes)
+        figures |= {"rows": report.rows, "fill": round(report.fill, 3)}
+    return figures | {
+        "seconds": time.perf_counter() - start,
+        "cpu": time.process_time() - cpu_start,
+        "peak_mb": peak_mb(),
+    }
+
+
+def send(source: Any, destination: cdp.Destination, processes: int = 1) -> cdp.Report:
+    """Send a table with a journal."""
+    with tempfile.TemporaryDirectory() as folder:
+        return cdp.send(
+            source,
+            sample_data.MAPPING,
+            destination=destination,
+            progress=False,
+            journal=Path(folder) / "journal",
+            processes=processes,
+        )
+
+
+def send_with_sdk(path: str, url: str) -> int:
+    """Send rows one by one, as the page of the vendor's SDK shows it; returns the dropped rows."""
+    from customerio.analytics import Client  # type: ignore[import-untyped]  # noqa: PLC0415
+
+    client = Client("sandbox", host=url.removesuffix("/v1"), gzip=True)
+    dropped = 0
+    batches = pq.ParquetFile(path).iter_batches(8_192)
+    rows = (row for batch in batches for row in batch.to_pylist())
+    for row in itertools.islice(rows, _SDK_ROWS):
+        queued, _ = client.track(
+            user_id=row["customer"] or "nobody",
+            event=row["action"],
+            properties={"version": row["app_version"], "build": row["app_build"]},
+            context={
+                "device": {"model": row["phone"], "type": row["platform"]},
+                "os": {"version": row["os_version"]},
+                "locale": row["locale"],
+            },
+        )
+        dropped += not queued
+    client.flush()
+    client.join()
+    return dropped
+
+
+def main() -> None:
+    """Run a job."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("job", choices=["parquet", "frame", "sdk", "first-request"])
+    parser.add_argument("--path", required=True)
+    parser.add_argument("--url", required=True)
+    parser.add_argument("--processes", type=int, default=1)
+    parser.add_argument("--messages", type=int, default=2_500)
+    options = parser.parse_args()
+    destination = cdp.Destination(
+        api_key="sandbox", base_url=options.url, max_messages=options.messages
+    )
+    if options.job == "first-request":
+        print(time.time(), flush=True)
+        send(options.path, destination)
+    else:
+        print(json.dumps(measure(options.job, options.path, destination, options.processes)))
+
+
+if __name__ == "__main__":
+    threading.stack_size(512 * 1024)
+    main()

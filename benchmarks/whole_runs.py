@@ -1,0 +1,166 @@
+"""Benchmarks of whole runs; ``speed.py`` runs them. ``one_run.py`` is the process of a run."""
+
+from __future__ import annotations
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+import cdp_backfill as cdp
+from cdp_backfill.cli import sample_data
+from common import demo_records
+from sinks import first_arrival, python_sink
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from contextlib import AbstractContextManager
+
+    Sink = Callable[[], AbstractContextManager[str]]
+
+_ONE_RUN: Final = str(Path(__file__).with_name("one_run.py"))
+_LOW_RATE: Final = 100.0  # requests a second
+_HIGH_RATE: Final = 1_000.0
+
+
+def end_to_end(sink: Sink, rows: int = 2_000_000, repeats: int = 5) -> list[dict[str, Any]]:
+    """Parquet and a DataFrame to a sink, with journal and report; and the SDK on the same rows."""
+    with demo_records(rows) as path, sink() as url:
+        lines = [_repeat(job, path, url, repeats) for job in ("parquet", "frame")]
+        lines.append(_repeat("sdk", path, url, 1))
+    sdk_rate = lines[-1]["rows_per_second"]
+    for line in lines:
+        line["times_the_sdk"] = round(line["rows_per_second"] / sdk_rate, 1)
+    return lines
+
+
+def request_size(sink: Sink, rows: int = 1_000_000, repeats: int = 3) -> list[dict[str, Any]]:
+    """End to end, by messages in a request; at 2,500, the limit on bytes is reached first."""
+    with demo_records(rows) as path, sink() as url:
+        return [
+            _repeat("parquet", path, url, repeats, messages=messages)
+            for messages in (100, 300, 600, 1_200, 2_500)
+        ]
+
+
+def processes(sink: Sink, rows: int = 2_000_000, repeats: int = 3) -> list[dict[str, Any]]:
+    """End to end, by number of processes; CPU is that of the process that sends."""
+    with demo_records(rows) as path, sink() as url:
+        return [
+            _repeat("parquet", path, url, repeats, processes=number)
+            for number in (1, 2, os.cpu_count() or 2)
+        ]
+
+
+def memory(rows: int = 20_000_000) -> list[dict[str, Any]]:
+    """Peak memory of runs with 0.2 and 2 million rows, and with the given number."""
+    lines = []
+    with python_sink() as url:
+        for number in (200_000, 2_000_000, rows):
+            with demo_records(number) as path:
+                run = _run("parquet", path, url)
+            lines.append({"rows": number, "peak_mb": round(run["peak_mb"])})
+    return lines
+
+
+def waiting(rows: int = 2_000_000) -> list[dict[str, Any]]:
+    """Requests per second by latency and rate limit, with small requests."""
+    lines = []
+    with demo_records(rows) as large, demo_records(rows // 5) as small:
+        for latency in (0.02, 0.1, 0.3):
+            for limit in (_LOW_RATE, _HIGH_RATE):
+                with python_sink(latency) as url:
+                    destination = cdp.Destination(
+                        api_key="sandbox", base_url=url, rate_limit=limit, max_messages=200
+                    )
+                    report = cdp.send(
+                        small if limit == _LOW_RATE else large,  # else it takes minutes
+                        sample_data.MAPPING,
+                        destination=destination,
+                        progress=False,
+                        journal=False,
+                    )
+                lines.append(
+                    {
+                        "latency_ms": round(latency * 1_000),
+                        "rate_limit": limit,
+                        "requests_per_second": round(report.requests / report.seconds, 1),
+                        "of_the_limit": round(report.requests / report.seconds / limit, 3),
+                        "in_flight": report.max_in_flight,
+                        "seconds": round(report.seconds, 1),
+                    }
+                )
+    return lines
+
+
+def first_request(gigabytes: float = 2.0, rows: int = 1_000_000) -> list[dict[str, Any]]:
+    """Seconds from the call to the first byte of the first request; imports do not count.
+
+    Args:
+        gigabytes: Size of the parquet file.
+        rows: Rows of the demo's records, which are repeated up to that size.
+    """
+    lines = []
+    with demo_records(rows) as records, tempfile.TemporaryDirectory() as folder:
+        table = pq.read_table(records)
+        times = pd.to_datetime(table["happened_at"].to_pandas(), errors="coerce", utc=True)
+        position = table.schema.get_field_index("happened_at")
+        typed_table = table.set_column(position, "happened_at", pa.array(times))
+        kinds = {"times": typed_table, "text, some cells not times": table}
+        for kind, content in kinds.items():
+            path = Path(folder) / "large.parquet"
+            with pq.ParquetWriter(path, content.schema) as writer:
+                while path.stat().st_size < gigabytes * 1e9:
+                    writer.write_table(content, row_group_size=100_000)
+            with first_arrival() as (url, arrivals):
+                command = _command("first-request", path, url)
+                with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+                    assert process.stdout is not None
+                    call_time = float(process.stdout.readline())
+                    seconds = arrivals.get() - call_time
+                    process.kill()
+            lines.append(
+                {
+                    "happened_at": kind,
+                    "gigabytes": round(path.stat().st_size / 1e9, 2),
+                    "rows": pq.read_metadata(path).num_rows,
+                    "seconds": round(seconds, 2),
+                }
+            )
+    return lines
+
+
+def _repeat(job: str, path: Path, url: str, repeats: int, **options: int) -> dict[str, Any]:
+    """Runs in processes of their own: medians, and the spread of the CPU."""
+    runs = [_run(job, path, url, **options) for _ in range(repeats)]
+    cpu = [1e6 * run["cpu"] / run["rows"] for run in runs]
+    return options | {
+        "job": job,
+        "rows": runs[0]["rows"],
+        "rows_per_second": round(statistics.median(run["rows"] / run["seconds"] for run in runs)),
+        "cpu_us_per_row": round(statistics.median(cpu), 2),
+        "spread": round((max(cpu) - min(cpu)) / statistics.median(cpu), 2),
+        "fill": runs[0].get("fill"),
+        "dropped": runs[0].get("dropped", 0),
+        "peak_mb": round(max(run["peak_mb"] for run in runs)),
+    }
+
+
+def _run(job: str, path: Path, url: str, **options: int) -> dict[str, Any]:
+    command = _command(job, path, url, **options)
+    process = subprocess.run(command, check=True, capture_output=True, text=True)
+    result: dict[str, Any] = json.loads(process.stdout.splitlines()[-1])
+    return result
+
+
+def _command(job: str, path: Path, url: str, **options: int) -> list[str]:
+    words = [word for name, value in options.items() for word in (f"--{name}", str(value))]
+    return [sys.executable, _ONE_RUN, job, "--path", str(path), "--url", url, *words]
