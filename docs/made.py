@@ -47,7 +47,7 @@ def pages() -> list[Path]:
 
 def renewed(text: str) -> str:
     """The text of a page with the parts that are made as they are now."""
-    return PART.sub(lambda found: f"{found[1]}\n{PARTS[found[2]]()}\n\n{found[3]}", text)
+    return PART.sub(lambda part: f"{part[1]}\n{PARTS[part[2]]()}\n\n{part[3]}", text)
 
 
 def _table(header: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
@@ -205,8 +205,8 @@ def _command(name: str, command: Any) -> str:
         rows = [(_code(word), str(each.help)) for word, each in zip(words, taken, strict=True)]
         parts.append(_table(("argument", "what it is"), rows))
     if options:
-        told = ((_option(each), str(each.help), _default(each)) for each in options)
-        parts.append(_table(("option", "what it does", "default"), told))
+        described = ((_option(each), str(each.help), _default(each)) for each in options)
+        parts.append(_table(("option", "what it does", "default"), described))
     return "\n\n".join(parts)
 
 

@@ -66,8 +66,8 @@ def test_clickstream(box: Sandbox, data: Path) -> None:
         (("device", "model"), "model"),
         (("device", "manufacturer"), "make"),
     ):
-        found = [context.get(path_[0], {}).get(path_[1]) for context in stored["context"]]
-        assert found == [None if pd.isna(cell) else cell for cell in given[column]]
+        actual = [context.get(path_[0], {}).get(path_[1]) for context in stored["context"]]
+        assert actual == [None if pd.isna(cell) else cell for cell in given[column]]
     versions = [(properties or {}).get("version") for properties in stored["properties"]]
     assert versions == [None if pd.isna(cell) else cell for cell in given["app_version"]]
 

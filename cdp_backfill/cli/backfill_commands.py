@@ -81,7 +81,7 @@ def send(
     rate_limit: RateLimit = api_facts.REQUESTS_PER_SECOND,
     workers: Annotated[
         int | None,
-        typer.Option(min=1, help="Most requests in flight; found automatically by default."),
+        typer.Option(min=1, help="Most requests in flight; by default, the run adapts the number."),
     ] = None,
     journal: Annotated[
         Path | None,

@@ -139,19 +139,19 @@ class Inference:
                     _put(fields[tree], names, column)
         fields["expand"] = given.expand or self._nested(given.json)
         self._ask(given, fields)
-        found = {name: value for name, value in fields.items() if value not in (None, {}, ())}
-        return Proposal(replace(given, **found), tuple(self._choices), tuple(self._questions))
+        proposed = {name: value for name, value in fields.items() if value not in (None, {}, ())}
+        return Proposal(replace(given, **proposed), tuple(self._choices), tuple(self._questions))
 
     def _candidates(self, field: str) -> list[_Candidate]:
-        found = []
+        candidates = []
         for name in self._names:
             if name in self._used_columns:
                 continue
             weight = likelihood(name, field, self._prefixes)
             if weight:
                 factor, why = self._check(field, name)
-                found.append(_Candidate(name, weight * factor, f"its name matches; {why}"))
-        return sorted(found, key=lambda item: -item.score)
+                candidates.append(_Candidate(name, weight * factor, f"its name matches; {why}"))
+        return sorted(candidates, key=lambda item: -item.score)
 
     def _check(self, field: str, column: str) -> tuple[float, str]:
         return check_content(field, self._sample.column(column), self._now)
@@ -180,13 +180,14 @@ class Inference:
 
     def _ask_which(self, field: str, columns: list[str]) -> None:
         listed = " and ".join(repr(name) for name in columns)
+        choices = " or ".join(_example(field, name) for name in columns)
         self._used_columns |= set(columns) if field not in NEEDED else set()
         self._questions.append(
             Question(
                 field,
                 tuple(columns),
                 f"{listed} look equally like {field} but hold different values. Choose one: "
-                f"{_example(field, columns[0])}.",
+                f"{choices}.",
                 needed=field in NEEDED,
             )
         )
@@ -205,10 +206,10 @@ class Inference:
                 kept.append(rival)
         return kept
 
-    def _time(self, found: str | None, *, event: Any) -> str | None:
+    def _time(self, column: str | None, *, event: Any) -> str | None:
         """The time column; if no name matches, the only column that holds times."""
         asked = any(question.field == "timestamp" for question in self._questions)
-        if found is None and not asked:
+        if column is None and not asked:
             others = [
                 _Candidate(name, SURE + TIE, f"no other column holds times; {why}")
                 for name in self._names
@@ -221,12 +222,12 @@ class Inference:
             if len(others) == 1 and not self._has_unreadable_time(others[0].column):
                 self._record_choice("timestamp", others[0])
                 return others[0].column
-        if found is not None and event is None and fold(found) in _GENERAL_TIMES:
+        if column is not None and event is None and fold(column) in _GENERAL_TIMES:
             # In a table of people, this would be the day on which they signed up.
-            self._used_columns.discard(found)
+            self._used_columns.discard(column)
             self._choices = [choice for choice in self._choices if choice.field != "timestamp"]
             return None
-        return found
+        return column
 
     def _has_unreadable_time(self, chosen: str) -> bool:
         """Whether another column is named like a time, but its cells cannot be read as times."""
@@ -301,22 +302,22 @@ class Inference:
             for value, rows in values.items()
             if value not in known and value not in api_facts.EVENTS
         }
-        found: dict[str, Any] = {"events": known}
+        proposed: dict[str, Any] = {"events": known}
         single = {value: event_of(value) for value in unknown}
-        bare = {value: str(name) for value, name in single.items() if name is not None}
-        if bare and len(unknown) == len(values):
+        ambiguous = {value: str(name) for value, name in single.items() if name is not None}
+        if ambiguous and len(unknown) == len(values):
             self._questions.append(
                 Question(
                     "events",
                     (event,),
-                    f"Column {event!r} holds {' and '.join(map(repr, bare))}, which may be an "
-                    f"event of an app or anything else. If it is one, pass events={bare!r}.",
+                    f"Column {event!r} holds {' and '.join(map(repr, ambiguous))}, which may be an "
+                    f"event of an app or anything else. If it is one, pass events={ambiguous!r}.",
                     needed=True,
                 )
             )
         others = sum(unknown.values())
         if others and given.other_events == "invalid" and "other_events" not in self._passed:
-            found["other_events"] = "skip"
+            proposed["other_events"] = "skip"
             self._choices.append(
                 Choice(
                     "other_events",
@@ -326,11 +327,11 @@ class Inference:
                     "than the seven events; other_events='send' sends these too",
                 )
             )
-        return found
+        return proposed
 
     def _null_texts(self) -> tuple[str, ...]:
         """Null words that occur in several columns of text."""
-        found = []
+        words = []
         for word in _NULL_TEXTS:
             columns = 0
             for name in self._names:
@@ -338,15 +339,15 @@ class Inference:
                 if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
                     columns += bool(pc.any(pc.equal(column, word)).as_py())
             if columns > 1:
-                found.append(word)
+                words.append(word)
                 self._choices.append(
                     Choice("nulls", repr(word), 0.95, f"it occurs in {columns} columns of text")
                 )
-        return tuple(found)
+        return tuple(words)
 
     def _nested(self, json: Sequence[str]) -> tuple[str, ...]:
         """Columns whose parts are properties of the event."""
-        found = []
+        names = []
         for name in self._names:
             if name in self._used_columns or name in json or fold(name) not in _JSON_NAMES:
                 continue
@@ -360,12 +361,12 @@ class Inference:
             listed = pa.types.is_list(kind) and pa.types.is_struct(kind.value_type)
             keyed = listed and "key" in [item.name for item in kind.value_type]
             if objects or keyed or pa.types.is_map(kind):
-                found.append(name)
+                names.append(name)
                 what = "key/value pairs" if keyed or pa.types.is_map(kind) else "JSON objects"
                 self._choices.append(
                     Choice("expand", f"column {name!r}", 0.9, f"its name matches; it holds {what}")
                 )
-        return tuple(found)
+        return tuple(names)
 
     def _ask(self, given: Mapping, fields: dict[str, Any]) -> None:
         """Ask for the fields that every message needs and that no column clearly is."""

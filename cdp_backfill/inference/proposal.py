@@ -45,7 +45,7 @@ class Question:
 
 @dataclass(frozen=True, slots=True)
 class Proposal:
-    """A mapping, and how it was found.
+    """A mapping, and the reasons for it.
 
     Attributes:
         mapping: The mapping, without the fields of open questions.

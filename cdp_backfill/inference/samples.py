@@ -1,4 +1,4 @@
-"""Looks at the first rows of a table: names, types and cells of its columns."""
+"""The first rows of a table: names, types and cells of its columns."""
 
 from __future__ import annotations
 

@@ -46,9 +46,9 @@ def read_iso(array: Any) -> tuple[Ints, Mask, Mask]:
         if not len(rows):
             continue
         letters = data[starts[rows] + np.arange(length)[:, None]]  # a row for each place
-        found, good = _read(letters, fraction, zoned=zoned)
+        values, good = _read(letters, fraction, zoned=zoned)
         rows = rows[good]
-        millis[rows], naive[rows], done[rows] = found[good], not zoned, True
+        millis[rows], naive[rows], done[rows] = values[good], not zoned, True
     return millis, naive, done
 
 

@@ -82,9 +82,9 @@ class ValueReader:
 
     def read_json(self, array: Any, column: str) -> list[Any]:
         """The same for text that holds JSON; a cell that is not JSON stays text."""
-        found, mixed = json_cells.to_arrays(self.parse_json(array, column), self._max_cells)
+        values, mixed = json_cells.to_arrays(self.parse_json(array, column), self._max_cells)
         self._problems.record_fix("mixed_list", column, mixed)
-        return found
+        return values
 
     def parse_json(self, array: Any, column: str) -> list[Any]:
         """JSON text as Python values; a cell that is not JSON as its text."""
@@ -93,8 +93,8 @@ class ValueReader:
         self._note(bad, np.arange(len(text)), bad_text(column))
         cells, not_json = json_cells.parse(text)
         if not declared_json:
-            told = pc.invert(pc.or_(pa.array(not_json, pa.bool_()), text.is_null()))
-            self._problems.record_fix("json_text", column, told)
+            parsed = pc.invert(pc.or_(pa.array(not_json, pa.bool_()), text.is_null()))
+            self._problems.record_fix("json_text", column, parsed)
         self._problems.record_fix("not_json", column, sum(not_json))
         return cells
 

@@ -169,7 +169,7 @@ class Destination:
             "yes" if self.strict else "no: the API answers 200 to everything, rows end as unknown"
         )
         rate = "no limit" if self.rate_limit is None else f"{self.rate_limit:,g} per second"
-        workers = f"up to {self.workers:,}" if self.workers else "found automatically, up to 128"
+        workers = f"up to {self.workers:,}" if self.workers else "adapted automatically, up to 128"
         lines: list[tuple[object, ...]] = [
             ("address", self.url),
             ("where", place),

@@ -25,7 +25,7 @@ class Outcome(StrEnum):
     UNKNOWN = "unknown"
     """The row was sent without a conclusive answer; the server may have accepted it."""
     HELD = "held"
-    """The row is recent, and the run was told to hold such rows back."""
+    """The row is recent, and the run holds such rows back."""
     SKIPPED = "skipped"
     """The mapping leaves this row out."""
     UNSENT = "unsent"

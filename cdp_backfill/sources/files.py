@@ -223,10 +223,10 @@ def _may_hold(
     """Whether a row group may hold it, according to its statistics."""
     group = parquet.metadata.row_group(number)
     for place in range(group.num_columns):
-        found = group.column(place)
-        if found.path_in_schema == column and found.is_stats_set and found.statistics.has_min_max:
+        chunk = group.column(place)
+        if chunk.path_in_schema == column and chunk.is_stats_set and chunk.statistics.has_min_max:
             kind = parquet.schema_arrow.field(column).type
-            return may_hold(kind, found.statistics.min, found.statistics.max)
+            return may_hold(kind, chunk.statistics.min, chunk.statistics.max)
     return True
 
 

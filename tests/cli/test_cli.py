@@ -167,11 +167,11 @@ def test_demo(tmp_path: Path) -> None:
 def test_demo_as_json() -> None:
     """All figures of the demo, for programs."""
     result = run("demo", "--rows", 5_000, "--json", key=None)
-    found = json.loads(result.stdout)
-    assert found["agrees"]
-    assert sum(found["report"]["counts"].values()) == 5_000
-    stored = sum(event["stored"] for event in found["sandbox"].values())
-    assert stored == found["report"]["counts"]["delivered"] == found["plan"]["counts"]["to_send"]
+    actual = json.loads(result.stdout)
+    assert actual["agrees"]
+    assert sum(actual["report"]["counts"].values()) == 5_000
+    stored = sum(event["stored"] for event in actual["sandbox"].values())
+    assert stored == actual["report"]["counts"]["delivered"] == actual["plan"]["counts"]["to_send"]
 
 
 def test_sandbox_until_it_is_stopped(path: Path) -> None:

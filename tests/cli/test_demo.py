@@ -21,12 +21,12 @@ def test_records_are_the_same_for_the_same_seed() -> None:
 def test_records_have_the_trouble_of_real_ones() -> None:
     """Each kind of trouble is there, in about the share that is promised."""
     table = pa.Table.from_batches(sample_data.batches(100_000))
-    found = {
+    actual = {
         problem.code: rows for problem, rows in plan(table, sample_data.MAPPING).problems.items()
     }
-    assert 50 < found["missing_user"] < 200
-    assert 100 < found["unknown_event"] < 400
-    assert 50 < found["bad_time"] < 200
-    assert found["oversize"] == 2
-    assert set(found) == {"missing_user", "unknown_event", "bad_time", "oversize"}
+    assert 50 < actual["missing_user"] < 200
+    assert 100 < actual["unknown_event"] < 400
+    assert 50 < actual["bad_time"] < 200
+    assert actual["oversize"] == 2
+    assert set(actual) == {"missing_user", "unknown_event", "bad_time", "oversize"}
     assert any(not city.isascii() for city in table["city"].unique().to_pylist())

@@ -33,15 +33,15 @@ class ColumnSet:
 
 def _read(name: str) -> list[ColumnSet]:
     text = (Path(__file__).parent / name).read_text(encoding="utf-8")
-    found = []
+    actual = []
     for title, table in tomllib.loads(text).items():
         columns = {
             column: [None if cell == EMPTY else cell for cell in cells]
             for column, cells in table.pop("columns").items()
         }
         asks = frozenset(table.pop("asks", ()))
-        found.append(ColumnSet(title, columns, asks=asks, **table))
-    return found
+        actual.append(ColumnSet(title, columns, asks=asks, **table))
+    return actual
 
 
 COLUMN_SETS: Final = _read("column_sets.toml")

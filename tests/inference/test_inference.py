@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 NOW = datetime(2026, 6, 1, tzinfo=UTC)
 
-# What a careful reader knows and a table does not say: found by a preset or a person only.
+# What a careful reader knows and a table does not show; only a preset or a person knows it.
 KNOWN_GAPS = {
     "firebase_params_wide": "app_exception is a crash only where a parameter says so",
     "kscrash_reports": "machine is a model in one vendor's words",
@@ -50,7 +50,7 @@ def proposed(columns: dict[str, list[Any]], given: Mapping | None = None) -> Pro
 
 def paths(mapping: Mapping) -> dict[str, str]:
     """The columns of a mapping by field."""
-    found = {
+    actual = {
         name: value
         for name in ("user_id", "anonymous_id", "event", "timestamp", "message_id")
         if isinstance(value := getattr(mapping, name), str)
@@ -61,44 +61,44 @@ def paths(mapping: Mapping) -> dict[str, str]:
             if isinstance(value, dict):
                 below(f"{path}.{name}", value)
             else:
-                found[f"{path}.{name}"] = value
+                actual[f"{path}.{name}"] = value
 
     below("properties", mapping.properties)
     below("context", mapping.context)
-    return found
+    return actual
 
 
-def events(found: Proposal, table: ColumnSet) -> dict[str, str]:
+def events(actual: Proposal, table: ColumnSet) -> dict[str, str]:
     """Values of the event column that become events."""
-    column = found.mapping.event
+    column = actual.mapping.event
     cells = table.columns.get(column, []) if isinstance(column, str) else []
     named = {cell: cell for cell in cells if cell in list(cdp.Event)}
-    return {**named, **found.mapping.events}
+    return {**named, **actual.mapping.events}
 
 
 @pytest.mark.parametrize("table", [*COLUMN_SETS, *HOLDOUT], ids=lambda table: table.name)
 def test_nothing_is_wrong_without_asking(table: ColumnSet) -> None:
     """Each choice is the one a careful reader makes; what cannot be decided is asked."""
-    found = proposed(table.columns)
+    actual = proposed(table.columns)
     wrong = {
         field: column
-        for field, column in paths(found.mapping).items()
+        for field, column in paths(actual.mapping).items()
         if table.expected.get(field) != column
     }
     assert wrong == {}
-    assert events(found, table).items() <= table.events.items()
+    assert events(actual, table).items() <= table.events.items()
     # Of what is not needed, nothing is taken where there is a doubt; it may not be asked for.
-    asked = {question.field for question in found.questions}
+    asked = {question.field for question in actual.questions}
     assert asked >= {field for field in table.asks if field in NEEDED and field != "anonymous_id"}
 
 
 def exact(table: ColumnSet) -> bool:
-    """Whether exactly what a careful reader finds is found, and no needless question asked."""
-    found = proposed(table.columns)
+    """Whether the proposal is that of a careful reader, without a needless question."""
+    actual = proposed(table.columns)
     return (
-        paths(found.mapping) == table.expected
-        and events(found, table) == table.events
-        and {question.field for question in found.questions} == table.asks
+        paths(actual.mapping) == table.expected
+        and events(actual, table) == table.events
+        and {question.field for question in actual.questions} == table.asks
     )
 
 
@@ -127,8 +127,8 @@ def test_the_unit_is_told(table: ColumnSet) -> None:
     plan = frame.cdp.plan(
         Mapping(user_id=column, timestamp=column, event=cdp.lit(cdp.Event.OPENED))
     )
-    told = {fix.code for fix in plan.fixes if fix.column == column and fix.code != "whole_float"}
-    assert told == {f"epoch_{table.unit}"}
+    output = {fix.code for fix in plan.fixes if fix.column == column and fix.code != "whole_float"}
+    assert output == {f"epoch_{table.unit}"}
 
 
 BASE: dict[str, list[Any]] = {
@@ -141,11 +141,11 @@ BASE: dict[str, list[Any]] = {
 def test_what_is_given_wins() -> None:
     """Given fields stay as they are, and their columns are not used for anything else."""
     columns = BASE | {"customer_id": ["c1", "c2", "c3"], "app_version": ["1", "2", "3"]}
-    found = proposed(columns, Mapping(user_id="app_version", other_events="send"))
-    assert found.mapping.user_id == "app_version"
-    assert found.mapping.other_events == "send"
-    assert found.mapping.properties == {}
-    assert not [choice for choice in found.choices if choice.field == "user_id"]
+    actual = proposed(columns, Mapping(user_id="app_version", other_events="send"))
+    assert actual.mapping.user_id == "app_version"
+    assert actual.mapping.other_events == "send"
+    assert actual.mapping.properties == {}
+    assert not [choice for choice in actual.choices if choice.field == "user_id"]
 
 
 def test_what_is_given_at_its_default_wins_too() -> None:
@@ -161,11 +161,11 @@ def test_what_is_given_at_its_default_wins_too() -> None:
 def test_two_columns_that_compete_are_asked_for() -> None:
     """Both are named, neither is taken, and nothing is sent until it is decided."""
     columns = BASE | {"customer_id": ["c1", "c2", "c3"]}
-    found = proposed(columns)
-    (question,) = found.questions
+    actual = proposed(columns)
+    (question,) = actual.questions
     assert question.columns == ("user_id", "customer_id")
     assert question.needed
-    assert found.mapping.user_id is None
+    assert actual.mapping.user_id is None
     with pytest.raises(
         cdp.MappingError, match="'user_id' and 'customer_id' look equally like user_id"
     ):
@@ -246,8 +246,8 @@ def test_message_ids_must_be_different() -> None:
 def test_parts_of_event_properties_are_expanded() -> None:
     """JSON objects under a telling name become properties; other text does not."""
     column = {"event_properties": ['{"plan": "pro"}', "{}", '{"n": 1}'], "note": ["{}", "x", "y"]}
-    found = proposed(BASE | column).mapping
-    assert found.expand == ("event_properties",)
+    actual = proposed(BASE | column).mapping
+    assert actual.expand == ("event_properties",)
 
 
 def test_words_for_nothing_are_found() -> None:
@@ -284,9 +284,9 @@ def test_presets_come_first() -> None:
     """Columns that tell a vendor's export propose its preset, which given fields override."""
     names = list(presets.load("ga4").detect[0])
     frame = pd.DataFrame({name: ["x"] for name in [*names, "user_id", "platform"]})
-    found = propose(open_source(frame), Mapping(user_id="platform"))
-    assert found.preset == "ga4"
-    assert found.mapping.user_id == "platform"
+    actual = propose(open_source(frame), Mapping(user_id="platform"))
+    assert actual.preset == "ga4"
+    assert actual.mapping.user_id == "platform"
 
 
 def test_a_lone_word_is_asked_about() -> None:

@@ -35,7 +35,7 @@ class Case:
 
     Attributes:
         slug: What it is.
-        preset: The preset that must be found.
+        preset: The expected preset.
         frame: The table.
         arrives: The messages in the order of the rows; an id that is made up is left out.
     """
@@ -63,7 +63,7 @@ def said(event: str, time: str, **fields: Any) -> dict[str, Any]:
 
 def arrived(box: Sandbox) -> list[dict[str, Any]]:
     """The messages in the box as :func:`said` has them."""
-    found = []
+    actual = []
     for row in box.events().to_dict("records"):
         message = said(
             row["event"],
@@ -74,8 +74,8 @@ def arrived(box: Sandbox) -> list[dict[str, Any]]:
         for name in ("userId", "anonymousId", "messageId"):
             if isinstance(row[name], str) and not row[name].startswith("cdp1-"):
                 message[name] = row[name]
-        found.append(message)
-    return found
+        actual.append(message)
+    return actual
 
 
 def param(key: str, **value: Any) -> dict[str, Any]:
@@ -1226,9 +1226,9 @@ def test_every_preset_has_a_case() -> None:
 @each_case
 def test_is_detected(case: Case) -> None:
     """The columns alone tell whose export it is."""
-    found = presets.detect(list(case.frame.columns))
-    assert found is not None
-    assert found.name == case.preset
+    actual = presets.detect(list(case.frame.columns))
+    assert actual is not None
+    assert actual.name == case.preset
 
 
 @each_case
@@ -1243,8 +1243,8 @@ def test_plan_proposes_it(case: Case) -> None:
         "held": 0,
         "skipped": len(case.frame) - len(case.arrives),
     }
-    told = " ".join(str(plan).split())
-    assert presets.load(case.preset).facts[0] in told
+    shown = " ".join(str(plan).split())
+    assert presets.load(case.preset).facts[0] in shown
 
 
 @each_case
@@ -1369,7 +1369,7 @@ def test_keywords_win(box: Sandbox) -> None:
 
 
 def test_keywords_win_over_the_detected_one() -> None:
-    """The same where the preset was not named but found."""
+    """The same if the plan recognises the preset."""
     plan = APPSFLYER[0].frame.cdp.plan(timezone="Europe/Paris")
     assert plan.proposal.preset == "appsflyer"
     assert plan.mapping.timezone == "Europe/Paris"
@@ -1409,7 +1409,7 @@ def test_export_without_properties(box: Sandbox) -> None:
 
 
 def test_preset_of_a_file(tmp_path: Path, box: Sandbox) -> None:
-    """Lines of JSON in a file are told and read as the same rows in a frame."""
+    """Lines of JSON in a file are recognised and read as the same rows in a frame."""
     path = tmp_path / "export.jsonl"
     path.write_text("".join(json.dumps(line) + "\n" for line in MIXPANEL_LINES), encoding="utf-8")
     report = cdp.send(path, destination=box.destination, progress=False)

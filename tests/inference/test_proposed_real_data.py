@@ -47,10 +47,10 @@ def moment(seconds: float) -> str:
 
 def inside(row: dict[str, Any], *names: str) -> Any:
     """A value of properties or context, None where it is not there."""
-    found: Any = row
+    actual: Any = row
     for name in names:
-        found = found.get(name) if isinstance(found, dict) else None
-    return found
+        actual = actual.get(name) if isinstance(actual, dict) else None
+    return actual
 
 
 def test_clickstream(box: Sandbox, data: Path) -> None:
@@ -104,9 +104,9 @@ def test_ga4_shape(box: Sandbox, data: Path) -> None:
         for pair in source["event_params"]:
             value = pair["value"]
             names = ("string_value", "int_value", "float_value", "double_value")
-            found = [value[name] for name in names if value[name] is not None]
-            if found:
-                expected[pair["key"]] = found[0]
+            actual = [value[name] for name in names if value[name] is not None]
+            if actual:
+                expected[pair["key"]] = actual[0]
         expected["version"] = source["app_info"]["version"]
         assert row["properties"] == expected
         assert row["event"] == source["event_name"]
@@ -159,7 +159,7 @@ def test_snowplow(box: Sandbox, data: Path) -> None:
 
 
 def test_warehouse_seeds(box: Sandbox, data: Path) -> None:
-    """Three vendors' tables are told apart; they hold no event of an app's life."""
+    """The presets of three vendors' tables are recognised; these hold no lifecycle events."""
     folder = data / "warehouse_seeds"
     expected = {
         "amplitude_event_data.csv": ("amplitude", 10),
@@ -206,12 +206,12 @@ CRASHES = {
 
 def test_which_crash_reports_are_crashes(data: Path) -> None:
     """One file at a time: ten crashes, four that are none, one of 1970."""
-    found = {}
+    actual = {}
     for path in sorted((data / "crash_reports").glob("*.json")):
         plan = cdp.plan(path, preset="crash_reports")
         wrong = [problem.code for problem in plan.problems]
-        found[path.stem] = (wrong or [*plan.unknown_events] or ["crash"])[0]
-    assert found == CRASHES
+        actual[path.stem] = (wrong or [*plan.unknown_events] or ["crash"])[0]
+    assert actual == CRASHES
 
 
 def test_crash_reports(box: Sandbox, data: Path) -> None:

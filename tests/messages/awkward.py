@@ -247,8 +247,8 @@ def outcome(path: str, case: Case) -> tuple[Any, tuple[str, ...]]:
     (chunk,) = table.chunks(table.schema.names)
     built = build(bind(Mapping(**mapping | case.options), table.schema), chunk.batch, latest=LATEST)
     fixes = tuple(sorted(fix.code for fix in built.problems.fixes if fix.column == "cell"))
-    for found, problems in built.problems.groups():
-        if 0 in found:
+    for actual, problems in built.problems.groups():
+        if 0 in actual:
             return Invalid(problems[0].code), fixes
     message: Any = payloads(built)[0]
     for name in path.split("."):
@@ -274,11 +274,11 @@ def page() -> str:
                 becomes = f"invalid: `{case.becomes.code}`"
             elif case.becomes is EMPTY:
                 becomes = "empty"
-            told = ", ".join(f"`{code}`" for code in case.fixes)
+            shown = ", ".join(f"`{code}`" for code in case.fixes)
             options = "".join(f", `{name}={value!r}`" for name, value in case.options.items())
             beside = f", beside {', '.join(map(_shown, case.beside))}" if case.beside else ""
             kind = f" ({_kind(case.kind)})" if case.kind is not None else ""
-            lines.append(f"| {_shown(case.cell)}{kind}{options}{beside} | {becomes} | {told} |")
+            lines.append(f"| {_shown(case.cell)}{kind}{options}{beside} | {becomes} | {shown} |")
         del path
     lines += ["", "## What the codes say", "", "| counted as mended | |", "|---|---|"]
     lines += [f"| `{code}` | {text} |" for code, text in FIXES.items()]

@@ -16,9 +16,9 @@ CASES = [(path, case) for path, cases in GROUPS.values() for case in cases]
 )
 def test_what_becomes_of_a_cell(path: str, case: Case) -> None:
     """The value in the message or the reason, and what is counted as mended."""
-    found, fixes = outcome(path, case)
-    assert found == case.becomes
-    assert _type(found) is _type(case.becomes)
+    actual, fixes = outcome(path, case)
+    assert actual == case.becomes
+    assert _type(actual) is _type(case.becomes)
     assert fixes == tuple(sorted(case.fixes))
 
 

@@ -37,7 +37,7 @@ def derived(derive: dict[str, str], **columns: list[Any]) -> dict[str, list[Any]
 
 def test_expressions_use_columns_and_each_other() -> None:
     """JSON paths, casts, constants, and a column that was derived before."""
-    found = derived(
+    actual = derived(
         {
             "uid": "info->>'$.user.id'",
             "upper": "upper(uid)",
@@ -48,7 +48,7 @@ def test_expressions_use_columns_and_each_other() -> None:
         n=["1", None, "3"],
         k=[2, 3, 4],
     )
-    assert found == {
+    assert actual == {
         "uid": ["ada", None, None],
         "upper": ["ADA", None, None],
         "twice": [2, None, 12],
@@ -88,7 +88,7 @@ def test_names_that_exist_already() -> None:
 
 
 def test_columns_of() -> None:
-    """Names of columns, with the arrow of JSON told from that of a function."""
+    """Names of columns, where the arrow of JSON is not that of a function."""
     assert columns_of("a->>'$.x' || b.c") == {"a", "b"}
     assert columns_of("a::JSON->'$.x'") == {"a"}
     assert columns_of("a -> '$.x'") == {"a"}
@@ -96,7 +96,7 @@ def test_columns_of() -> None:
 
 
 def test_a_cell_at_which_an_expression_fails() -> None:
-    """Only its row is invalid, whatever else reads the same cell; no value is told."""
+    """Only its row is invalid, whatever else reads the same cell; the error shows no value."""
     columns = {"info": ['{"a": "x"}', "oops", None], "n": ["1", "2", "secret"]}
     messages = built(
         columns,
@@ -112,8 +112,8 @@ def test_a_cell_at_which_an_expression_fails() -> None:
 
 def test_what_feeds_an_expression_is_no_property() -> None:
     """A column that was used up is not sent once more; the new one is."""
-    found = properties({"info": ['{"a": "x"}'], "other": [1]}, derive={"a": "info->>'$.a'"})
-    assert found == [{"a": "x", "other": 1}]
+    actual = properties({"info": ['{"a": "x"}'], "other": [1]}, derive={"a": "info->>'$.a'"})
+    assert actual == [{"a": "x", "other": 1}]
 
 
 def test_who_what_and_when_can_be_derived() -> None:
@@ -191,11 +191,11 @@ def test_json_of_any_shape(objects: list[dict[str, Any]]) -> None:
     """Objects that mix kinds under one name arrive as they are, whatever their neighbours."""
     cells = [json.dumps(item) for item in objects]
     got = [item.get("j") for item in properties({"j": pa.array(cells, pa.string())}, json=["j"])]
-    for found, item, cell in zip(got, objects, cells, strict=True):
+    for value, item, cell in zip(got, objects, cells, strict=True):
         if json_cells._has_zero_names(item):
-            assert found == cell
+            assert value == cell
         else:
-            assert _text(found) == _text(plain(item))
+            assert _text(value) == _text(plain(item))
 
 
 def _text(value: Any) -> Any:
@@ -286,4 +286,4 @@ def test_a_frame_with_mixed_numbers_in_a_derived_table(box: Any) -> None:
     assert plan.counts == {"to_send": 2, "invalid": 1, "held": 0, "skipped": 0}
     report = plan.send(progress=False)
     assert report.counts["delivered"] == 2
-    assert [found["a"] for found in box.events()["properties"]] == [1, "x"]
+    assert [item["a"] for item in box.events()["properties"]] == [1, "x"]

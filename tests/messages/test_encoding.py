@@ -63,10 +63,10 @@ def test_golden_ids(columns: dict[str, Any], expected: str) -> None:
 def test_ids_of_a_column_are_used_where_there_are_any() -> None:
     """A given id goes as it is, odd characters too; an empty cell gets a made one."""
     columns = {"id": ['a"\\\n1', None, "é"], "x": [1, 2, 3]}
-    found = [message["messageId"] for message in payloads(built(columns, message_id="id"))]
-    assert found[0] == 'a"\\\n1'
-    assert found[1].startswith("cdp1-")
-    assert found[2] == "é"
+    actual = [message["messageId"] for message in payloads(built(columns, message_id="id"))]
+    assert actual[0] == 'a"\\\n1'
+    assert actual[1].startswith("cdp1-")
+    assert actual[2] == "é"
 
 
 @given(st.lists(texts, min_size=1, max_size=8), st.sampled_from(["message", "batch"]))
@@ -115,8 +115,8 @@ def test_messages_can_be_left_out(rows: list[Any], scope: Any, given_ids: bool) 
     named: dict[str, Any] = {"message_id": "id"} if given_ids else {"rest": "drop"}
     messages = built(columns, properties={"t": "text"}, context={"locale": "place"}, **named)
 
-    def told(keep: Any, then: Any) -> dict[int, tuple[bytes, bytes, int, str, bytes]]:
-        found = {}
+    def shown(keep: Any, then: Any) -> dict[int, tuple[bytes, bytes, int, str, bytes]]:
+        actual = {}
         for whole in encode(
             messages.fields,
             message_id=messages.message_id,
@@ -131,14 +131,14 @@ def test_messages_can_be_left_out(rows: list[Any], scope: Any, given_ids: bool) 
             for number, row in enumerate(part.rows.tolist()):
                 message, size = part.message(number), int(part.sizes[number])
                 digest = part.digests[number].tobytes()
-                found[row] = (part.head, message, size, names[number], digest)
-        return found
+                actual[row] = (part.head, message, size, names[number], digest)
+        return actual
 
     every = [True] * len(rows)
-    whole = told(every, every)
+    whole = shown(every, every)
     assert len(whole) == len(rows)
     left = {row for row in whole if written[row] and kept[row]}
-    assert told(written, kept) == {row: whole[row] for row in left}
+    assert shown(written, kept) == {row: whole[row] for row in left}
 
 
 def test_batch_scope_groups_by_context() -> None:

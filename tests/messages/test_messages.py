@@ -78,15 +78,15 @@ def test_a_whole_message_reads_as_the_page_says() -> None:
 def test_user_ids_of_every_type(cells: Any, expected: list[str | None]) -> None:
     """Ids become text, and what cannot be one is a problem of its row."""
     messages = built({"uid": cells})
-    found = codes(messages)
+    actual = codes(messages)
     for row, value in enumerate(expected):
         if value is None:
-            assert found[row] == ["missing_user"]
+            assert actual[row] == ["missing_user"]
         elif value == "bad_user":
-            assert found[row] == ["bad_user"]
+            assert actual[row] == ["bad_user"]
         else:
             assert messages.fields["userId"][row].as_py() == value
-            assert row not in found
+            assert row not in actual
 
 
 def test_one_of_two_ids_is_enough() -> None:
@@ -190,13 +190,13 @@ def test_each_problem_of_a_row_is_told() -> None:
 def test_documented_properties_get_their_type(kind: str, cells: list[Any], expected: Any) -> None:
     """Version and build become text, booleans booleans, or the row says why not."""
     messages = built({"p": cells}, properties={kind: "p"})
-    found = codes(messages)
+    actual = codes(messages)
     for row, (payload, value) in enumerate(zip(payloads(messages), expected, strict=True)):
         if isinstance(value, str) and value in ("not_finite", "bad_text", "bad_boolean"):
-            assert found[row] == [value]
+            assert actual[row] == [value]
         else:
             assert payload.get("properties", {}).get(kind) == value
-            assert row not in found
+            assert row not in actual
 
 
 def test_device_type_is_android_or_ios() -> None:
@@ -244,7 +244,7 @@ def test_device_type_is_android_or_ios() -> None:
 )
 def test_properties_of_every_type(cells: Any, expected: list[Any]) -> None:
     """Any Arrow type that JSON has something for arrives with its value; nulls are left out."""
-    assert [found.get("p") for found in properties({"p": cells})] == expected
+    assert [item.get("p") for item in properties({"p": cells})] == expected
 
 
 @pytest.mark.parametrize(
@@ -351,8 +351,8 @@ def test_values_arrive_as_they_were(cells: list[Any], cut: int) -> None:
     table = batch({"p": cells}).slice(min(cut, len(cells) - 1))
     messages = build(bind(MAPPING, table.schema), table)
     expected = [_without_nulls(cell) for cell in cells[min(cut, len(cells) - 1) :]]
-    found = [payload.get("properties", {}).get("p") for payload in payloads(messages)]
-    assert found == expected
+    actual = [payload.get("properties", {}).get("p") for payload in payloads(messages)]
+    assert actual == expected
 
 
 def _without_nulls(value: Any) -> Any:
@@ -406,5 +406,5 @@ def test_ids_do_not_depend_on_number_types_or_column_order() -> None:
         {"n": pa.array([5, 6], pa.uint8()), "s": pa.array(["x", "y"]).dictionary_encode()},
     ]
     ids = [[p["messageId"] for p in payloads(built(columns))][:2] for columns in variants]
-    assert all(found == ids[0] for found in ids)
+    assert all(item == ids[0] for item in ids)
     assert ids[0][0] != ids[0][1]

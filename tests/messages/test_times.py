@@ -68,8 +68,8 @@ def test_iso_text_keeps_its_moment(values: list[datetime], offset: int, *, mixed
     times = read_times(pa.array(cells), unit=None, timezone=None)
     expected = [millis(datetime.fromisoformat(text)) for text in texts]
     inside = [-62_135_596_800_000 <= value <= 253_402_300_799_999 for value in expected]
-    found = times.millis[: len(texts)].tolist()
-    assert [f for f, ok in zip(found, inside, strict=True) if ok] == [
+    actual = times.millis[: len(texts)].tolist()
+    assert [f for f, ok in zip(actual, inside, strict=True) if ok] == [
         e for e, ok in zip(expected, inside, strict=True) if ok
     ]
 
@@ -100,8 +100,8 @@ def test_usual_forms_are_read_as_python_reads_them(
 ) -> None:
     """Whole columns at a time: what is read is right, sliced or not, and all that is usual is."""
     array = pa.array(cells, pa.large_string() if large else pa.string()).slice(cut)
-    found, naive, done = read_iso(array)
-    for cell, value, zoneless, read in zip(cells[cut:], found, naive, done, strict=True):
+    actual, naive, done = read_iso(array)
+    for cell, value, zoneless, read in zip(cells[cut:], actual, naive, done, strict=True):
         try:
             moment = datetime.fromisoformat(cell or "")
         except ValueError:

@@ -44,12 +44,12 @@ def test_seen_tells_what_came_before(chunks: list[list[str]]) -> None:
     """Within a call and across calls, as a set of Python does."""
     seen, known = DigestSet(), set[str]()
     for chunk in chunks:
-        found = seen.before(key_digests(pa.array(chunk, pa.string())))
+        actual = seen.before(key_digests(pa.array(chunk, pa.string())))
         expected = []
         for key in chunk:
             expected.append(key in known)
             known.add(key)
-        assert found.tolist() == expected
+        assert actual.tolist() == expected
 
 
 def test_seen_moves_each_key_but_a_few_times() -> None:

@@ -84,8 +84,8 @@ LOOK = [
     "cdp.configure(there.with_key().api_key, base_url='http://a/v2')",
     "import h11; h11.Connection.send = lambda self, event: [] / 0",
     "opens(3).cdp.send(**how)",  # a broken library
-    "told = traceback.TracebackException.from_exception(sys.last_value, capture_locals=True)",
-    "''.join(told.format())",
+    "error = traceback.TracebackException.from_exception(sys.last_value, capture_locals=True)",
+    "''.join(error.format())",
     "there",
     "there.api_key, vars(there), dataclasses.asdict(there), copy.deepcopy(there), str(there)",
     "pickle.dumps(there), copy.copy(there)",
@@ -289,19 +289,19 @@ def test_a_destination_shows_no_key_in_any_form() -> None:
 
 def verbose(error: BaseException) -> str:
     """All that a traceback can show, local variables included, causes and contexts too."""
-    found, chain = "", [error]
+    actual, chain = "", [error]
     while chain:
         item = chain.pop()
         chain += [other for other in (item.__cause__, item.__context__) if other is not None]
-        told = traceback.TracebackException.from_exception(item, capture_locals=True)
-        found += "".join(told.format())
+        output = traceback.TracebackException.from_exception(item, capture_locals=True)
+        actual += "".join(output.format())
         console = rich.console.Console(file=io.StringIO(), width=200)
         shown = rich.traceback.Traceback.from_exception(
             type(item), item, item.__traceback__, show_locals=True, locals_max_string=100_000
         )
         console.print(shown)
-        found += console.file.getvalue()  # type: ignore[attr-defined]
-    return found
+        actual += console.file.getvalue()  # type: ignore[attr-defined]
+    return actual
 
 
 def _broken(*_: object, **__: object) -> None:
@@ -379,10 +379,10 @@ def test_a_key_that_cannot_be_one_is_not_shown_either(
     def configured() -> None:
         cdp.configure(os.environ[VARIABLE], save_key=True)
 
-    def found() -> None:
+    def actual() -> None:
         cdp.Destination().with_key()
 
-    for attempt in (given, configured, found):
+    for attempt in (given, configured, actual):
         with pytest.raises(cdp.DestinationError) as got:
             attempt()
         # The frames of this test know it.

@@ -110,7 +110,7 @@ def test_repr_shows_only_what_was_given() -> None:
     ],
 )
 def test_a_wrong_argument_gets_one_clear_error(arguments: dict[str, Any], words: str) -> None:
-    """What is wrong in itself is told before there is any table."""
+    """A mapping that is wrong in itself raises before there is any table."""
     with pytest.raises(MappingError, match=words):
         Mapping(**arguments)
 
@@ -198,7 +198,7 @@ GOOD: dict[str, Any] = {
     ],
 )
 def test_a_mapping_that_does_not_fit_the_table(change: dict[str, Any], words: str) -> None:
-    """What can never work is told from the columns alone, naming the nearest one."""
+    """A mapping that can never work raises from the columns alone, and names the nearest one."""
     with pytest.raises(MappingError, match=words):
         bind(Mapping(**(GOOD | change)), SCHEMA)
 

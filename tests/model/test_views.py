@@ -98,7 +98,7 @@ def test_text_has_what_html_has(shown: dict[str, Any]) -> None:
 def test_a_mapping_says_what_goes_where_and_how() -> None:
     """Fields, columns and constants, and what is done on the way."""
     text = words(MAPPING._repr_html_())
-    for found in (
+    for expected in (
         "userId column uid",
         "event column name 2 values translated",
         "timestamp column ts numbers are milliseconds; times without a zone are in Europe/Berlin",
@@ -115,7 +115,7 @@ def test_a_mapping_says_what_goes_where_and_how() -> None:
         "open Application Opened",
         "twice n * 2",
     ):
-        assert found in text
+        assert expected in text
     assert "x" * 61 not in text
     empty = words(cdp.Mapping(user_id="u")._repr_html_())
     assert "Nothing can be sent without event, timestamp." in empty
@@ -131,17 +131,17 @@ def test_a_mapping_says_what_goes_where_and_how() -> None:
 def test_a_destination_says_where_and_whether_it_has_a_key(monkeypatch: pytest.MonkeyPatch) -> None:
     """Address, region, strictness and limits; of the key only whether it is there."""
     text = " ".join(str(cdp.Destination(api_key="hunter2", region="eu", rate_limit=250.5)).split())
-    for found in (
+    for expected in (
         "address https://cdp-eu.customer.io/v1",
         "where region eu",
         "API key set",
         "strict mode yes",
         "requests 250.5 per second, up to 2,500 messages each",
-        "in flight found automatically, up to 128",
+        "in flight adapted automatically, up to 128",
         "attempts up to 6, for 5 min",
         "timeout of an answer 1 min",
     ):
-        assert found in text
+        assert expected in text
     loose = cdp.Destination(
         base_url="http://a.invalid/v1", strict=False, rate_limit=None, workers=3
     )

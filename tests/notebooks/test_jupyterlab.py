@@ -290,17 +290,17 @@ def test_the_quickstart_is_run_cell_by_cell(lab: Lab, page: Page) -> None:
     opened = Notebook(page, lab, "quickstart.ipynb")
     outputs = [opened.run(number) for number in range(len(codes))]
     views = [one.locator(".cdp, .cdp-live") for one in outputs]
-    found = [view for one in views for view in one.all()]
-    for view in found:
+    actual = [view for one in views for view in one.all()]
+    for view in actual:
         check_view(view)
-    said = " ".join(view.inner_text() for view in found)
+    said = " ".join(view.inner_text() for view in actual)
     for words in (
         "Plan: 3 of 6 rows",
         "Backfill done: 100%",
         "Backfill: 3 of 6 rows not delivered",
     ):
         assert words in said
-    for number, view in enumerate(found):
+    for number, view in enumerate(actual):
         keep_picture(view, f"quickstart_{number}")
 
 
@@ -356,7 +356,7 @@ def test_progress_moves_in_its_place(lab: Lab, page: Page, theme: str) -> None:
     check_view(outputs.locator(".cdp"))
     keep_picture(notebook.all, f"{name}_done")
     states = page.evaluate("window.states")
-    shares = [int(found[1]) for state in states if (found := re.search(r"(\d+)%", state))]
+    shares = [int(actual[1]) for state in states if (actual := re.search(r"(\d+)%", state))]
     assert len(set(states)) >= 5
     assert len(set(shares)) >= 4
     assert shares == sorted(shares)

@@ -43,12 +43,12 @@ EXPECTED = {
         "Backfill: all 3,984 rows delivered",
         "500 delivered, 3,484 unsent",
         "500 of the delivered rows were delivered by an earlier run",
-        "journal      ready.cdp-journal",
+        "journal     ready.cdp-journal",
         "Application Opened            4120  2060",
     ],
     "03_reading_a_plan.ipynb": [
         "Plan for the DataFrame: 2 open questions",
-        "'user_id' and 'customer_id' look equally like user_id 'customer_id'?",
+        "'user_id' and 'customer_id' look equally like user_id but hold",
         "Plan: 5 of 6 rows of the DataFrame",
         "1  debug_ping",
         "properties.agent_note",
@@ -73,12 +73,12 @@ EXPECTED = {
         "{'X-Strict-Mode': '1'} 400",
         "{} 200 {}",
         "'stored': 3000, 'not_stored': 2",
-        "Reconciliation: the sandbox holds 3,000 messages, 3,000 different ids",
+        "Reconciliation: the sandbox holds 3,000 messages with 3,000 different ids",
         "180 of 180",
     ],
     "06_vendor_presets.ipynb": [
         "Plan: 4 of 6 rows of the DataFrame",
-        "What the preset 'amplitude' relies on",
+        "Facts that the preset 'amplitude' relies on",
         "is not verified",
         "'properties': {'build': '310', 'version': '2.1.0'}",
         "'Application Opened': 3",
@@ -157,12 +157,12 @@ def read(path: Path) -> Any:
 
 def outputs(notebook: Any) -> str:
     """All text of the outputs."""
-    found = []
+    actual = []
     for cell in notebook.cells:
         for output in cell.get("outputs", []):
             assert output.output_type != "error"
-            found.append(output.get("text") or output.get("data", {}).get("text/plain", ""))
-    return "\n".join(found)
+            actual.append(output.get("text") or output.get("data", {}).get("text/plain", ""))
+    return "\n".join(actual)
 
 
 def test_every_notebook_is_known() -> None:
@@ -270,6 +270,14 @@ def send():
 ]
 
 
+TASK = """
+import asyncio
+async def task():
+    return send()
+await asyncio.create_task(task())
+"""
+
+
 QUICK = """
 import contextlib
 until_the_end = contextlib.ExitStack()
@@ -303,7 +311,7 @@ class Kernel:
     def run(self, code: str) -> list[tuple[str, dict[str, Any]]]:
         """Kind and content of each message, up to the end; none is an error."""
         own = self._client.execute(code)
-        found: list[tuple[str, dict[str, Any]]] = []
+        actual: list[tuple[str, dict[str, Any]]] = []
         while True:
             message = self._client.get_iopub_msg(timeout=60)
             kind, content = message["msg_type"], message["content"]
@@ -311,8 +319,8 @@ class Kernel:
                 continue
             assert kind != "error", content
             if kind == "status" and content["execution_state"] == "idle":
-                return found
-            found.append((kind, content))
+                return actual
+            actual.append((kind, content))
 
 
 @pytest.fixture(scope="module")
@@ -352,7 +360,7 @@ def last_states(messages: list[tuple[str, dict[str, Any]]]) -> list[str]:
         ("for _ in range(50): send_quickly()", 50),
         ("import threading\nt = threading.Thread(target=send)\nt.start()\nt.join()", 1),
         ("import asyncio\nawait asyncio.create_task(asyncio.to_thread(send))", 1),
-        ("async def task():\n    return send()\nawait asyncio.create_task(task())", 1),
+        (TASK, 1),
         ("import io\nwith contextlib.redirect_stdout(io.StringIO()): send()", 1),
         (CLOSED, 1),
     ],

@@ -37,7 +37,7 @@ def calls(source: Source, mapping: cdp.Mapping) -> int:
         for _ in prepared_source.chunks(prepared_source.binding.columns):
             pass
 
-    prepare()  # what is found out once
+    prepare()  # fills caches
     before = sys.getprofile()
     sys.setprofile(note)
     try:

@@ -122,7 +122,7 @@ def test_two_runs_at_once(box: Sandbox, tmp_path: Path) -> None:
     ],
 )
 def test_a_file_that_is_no_journal(box: Sandbox, tmp_path: Path, make: Any, words: str) -> None:
-    """It is told, and not overwritten; an empty database becomes a journal."""
+    """It raises an error and is not overwritten; an empty database becomes a journal."""
     path = tmp_path / "j"
     make(path)
     if words:
@@ -134,7 +134,7 @@ def test_a_file_that_is_no_journal(box: Sandbox, tmp_path: Path, make: Any, word
 
 
 def test_a_folder_that_cannot_be_written(box: Sandbox) -> None:
-    """It is told before anything is sent, with what to do."""
+    """It raises before anything is sent, and says what to do."""
     with pytest.raises(cdp.JournalError, match=r"/proc/j.*journal=False"):
         send(opens(3), box, "/proc/j")
     assert len(box.requests()) == 0
@@ -358,7 +358,7 @@ def test_save_of_maps_and_mixed_columns(box: Sandbox, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("damage", [b"INSERT", None])
 def test_a_damaged_journal(box: Sandbox, tmp_path: Path, damage: bytes | None) -> None:
-    """It is told in our words, and nothing is sent."""
+    """The error is ours, and nothing is sent."""
     send(opens(3), box, tmp_path / "j")
     with sqlite3.connect(tmp_path / "j") as database:
         if damage:

@@ -113,7 +113,7 @@ def test_duplicates_are_counted_and_left_out_on_request(box: Sandbox) -> None:
     )
     assert counted(report) == {"delivered": 3, "skipped": 2}
     assert "2 rows were skipped: an earlier row has the same message id" in str(report)
-    assert [found["n"] for found in box.events()["properties"]] == [0, 1, 3]
+    assert [item["n"] for item in box.events()["properties"]] == [0, 1, 3]
 
 
 def test_equal_rows_are_duplicates_across_chunks(box: Sandbox) -> None:

@@ -216,8 +216,8 @@ def test_failures_of_every_kind_of_table(box: Sandbox, make: Any) -> None:
     (failed,) = report.failures.to_dict("records")
     assert (failed["ev"], list(failed["tags"]), failed["cdp_row"]) == ("o", ["b", "c"], 1)
     stored = [properties or {} for properties in box.events()["properties"]]
-    assert [found.get("tags") for found in stored] == [["a"], [], None]
-    assert [found.get("deep") for found in stored] == [{"k": ["v"]}, {"k": []}, {"k": ["w"]}]
+    assert [item.get("tags") for item in stored] == [["a"], [], None]
+    assert [item.get("deep") for item in stored] == [{"k": ["v"]}, {"k": []}, {"k": ["w"]}]
 
 
 def test_a_duckdb_relation(box: Sandbox) -> None:
@@ -311,7 +311,7 @@ def test_recent_rows_stop_a_run_before_it_starts(box: Sandbox) -> None:
 
 
 def test_recent_rows_can_be_held_or_sent(box: Sandbox) -> None:
-    """Held rows are told apart in the report; sent ones go."""
+    """Held rows have an outcome of their own; sent ones arrive."""
     held = send(recent_rows(), box, recent="hold", now=NOW)
     assert counts(held) == {"delivered": 2, "held": 3}
     assert held.failures["cdp_code"].eq("recent").all()
@@ -325,9 +325,9 @@ def test_recent_rows_in_a_stream_stop_it_there(box: Sandbox) -> None:
     reader = pa.concat_tables([old, new]).to_reader(max_chunksize=10_000)
     with pytest.raises(cdp.RecentRowsError, match="stopped at the first rows") as got:
         send(reader, box, now=NOW)
-    found = counts(got.value.report)
-    assert set(found) <= {"delivered", "unsent"}
-    assert sum(found.values()) == 20_005
+    actual = counts(got.value.report)
+    assert set(actual) <= {"delivered", "unsent"}
+    assert sum(actual.values()) == 20_005
     assert not set(box.events()["userId"]) & {"a", "b", "c", "d"}
 
 
@@ -495,7 +495,7 @@ def test_no_thread_stays_behind(box: Sandbox) -> None:
 
 
 def test_an_error_nobody_expected_keeps_the_report(box: Sandbox) -> None:
-    """A stream that breaks midway: the rows before it are accounted for, its words are not told."""
+    """A stream breaks midway: earlier rows are accounted for, and its own text is hidden."""
     batch = pa.RecordBatch.from_pandas(opens(3_000))
 
     def breaking() -> Any:
@@ -540,12 +540,12 @@ def test_an_interrupt_returns_the_report() -> None:
             progress=Interrupting(5),
         )
     assert report.interrupted
-    found = counts(report)
-    assert set(found) == {"delivered", "unsent"}
-    assert sum(found.values()) == 30_000
-    assert found["delivered"] == sum(len(seen.batch) for seen in server.requests)
+    actual = counts(report)
+    assert set(actual) == {"delivered", "unsent"}
+    assert sum(actual.values()) == 30_000
+    assert actual["delivered"] == sum(len(seen.batch) for seen in server.requests)
     failures = report.failures
-    assert len(failures) == found["unsent"]
+    assert len(failures) == actual["unsent"]
     assert failures["cdp_code"].eq("stopped").all()
     assert failures.index.is_monotonic_increasing
 
@@ -565,10 +565,10 @@ def test_a_second_interrupt_waits_no_longer() -> None:
             progress=Interrupting(3, times=2),
         )
         never.set()
-    found = counts(report)
-    assert found["unknown"] in (100, 200)
-    assert found["delivered"] == 100
-    assert sum(found.values()) == 1_000
+    actual = counts(report)
+    assert actual["unknown"] in (100, 200)
+    assert actual["delivered"] == 100
+    assert sum(actual.values()) == 1_000
     assert set(report.failures["cdp_code"]) == {"cancelled", "stopped"}
 
 

@@ -37,8 +37,8 @@ def path(tmp_path: Path) -> Path:
 
 def helpers() -> set[int]:
     """Processes that this one has started and not waited for."""
-    with open(f"/proc/self/task/{threading.get_native_id()}/children") as found:  # noqa: PTH123
-        return {int(number) for number in found.read().split()}
+    with open(f"/proc/self/task/{threading.get_native_id()}/children") as actual:  # noqa: PTH123
+        return {int(number) for number in actual.read().split()}
 
 
 def test_the_same_arrives(path: Path, tmp_path: Path) -> None:
@@ -109,13 +109,13 @@ def test_parts_hold_every_row_once(path: Path, tmp_path: Path) -> None:
         parts = source.parts(count)
         assert len(parts) <= count
         assert sum(part.rows or 0 for part in parts) == source.rows
-        found = {
+        actual = {
             (c.origin, c.origin_start + i): c.start + i
             for part in parts
             for c in part.chunks(["n"])
             for i in range(c.batch.num_rows)
         }
-        assert found == places
+        assert actual == places
     late = [chunk.batch.num_rows for chunk in source.parts(2)[1].chunks(["n"], start=9_900)]
     assert sum(late) == 10_077 - 9_900
 
@@ -151,14 +151,14 @@ def test_a_process_that_dies_stops_the_run(path: Path) -> None:
 
     def answer(*_: Any) -> Reply:
         if not killed.is_set():
-            for number in found():
+            for number in actual():
                 os.kill(number, signal.SIGKILL)
             killed.set()
         return Reply()
 
     mine = threading.get_native_id()
 
-    def found() -> list[int]:
+    def actual() -> list[int]:
         with open(f"/proc/self/task/{mine}/children") as children:  # noqa: PTH123
             return [int(number) for number in children.read().split()]
 
@@ -215,9 +215,9 @@ def test_a_task_that_cannot_be_handed_over_stops_the_run(
     split = ParquetSource.parts
 
     def parts(self: ParquetSource, count: int) -> list[Source]:
-        found = split(self, count)
-        found[0].notes = (threading.Lock(),)  # type: ignore[assignment]
-        return found
+        actual = split(self, count)
+        actual[0].notes = (threading.Lock(),)  # type: ignore[assignment]
+        return actual
 
     monkeypatch.setattr(ParquetSource, "parts", parts)
     with pytest.raises(

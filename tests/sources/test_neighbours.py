@@ -67,7 +67,7 @@ def test_a_row_of_json_is_the_same_alone(
     tmp_path: Path, row: dict[str, str], other: dict[str, str]
 ) -> None:
     """Numbers keep their digits where text is needed, and no other row changes an id."""
-    found = []
+    actual = []
     for rows in ([row], [row, other]):
         lines = []
         for one in rows:
@@ -75,9 +75,9 @@ def test_a_row_of_json_is_the_same_alone(
             lines.append("{" + ",".join(f'"{name}": {cell}' for name, cell in cells.items()) + "}")
         path = tmp_path / f"{len(rows)}.json"
         path.write_text("\n".join(lines))
-        found.append(first(path))
-    assert found[0] == found[1]
-    assert found[0].get("properties", {}).get("version") in (None, "1.10", "2")
+        actual.append(first(path))
+    assert actual[0] == actual[1]
+    assert actual[0].get("properties", {}).get("version") in (None, "1.10", "2")
 
 
 def test_rows_of_the_web_stay_out_whatever_comes_behind(tmp_path: Path) -> None:

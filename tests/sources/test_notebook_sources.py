@@ -259,7 +259,7 @@ def test_the_same_bytes_from_a_database_cursor(
 
 
 def test_the_same_bytes_from_an_adbc_cursor(lean_database: Path, expected: tuple[int, str]) -> None:
-    """The driver is told to look further for types: the notes begin late."""
+    """An option makes the driver look further for types: the notes begin late."""
     with (
         adbc_driver_sqlite.dbapi.connect(str(lean_database)) as connection,
         connection.cursor() as cursor,
@@ -332,12 +332,12 @@ def test_polars_to_the_sandbox_and_back(records: Any, box: Sandbox, *, lazy: boo
     assert sum(report.counts.values()) == 20_000
     assert 20 < len(failures) == report.counts["invalid"]
     assert len(box.events()) == 20_000 - len(failures)
-    told = part.take(pa.array(failures["cdp_row"].astype("int64")))
-    assert told["session"].to_pylist() == failures["session"].tolist()
+    shown = part.take(pa.array(failures["cdp_row"].astype("int64")))
+    assert shown["session"].to_pylist() == failures["session"].tolist()
     assert failures["paid"].dtype == "boolean"
     for name in ("seconds", "paid", "session", "happened_at"):
         as_given = [None if pd.isna(cell) else cell for cell in failures[name]]
-        assert as_given == told[name].to_pylist()
+        assert as_given == shown[name].to_pylist()
     fixed = failures.assign(
         customer=failures["customer"].fillna("someone"),
         action="open",

@@ -235,8 +235,8 @@ def test_paths_globs_lists_and_folders(files: Path, given: str) -> None:
 def test_a_row_of_a_file_knows_its_file(files: Path) -> None:
     """Each chunk names its file and the number of its first row in there."""
     source = open_source(files)
-    found = [(chunk.origin, chunk.origin_start) for chunk in source.chunks(["x"], start=15)]
-    assert found == [(str(files / "p1.parquet"), 5), (str(files / "p2.parquet"), 0)]
+    actual = [(chunk.origin, chunk.origin_start) for chunk in source.chunks(["x"], start=15)]
+    assert actual == [(str(files / "p1.parquet"), 5), (str(files / "p2.parquet"), 0)]
 
 
 def test_a_file_without_any_wanted_column_still_counts(files: Path) -> None:
@@ -271,7 +271,7 @@ def test_a_path_that_leads_nowhere(files: Path, given: str, words: str) -> None:
 
 
 def test_files_that_do_not_fit_together(files: Path) -> None:
-    """One column with two types is told by file and column."""
+    """The error about a column with two types names file and column."""
     pq.write_table(pa.table({"x": ["text"]}), files / "p3.parquet")
     with pytest.raises(SourceError, match=r"p3\.parquet.*column 'x' is string there and int64"):
         open_source(files)
@@ -297,7 +297,7 @@ def test_the_same_file_twice(files: Path) -> None:
 
 
 def test_a_glob_that_matches_folders(files: Path) -> None:
-    """A folder of parts, as Spark writes it, is read whole; a file that is none is told."""
+    """A folder of parts, as Spark writes it, is read whole; a file of another kind is an error."""
     (files / "p3.parquet").mkdir()
     pq.write_table(TABLE.slice(30, 5), files / "p3.parquet" / "part-0.parquet")
     (files / "p3.parquet" / "_SUCCESS").write_text("")

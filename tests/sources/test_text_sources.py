@@ -600,11 +600,11 @@ def test_files_of_other_people(data: Path, pattern: str, rows: int | None) -> No
     if rows is None:
         with paths[0].open(encoding="utf-8-sig", newline="") as text:
             rows = sum(1 for row in csv.reader(text) if row) - 1
-    found = read(table)
+    actual = read(table)
     settled = table.settled(())
-    assert (len(found), settled.rows) == (rows, rows)
+    assert (len(actual), settled.rows) == (rows, rows)
     if pattern.endswith(".csv"):
-        for row, typed in zip(found, read(settled), strict=True):
+        for row, typed in zip(actual, read(settled), strict=True):
             assert [cell is None for cell in row.values()] == [
                 cell is None for cell in typed.values()
             ]

@@ -140,13 +140,13 @@ class TextSource(Source):
 def _one_kind(names: list[str]) -> str:
     kinds: dict[str, str] = {}
     for name in names:
-        found = _ENDING.search(name)
-        if found is None:
+        ending = _ENDING.search(name)
+        if ending is None:
             raise SourceError(
                 f"{name!r} is neither CSV nor JSON, according to its name. Rename it, or read it "
                 "into a DataFrame."
             )
-        kinds["CSV" if found["csv"] else "JSON"] = name
+        kinds["CSV" if ending["csv"] else "JSON"] = name
     if len(kinds) > 1:
         raise SourceError(
             f"{kinds['CSV']!r} is a CSV file and {kinds['JSON']!r} is a JSON file. Send them in "

@@ -309,7 +309,7 @@ _ESCAPES: Final = re.compile(
 
 def _replace_half_characters(text: bytes) -> bytes:
     r"""Text with U+FFFD for halves of characters, such as ``\ud83d`` alone in a cut emoji."""
-    return _ESCAPES.sub(lambda found: rb"\ufffd" if found[2] else found[0], text)
+    return _ESCAPES.sub(lambda escape: rb"\ufffd" if escape[2] else escape[0], text)
 
 
 def _decode(
