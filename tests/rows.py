@@ -13,7 +13,7 @@ from cdp_backfill import Mapping, lit
 from cdp_backfill.messages import MessageBatch, bind, build
 from cdp_backfill.messages.encoding import ContextScope, encode
 
-MAPPING = Mapping(user_id="uid", event=lit("Application Opened"), timestamp="ts")
+OPENED = Mapping(user_id="uid", event=lit("Application Opened"), timestamp="ts")
 
 # Every kind of trouble that text can make in JSON.
 texts = st.text(
@@ -33,7 +33,7 @@ def batch(columns: dict[str, Any], rows: int | None = None) -> Any:
     return pa.RecordBatch.from_arrays(arrays, list(whole))
 
 
-def built(columns: dict[str, Any], mapping: Mapping = MAPPING, **change: Any) -> MessageBatch:
+def built(columns: dict[str, Any], mapping: Mapping = OPENED, **change: Any) -> MessageBatch:
     """The message fields of a table with these columns."""
     table = batch(columns)
     chosen = Mapping.from_dict(mapping.to_dict() | change) if change else mapping

@@ -19,6 +19,7 @@ from cdp_backfill.delivery.answers import Verdict, status_verdict
 from cdp_backfill.delivery.rate_control import RateControl
 from cdp_backfill.delivery.transport import environment_proxy, error_reason
 from tests.rows import opens
+from tests.sending import counts
 from tests.servers import ReceivedRequest, Reply, Server, serving
 
 KEY = "secret-key"
@@ -35,11 +36,6 @@ def send(server: Server, rows: int = 3, **options: Any) -> cdp.Report:
         progress=False,
     )
     return report
-
-
-def counts(report: cdp.Report) -> dict[str, int]:
-    """The rows by outcome, without zeros."""
-    return {name: rows for name, rows in report.counts.items() if rows}
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from cdp_backfill.messages import json_cells
 from cdp_backfill.messages.deriving import Deriver, columns_of
 from cdp_backfill.pipeline.prepared_source import PreparedSource
 from cdp_backfill.sources import open_source
-from tests.rows import MAPPING, built, codes, opens, payloads, properties
+from tests.rows import OPENED, built, codes, opens, payloads, properties
 
 SCHEMA = pa.schema([("info", pa.string()), ("n", pa.string()), ("k", pa.int64())])
 
@@ -229,7 +229,7 @@ def test_objects_with_names_of_their_own_take_bounded_memory(box: Any, tmp_path:
     frame = opens(rows, p=cells)
     prepared_source = PreparedSource(
         open_source(frame),
-        Proposal(replace(MAPPING, expand=["p"])),
+        Proposal(replace(OPENED, expand=["p"])),
         recent="send",
         context_scope="message",
         now=None,
@@ -238,7 +238,7 @@ def test_objects_with_names_of_their_own_take_bounded_memory(box: Any, tmp_path:
     assert sum(chunk.batch.num_rows for chunk, _ in parts) == rows
     assert max(100 * chunk.batch.num_rows**2 for chunk, _ in parts) <= json_cells.MAX_CELLS
     report = frame.cdp.send(
-        MAPPING,
+        OPENED,
         expand=["p"],
         destination=box.destination,
         progress=False,
@@ -255,7 +255,7 @@ def test_json_columns_of_arrow() -> None:
         pa.json_(pa.string()), pa.array(['{"a": 1}', '"u7"', "7", None])
     )
     assert [item.get("j") for item in properties({"j": cells})] == [{"a": 1}, "u7", 7, None]
-    mapping = Mapping(**{**MAPPING.to_dict(), "event": MAPPING.event, "user_id": "j"})
+    mapping = Mapping(**{**OPENED.to_dict(), "event": OPENED.event, "user_id": "j"})
     messages = built({"j": cells, "uid": ["x"] * 4}, mapping)
     assert codes(messages) == {0: ["bad_user"], 3: ["missing_user"]}
 
@@ -267,7 +267,7 @@ def test_failures_of_nested_columns_are_sent_again_as_they_are(box: Any, tmp_pat
     path.write_text("\n".join(map(json.dumps, rows)))
     box.set_faults(refuse_users=["u1"])
     options: dict[str, Any] = {"destination": box.destination, "progress": False, "journal": False}
-    report = cdp.send(path, MAPPING, **options)
+    report = cdp.send(path, OPENED, **options)
     assert report.counts["refused"] == 1
     box.set_faults()
     again = report.failures.cdp.send(destination=box.destination, progress=False)
@@ -281,7 +281,7 @@ def test_a_frame_with_mixed_numbers_in_a_derived_table(box: Any) -> None:
     """A plan and a run agree about derived and expanded columns."""
     frame = opens(3, info=['{"a": 1}', '{"a": "x"}', "oops"])
     plan = frame.cdp.plan(
-        MAPPING, derive={"j": "info::JSON"}, expand=["j"], destination=box.destination
+        OPENED, derive={"j": "info::JSON"}, expand=["j"], destination=box.destination
     )
     assert plan.counts == {"to_send": 2, "invalid": 1, "held": 0, "skipped": 0}
     report = plan.send(progress=False)

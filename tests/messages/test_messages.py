@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from cdp_backfill import Mapping, lit
 from cdp_backfill.messages import bind, build
 from cdp_backfill.model import api_facts
-from tests.rows import MAPPING, batch, built, codes, payloads, properties, texts
+from tests.rows import OPENED, batch, built, codes, payloads, properties, texts
 
 SEVEN = list(api_facts.EVENTS)
 
@@ -349,7 +349,7 @@ scalars: st.SearchStrategy[Any] = (
 def test_values_arrive_as_they_were(cells: list[Any], cut: int) -> None:
     """Whatever the cells, what arrives is what Python holds; also of a slice of the table."""
     table = batch({"p": cells}).slice(min(cut, len(cells) - 1))
-    messages = build(bind(MAPPING, table.schema), table)
+    messages = build(bind(OPENED, table.schema), table)
     expected = [_without_nulls(cell) for cell in cells[min(cut, len(cells) - 1) :]]
     actual = [payload.get("properties", {}).get("p") for payload in payloads(messages)]
     assert actual == expected
@@ -385,7 +385,7 @@ def test_ids_do_not_depend_on_chunks(rows: list[tuple[Any, ...]], size: int) -> 
             "l": pa.array(lists, pa.list_(pa.float64())),
         }
     )
-    binding = bind(MAPPING, table.schema)
+    binding = bind(OPENED, table.schema)
     whole = [payload["messageId"] for payload in payloads(build(binding, table))]
     parts = [
         payload["messageId"]

@@ -22,14 +22,12 @@ from hypothesis import strategies as st
 import cdp_backfill as cdp
 from cdp_backfill.cli import sample_data
 from cdp_backfill.pipeline.journal import Journal, read_journal
-from tests.rows import opens
+from tests.rows import OPENED, opens
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from cdp_backfill.local_sandbox import Sandbox
-
-OPENED = cdp.Mapping(user_id="uid", timestamp="ts", event=cdp.lit("Application Opened"))
 
 
 def send(

@@ -14,7 +14,8 @@ import cdp_backfill as cdp
 from cdp_backfill import Mapping, MappingError
 from cdp_backfill.model import api_facts
 from cdp_backfill.model.outcomes import FIXES, PROBLEMS
-from tests.rows import MAPPING, built, codes, opens, payloads
+from tests.rows import OPENED, built, codes, opens, payloads
+from tests.sending import counts
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -24,11 +25,6 @@ if TYPE_CHECKING:
 LARGE = "x" * 20_000
 
 
-def counted(report: cdp.Report) -> dict[str, int]:
-    """The outcomes that occur."""
-    return {name: rows for name, rows in report.counts.items() if rows}
-
-
 # --- what is too large -----------------------------------------------------------------------
 
 
@@ -36,11 +32,11 @@ def test_large_columns_are_dropped_on_request(box: Sandbox) -> None:
     """The largest of the named ones goes first, until the message fits; each row is recorded."""
     frame = opens(4, trace=["", LARGE, LARGE, LARGE], log=["", "", LARGE + "y", "z" * 40_000], n=1)
     options: dict[str, Any] = {"oversize": "drop_largest", "droppable": ["trace", "log"]}
-    plan = frame.cdp.plan(MAPPING, **options, destination=box.destination)
+    plan = frame.cdp.plan(OPENED, **options, destination=box.destination)
     assert plan.counts["to_send"] == 4
     assert {fix.column: cells for fix, cells in plan.fixes.items()} == {"log": 2}
     report = plan.send(progress=False)
-    assert counted(report) == {"delivered": 4}
+    assert counts(report) == {"delivered": 4}
     assert report.dropped[["cdp_row", "cdp_dropped"]].to_numpy().tolist() == [
         [2, "log"],
         [3, "log"],
@@ -58,7 +54,7 @@ def test_large_columns_are_dropped_on_request(box: Sandbox) -> None:
 def test_what_may_not_be_dropped_stays_invalid() -> None:
     """A column that is not named is never dropped, and is blamed."""
     frame = opens(2, trace=LARGE * 2, keep=["", LARGE * 2])
-    plan = frame.cdp.plan(MAPPING, oversize="drop_largest", droppable=["trace"])
+    plan = frame.cdp.plan(OPENED, oversize="drop_largest", droppable=["trace"])
     assert plan.counts["to_send"] == 1
     ((problem, rows),) = plan.problems.items()
     assert (problem.code, problem.column, rows) == ("oversize", "keep", 1)
@@ -70,7 +66,7 @@ def test_dropped_rows_are_saved(box: Sandbox, tmp_path: Path) -> None:
     opens(3, trace=["", "", LARGE * 2]).to_parquet(path)
     report = cdp.send(
         path,
-        MAPPING,
+        OPENED,
         oversize="drop_largest",
         droppable=["trace"],
         destination=box.destination,
@@ -94,7 +90,7 @@ def test_dropped_rows_are_saved(box: Sandbox, tmp_path: Path) -> None:
 def test_what_cannot_be_dropped_is_told_first(options: dict[str, Any]) -> None:
     """Columns must be named, be there, and not be who, what or when."""
     with pytest.raises(MappingError):
-        opens(1, trace="x").cdp.plan(MAPPING, **options)
+        opens(1, trace="x").cdp.plan(OPENED, **options)
 
 
 # --- duplicates --------------------------------------------------------------------------------
@@ -103,15 +99,15 @@ def test_what_cannot_be_dropped_is_told_first(options: dict[str, Any]) -> None:
 def test_duplicates_are_counted_and_left_out_on_request(box: Sandbox) -> None:
     """Rows that are equal, or share a given message id, are sent once; the first of them."""
     frame = opens(5, eid=["a", "b", "a", None, "b"], n=range(5))
-    plan = frame.cdp.plan(MAPPING, message_id="eid")
+    plan = frame.cdp.plan(OPENED, message_id="eid")
     assert plan.duplicates == 2
     assert "2 rows have the message id of an earlier row" in str(plan)
-    skipping = frame.cdp.plan(MAPPING, message_id="eid", duplicates="skip")
+    skipping = frame.cdp.plan(OPENED, message_id="eid", duplicates="skip")
     assert skipping.counts == {"to_send": 3, "invalid": 0, "held": 0, "skipped": 2}
     report = frame.cdp.send(
-        MAPPING, message_id="eid", duplicates="skip", destination=box.destination, progress=False
+        OPENED, message_id="eid", duplicates="skip", destination=box.destination, progress=False
     )
-    assert counted(report) == {"delivered": 3, "skipped": 2}
+    assert counts(report) == {"delivered": 3, "skipped": 2}
     assert "2 rows were skipped: an earlier row has the same message id" in str(report)
     assert [item["n"] for item in box.events()["properties"]] == [0, 1, 3]
 
@@ -119,11 +115,11 @@ def test_duplicates_are_counted_and_left_out_on_request(box: Sandbox) -> None:
 def test_equal_rows_are_duplicates_across_chunks(box: Sandbox) -> None:
     """Without an id column, rows of the same content are the same message, however far apart."""
     frame = pd.concat([opens(9_000), opens(9_000)], ignore_index=True)
-    assert frame.cdp.plan(MAPPING).duplicates == 9_000
+    assert frame.cdp.plan(OPENED).duplicates == 9_000
     report = frame.cdp.send(
-        MAPPING, duplicates="skip", destination=box.destination, progress=False, journal=False
+        OPENED, duplicates="skip", destination=box.destination, progress=False, journal=False
     )
-    assert counted(report) == {"delivered": 9_000, "skipped": 9_000}
+    assert counts(report) == {"delivered": 9_000, "skipped": 9_000}
     assert len(box.events()) == 9_000
 
 
@@ -133,9 +129,9 @@ def test_duplicates_and_a_journal(box: Sandbox, tmp_path: Path) -> None:
     options: dict[str, Any] = {"destination": box.destination, "progress": False}
     for _ in range(2):
         report = frame.cdp.send(
-            MAPPING, duplicates="skip", journal=tmp_path / "j.cdp-journal", **options
+            OPENED, duplicates="skip", journal=tmp_path / "j.cdp-journal", **options
         )
-        assert counted(report) == {"delivered": 3, "skipped": 3}
+        assert counts(report) == {"delivered": 3, "skipped": 3}
     assert len(box.events()) == 3
 
 
@@ -162,15 +158,15 @@ def test_the_clock_decides_what_lies_ahead() -> None:
     """A day ahead of the injected clock is a clock that is wrong; more is no event."""
     now = datetime(2024, 1, 1, tzinfo=UTC)
     frame = opens(3, ts=["2024-01-01T23:00:00Z", "2024-01-02T01:00:00Z", "2008-07-09T23:59:59Z"])
-    plan = frame.cdp.plan(MAPPING, now=now)
+    plan = frame.cdp.plan(OPENED, now=now)
     assert {problem.code: rows for problem, rows in plan.problems.items()} == {
         "in_future": 1,
         "too_early": 1,
     }
     assert plan.recent == 1
-    assert frame.cdp.plan(MAPPING, now=now, earliest="1999-12-31").counts["invalid"] == 1
+    assert frame.cdp.plan(OPENED, now=now, earliest="1999-12-31").counts["invalid"] == 1
     with pytest.raises(MappingError, match="earliest must be a day such as"):
-        frame.cdp.plan(MAPPING, earliest="last year")
+        frame.cdp.plan(OPENED, earliest="last year")
 
 
 # --- the plan and what is sent -----------------------------------------------------------------
@@ -201,8 +197,8 @@ def test_a_plan_says_what_each_column_becomes() -> None:
 def test_a_plan_shows_the_first_messages() -> None:
     """Three payloads exactly as they would be sent, in text, HTML and the dict."""
     frame = opens(5, n=range(5))
-    plan = frame.cdp.plan(MAPPING)
-    assert list(plan.samples) == frame.cdp.messages(3, MAPPING)
+    plan = frame.cdp.plan(OPENED)
+    assert list(plan.samples) == frame.cdp.messages(3, OPENED)
     assert plan.to_dict()["samples"] == list(plan.samples)
     assert plan.samples[0]["messageId"] in str(plan)
     assert plan.samples[0]["messageId"] in plan._repr_html_()
@@ -223,7 +219,7 @@ def test_a_plan_refuses_a_table_that_has_changed(box: Sandbox, tmp_path: Path, k
             return pa.Table.from_pandas(frame).__arrow_c_stream__(requested_schema)
 
     source: Any = {"frame": frame, "file": path, "stream": Query()}[kind]
-    plan = cdp.plan(source, MAPPING, destination=box.destination)
+    plan = cdp.plan(source, OPENED, destination=box.destination)
     assert plan.send(progress=False).counts["delivered"] == 3
     frame.loc[1, "n"] = 7
     frame.to_parquet(path)
@@ -244,14 +240,14 @@ def test_a_plan_of_many_types_can_be_sent(box: Sandbox) -> None:
             "json": pa.ExtensionArray.from_storage(pa.json_(pa.string()), pa.array(["[1]"])),
         }
     )
-    report = cdp.plan(table, MAPPING, destination=box.destination).send(progress=False)
+    report = cdp.plan(table, OPENED, destination=box.destination).send(progress=False)
     assert report.counts["delivered"] == 1
 
 
 def test_problems_and_fixes_of_a_run_are_in_its_report(box: Sandbox) -> None:
     """What was mended is counted in the report as in the plan."""
     frame = opens(3, uid=[" a ", "b", "NULL"], dev="d")
-    plan = frame.cdp.plan(MAPPING, anonymous_id="dev", destination=box.destination)
+    plan = frame.cdp.plan(OPENED, anonymous_id="dev", destination=box.destination)
     report = plan.send(progress=False)
     assert report.fixes == plan.fixes
     assert {fix.code for fix in report.fixes} == {"trimmed", "null_word"}
@@ -268,14 +264,14 @@ def test_every_code_has_its_words() -> None:
 def test_two_presets_or_a_mapping_beside_one() -> None:
     """A preset is a mapping: only one can be meant."""
     with pytest.raises(MappingError, match="Pass either mapping= or preset=, not both"):
-        opens(1).cdp.plan(MAPPING, preset="ga4")
+        opens(1).cdp.plan(OPENED, preset="ga4")
 
 
 def test_the_largest_message_is_measured() -> None:
     """Mean and largest are those of the messages alone."""
     frame = opens(2, n=["", "x" * 1_000])
-    plan = frame.cdp.plan(MAPPING)
-    sizes = [len(json.dumps(m, separators=(",", ":"))) for m in frame.cdp.messages(2, MAPPING)]
+    plan = frame.cdp.plan(OPENED)
+    sizes = [len(json.dumps(m, separators=(",", ":"))) for m in frame.cdp.messages(2, OPENED)]
     assert plan.largest == max(sizes) <= api_facts.MAX_MESSAGE_BYTES
     assert plan.mean == sum(sizes) / 2
 
@@ -308,19 +304,19 @@ def test_what_is_given_replaces_parts_of_the_mapping_of_failures(box: Sandbox) -
     frame = opens(2, a=["x", "y"], trace=["", LARGE * 2]).rename(columns={"uid": "member"})
     given: dict[str, Any] = {"user_id": "member", "event": cdp.lit("Application Opened")}
     report = frame.cdp.send(**given, timestamp="ts", destination=box.destination, progress=False)
-    assert counted(report) == {"delivered": 1, "invalid": 1}
+    assert counts(report) == {"delivered": 1, "invalid": 1}
     again = report.failures.cdp.send(
         oversize="drop_largest",
         droppable=["trace"],
         destination=box.destination,
         progress=False,
     )
-    assert counted(again) == {"delivered": 1}
+    assert counts(again) == {"delivered": 1}
     assert box.events()["userId"].tolist() == ["u0", "u1"]
 
 
 def test_a_plan_can_be_sent_elsewhere(box: Sandbox) -> None:
     """Where to is the last thing that one decides."""
-    plan = opens(2).cdp.plan(MAPPING)
+    plan = opens(2).cdp.plan(OPENED)
     assert plan.send(destination=box.destination, progress=False).ok
     assert len(box.events()) == 2

@@ -23,7 +23,8 @@ from cdp_backfill.model import destination as destinations
 from cdp_backfill.results import tracker as trackers
 from cdp_backfill.sources import ParquetSource
 from cdp_backfill.sources.paths import files_of
-from tests.rows import opens, texts
+from tests.rows import OPENED, opens, texts
+from tests.sending import counts, send
 from tests.servers import ReceivedRequest, Reply, run_interrupted, serving
 
 if TYPE_CHECKING:
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
     from cdp_backfill.results.progress import Snapshot
 
 NOW = datetime(2023, 5, 10, tzinfo=UTC)
-OPENED = cdp.Mapping(user_id="uid", timestamp="ts", event=cdp.lit("Application Opened"))
 FAILURE_COLUMNS = [
     "cdp_outcome",
     "cdp_code",
@@ -45,16 +45,6 @@ FAILURE_COLUMNS = [
     "cdp_row",
     "cdp_run",
 ]
-
-
-def send(table: Any, box: Sandbox, mapping: cdp.Mapping = OPENED, **options: Any) -> cdp.Report:
-    """Send to the sandbox without a display."""
-    return cdp.send(table, mapping, destination=box.destination, progress=False, **options)
-
-
-def counts(report: cdp.Report) -> dict[str, int]:
-    """The outcomes that occur."""
-    return {name: rows for name, rows in report.counts.items() if rows}
 
 
 def test_every_outcome_is_always_there(box: Sandbox) -> None:

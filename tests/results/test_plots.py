@@ -30,6 +30,7 @@ from cdp_backfill.results.histogram import (
 )
 from tests.model.test_keys import Kernel
 from tests.rows import built, opens
+from tests.sending import send
 from tests.servers import ReceivedRequest, Reply, serving
 
 if TYPE_CHECKING:
@@ -40,11 +41,6 @@ if TYPE_CHECKING:
     from cdp_backfill.local_sandbox import Sandbox
 
 NAMED = cdp.Mapping(user_id="uid", timestamp="ts", event="name", other_events="send")
-
-
-def send(frame: pd.DataFrame, box: Sandbox, mapping: cdp.Mapping = NAMED) -> cdp.Report:
-    """Send without a progress display."""
-    return cdp.send(frame, mapping, destination=box.destination, progress=False)
 
 
 def mixed(rows: int = 300) -> pd.DataFrame:
@@ -79,7 +75,7 @@ def totals(report: cdp.Report) -> dict[tuple[str, str], int]:
 def test_rows_are_counted_by_event_day_and_outcome(box: Sandbox) -> None:
     """Each row with an event and a time is in its bin; the sums are those of the report."""
     frame = mixed()
-    report = send(frame, box)
+    report = send(frame, box, NAMED)
     bins = report._failure_log.event_counts().bins
     assert len(bins) == 300
     day = pd.Timestamp("2023-01-01").value // 86_400_000_000_000
@@ -97,7 +93,7 @@ def test_rows_are_counted_by_event_day_and_outcome(box: Sandbox) -> None:
 
 def test_a_sum_counts_repaired_rows_under_their_new_outcome(box: Sandbox) -> None:
     """No row counts twice, even in a sum of sums."""
-    first = send(mixed(), box)
+    first = send(mixed(), box, NAMED)
     people: list[Any] = ["x"] * 20 + [None] * 10
     second = first.failures.assign(uid=people).cdp.send(destination=box.destination, progress=False)
     both = first + second
@@ -112,7 +108,7 @@ def test_rows_without_a_usable_time_have_no_bin(box: Sandbox) -> None:
     """An invalid or impossible time does not stretch the plot."""
     times = ["x", None, "1970-01-01", "2199-01-01", "2023-01-01", "2023-01-02"]
     names = ["Application Opened"] * 5 + [""]
-    report = send(opens(6, ts=times, name=names), box)
+    report = send(opens(6, ts=times, name=names), box, NAMED)
     assert totals(report) == {("Application Opened", "delivered"): 1}
 
 
@@ -169,7 +165,7 @@ def test_counting_is_cheap() -> None:
 
 def test_a_figure_has_three_panels(box: Sandbox) -> None:
     """Events with their rows, the run, and the reasons; each can be drawn alone."""
-    report = send(mixed(), box)
+    report = send(mixed(), box, NAMED)
     texts = words(report.plot())
     for text in (
         "Events over time, by outcome (UTC, one bar per day)",
@@ -203,7 +199,7 @@ def test_a_figure_has_three_panels(box: Sandbox) -> None:
 
 def test_bar_heights_are_the_counts(box: Sandbox) -> None:
     """The heights of all bars of all events add up to the counted rows."""
-    report = send(mixed(), box)
+    report = send(mixed(), box, NAMED)
     (part,) = report.plot("events").subfigs
     bars = [bar for axis in part.axes for bar in axis.patches if isinstance(bar, Rectangle)]
     assert sum(bar.get_height() for bar in bars) == 300
@@ -216,7 +212,7 @@ def test_many_events_and_reasons_are_grouped(box: Sandbox) -> None:
     """Seven events by name and one line for the others; eight reasons and one bar for the rest."""
     names = [f"event {n % 23}" for n in range(230)]
     columns = {f"price{n}": [np.inf if row == n else 1.0 for row in range(230)] for n in range(12)}
-    report = send(opens(230, name=names, **columns), box)
+    report = send(opens(230, name=names, **columns), box, NAMED)
     texts = words(report.plot())
     assert "16 other events\n160" in texts
     assert "4 other reasons" in texts
@@ -225,10 +221,10 @@ def test_many_events_and_reasons_are_grouped(box: Sandbox) -> None:
 
 def test_empty_panels_have_a_message(box: Sandbox) -> None:
     """Without rows, failures, requests or times, a message replaces the empty axes."""
-    assert words(send(opens(0, name=[]), box).plot()).count("The table has no rows.") == 2
-    good = words(send(opens(1, name="Application Opened"), box).plot())
+    assert words(send(opens(0, name=[]), box, NAMED).plot()).count("The table has no rows.") == 2
+    good = words(send(opens(1, name="Application Opened"), box, NAMED).plot())
     assert "All rows were delivered." in good
-    bad = words(send(opens(2, name="Application Opened", ts="x"), box).plot())
+    bad = words(send(opens(2, name="Application Opened", ts="x"), box, NAMED).plot())
     assert "No row has both an event and a usable time." in bad
     assert "Nothing was sent." in bad
     skip = cdp.Mapping(user_id="uid", timestamp="ts", event="name", other_events="skip")
@@ -269,7 +265,7 @@ def contrast(colour: str, ground: tuple[float, float, float]) -> float:
 
 def test_it_is_legible_on_white_and_on_black(box: Sandbox) -> None:
     """The background is transparent; text and bars contrast with both."""
-    picture = pixels(send(mixed(), box).plot())
+    picture = pixels(send(mixed(), box, NAMED).plot())
     assert picture.shape[2] == 4
     assert (picture[:, :, 3] == 0).mean() > 0.4
     for ground in ((1.0, 1.0, 1.0), (0.067, 0.067, 0.067)):
@@ -282,7 +278,7 @@ def test_nothing_of_matplotlib_is_changed(box: Sandbox) -> None:
     """Its settings stay, pyplot knows no figure, and a style changes nothing."""
     import matplotlib.pyplot as plt  # noqa: PLC0415
 
-    report = send(mixed(), box)
+    report = send(mixed(), box, NAMED)
     before = dict(mpl.rcParams)
     plain = pixels(report.plot("reasons"))
     assert dict(mpl.rcParams) == before
@@ -295,7 +291,7 @@ def test_without_matplotlib_it_says_how_to_install_it(
     box: Sandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The error names the extra to install."""
-    report = send(mixed(3), box)
+    report = send(mixed(3), box, NAMED)
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     with pytest.raises(cdp.MissingExtraError, match=r'pip install "cdp-backfill\[plot\]"'):
         report.plot()

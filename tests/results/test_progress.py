@@ -33,7 +33,7 @@ from cdp_backfill.results.progress.notebook import html_view, text_view
 from cdp_backfill.results.progress.pace import Pace
 from cdp_backfill.results.run_stats import RunStats
 from tests.results.test_progress_figures import ParsedHtml
-from tests.rows import opens
+from tests.rows import OPENED, opens
 from tests.servers import Reply, serving
 
 if TYPE_CHECKING:
@@ -41,7 +41,6 @@ if TYPE_CHECKING:
 
     from cdp_backfill.local_sandbox import Sandbox
 
-OPENED = cdp.Mapping(user_id="uid", timestamp="ts", event=cdp.lit("Application Opened"))
 
 HALF = Snapshot(
     rows=500,

@@ -10,12 +10,10 @@ import pytest
 
 import cdp_backfill as cdp
 from cdp_backfill.model.views import Section, View, duration
-from tests.rows import opens
+from tests.rows import OPENED, opens
 
 if TYPE_CHECKING:
     from cdp_backfill.local_sandbox import Sandbox
-
-OPENED = cdp.Mapping(user_id="uid", timestamp="ts", event=cdp.lit("Application Opened"))
 
 
 class ParsedHtml(HTMLParser):

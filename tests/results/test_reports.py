@@ -17,7 +17,8 @@ from cdp_backfill.model.outcomes import PROBLEMS
 from cdp_backfill.results import tracker as tracker_module
 from cdp_backfill.results.lineage import Lineage
 from cdp_backfill.sources import open_source
-from tests.rows import opens
+from tests.rows import OPENED, opens
+from tests.sending import counts, send
 from tests.servers import ReceivedRequest, Reply, serving
 
 if TYPE_CHECKING:
@@ -25,18 +26,7 @@ if TYPE_CHECKING:
 
     from cdp_backfill.local_sandbox import Sandbox
 
-OPENED = cdp.Mapping(user_id="uid", timestamp="ts", event=cdp.lit("Application Opened"))
 FIVE: list[Any] = ["a", None, "c", None, None]
-
-
-def send(source: Any, box: Sandbox, mapping: cdp.Mapping | None = OPENED, **how: Any) -> cdp.Report:
-    """Send without a progress display."""
-    return cdp.send(source, mapping, destination=box.destination, progress=False, **how)
-
-
-def counts(report: cdp.Report) -> dict[str, int]:
-    """Outcomes that occurred."""
-    return {name: rows for name, rows in report.counts.items() if rows}
 
 
 def test_repaired_failures_add_up_over_the_original_rows(box: Sandbox) -> None:

@@ -12,7 +12,7 @@ import pytest
 
 import cdp_backfill as cdp
 from cdp_backfill.api import messages
-from tests.rows import MAPPING
+from tests.rows import OPENED
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -28,7 +28,7 @@ def table(rows: int, **columns: Any) -> Any:
 
 def first(source: Any, **options: Any) -> dict[str, Any]:
     """What the first row becomes."""
-    return messages(source, 1, MAPPING, **options)[0]
+    return messages(source, 1, OPENED, **options)[0]
 
 
 ALONE: list[tuple[dict[str, Any], dict[str, Any]]] = [
@@ -111,13 +111,13 @@ def test_a_journal_notices_that_types_have_changed(box: Sandbox, tmp_path: Path)
         "journal": tmp_path / "j",
         "progress": False,
     }
-    cdp.send(path, MAPPING, **options)
+    cdp.send(path, OPENED, **options)
     more = path.read_text() + "u3,2020-01-02T00:00:00Z,7\n"
     path.write_text(more)
-    assert cdp.send(path, MAPPING, **options).delivered_before == 2
+    assert cdp.send(path, OPENED, **options).delivered_before == 2
     path.write_text(more + "u4,2020-01-02T00:00:00Z,n/a\n")
     with pytest.raises(cdp.JournalError, match="Column 'x' was int64"):
-        cdp.send(path, MAPPING, **options)
+        cdp.send(path, OPENED, **options)
     assert len(box.events()) == 3
 
 
@@ -130,7 +130,7 @@ def test_a_strange_cell_of_json_stops_nobody(box: Sandbox, cell: str) -> None:
     """It is sent as what it says or as text, or its row is invalid; the other row arrives."""
     report = cdp.send(
         table(2, x=[cell, '{"b": 1}']),
-        MAPPING,
+        OPENED,
         json=["x"],
         destination=box.destination,
         progress=False,
@@ -156,7 +156,7 @@ BAD = pa.Array.from_buffers(pa.string(), 1, pa.array([b"secret\xff"], pa.binary(
 )
 def test_a_strange_type_is_planned_and_sent(box: Sandbox, column: Any, outcome: str) -> None:
     """The plan of it is what becomes of it, and no value is in an error."""
-    plan = cdp.plan(table(1, x=column), MAPPING, destination=box.destination)
+    plan = cdp.plan(table(1, x=column), OPENED, destination=box.destination)
     report = plan.send(progress=False)
     assert report.counts[outcome] == 1
 
@@ -176,7 +176,7 @@ UUIDS = pa.ListArray.from_arrays(
 def test_a_type_that_cannot_be_is_told_first(column: Any, options: dict[str, Any]) -> None:
     """One clear error before anything is read."""
     with pytest.raises(cdp.MappingError, match="column 'x'"):
-        cdp.plan(table(1, x=column), MAPPING, **options)
+        cdp.plan(table(1, x=column), OPENED, **options)
 
 
 def test_proposals_for_tables_of_strange_types() -> None:
@@ -214,7 +214,7 @@ def test_whatever_changes_in_a_frame_is_noticed(box: Sandbox, change: Any) -> No
             "h": np.array([1, 2], "f2"),
         }
     )
-    plan = frame.cdp.plan(MAPPING, destination=box.destination)
+    plan = frame.cdp.plan(OPENED, destination=box.destination)
     other = change(frame)
     # The same object with other contents, as a notebook has it.
     frame.__dict__.update(other.__dict__)
@@ -272,13 +272,13 @@ def test_an_expression_that_always_fails_costs_no_query_for_each_row(
 def test_names_that_would_be_cut_or_misread(tmp_path: Path) -> None:
     """The character 0 in a column's name, and the mark of constants as a property."""
     with pytest.raises(cdp.SourceError, match="a NUL character"):
-        pd.DataFrame({"uid": ["u"], "ts": ["2020-01-01"], "a\0b": [1]}).cdp.plan(MAPPING)
+        pd.DataFrame({"uid": ["u"], "ts": ["2020-01-01"], "a\0b": [1]}).cdp.plan(OPENED)
     with pytest.raises(cdp.MappingError, match="marks constants"):
         cdp.Mapping(properties={"a": {"$lit": "col"}})
     path = tmp_path / "e.csv"
     path.write_text("uid,ts,x\nu1,2020-01-01,a\nu2,\x1eend of the file\x1e\nu3,2020-01-01,b\n")
     with pytest.raises(cdp.SourceError, match="Row 1"):
-        cdp.plan(path, MAPPING)
+        cdp.plan(path, OPENED)
     export = {"appsflyer_id": ["d"], "event_name": ["install"], "event_time": ["2020-01-01"]}
     named = pa.table(export | {'Plat"form': ["ios"]})
     assert cdp.plan(named, preset="appsflyer").counts["to_send"] == 1
@@ -295,7 +295,7 @@ def test_duplicates_of_a_row_that_did_not_arrive_are_spoken_of(box: Sandbox) -> 
     box.set_faults(refuse_users=["u0"])
     report = cdp.send(
         table(2, mid=["m", "m"]),
-        MAPPING,
+        OPENED,
         message_id="mid",
         duplicates="skip",
         destination=box.destination,

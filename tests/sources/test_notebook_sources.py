@@ -29,13 +29,13 @@ import pyarrow.parquet as pq
 import pytest
 
 import cdp_backfill as cdp
-from cdp_backfill import BadInputError, Mapping, SourceError, StoppedError, lit
+from cdp_backfill import BadInputError, Mapping, SourceError, StoppedError
 from cdp_backfill.cli import sample_data
 from cdp_backfill.inference.proposal import Proposal
 from cdp_backfill.pipeline.job import Job, SendOptions
 from cdp_backfill.sources import Source, cursors, open_source
 from cdp_backfill.sources.chunks import CHUNK_ROWS
-from tests.rows import opens
+from tests.rows import OPENED, opens
 from tests.servers import Reply, serving
 
 if TYPE_CHECKING:
@@ -267,9 +267,6 @@ def test_the_same_bytes_from_an_adbc_cursor(lean_database: Path, expected: tuple
         cursor.adbc_statement.set_options(**{"adbc.sqlite.query.batch_rows": "65536"})
         cursor.execute("SELECT * FROM records ORDER BY session")
         assert sent(cursor, LEAN_MAPPING) == expected
-
-
-OPENED = Mapping(user_id="uid", event=lit("Application Opened"), timestamp="ts")
 
 
 def opened(rows: int = 3, **columns: Any) -> Any:
