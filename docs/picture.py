@@ -221,7 +221,7 @@ def _reasons(drawing: Drawing, report: cdp.Report) -> None:
         drawing.text(_LEFT + 30, f"{number:,}", end=True)
         drawing.text(_LEFT + 42, code, mono=True, size=12)
         drawing.y += 16
-        remedy = re.split(r"[;:]|, |\.$", PROBLEMS[code])[0]
+        remedy = re.split(r"[;:]|, |\. |\.$", PROBLEMS[code])[0]
         drawing.text(_LEFT + 42, remedy, "quiet", size=12)
     drawing.y += 12
 

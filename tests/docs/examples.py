@@ -1,4 +1,4 @@
-"""The examples of the pages and the README, run as a reader would run them."""
+"""Runs the examples of the pages and the README, as a reader would."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 LATER: Final = "<!-- later -->"
-"""Before an example of what is not built yet: it is not run."""
+"""Marks an example of something that is not built yet; it does not run."""
 
 ELSEWHERE: Final = "<!-- elsewhere -->"
-"""Before an example that needs what a test has not, such as an object store: it is not run."""
+"""Marks an example that needs what tests lack, such as an object store; it does not run."""
 
 _BLOCK: Final = re.compile(
     r"(?:(?P<mark><!-- (?:later|elsewhere) -->)\n)?"
@@ -43,9 +43,9 @@ class Example:
 
     Attributes:
         kind: ``python``, ``sh``, ``text`` or another language.
-        code: What is in it.
-        line: Where it begins.
-        runs: Whether it is to be run.
+        code: Its content.
+        line: Number of its first line.
+        runs: Whether it runs.
     """
 
     kind: str
@@ -55,50 +55,52 @@ class Example:
 
 
 def examples(text: str) -> Iterator[Example]:
-    """The blocks of a page, hidden ones included."""
-    for found in _BLOCK.finditer(text):
-        hidden = found["setup"] is not None
-        line = text.count("\n", 0, found.start("setup" if hidden else "body")) + 1
-        code = found["setup"] if hidden else found["body"]
-        yield Example("python" if hidden else found["kind"], code, line, not found["mark"])
+    """The blocks of a page, including hidden ones."""
+    for match in _BLOCK.finditer(text):
+        hidden = match["setup"] is not None
+        line = text.count("\n", 0, match.start("setup" if hidden else "body")) + 1
+        code = match["setup"] if hidden else match["body"]
+        yield Example("python" if hidden else match["kind"], code, line, not match["mark"])
 
 
 def run_page(path: Path, url: str) -> int:
-    """Run all examples of a page in order, in one namespace, in the current folder.
+    """Run all examples of a page in order, in one namespace and in the current folder.
 
     Args:
         path: The page.
         url: Address of a sandbox, for commands that name a region.
 
     Returns:
-        How many were run.
+        Number of examples that ran.
     """
     names: dict[str, Any] = {"__name__": "__main__"}
-    shown: str | None = None
-    ran = 0
+    output: str | None = None
+    count = 0
     for example in examples(path.read_text(encoding="utf-8")):
         where = f"{path.name}, line {example.line}"
-        if example.kind == "text" and shown is not None:
-            if not _CHECKER.check_output(example.code, shown, _LENIENT):
-                raise AssertionError(f"{where}: the page says\n{example.code}\nand it is\n{shown}")
-            shown = None
+        if example.kind == "text" and output is not None:
+            if not _CHECKER.check_output(example.code, output, _LENIENT):
+                raise AssertionError(
+                    f"{where}: the page shows\n{example.code}\nbut it is\n{output}"
+                )
+            output = None
             continue
-        shown = None
+        output = None
         if not example.runs:
             continue
         if example.kind == "python":
-            shown = run_python(example.code, names, f"{path.name}:{example.line}")
-            ran += 1
+            output = run_python(example.code, names, f"{path.name}:{example.line}")
+            count += 1
         elif example.kind == "sh":
-            shown = run_shell(example.code, url, where)
-            ran += 1
-    return ran
+            output = run_shell(example.code, url, where)
+            count += 1
+    return count
 
 
 def run_python(code: str, names: dict[str, Any], where: str) -> str:
-    """Run code as a cell of a notebook; gives what it shows.
+    """Run code as a notebook cell; returns its output.
 
-    Functions whose names begin with ``test_`` are called as pytest would, with a sandbox.
+    Calls functions whose names begin with ``test_`` as pytest would, with a sandbox.
     """
     tree = ast.parse(code, where)
     last = tree.body.pop() if tree.body and isinstance(tree.body[-1], ast.Expr) else None
@@ -119,20 +121,20 @@ def run_python(code: str, names: dict[str, Any], where: str) -> str:
 
 
 def run_shell(code: str, url: str, where: str) -> str:
-    """Run the commands ``cdp-backfill`` of a block; a region is replaced by the sandbox.
+    """Run the ``cdp-backfill`` commands of a block; the sandbox replaces a region.
 
-    An exit code of 1 is that of a backfill in which rows failed, as they do on purpose here.
+    The exit code may be 1, because rows of some examples fail on purpose.
     """
     environment = os.environ | {
         "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]),
         "COLUMNS": "80",
     }
-    shown = []
+    outputs = []
     for line in code.replace("\\\n", " ").splitlines():
         if not line.startswith("cdp-backfill "):
             continue
         command = re.sub(r"--region \w+", f"--base-url {shlex.quote(url)}", line)
-        ran = subprocess.run(  # noqa: S602  # globs and > are what the pages show
+        process = subprocess.run(  # noqa: S602  # the pages use globs and >
             command,
             shell=True,
             env=environment,
@@ -142,7 +144,7 @@ def run_shell(code: str, url: str, where: str) -> str:
             timeout=120,
             check=False,
         )
-        if ran.returncode not in (0, 1) or "Traceback" in ran.stderr:
-            raise AssertionError(f"{where}: {command}\n{ran.stdout}\n{ran.stderr}")
-        shown.append(ran.stdout)
-    return "".join(shown)
+        if process.returncode not in (0, 1) or "Traceback" in process.stderr:
+            raise AssertionError(f"{where}: {command}\n{process.stdout}\n{process.stderr}")
+        outputs.append(process.stdout)
+    return "".join(outputs)

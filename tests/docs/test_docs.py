@@ -1,4 +1,4 @@
-"""The documentation: it builds without a warning, says what is so, and its examples run."""
+"""The documentation builds without warnings, matches the code, and its examples run."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ NOTEBOOKS: Final = sorted((ROOT / "notebooks").glob("*.ipynb"))
 _LINK: Final = re.compile(r"\]\(([^)\s]+)\)|(?:src|srcset|href)=\"([^\"]+)\"")
 _FENCED: Final = re.compile(r"^```.*?^```", re.DOTALL | re.MULTILINE)
 
-named = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The site, built as ``make docs`` does; warnings are errors."""
+    """The site, built as in ``make docs``; warnings are errors."""
     folder = tmp_path_factory.mktemp("site")
     command = [sys.executable, "-m", "sphinx", "-W", "--keep-going", "-n", "-q", "-E"]
     doctrees = ["-d", str(folder / "doctrees")]
@@ -53,7 +53,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 class _Page(HTMLParser):
-    """The ids of a page, its links, and what it loads."""
+    """The ids and links of a page, and the files that it loads."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -63,18 +63,18 @@ class _Page(HTMLParser):
         self.feed(text)
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        """Note what a tag refers to."""
-        found = {name: value for name, value in attrs if value}
-        self.ids.update(found[name] for name in ("id", "name") if name in found)
-        if tag == "a" and "href" in found:
-            self.links.append(found["href"])
-        elif tag == "link" and found.get("rel") not in ("next", "prev", "index", "search"):
-            self.loads.append(found.get("href", ""))
-        self.loads += [found[name] for name in ("src", "srcset") if name in found]
+        """Collect the ids and links of a tag."""
+        values = {name: value for name, value in attrs if value}
+        self.ids.update(values[name] for name in ("id", "name") if name in values)
+        if tag == "a" and "href" in values:
+            self.links.append(values["href"])
+        elif tag == "link" and values.get("rel") not in ("next", "prev", "index", "search"):
+            self.loads.append(values.get("href", ""))
+        self.loads += [values[name] for name in ("src", "srcset") if name in values]
 
 
-def test_the_site_loads_nothing_from_elsewhere(site: Path) -> None:
-    """Scripts, styles, fonts and pictures are files of the site: it works without a network."""
+def test_site_works_without_network(site: Path) -> None:
+    """Scripts, styles, fonts and pictures are files of the site."""
     pages = list(site.rglob("*.html"))
     assert len(pages) > len(made.pages())
     for path in pages:
@@ -85,8 +85,8 @@ def test_the_site_loads_nothing_from_elsewhere(site: Path) -> None:
         assert not re.search(r"(url\(|@import)\s*['\"]?(https?:)?//", text), path.name
 
 
-def test_every_link_of_the_site_leads_somewhere(site: Path) -> None:
-    """Links between pages name files that are there, and anchors in them that are there."""
+def test_links_of_site(site: Path) -> None:
+    """Links between pages name files and anchors that exist."""
     pages = {path: _Page(path.read_text(encoding="utf-8")) for path in site.rglob("*.html")}
     checked = 0
     for path, page in pages.items():
@@ -102,8 +102,8 @@ def test_every_link_of_the_site_leads_somewhere(site: Path) -> None:
     assert checked > 1_000
 
 
-def test_every_public_name_is_in_the_reference(site: Path) -> None:
-    """Each name of the package and each field of a mapping can be looked up."""
+def test_reference_has_every_public_name(site: Path) -> None:
+    """The reference has each public name of the package and each field of a mapping."""
     page = _Page((site / "reference" / "python.html").read_text(encoding="utf-8"))
     missing = {name for name in cdp.__all__ if f"cdp_backfill.{name}" not in page.ids}
     missing -= {name for name in cdp.__all__ if f"cdp_backfill.errors.{name}" in page.ids}
@@ -112,38 +112,38 @@ def test_every_public_name_is_in_the_reference(site: Path) -> None:
     assert [item.name for item in fields(cdp.Mapping) if f"`{item.name}" not in table] == []
 
 
-@named
-def test_what_is_made_from_the_code_is_as_the_code_is(page: Path) -> None:
-    """Tables of limits, codes, errors, commands: ``python -m docs.made`` renews them."""
+@each_page
+def test_generated_blocks_are_current(page: Path) -> None:
+    """The blocks that are made from the code match it; ``python -m docs.made`` renews them."""
     text = page.read_text(encoding="utf-8")
     assert text == made.renewed(text)
 
 
-def test_every_part_is_on_a_page() -> None:
-    """Nothing that can be made from the code is forgotten."""
+def test_every_generated_block_is_used() -> None:
+    """Each block that can be made from the code is on a page."""
     used = {name for page in PAGES for _, name, _ in made.PART.findall(page.read_text("utf-8"))}
     assert used == set(made.PARTS)
 
 
-def test_every_code_of_the_way_is_explained() -> None:
-    """Codes that workers and runs give to rows are on the page of error codes."""
-    found = set()
+def test_error_codes_are_explained() -> None:
+    """The page of error codes has every code that workers and runs set."""
+    codes = set()
     for module in (answers, sender, runner):
         for node in ast.walk(ast.parse(inspect.getsource(module))):
             if not isinstance(node, ast.Call):
                 continue
-            given = [word.value for word in node.keywords if word.arg == "code"]
+            values = [keyword.value for keyword in node.keywords if keyword.arg == "code"]
             if isinstance(node.func, ast.Name) and node.func.id == "RequestResult":
-                given += node.args[2:3]
-            found |= {str(each.value) for each in given if isinstance(each, ast.Constant)}
-    assert {"cancelled", "permissive", "stopped", "no_answer", "recent"} <= found
+                values += node.args[2:3]
+            codes |= {str(value.value) for value in values if isinstance(value, ast.Constant)}
+    assert {"cancelled", "permissive", "stopped", "no_answer", "recent"} <= codes
     text = (ROOT / "docs" / "reference" / "error-codes.md").read_text(encoding="utf-8")
-    assert {code for code in found if f"`{code}`" not in text} == set()
+    assert {code for code in codes if f"`{code}`" not in text} == set()
 
 
-@named
-def test_links_to_files_of_the_repository(page: Path) -> None:
-    """A reader on the web finds what a page points at."""
+@each_page
+def test_links_to_files(page: Path) -> None:
+    """Relative links of a page name files of the repository."""
     text = page.read_text(encoding="utf-8")
     for target in _targets(_FENCED.sub("", text)):
         assert (page.parent / target).exists(), (page.name, target)
@@ -151,7 +151,7 @@ def test_links_to_files_of_the_repository(page: Path) -> None:
 
 @pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.name)
 def test_links_of_notebooks(notebook: Path) -> None:
-    """The same for the text of notebooks."""
+    """Relative links in the text of notebooks name files of the repository."""
     cells = nbformat.read(notebook, as_version=4).cells  # type: ignore[no-untyped-call]
     for cell in cells:
         if cell.cell_type == "markdown":
@@ -160,45 +160,45 @@ def test_links_of_notebooks(notebook: Path) -> None:
 
 
 def _targets(text: str) -> list[str]:
-    """Relative paths that a text links to."""
+    """The relative paths in the links of a text."""
     links = (urldefrag(one or other)[0] for one, other in _LINK.findall(text))
     return [unquote(link) for link in links if link and not re.match(r"[a-z]+:", link)]
 
 
-@named
-def test_examples_run_and_show_what_the_page_says(
+@each_page
+def test_examples_run_with_the_shown_output(
     page: Path, box: Sandbox, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """Each example, in order, in one namespace; a region is a sandbox, and so is the key."""
+    """The examples of a page run in order; a sandbox stands for each region and its key."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv(api_facts.API_KEY_VARIABLE, box.api_key)
     for region in api_facts.REGIONS:
         monkeypatch.setitem(api_facts.REGIONS, region, box.url)
-    ran = run_page(page, box.url)
-    wanted = [each for each in examples(page.read_text(encoding="utf-8")) if each.runs]
-    assert ran == sum(each.kind in ("python", "sh") for each in wanted)
+    count = run_page(page, box.url)
+    runnable = [each for each in examples(page.read_text(encoding="utf-8")) if each.runs]
+    assert count == sum(each.kind in ("python", "sh") for each in runnable)
 
 
-def test_few_examples_are_left_out() -> None:
-    """What needs what a test has not is the exception."""
+def test_few_examples_do_not_run() -> None:
+    """Few examples are marked as not to be run."""
     text = "".join(page.read_text(encoding="utf-8") for page in PAGES)
     assert text.count(ELSEWHERE) <= 2
     assert text.count(LATER) <= 8
 
 
-def test_the_picture_of_the_readme_is_that_of_the_demo() -> None:
-    """Both files are there, and show just what a run of the demo gives now."""
+def test_picture_of_readme_is_current() -> None:
+    """The files of the picture match a run of the demo."""
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     for name, drawn in picture.pictures().items():
         assert f"docs/images/{name}" in text
         assert (picture.FOLDER / name).read_text(encoding="utf-8") == drawn
-    for number in ("200,000", "199,203", "797"):  # what the picture is said to show
+    for number in ("200,000", "199,203", "797"):  # the README names these figures
         assert number in text
         assert number in drawn
 
 
-def test_the_page_on_the_inside_names_every_room() -> None:
-    """Each folder and module of the package is in the table, a folder with its own sentence."""
+def test_page_of_rooms_is_current() -> None:
+    """The table has each folder and module of the package; a folder has its docstring there."""
     text = (ROOT / "docs" / "inside.md").read_text("utf-8")
     rooms = dict(
         re.findall(r"^\| `(\w+)` \| (.+) \|$", text.split("## Message ids")[0], re.MULTILINE)
