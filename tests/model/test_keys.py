@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import copy
 import io
 import json
@@ -12,48 +11,23 @@ import sys
 import traceback
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import nbformat
 import pytest
 import rich.console
 import rich.traceback
-from jupyter_client.manager import start_new_kernel
-from nbformat import v4
 
 import cdp_backfill as cdp
 from cdp_backfill.delivery.transport import HttpTransport, NoAnswerError, tls_context
 from cdp_backfill.model import destination as destinations
 from cdp_backfill.model.secret import Secret
+from tests.kernels import KEYRING_FILE, Kernel
+from tests.keys import KEY, KEY_FORMS, VARIABLE
 from tests.rows import opens
 from tests.servers import Reply, serving
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-KEY = "hunter2-of-the-account"
-FORMS = (KEY, "hunter2", base64.b64encode(f"{KEY}:".encode()).decode().rstrip("="))
-VARIABLE = "CUSTOMERIO_CDP_API_KEY"
-
-KEYRING = """
-import json, os, pathlib
-import keyring.backend
-
-class File(keyring.backend.KeyringBackend):
-    priority = 9
-    path = pathlib.Path(os.environ.get("KEYRING_FILE", "keyring.json"))
-
-    def _all(self):
-        return json.loads(self.path.read_text()) if self.path.exists() else {}
-
-    def get_password(self, service, username):
-        return self._all().get(f"{service} {username}")
-
-    def set_password(self, service, username, password):
-        if os.environ.get("KEYRING_BROKEN"):
-            raise RuntimeError("no")
-        self.path.write_text(json.dumps(self._all() | {f"{service} {username}": password}))
-"""
 
 BEGIN = """
 %xmode Verbose
@@ -97,60 +71,6 @@ LOOK = [
 ]
 
 
-class Kernel:
-    """A real kernel of a notebook; answers what it asks for."""
-
-    def __init__(self, folder: Path, typed: str | None, **environment: str) -> None:
-        (folder / "file_keyring.py").write_text(KEYRING)
-        self.folder, self._typed = folder, typed
-        env = {name: value for name, value in os.environ.items() if name != VARIABLE}
-        env |= {
-            "PYTHONPATH": str(folder),
-            "PYTHON_KEYRING_BACKEND": "file_keyring.File",
-            "KEYRING_FILE": str(folder / "keyring.json"),
-            "IPYTHONDIR": str(folder / "ipython"),
-            **environment,
-        }
-        self._manager, self._client = start_new_kernel(kernel_name="python3", env=env)
-        self.seen: list[Any] = []
-        self.asked: list[str] = []
-        self.errors: list[str] = []
-        self._cells: list[Any] = []
-
-    def run(self, code: str) -> str:
-        """Run a cell; gives the text of its outputs."""
-        self._client.execute(code, allow_stdin=self._typed is not None)
-        outputs = []
-        while True:
-            if self._client.stdin_channel.msg_ready():
-                self.asked.append(self._client.get_stdin_msg()["content"]["prompt"])
-                self._client.input(self._typed or "")
-            if not self._client.iopub_channel.msg_ready():
-                self._client.iopub_channel.socket.poll(50)
-                continue
-            message = self._client.get_iopub_msg(timeout=60)
-            self.seen.append(message["content"])
-            kind = message["msg_type"]
-            if kind in ("stream", "execute_result", "display_data", "error"):
-                outputs.append(v4.output_from_msg(message))  # type: ignore[no-untyped-call]
-            if kind == "error":
-                self.errors.append(message["content"]["ename"])
-            if kind == "status" and message["content"]["execution_state"] == "idle":
-                break
-        self._cells.append(v4.new_code_cell(code, outputs=outputs))  # type: ignore[no-untyped-call]
-        return json.dumps(outputs)
-
-    def close(self) -> str:
-        """End it; gives all that it left: messages, the notebook's file, the history."""
-        notebook = v4.new_notebook(cells=self._cells)  # type: ignore[no-untyped-call]
-        nbformat.write(notebook, self.folder / "it.ipynb")  # type: ignore[no-untyped-call]
-        self._client.stop_channels()
-        self._manager.shutdown_kernel()
-        left = [path.read_bytes() for path in self.folder.rglob("*") if path.is_file()
-                and path.name != "keyring.json"]  # fmt: skip
-        return json.dumps(self.seen, default=str) + b"".join(left).decode("utf-8", "replace")
-
-
 @pytest.fixture
 def refusing() -> Iterator[str]:
     """Address of a server that takes no key."""
@@ -166,14 +86,14 @@ def test_a_notebook_never_holds_the_key(origin: str, tmp_path: Path, refusing: s
         stored = json.dumps(
             {f"cdp-backfill {refusing}": KEY, "cdp-backfill http://127.0.0.1:9/v1": KEY}
         )
-        (tmp_path / "keyring.json").write_text(stored)
+        (tmp_path / KEYRING_FILE).write_text(stored)
     environment = {VARIABLE: KEY} if origin == "environment" else {}
     kernel = Kernel(tmp_path, KEY if origin == "prompt" else None, **environment)
     try:
         kernel.run(BEGIN.format(root=str(Path(__file__).parents[2])))
         configured = kernel.run(f"cdp.configure(base_url={refusing!r})")
         assert f"Destination(url='{refusing}')" in configured
-        assert len(kernel.asked) == (origin == "prompt")
+        assert len(kernel.prompts) == (origin == "prompt")
         for code in LOOK:
             again = "cdp.model.destination._configured.api_key, " if origin == "prompt" else ""
             kernel.run(code.replace("{again}", f"{again}base_url={refusing!r}"))
@@ -187,7 +107,7 @@ def test_a_notebook_never_holds_the_key(origin: str, tmp_path: Path, refusing: s
         "UnreachableError",
         "ZeroDivisionError",
     ]
-    for form in FORMS:
+    for form in KEY_FORMS:
         assert form not in everything
     assert "<key>" in everything
     assert "send_request_headers.started" in everything  # the libraries did log
@@ -203,11 +123,13 @@ def test_a_notebook_asks_at_once_and_keeps_the_key_on_request(
     try:
         kernel.run("import cdp_backfill as cdp")
         kernel.run("cdp.configure(region='eu', save_key=True)")
-        assert kernel.asked == ["Customer.io Pipelines API key for https://cdp-eu.customer.io/v1: "]
+        assert kernel.prompts == [
+            "Customer.io Pipelines API key for https://cdp-eu.customer.io/v1: "
+        ]
         kernel.run("cdp.configure(region='eu')")
-        assert len(kernel.asked) == 1  # the keyring has it now
+        assert len(kernel.prompts) == 1  # the keyring has it now
         kernel.run("cdp.configure(region='us')")
-        assert len(kernel.asked) == 2  # but that is another account
+        assert len(kernel.prompts) == 2  # but that is another account
         kernel.run("import os; os.environ['KEYRING_BROKEN'] = '1'")
         kernel.run("%xmode Verbose")
         kernel.run(f"cdp.configure(base_url={refusing!r}, save_key=True)")
@@ -215,16 +137,16 @@ def test_a_notebook_asks_at_once_and_keeps_the_key_on_request(
         everything = kernel.close()
     assert kernel.errors == ["DestinationError"]
     assert "could not be saved to the system keyring" in everything
-    stored = json.loads((tmp_path / "keyring.json").read_text())
+    stored = json.loads((tmp_path / KEYRING_FILE).read_text())
     assert stored == {"cdp-backfill https://cdp-eu.customer.io/v1": KEY}
-    for form in FORMS:
+    for form in KEY_FORMS:
         assert form not in everything
 
 
 @pytest.mark.filterwarnings("default")  # of the kernel's own making
 def test_a_notebook_that_nobody_sits_at_does_not_wait(tmp_path: Path) -> None:
     """Run by a machine, it goes on without a key, and stops at the first need of one."""
-    kernel = Kernel(tmp_path, None)
+    kernel = Kernel(tmp_path)
     try:
         kernel.run("import pandas as pd, cdp_backfill as cdp")
         assert "Destination(region='eu'" in kernel.run("cdp.configure(region='eu')")
@@ -333,7 +255,7 @@ def test_whatever_breaks_in_the_library_shows_no_key(
         cdp.send(opens(3), mapping, destination=secret_destination(refusing), progress=False)
     for error in (got.value, *errors):
         shown = verbose(error)
-        for form in FORMS:
+        for form in KEY_FORMS:
             assert form not in shown
 
 
@@ -344,7 +266,7 @@ def test_a_client_that_cannot_be_made_shows_no_key(monkeypatch: pytest.MonkeyPat
         HttpTransport(secret_destination("http://a.invalid/v1"), tls_context())
     shown = verbose(got.value)
     assert "httpx.HTTPTransport(" in shown
-    for form in FORMS:
+    for form in KEY_FORMS:
         assert form not in shown
 
 

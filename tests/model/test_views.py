@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import re
-import shutil
 from typing import TYPE_CHECKING, Any
 
 import nbformat
 import pytest
 from nbconvert import HTMLExporter
 from nbformat import v4
-from playwright.sync_api import sync_playwright
 
 import cdp_backfill as cdp
 from cdp_backfill.model.views import Link, Section, View
-from tests.emulator.test_page import ARGUMENTS
+from tests.browsers import chromium
 from tests.rows import opens
 
 if TYPE_CHECKING:
@@ -196,14 +194,9 @@ def test_an_exported_notebook_keeps_the_looks(
         cells.append(v4.new_code_cell("x", outputs=[output]))  # type: ignore[no-untyped-call]
     notebook = v4.new_notebook(cells=cells)  # type: ignore[no-untyped-call]
     nbformat.validate(notebook)
-    names = ("chromium", "chromium-browser", "google-chrome")
-    chromium = next(filter(None, map(shutil.which, names)), None)
-    if chromium is None:
-        pytest.skip("there is no Chromium on this machine")
     exporter = HTMLExporter(theme=theme)  # type: ignore[no-untyped-call]
     (tmp_path / "it.html").write_text(exporter.from_notebook_node(notebook)[0], "utf-8")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium, args=ARGUMENTS)
+    with chromium() as browser:
         for width in (700, 1_100):
             page = browser.new_page(viewport={"width": width, "height": 800})
             page.route("http*://**/*", lambda route: route.abort())
@@ -225,4 +218,3 @@ def test_an_exported_notebook_keeps_the_looks(
                 assert behind == "rgba(0, 0, 0, 0)"
                 dark = sum(map(int, re.findall(r"\d+", colour)[:3])) > 380
                 assert dark is (theme == "dark")  # the colour of the letters
-        browser.close()

@@ -28,7 +28,7 @@ from cdp_backfill.results.histogram import (
     OTHER_EVENTS,
     EventHistogram,
 )
-from tests.model.test_keys import Kernel
+from tests.kernels import Kernel
 from tests.rows import built, opens
 from tests.sending import send
 from tests.servers import ReceivedRequest, Reply, serving
@@ -301,7 +301,7 @@ def test_without_matplotlib_it_says_how_to_install_it(
 @pytest.mark.parametrize("before", ["", "%matplotlib inline", "import matplotlib.pyplot"])
 def test_a_notebook_shows_it_once(before: str, tmp_path: Path) -> None:
     """As the value of a cell, with and without pyplot, and not a second time at its end."""
-    kernel = Kernel(tmp_path, None)
+    kernel = Kernel(tmp_path)
     try:
         kernel.run("import pandas as pd, cdp_backfill as cdp, warnings")
         kernel.run(before)
