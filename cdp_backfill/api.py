@@ -291,7 +291,7 @@ def resume(
     processes: int = 1,
     now: datetime | None = None,
 ) -> Report:
-    """Go on with a backfill from its journal: send every row that is not known to be delivered.
+    """Send the rows of a journal that are not known to be delivered.
 
     Args:
         journal: The journal. It holds the mapping and, for files, their paths.

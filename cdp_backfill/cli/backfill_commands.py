@@ -136,7 +136,7 @@ def resume(
     progress: ShowProgress = True,
     as_json: AsJson = False,
 ) -> None:
-    """Go on with a backfill: send every row that is not known to be delivered."""
+    """Send the rows of a journal that are not known to be delivered."""
 
     def action() -> Report:
         destination = Destination(base_url=read_journal(journal).url, rate_limit=rate_limit)
@@ -152,7 +152,7 @@ def resume(
 
 
 def status(journal: JournalFile, *, as_json: AsJson = False) -> None:
-    """Show a journal: how many rows are delivered, and how each run ended."""
+    """Show what a journal records. That is the number of delivered rows and the end of each run."""
 
     def action() -> int:
         contents = read_journal(journal)

@@ -39,7 +39,7 @@ def demo(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Make up records, send them to the sandbox, and compare what arrived. Needs no account."""
+    """Send made-up records to the sandbox. Compares what arrived, and needs no account."""
     exit_with(lambda: 0 if demos.run(rows, keep, as_json=as_json) else 1, as_json=as_json)
 
 
@@ -59,7 +59,7 @@ def rehearse(
     progress: ShowProgress = True,
     as_json: AsJson = False,
 ) -> None:
-    """Send every row to a sandbox of its own, and compare what arrived by event and day."""
+    """Send every row to a sandbox of its own. Compares what arrived by event and day."""
 
     def action() -> int:
         mapping = options.build(sources)
@@ -90,7 +90,10 @@ def presets(
     *,
     as_json: AsJson = False,
 ) -> None:
-    """List the presets for vendors' exports, or print one: cdp-backfill presets ga4 > mine.toml."""
+    """List the presets for vendors' exports, or print one.
+
+    For example, ``cdp-backfill presets ga4 > mine.toml`` makes a copy to edit.
+    """
 
     def action() -> int:
         if name:
