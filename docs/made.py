@@ -34,6 +34,8 @@ SOURCES: Final = {
     "S": "the vendor's page on mobile-app events",
     "D": "the vendor's other documentation",
     "K": "the vendor's open SDKs",
+    "N": "the vendor's description of the API of 2026-09-17",
+    "T": "the vendor's Track API",
     "?": "documented nowhere: a decision of this project",
 }
 
