@@ -147,7 +147,7 @@ def content_digests(
     odd = np.zeros(len(ends), dtype=bool)
     for array in fields.values():
         odd |= _odd_numbers(array)
-    return _hashes(lines, ends, odd, id_column, keep)
+    return _hashes(lines, ends, odd if odd.any() else None, id_column, keep)
 
 
 def _hashes(
