@@ -38,7 +38,7 @@ def make_bodies(count: int = 40) -> list[bytes]:
         batch = [
             {
                 "type": "track",
-                "messageId": f"cdp1-{number:08d}{index:024d}",
+                "messageId": f"{number:08d}{index:018d}",
                 "userId": f"user_{number * BATCH_EVENTS + index}",
                 "event": "Application Opened",
                 "timestamp": f"2023-05-{index % 28 + 1:02d}T10:00:{index % 60:02d}.000Z",

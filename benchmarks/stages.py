@@ -13,8 +13,9 @@ from isal import igzip
 
 import cdp_backfill as cdp
 from cdp_backfill.delivery.transport import HttpTransport, compress, tls_context
-from cdp_backfill.messages import build, encoding
+from cdp_backfill.messages import build, ids
 from cdp_backfill.messages.encoding import encode
+from cdp_backfill.messages.lines import lines_of
 from cdp_backfill.messages.packing import Packer
 from cdp_backfill.pipeline.recency_guard import refuse_recent
 from common import demo_records, prepare
@@ -32,15 +33,20 @@ def stages(rows: int = 400_000, repeats: int = 5) -> list[dict[str, Any]]:
         prepared = prepare(path)
         source, binding, latest = prepared.source, prepared.binding, prepared.limits.latest
         chunks = list(source.chunks(binding.columns))
-        valid_fields = []
+        valid_fields, millis = [], []
         for chunk in chunks:
             messages = build(binding, chunk.batch, latest=latest)
             valid = pa.array(np.flatnonzero(~messages.problems.mask()))
             valid_fields.append(
                 {name: array.take(valid) for name, array in messages.fields.items()}
             )
-        encoded = [part for fields in valid_fields for part in encode(fields)]
-        texts = [encoding._lines(fields) for fields in valid_fields]
+            millis.append(messages.millis[valid.to_numpy()])
+        encoded = [
+            part
+            for fields, times in zip(valid_fields, millis, strict=True)
+            for part in encode(fields, times)
+        ]
+        texts = [lines_of(fields) for fields in valid_fields]
         packer = Packer(max_messages=2_500)
         requests = [request for part in encoded for request in packer.feed(part)]
         requests += packer.flush()
@@ -57,7 +63,7 @@ def stages(rows: int = 400_000, repeats: int = 5) -> list[dict[str, Any]]:
 
         def hash_messages() -> None:
             for fields, (text, ends) in zip(valid_fields, texts, strict=True):
-                encoding._digests(fields, text, ends, None, np.ones(len(ends), dtype=bool))
+                ids.content_digests(fields, text, ends, None, np.ones(len(ends), dtype=bool))
 
         with python_sink() as url:
             transport = HttpTransport(cdp.Destination(api_key="k", base_url=url), tls_context())
@@ -67,12 +73,12 @@ def stages(rows: int = 400_000, repeats: int = 5) -> list[dict[str, Any]]:
                 "map and check": lambda: [
                     None for chunk in chunks if build(binding, chunk.batch) is None
                 ],
-                "write JSON": lambda: [
-                    None for fields in valid_fields if not encoding._lines(fields)
-                ],
+                "write JSON": lambda: [None for fields in valid_fields if not lines_of(fields)],
                 "ids": hash_messages,
                 "JSON, ids, together": lambda: [
-                    None for fields in valid_fields for _ in encode(fields)
+                    None
+                    for fields, times in zip(valid_fields, millis, strict=True)
+                    for _ in encode(fields, times)
                 ],
                 "pack": pack,
                 "gzip": lambda: [None for body in bodies if not compress(body)],

@@ -26,7 +26,7 @@ from cdp_backfill.inference.proposal import Choice, Question
 from cdp_backfill.local_sandbox import Sandbox, sandbox
 from cdp_backfill.model.api_facts import Event
 from cdp_backfill.model.destination import Destination, configure
-from cdp_backfill.model.mapping import Mapping, lit
+from cdp_backfill.model.mapping import Mapping, key, lit
 from cdp_backfill.model.outcomes import Fix, Outcome, Problem
 from cdp_backfill.model.secret import Secret
 from cdp_backfill.pipeline.plans import Column, Plan
@@ -64,6 +64,7 @@ __all__ = [
     "UnexpectedAnswerError",
     "UnreachableError",
     "configure",
+    "key",
     "lit",
     "plan",
     "resume",

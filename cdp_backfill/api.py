@@ -13,6 +13,7 @@ from cdp_backfill.model.destination import Destination, choose_destination
 from cdp_backfill.model.mapping import (
     Duplicates,
     Field,
+    Key,
     Mapping,
     OtherEvents,
     Oversize,
@@ -48,12 +49,13 @@ def plan(
     timestamp: Field | None = None,
     timestamp_unit: TimestampUnit | None = None,
     timezone: str | None = None,
-    message_id: Field | None = None,
+    message_id: Field | Key | None = None,
     properties: Tree | None = None,
     context: Tree | None = None,
     integrations: Tree | None = None,
     events: dict[Any, str] | None = None,
     other_events: OtherEvents | None = None,
+    allow_commands: Sequence[str] | None = None,
     rest: Rest | None = None,
     derive: dict[str, str] | None = None,
     expand: Sequence[str] | None = None,
@@ -114,6 +116,7 @@ def plan(
         integrations=integrations,
         events=events,
         other_events=other_events,
+        allow_commands=allow_commands,
         rest=rest,
         derive=derive,
         expand=expand,
@@ -140,12 +143,13 @@ def send(
     timestamp: Field | None = None,
     timestamp_unit: TimestampUnit | None = None,
     timezone: str | None = None,
-    message_id: Field | None = None,
+    message_id: Field | Key | None = None,
     properties: Tree | None = None,
     context: Tree | None = None,
     integrations: Tree | None = None,
     events: dict[Any, str] | None = None,
     other_events: OtherEvents | None = None,
+    allow_commands: Sequence[str] | None = None,
     rest: Rest | None = None,
     derive: dict[str, str] | None = None,
     expand: Sequence[str] | None = None,
@@ -188,6 +192,7 @@ def send(
         integrations: See :class:`Mapping`.
         events: See :class:`Mapping`.
         other_events: See :class:`Mapping`.
+        allow_commands: See :class:`Mapping`.
         rest: See :class:`Mapping`.
         derive: See :class:`Mapping`.
         expand: See :class:`Mapping`.
@@ -212,8 +217,8 @@ def send(
         recent: What to do with rows younger than 72 hours, which can trigger campaigns.
             ``"raise"`` sends nothing if there are any (a stream that can only be read once stops
             at the first of them), ``"hold"`` leaves them out, ``"send"`` sends them.
-        context_scope: ``"message"`` writes context and integrations into each message;
-            ``"batch"`` writes them once for each request, for rows that share them.
+        context_scope: ``"message"`` writes the context into each message;
+            ``"batch"`` writes the context once for each request, for rows that share it.
         processes: Number of processes that read, check and encode files: parquet files by row
             group, CSV and JSON files as a whole. One process sends, keeps the journal and
             reports. It pays off on machines with many cores, and does not keep the row order.
@@ -257,6 +262,7 @@ def send(
         integrations=integrations,
         events=events,
         other_events=other_events,
+        allow_commands=allow_commands,
         rest=rest,
         derive=derive,
         expand=expand,
@@ -361,12 +367,13 @@ def messages(
     timestamp: Field | None = None,
     timestamp_unit: TimestampUnit | None = None,
     timezone: str | None = None,
-    message_id: Field | None = None,
+    message_id: Field | Key | None = None,
     properties: Tree | None = None,
     context: Tree | None = None,
     integrations: Tree | None = None,
     events: dict[Any, str] | None = None,
     other_events: OtherEvents | None = None,
+    allow_commands: Sequence[str] | None = None,
     rest: Rest | None = None,
     derive: dict[str, str] | None = None,
     expand: Sequence[str] | None = None,
@@ -410,6 +417,7 @@ def messages(
         integrations=integrations,
         events=events,
         other_events=other_events,
+        allow_commands=allow_commands,
         rest=rest,
         derive=derive,
         expand=expand,

@@ -34,8 +34,16 @@ SOURCES: Final = {
     "S": "the vendor's page on mobile-app events",
     "D": "the vendor's other documentation",
     "K": "the vendor's open SDKs",
+    "N": "the vendor's description of the API of 2026-09-17",
+    "T": "the vendor's Track API",
     "?": "documented nowhere: a decision of this project",
 }
+
+_ELSEWHERE: Final = (
+    *("EVENTS", "PROPERTIES", "CONTEXT", "REGIONS", "Kind", "Tree"),
+    *("COMMANDS", "DEVICE_EVENTS", "ANY_NAME", "DEVICE_TYPES", "OS_NAMES"),
+)
+"""Facts that have a table of their own, or none."""
 
 _KINDS: Final[dict[type, str]] = {str: "TEXT", Path: "PATH", int: "NUMBER", float: "NUMBER"}
 
@@ -133,10 +141,10 @@ def _limits() -> str:
     rows = []
     for name, text in _documented(api_facts).items():
         value = getattr(api_facts, name)
-        if name in ("EVENTS", "PROPERTIES", "CONTEXT", "REGIONS", "Kind", "Tree"):
+        if name in _ELSEWHERE:
             continue
-        said = re.findall(r"\[([SDK?])\]", text)
-        words = re.sub(r"\s*\[[SDK?]\]", "", text)
+        said = re.findall(r"\[([SDKNT?])\]", text)
+        words = re.sub(r"\s*\[[SDKNT?]\]", "", text)
         rows.append((_code(name), _shown(value), words, _from(said)))
     return _table(("name in `api_facts.py`", "value", "what it is", "from"), rows)
 
@@ -153,6 +161,22 @@ def _shown(value: Any) -> str:
     if isinstance(value, tuple):
         return ", ".join(map(_code, value))
     return _code(value)
+
+
+def _commands() -> str:
+    return "\n".join(f"- `{name}`" for name in api_facts.COMMANDS)
+
+
+def _spellings() -> str:
+    means: dict[str, list[str]] = {}
+    for path, spellings in (
+        ("context.device.type", api_facts.DEVICE_TYPES),
+        ("context.os.name", api_facts.OS_NAMES),
+    ):
+        for letters, value in spellings.items():
+            means.setdefault(f"| `{path}` | `{value}` | ", []).append(_code(letters))
+    rows = [f"{start}{', '.join(letters)} |" for start, letters in means.items()]
+    return "\n".join(["| name | sent as | for the letters |", "| --- | --- | --- |", *rows])
 
 
 def _regions() -> str:
@@ -237,6 +261,8 @@ PARTS: Final[dict[str, Callable[[], str]]] = {
     "errors": _errors,
     "limits": _limits,
     "regions": _regions,
+    "commands": _commands,
+    "spellings": _spellings,
     "events": _events,
     "context": _context,
     "presets": _presets,

@@ -43,7 +43,9 @@ def built(columns: dict[str, Any], mapping: Mapping = OPENED, **change: Any) -> 
 def payloads(messages: MessageBatch, scope: ContextScope = "message") -> list[dict[str, Any]]:
     """The messages as whoever receives them reads them, in the order of the rows."""
     result: dict[int, dict[str, Any]] = {}
-    for part in encode(messages.fields, message_id=messages.message_id, context_scope=scope):
+    for part in encode(
+        messages.fields, messages.millis, message_id=messages.message_id, context_scope=scope
+    ):
         top = json.loads(b"{" + part.head.rstrip(b",") + b"}")
         for number, row in enumerate(part.rows):
             result[int(row)] = top | json.loads(part.message(number))

@@ -35,6 +35,7 @@ NAMES = {
     "resume",
     "configure",
     "sandbox",
+    "key",
     "lit",
     "Mapping",
     "Destination",

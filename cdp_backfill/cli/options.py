@@ -12,7 +12,7 @@ import typer
 
 from cdp_backfill.errors import MappingError
 from cdp_backfill.inference import presets
-from cdp_backfill.model.mapping import Mapping, lit
+from cdp_backfill.model.mapping import Mapping, key, lit
 from cdp_backfill.sources import open_source
 
 if TYPE_CHECKING:
@@ -76,6 +76,10 @@ class MappingOptions:
         str | None,
         typer.Option(help="Column of the message id; made from the content by default."),
     ] = None
+    key: Annotated[
+        list[str] | None,
+        typer.Option(help="Column that message ids are made from; repeatable."),
+    ] = None
     properties: Annotated[
         list[str] | None,
         typer.Option("--property", help="NAME=COLUMN, such as version=app_version; repeatable."),
@@ -94,6 +98,13 @@ class MappingOptions:
     other_events: Annotated[
         str | None,
         typer.Option(help="What to do with other events: invalid (default), skip or send."),
+    ] = None
+    allow_command: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Event that deletes or changes people, devices or objects, such as "
+            "'User Deleted', and is to be sent all the same; repeatable."
+        ),
     ] = None
     rest: Annotated[
         str | None,
@@ -132,11 +143,12 @@ class MappingOptions:
             "timestamp": _field(self.timestamp),
             "timestamp_unit": self.timestamp_unit,
             "timezone": self.timezone,
-            "message_id": _field(self.message_id),
+            "message_id": _message_id(self.message_id, self.key),
             "properties": _tree("--property", self.properties),
             "context": _tree("--context", self.context),
             "events": _pairs("--translate", self.translate),
             "other_events": self.other_events,
+            "allow_commands": self.allow_command or None,
             "rest": self.rest,
             "duplicates": self.duplicates,
         }
@@ -184,6 +196,12 @@ def with_mapping_options(command: Callable[..., None]) -> Callable[..., None]:
 def _field(text: str | None) -> Any:
     """A column, or a constant where the text begins with an equals sign."""
     return lit(text[1:]) if text is not None and text.startswith("=") else text
+
+
+def _message_id(column: str | None, columns: list[str] | None) -> Any:
+    if column is not None and columns:
+        raise MappingError("Give either --message-id or --key, not both.")
+    return key(*columns) if columns else _field(column)
 
 
 def _pairs(option: str, items: list[str] | None) -> dict[str, str] | None:

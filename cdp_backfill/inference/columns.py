@@ -117,7 +117,7 @@ class Inference:
             passed: Fields that the caller passed, even if they are at their default.
         """
         self._passed = frozenset(passed)
-        self._used_columns = set(given.columns()) - set(given.json) - set(given.droppable)
+        self._used_columns = set(given.sources()) - set(given.json) - set(given.droppable)
         nulls = given.nulls or self._null_texts()
         fields: dict[str, Any] = {"nulls": nulls}
         for name in NEEDED:

@@ -15,6 +15,7 @@ from cdp_backfill.messages.expanding import why_not_expandable
 from cdp_backfill.messages.values import why_not_json
 from cdp_backfill.model import api_facts
 from cdp_backfill.model.arrow_types import can_be_text, is_bytes, is_json, is_time_like
+from cdp_backfill.model.mapping import Key
 from cdp_backfill.model.mapping_checks import did_you_mean
 from cdp_backfill.model.outcomes import FAILURE_COLUMNS
 
@@ -80,7 +81,7 @@ class Binding:
             ("anonymousId", mapping.anonymous_id),
             ("event", mapping.event),
             ("timestamp", mapping.timestamp),
-            ("messageId", mapping.message_id),
+            *(("messageId", source) for source in id_sources(mapping)),
         )
         result: list[tuple[tuple[str, ...], str | Lit]] = [
             ((name,), source) for name, source in plain if source is not None
@@ -88,6 +89,14 @@ class Binding:
         for branch in (self.properties, self.context, self.integrations):
             result.extend((leaf.path, leaf.source) for leaf in _leaves(branch))
         return result
+
+
+def id_sources(mapping: Mapping) -> tuple[str | Lit, ...]:
+    """The columns or the constant that make the message ids; none where the content does."""
+    source = mapping.message_id
+    if isinstance(source, Key):
+        return source.columns
+    return () if source is None else (source,)
 
 
 def bind(mapping: Mapping, schema: Any) -> Binding:
@@ -111,9 +120,12 @@ def bind(mapping: Mapping, schema: Any) -> Binding:
     for path, source in (
         ("user_id", mapping.user_id),
         ("anonymous_id", mapping.anonymous_id),
-        ("message_id", mapping.message_id),
+        ("message_id", None if isinstance(mapping.message_id, Key) else mapping.message_id),
     ):
         checker.type(path, source, can_be_text, "text or a whole number")
+    if isinstance(mapping.message_id, Key):
+        for name in mapping.message_id.columns:
+            checker.type("key()", name, _can_be_key, "text, numbers, booleans or times")
     checker.type(
         "event",
         mapping.event,
@@ -153,7 +165,11 @@ def bind(mapping: Mapping, schema: Any) -> Binding:
     guard_deriver = Deriver(mapping.derive, source_schema, guard_derived) if deriver else None
     if guard_deriver is not None:
         guard |= set(guard_deriver.reads)
-    read = named | {leaf.source for leaf in _leaves(properties) if isinstance(leaf.source, str)}
+    read = (
+        named
+        | set(mapping.columns())
+        | {leaf.source for leaf in _leaves(properties) if isinstance(leaf.source, str)}
+    )
     return Binding(
         mapping=mapping,
         properties=properties,
@@ -167,6 +183,10 @@ def bind(mapping: Mapping, schema: Any) -> Binding:
         earliest=int(datetime.fromisoformat(mapping.earliest).replace(tzinfo=UTC).timestamp())
         * 1000,
     )
+
+
+def _can_be_key(kind: Any) -> bool:
+    return can_be_text(kind) or pa.types.is_boolean(kind) or is_time_like(kind)
 
 
 def _check_droppable(mapping: Mapping, properties: Branch, context: Branch) -> None:

@@ -11,11 +11,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from cdp_backfill.messages import json_cells
-from cdp_backfill.messages.event_names import read_events
+from cdp_backfill.messages.event_names import commands, read_events
 from cdp_backfill.messages.expanding import Parts, list_parts, map_parts, struct_parts
+from cdp_backfill.messages.ids import key_ids
 from cdp_backfill.messages.json_cells import MAX_CELLS
+from cdp_backfill.messages.keys import as_key
 from cdp_backfill.messages.problems import Problems
 from cdp_backfill.messages.recency import old_texts
+from cdp_backfill.messages.sdk_spelling import as_device_type, as_locale, as_os_name
 from cdp_backfill.messages.text import as_boolean, as_identifier, as_text, clean_text, decode
 from cdp_backfill.messages.times import FAR, format_times, read_times
 from cdp_backfill.messages.values import (
@@ -28,7 +31,7 @@ from cdp_backfill.messages.values import (
 from cdp_backfill.model import api_facts
 from cdp_backfill.model.arrow_types import is_bytes, is_json, is_list, is_text
 from cdp_backfill.model.distinct import hashes
-from cdp_backfill.model.mapping import Lit
+from cdp_backfill.model.mapping import Key, Lit
 from cdp_backfill.model.outcomes import Problem
 
 if TYPE_CHECKING:
@@ -46,7 +49,7 @@ class MessageBatch:
         rows: Position in the batch of each row here; rows that are not here are skipped.
         fields: Arrays by field name, in the order of
             :data:`cdp_backfill.model.api_facts.MESSAGE_FIELDS`.
-        message_id: Ids from a column, or None.
+        message_id: Ids from a column or a key, or None.
         millis: Time of each row; milliseconds since 1970 UTC.
         naive: Number of times that carry no zone.
         problems: Problems and fixes of the rows here.
@@ -123,6 +126,8 @@ def build(
         problems = {problem: mask[keep] for problem, mask in problems.items()}
     builder = _Builder(binding, columns, len(rows), latest, max_cells)
     for problem, mask in problems.items():
+        builder.problems.add(mask, problem)
+    for problem, mask in commands(binding.mapping, names):
         builder.problems.add(mask, problem)
     if events.trimmed:
         builder.problems.record_fix("trimmed", str(binding.mapping.event), events.trimmed)
@@ -243,21 +248,21 @@ class _Builder:
         return result
 
     def message_id(self) -> Any | None:
-        """Message ids from a column."""
+        """Message ids from a column or a key."""
         source = self._mapping.message_id
+        if isinstance(source, Key):
+            return key_ids([self._key_cells(column) for column in source.columns])
         return source and self._identifier(source, "bad_message_id", "messageId")
+
+    def _key_cells(self, column: str) -> Any:
+        is_time = column == self._mapping.timestamp
+        text, bad = as_key(self._array(column), self._note(column), is_time=is_time)
+        self.problems.add(bad, _bad_identifier(column, "bad_message_id", "messageId"))
+        return text
 
     def _identifier(self, source: str | Lit, code: str, field: str) -> Any:
         text, bad = as_identifier(self._array(source), self._note(source))
-        self.problems.add(
-            bad,
-            Problem(
-                code,
-                _name_of(source),
-                f"column {_name_of(source)!r} holds a value that cannot be a {field}: a fraction, "
-                "a number that lost its last digits as a float, or text that is not UTF-8",
-            ),
-        )
+        self.problems.add(bad, _bad_identifier(_name_of(source), code, field))
         return text
 
     def times(self) -> Any:
@@ -402,13 +407,24 @@ class _Builder:
             note("version_float" if kind == "version" else "whole_float", array.is_valid())
         self.problems.add(bad, not_finite(column) if number else bad_text(column))
         if kind == "device_type":
-            array = pc.utf8_lower(array)
-            known = pc.is_in(array, value_set=pa.array(api_facts.DEVICE_TYPES).cast(array.type))
-            invalid = pc.and_(pc.is_valid(array), pc.invert(known)).to_numpy(zero_copy_only=False)
+            array, bad = as_device_type(array)
             reason = f"column {column!r} holds a value that is neither android nor ios"
-            self.problems.add(invalid, Problem("bad_device_type", column, reason))
+            self.problems.add(bad, Problem("bad_device_type", column, reason))
+        elif kind in ("os_name", "locale"):
+            before = array
+            array = as_os_name(array) if kind == "os_name" else as_locale(array)
+            note("sdk_spelling", pc.not_equal(before, array))
         return [array]
 
 
 def _name_of(source: str | Lit) -> str:
     return source if isinstance(source, str) else "lit()"
+
+
+def _bad_identifier(column: str, code: str, field: str) -> Problem:
+    return Problem(
+        code,
+        column,
+        f"column {column!r} holds a value that cannot be a {field}: a fraction, a number that lost "
+        "its last digits as a float, or text that is not UTF-8",
+    )

@@ -16,6 +16,8 @@ from cdp_backfill.model.mapping import Lit
 from cdp_backfill.model.outcomes import Problem
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from cdp_backfill.model.arrays import Mask
     from cdp_backfill.model.mapping import Mapping
 
@@ -93,6 +95,25 @@ def read_events(mapping: Mapping, columns: dict[str, Any], size: int) -> EventNa
         )
     ] = unknown
     return EventNames(names, problems, none, used, others, padded)
+
+
+def commands(mapping: Mapping, names: Any) -> Iterator[tuple[Problem, Mask]]:
+    """The rows whose event is a command of the API that the mapping does not allow.
+
+    Args:
+        mapping: The mapping.
+        names: Arrow array of event names.
+    """
+    if mapping.other_events != "send":  # then every name is one of the seven
+        return
+    refused = [name for name in api_facts.COMMANDS if name not in mapping.allow_commands]
+    plain = pc.utf8_lower(pc.utf8_trim_whitespace(names))
+    for name in refused:
+        mask = pc.equal(plain, name.lower()).fill_null(False).to_numpy(zero_copy_only=False)
+        if mask.any():
+            column = mapping.event if isinstance(mapping.event, str) else "lit()"
+            reason = f"{name!r} is a command of the API and no event"
+            yield Problem("command", column, reason), mask
 
 
 def _blank(text: Any) -> Mask:

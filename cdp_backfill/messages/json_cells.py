@@ -162,6 +162,8 @@ def _kind(value: Any) -> str:
         return _NONE
     if not isinstance(value, list):
         kind = _KINDS[type(value)]
+        if kind == "float" and value.is_integer() and abs(value) < _LARGEST_EXACT:
+            kind = "integer"
         return "decimal" if kind == "integer" and not -(2**63) <= value < 2**63 else kind
     inner = {_kind(item) for item in value} - {_NONE}
     if inner == {"object"} and _wide(value):
@@ -190,6 +192,8 @@ def _only(values: list[Any], kinds: list[str], kind: str) -> list[Any]:
 
 def _array(values: list[Any], kind: str, max_cells: int | None) -> tuple[list[Any], int]:
     if kind in _TYPES:
+        if kind == "integer":
+            values = [None if value is None else int(value) for value in values]
         return [pa.array(values, _TYPES[kind])], 0
     if kind == "decimal":
         return [_large(values)], 0

@@ -1,4 +1,4 @@
-"""Writes cells of any type as JSON values, and in the canonical form that ids are made from."""
+"""Reads cells of any type as arrays that are written as JSON values."""
 
 from __future__ import annotations
 
@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
 
 _INT64: Final = 9.2e18  # a little below 2^63, where floats lie far apart
+_SHORT: Final = 16  # characters of a decimal with at most 15 digits, which a float keeps
+_SMALLEST: Final = 1e-4
+_LARGEST: Final = 1e10  # between these, floats are written without an exponent
 
 
 def why_not_json(kind: Any) -> str | None:
@@ -72,13 +75,13 @@ class ValueReader:
         """The column as JSON values.
 
         Returns:
-            Arrays of which at most one is not null in each row: one for most columns, several
-            for JSON of several kinds, none for a column without values.
+            Arrays of which at most one is not null in each row: one for most columns, several for
+            whole and broken numbers and for JSON of several kinds, none for a column without
+            values. So a cell is written in the same way whatever its neighbours are.
         """
         if is_json(array.type):
             return self.read_json(array, column)
-        value = self._read(array, column, np.arange(len(array)), nested=False)
-        return [] if value is None else [value]
+        return self._read(array, column, np.arange(len(array)), nested=False)
 
     def read_json(self, array: Any, column: str) -> list[Any]:
         """The same for text that holds JSON; a cell that is not JSON stays text."""
@@ -104,19 +107,20 @@ class ValueReader:
             mask[rows[bad]] = True
             self._problems.add(mask, problem)
 
-    def _read(self, array: Any, column: str, rows: Any, *, nested: bool) -> Any | None:
+    def _read(self, array: Any, column: str, rows: Any, *, nested: bool) -> list[Any]:
+        """The arrays of a column; at most one if it is ``nested`` in a list or a map."""
         array = decode(array)
         kind, types = array.type, pa.types
         if types.is_nested(kind):  # the children of a slice are whole, even at offset 0
             array = array.take(pa.array(np.arange(len(array))))
         if types.is_null(kind):
-            return None
+            return []
         if is_text(kind) or is_bytes(kind):
-            return self._text(array, column, rows)
+            return [self._text(array, column, rows)]
         if types.is_floating(kind):
             return self._float(array, column, rows, nested=nested)
         if types.is_decimal(kind):
-            return array if nested else whole_decimals(array)
+            return [array] if nested else split_decimals(array)
         if types.is_date64(kind):
             array = array.cast(pa.date32(), safe=False)
         if types.is_temporal(kind) and not types.is_duration(kind):
@@ -133,10 +137,10 @@ class ValueReader:
         if types.is_map(kind):
             return self._map(array, column, rows)
         if is_list(kind):
-            return self._list(array, column, rows)
+            return [self._list(array, column, rows)]
         if types.is_struct(kind):
             return self._struct(array, column, rows)
-        return array
+        return [array]
 
     def _text(self, array: Any, column: str, rows: Any) -> Any:
         if is_bytes(array.type):
@@ -145,18 +149,21 @@ class ValueReader:
         self._note(bad, rows, bad_text(column))
         return array
 
-    def _float(self, array: Any, column: str, rows: Any, *, nested: bool) -> Any:
+    def _float(self, array: Any, column: str, rows: Any, *, nested: bool) -> list[Any]:
         floats = array.cast(pa.float32()) if pa.types.is_float16(array.type) else array
         values = floats.fill_null(np.nan).to_numpy(zero_copy_only=False)
         infinite = np.isinf(values)
         self._note(infinite, rows, not_finite(column))
         missing = np.isnan(values) | infinite
-        if not nested and _whole(values[~missing]).all():
-            whole = np.where(missing, 0, values).astype(np.int64)
+        whole = _whole(values) & ~missing
+        if nested or not whole.any():
+            return [pa.array(values, floats.type, mask=missing)]
+        integers = pa.array(np.where(whole, values, 0).astype(np.int64), mask=~whole)
+        if (whole | missing).all():
             if missing.any():
-                self._problems.record_fix("integer_float", column, ~missing)
-            return pa.array(whole, mask=missing)
-        return pa.array(values, floats.type, mask=missing)
+                self._problems.record_fix("integer_float", column, whole)
+            return [integers]
+        return [integers, pa.array(values, floats.type, mask=missing | whole)]
 
     def _list(self, array: Any, column: str, rows: Any) -> Any:
         large = pa.types.is_large_list(array.type) or pa.types.is_large_list_view(array.type)
@@ -165,35 +172,34 @@ class ValueReader:
         lengths = pc.list_value_length(array).fill_null(0).to_numpy(zero_copy_only=False)
         # Not list_parent_indices: it also counts items below null lists.
         inner_rows = np.repeat(rows, lengths)
-        values = self._read(array.flatten(), column, inner_rows, nested=True)
+        read = self._read(array.flatten(), column, inner_rows, nested=True)
         ends = np.concatenate([[0], np.cumsum(lengths)]).astype("i8" if large else "i4")
-        if values is None:
-            values = pa.nulls(int(ends[-1]))
+        values = read[0] if read else pa.nulls(int(ends[-1]))
         return make.from_arrays(pa.array(ends), values, mask=pc.is_null(array))
 
-    def _map(self, array: Any, column: str, rows: Any) -> Any:
+    def _map(self, array: Any, column: str, rows: Any) -> list[Any]:
         inner_rows = np.repeat(rows, np.diff(array.offsets.to_numpy()))
         keys = decode(array.keys)
         keys = as_utf8(keys)[0] if is_bytes(keys.type) or is_text(keys.type) else keys
         items = self._read(array.items, column, inner_rows, nested=True)
-        if items is None:
-            return None
+        if not items:
+            return []
         keys = keys.cast(pa.string()).fill_null("")
         # Names inside objects are sorted, whatever order a map has them in.
         order = pc.sort_indices(
             pa.table({"row": inner_rows, "key": keys}),
             sort_keys=[("row", "ascending"), ("key", "ascending")],
         )
-        made = pa.MapArray.from_arrays(array.offsets, keys.take(order), items.take(order))
-        return pc.if_else(pc.is_valid(array), made, None)
+        made = pa.MapArray.from_arrays(array.offsets, keys.take(order), items[0].take(order))
+        return [pc.if_else(pc.is_valid(array), made, None)]
 
-    def _struct(self, array: Any, column: str, rows: Any) -> Any | None:
-        children = []
+    def _struct(self, array: Any, column: str, rows: Any) -> list[Any]:
+        children: list[tuple[str, Any]] = []
         for number, child in enumerate(array.flatten()):
-            value = self._read(child, column, rows, nested=False)
-            if value is not None:
-                children.append((array.type.field(number).name, value))
-        return make_struct(children)
+            name = array.type.field(number).name
+            children += [(name, part) for part in self._read(child, column, rows, nested=False)]
+        made = make_struct(children)
+        return [] if made is None else [made]
 
 
 def make_struct(children: list[tuple[str, Any]]) -> Any | None:
@@ -214,112 +220,35 @@ def make_struct(children: list[tuple[str, Any]]) -> Any | None:
     return pa.StructArray.from_arrays(arrays, names, mask=mask)
 
 
-def whole_decimals(array: Any) -> Any:
-    """Decimals as integers if all of them are whole; otherwise as they are."""
-    if array.type.scale == 0 or pc.all(pc.equal(pc.trunc(array), array)).as_py() in (True, None):
-        try:
-            return array.cast(pa.int64())
-        except pa.ArrowInvalid:  # too large for 64 bits
-            return array
-    return array
+def split_decimals(array: Any) -> list[Any]:
+    """Decimals as integers where they are whole, as floats where these have the same few digits.
 
-
-def canonical(array: Any) -> list[Any]:
-    """Arrays that together hold the values of one in a form that does not depend on a library.
-
-    Fractions are written as the bits of the 64-bit float, or, if decimal, as digits without
-    trailing zeros. A whole number stays a whole number whatever its type, so that a column whose
-    empty cells made it float gives the same result as one of integers. That needs two arrays under
-    one name, of which one is null in each row.
+    Returns:
+        Arrays of which at most one is not null in each row. The last one holds the decimals that
+        are neither.
     """
-    kind, types = array.type, pa.types
-    if types.is_floating(kind):
-        values = array.cast(pa.float64()).fill_null(np.nan).to_numpy(zero_copy_only=False)
-        whole = _whole(values)
-        whole_part = pa.array(np.where(whole, values, 0).astype(np.int64), mask=~whole)
-        return [whole_part, _bits(values, mask=whole | np.isnan(values))]
-    if types.is_uint64(kind):
-        fits = pc.less(array, pa.scalar(2**63, pa.uint64()))
-        small = pc.if_else(fits, array, None).cast(pa.int64())
-        return [small, pc.if_else(fits, None, array.cast(pa.string()))]
-    if types.is_decimal(kind):
-        digits, whole = _digits(array)
-        fits = np.abs(array.cast(pa.float64()).fill_null(0).to_numpy(zero_copy_only=False)) < _INT64
-        as_integer = pc.and_(whole, pa.array(fits))
-        whole_part = pc.if_else(as_integer, digits, None).cast(pa.int64())
-        return [whole_part, pc.if_else(as_integer, None, digits)]
-    if types.is_struct(kind):
-        names, arrays = [], []
-        for number, child in enumerate(array.flatten()):
-            for part in canonical(child):
-                names.append(kind.field(number).name)
-                arrays.append(part)
-        return [pa.StructArray.from_arrays(arrays, names, mask=array.is_null())]
-    if types.is_map(kind):
-        items = _canonical_item(array.items)
-        if items is array.items:
-            return [array]
-        made = pa.MapArray.from_arrays(array.offsets, array.keys, items)
-        return [pc.if_else(pc.is_valid(array), made, None)]
-    if types.is_list(kind) or types.is_large_list(kind):
-        items = _canonical_item(array.values)
-        if items is array.values:
-            return [array]
-        make = pa.ListArray if types.is_list(kind) else pa.LargeListArray
-        return [make.from_arrays(array.offsets, items, mask=array.is_null())]
-    return [array]
-
-
-def _canonical_item(values: Any) -> Any:
-    """The same inside lists and maps, where a single array must hold it: numbers as text.
-
-    A whole number is ``"i:"`` and its digits, so that no other text equals it.
-    """
-    kind, types = values.type, pa.types
-    if types.is_integer(kind):
-        return pc.binary_join_element_wise("i:", values.cast(pa.string()), "")
-    if types.is_floating(kind):
-        floats = values.cast(pa.float64()).fill_null(np.nan).to_numpy(zero_copy_only=False)
-        whole = _whole(floats)
-        digits = pa.array(np.where(whole, floats, 0).astype(np.int64)).cast(pa.string())
-        integers = pc.binary_join_element_wise("i:", digits, "")
-        bits = _bits(floats, mask=np.isnan(floats))
-        return pc.if_else(pa.array(whole), integers, bits)
-    if types.is_decimal(kind):
-        digits, whole = _digits(values)
-        return pc.if_else(whole, pc.binary_join_element_wise("i:", digits, ""), digits)
-    return canonical(values)[0] if types.is_nested(kind) else values
-
-
-def _digits(array: Any) -> tuple[Any, Any]:
-    """Decimals as digits without trailing zeros, and whether they are whole."""
-    digits = array.cast(pa.string())
-    if array.type.scale > 0:
-        digits = pc.utf8_rtrim(pc.utf8_rtrim(digits, "0"), ".")
-    return digits, pc.invert(pc.match_substring(digits, "."))
-
-
-def needs_canonical(kind: Any) -> bool:
-    """Whether :func:`canonical` changes anything in a column of this type."""
-    types = pa.types
-    if types.is_floating(kind) or types.is_decimal(kind) or types.is_uint64(kind):
-        return True
-    if is_list(kind) or types.is_map(kind):
-        item = kind.item_type if types.is_map(kind) else kind.value_type
-        return bool(types.is_integer(item)) or needs_canonical(item)
-    return bool(types.is_struct(kind)) and any(
-        needs_canonical(kind.field(number).type) for number in range(kind.num_fields)
-    )
+    near = array.cast(pa.float64()).fill_null(0).to_numpy(zero_copy_only=False)
+    whole = pc.equal(pc.trunc(array), array).fill_null(False).to_numpy(zero_copy_only=False)
+    whole &= np.abs(near) < _INT64
+    left = array.is_valid().to_numpy(zero_copy_only=False) & ~whole
+    parts = []
+    if whole.any() or not left.any():
+        parts.append(pc.if_else(pa.array(whole), array, None).cast(pa.int64()))
+    if left.any():
+        digits = pc.if_else(pa.array(left), array, None).cast(pa.string())
+        short = pc.less_equal(pc.binary_length(pc.utf8_rtrim(digits, "0")), _SHORT)
+        short = short.fill_null(False).to_numpy(zero_copy_only=False)
+        short &= (np.abs(near) >= _SMALLEST) & (np.abs(near) < _LARGEST)
+        if short.any():
+            parts.append(pc.if_else(pa.array(short), digits, None).cast(pa.float64()))
+        if (left & ~short).any():
+            parts.append(pc.if_else(pa.array(left & ~short), array, None))
+    return parts
 
 
 def _whole(values: npt.NDArray[Any]) -> Mask:
     with np.errstate(invalid="ignore"):
         return np.asarray((np.floor(values) == values) & (np.abs(values) < LARGEST_EXACT))
-
-
-def _bits(values: npt.NDArray[np.float64], mask: Mask) -> Any:
-    bits = pa.array(values.view(np.int64)).cast(pa.string())
-    return pc.if_else(pa.array(mask), None, pc.binary_join_element_wise("f64:", bits, ""))
 
 
 def bad_text(column: str) -> Problem:

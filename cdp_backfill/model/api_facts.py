@@ -5,6 +5,8 @@ This is the one place for such facts. Each names its source:
 * ``[S]`` the vendor's page "Pipelines API - Mobile App Events";
 * ``[D]`` the vendor's other public documentation (and the Segment mobile spec it follows);
 * ``[K]`` what the vendor's own open SDKs do;
+* ``[N]`` the vendor's published description of the API, copy of 2026-09-17;
+* ``[T]`` the vendor's Track API, the sister of this one;
 * ``[?]`` not documented: a decision of this project.
 """
 
@@ -13,7 +15,9 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Final, Literal
 
-Kind = Literal["text", "id", "version", "build", "boolean", "device_type", "any"]
+Kind = Literal[
+    "text", "id", "version", "build", "boolean", "device_type", "os_name", "locale", "any"
+]
 """How a value is written; see :data:`EVENTS` and :data:`CONTEXT`."""
 
 Tree = dict[str, "Kind | Tree"]
@@ -52,6 +56,15 @@ REQUESTS_PER_SECOND: Final = 1_000.0
 
 RECENT_HOURS: Final = 72
 """Hours: a more recent event can trigger campaigns and messages to people. [D]"""
+
+ANONYMOUS_DAYS: Final = 30
+"""Days: an older event of an anonymous id alone joins nobody who is identified later. [D][T]"""
+
+PERSON_ID_BYTES: Final = 150
+"""Bytes of the longest id of a person [T]; whether this API enforces it is not known."""
+
+EVENT_NAME_BYTES: Final = 100
+"""Bytes of the longest event name [T]; whether this API enforces it is not known."""
 
 APP_STORES: Final = "2008-07-10"
 """Day on which the first app store opened; no mobile-app event is older. [?]"""
@@ -119,6 +132,26 @@ PROPERTIES: Final[Tree] = {
 }
 """Every documented property; it has the same kind in all events that have it. [D]"""
 
+COMMANDS: Final = (
+    "User Deleted",
+    "User Suppressed",
+    "User Unsuppressed",
+    "Device Created or Updated",
+    "Device Deleted",
+    "Relationship Deleted",
+    "Object Deleted",
+    "Report Delivery Event",
+    "Report Content Event",
+    "Delete Person",
+)
+"""Event names that make the API delete or change people, devices and objects. [N][D]"""
+
+DEVICE_EVENTS: Final = (Event.INSTALLED, Event.OPENED, Event.UNINSTALLED)
+"""Events that create, update or delete the device whose push token they carry. [?]"""
+
+ANY_NAME: Final = "*"
+"""In a :data:`Tree`: further names are known, too."""
+
 CONTEXT: Final[Tree] = {
     "active": "boolean",
     "app": {"name": "text", "version": "version", "build": "build", "namespace": "text"},
@@ -128,7 +161,9 @@ CONTEXT: Final[Tree] = {
         "medium": "text",
         "term": "text",
         "content": "text",
+        ANY_NAME: "text",
     },
+    "channel": "text",
     "device": {
         "id": "id",
         "advertisingId": "id",
@@ -141,9 +176,10 @@ CONTEXT: Final[Tree] = {
         "version": "version",
     },
     "groupId": "text",
+    "instanceId": "text",
     "ip": "text",
     "library": {"name": "text", "version": "version"},
-    "locale": "text",
+    "locale": "locale",
     "location": {
         "city": "text",
         "country": "text",
@@ -158,8 +194,10 @@ CONTEXT: Final[Tree] = {
         "cellular": "boolean",
         "wifi": "boolean",
     },
-    "os": {"name": "text", "version": "version"},
+    "os": {"name": "os_name", "version": "version"},
     "page": {
+        "keywords": "any",
+        "name": "text",
         "path": "text",
         "referrer": "text",
         "search": "text",
@@ -172,7 +210,25 @@ CONTEXT: Final[Tree] = {
     "traits": "any",
     "userAgent": "text",
 }
-"""Documented fields of ``context``. [S][D][K]"""
+"""Documented fields of ``context``. [S][D][K][N]"""
 
-DEVICE_TYPES: Final = ("android", "ios")
-"""Values of ``context.device.type``. [D]"""
+DEVICE_TYPES: Final = {
+    **dict.fromkeys(("android", "androidos", "fireos", "wearos"), "android"),
+    **dict.fromkeys(
+        ("ios", "iphone", "iphoneos", "ipad", "ipados", "tvos", "visionos", "watchos"), "ios"
+    ),
+}
+"""Values of ``context.device.type``, ``android`` and ``ios`` [D], by what means them: letters only,
+in lower case. Apple's SDK sends ``ios`` for its other systems, too. [K]"""
+
+OS_NAMES: Final = {
+    "android": "Android",
+    "androidos": "Android",
+    "ios": "iOS",
+    "iphoneos": "iOS",
+    "ipados": "iPadOS",
+    "tvos": "tvOS",
+    "visionos": "visionOS",
+    "watchos": "watchOS",
+}
+"""Values of ``context.os.name`` as the SDKs write them [K], by what means them, as above."""

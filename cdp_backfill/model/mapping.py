@@ -14,7 +14,9 @@ import tomli_w
 from cdp_backfill.errors import MappingError
 from cdp_backfill.model import api_facts
 from cdp_backfill.model.mapping_checks import (
+    KEY_KEY,
     LITERAL_KEY,
+    Key,
     Lit,
     check_choice,
     check_event_name,
@@ -23,7 +25,9 @@ from cdp_backfill.model.mapping_checks import (
     check_zone,
     did_you_mean,
     event_key,
+    key,
     lit,
+    parse_commands,
     parse_day,
     parse_derive,
     parse_names,
@@ -31,7 +35,7 @@ from cdp_backfill.model.mapping_checks import (
 )
 from cdp_backfill.model.mapping_view import mapping_view
 
-__all__ = ["Field", "Lit", "Mapping", "Tree", "lit"]
+__all__ = ["Field", "Key", "Lit", "Mapping", "Tree", "key", "lit"]
 
 TimestampUnit = Literal["s", "ms", "us", "ns"]
 OtherEvents = Literal["invalid", "skip", "send"]
@@ -62,7 +66,8 @@ class Mapping:
             it from their size, and plan and report say so.
         timezone: IANA time zone of times that carry none; None reads them as UTC, and plan and
             report say so.
-        message_id: Becomes ``messageId``; None, or an empty cell, makes one from the content.
+        message_id: Becomes ``messageId``: a column, or ``key(...)`` for ids made from some columns
+            only; None, or an empty cell, makes one from the content.
         properties: Nested dict of property names to columns or constants.
         context: The same for ``context``, with the names of the API, such as
             ``{"device": {"model": "phone"}}``.
@@ -71,6 +76,8 @@ class Mapping:
         other_events: What to do with values that are neither in ``events`` nor one of the seven
             mobile-app events: ``"invalid"`` reports them, ``"skip"`` leaves them out, ``"send"``
             sends them under their own name.
+        allow_commands: Names of events that make the API delete or change people, devices or
+            objects, such as ``["User Deleted"]``. Such rows are invalid unless they are named here.
         rest: ``"properties"`` makes a property of each column that the mapping does not name;
             ``"drop"`` leaves those columns out.
         derive: New columns to SQL expressions (DuckDB's) over the columns of the same row, such as
@@ -102,12 +109,13 @@ class Mapping:
     timestamp: Field | None = None
     timestamp_unit: TimestampUnit | None = None
     timezone: str | None = None
-    message_id: Field | None = None
+    message_id: Field | Key | None = None
     properties: Tree = field(default_factory=dict)
     context: Tree = field(default_factory=dict)
     integrations: Tree = field(default_factory=dict)
     events: dict[Any, str] = field(default_factory=dict)
     other_events: OtherEvents = "invalid"
+    allow_commands: Sequence[str] = ()
     rest: Rest = "properties"
     derive: dict[str, str] = field(default_factory=dict)
     expand: Sequence[str] = ()
@@ -121,12 +129,14 @@ class Mapping:
     def __post_init__(self) -> None:
         set_ = object.__setattr__  # the dataclass is frozen; this is its construction
         for name in ("user_id", "anonymous_id", "event", "timestamp", "message_id"):
-            check_field(name, getattr(self, name))
+            if name != "message_id" or not isinstance(self.message_id, Key):
+                check_field(name, getattr(self, name))
         for name in ("properties", "context", "integrations"):
             set_(self, name, parse_tree(name, getattr(self, name)))
         for name in ("expand", "json", "droppable"):
             set_(self, name, parse_names(name, getattr(self, name)))
         set_(self, "nulls", parse_names("nulls", self.nulls, "texts"))
+        set_(self, "allow_commands", parse_commands(self.allow_commands))
         set_(self, "derive", parse_derive(self.derive))
         set_(self, "earliest", parse_day("earliest", self.earliest))
         for name, choices in _CHOICES.items():
@@ -177,7 +187,8 @@ class Mapping:
 
     def columns(self) -> list[str]:
         """Names of all columns in the mapping, each once."""
-        return list(dict.fromkeys([*self.sources(), *self.json, *self.droppable]))
+        key = self.message_id.columns if isinstance(self.message_id, Key) else ()
+        return list(dict.fromkeys([*self.sources(), *key, *self.json, *self.droppable]))
 
     def to_dict(self) -> dict[str, Any]:
         """The fields that differ from their defaults, as plain values; ``from_dict`` reads them."""
@@ -321,6 +332,8 @@ def _leaves(value: Any) -> list[Any]:
 def _to_plain(value: Any) -> Any:
     if isinstance(value, dict):
         return {name: _to_plain(child) for name, child in value.items()}
+    if isinstance(value, Key):
+        return {KEY_KEY: list(value.columns)}
     return {LITERAL_KEY: value.value} if isinstance(value, Lit) else value
 
 
@@ -329,12 +342,14 @@ def _from_plain(value: Any) -> Any:
         return value
     if set(value) == {LITERAL_KEY}:
         return lit(value[LITERAL_KEY])
+    if set(value) == {KEY_KEY}:
+        return key(*value[KEY_KEY])
     return {name: _from_plain(child) for name, child in value.items()}
 
 
 def _python_source(value: Any, indent: int) -> str:
     """A value as Python source; a long dict has one entry on each line."""
-    if isinstance(value, Lit):
+    if isinstance(value, Lit | Key):
         return f"cdp.{value!r}"
     if not isinstance(value, dict):
         return repr(value)

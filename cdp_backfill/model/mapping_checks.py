@@ -16,6 +16,9 @@ from cdp_backfill.model import api_facts
 LITERAL_KEY: Final = "$lit"
 """Marks a constant in TOML."""
 
+KEY_KEY: Final = "$key"
+"""Marks the columns of a key in TOML."""
+
 
 @dataclass(frozen=True, slots=True)
 class Lit:
@@ -41,6 +44,38 @@ def lit(value: Any) -> Lit:
     """
     check_json(value)
     return Lit(_with_lists(value))
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """The columns that make a message id; :func:`key` makes it."""
+
+    columns: tuple[str, ...]
+
+    def __repr__(self) -> str:
+        return f"key({', '.join(map(repr, self.columns))})"
+
+
+def key(*columns: str) -> Key:
+    """Make message ids from the cells of chosen columns: the same cells, the same id.
+
+    Without a key, an id is made from the whole message, so that another mapping makes other ids.
+    With a key, a corrected mapping sends the same ids again. Choose columns that together are
+    different in every row; the plan counts rows that share a key. A row whose cells are all empty
+    gets an id from its content.
+
+    Args:
+        columns: Names of one or more columns of text, whole numbers, booleans or times.
+
+    Raises:
+        MappingError: There is no column, or a name is not text.
+
+    >>> key("order_id", "line")
+    key('order_id', 'line')
+    """
+    if not columns:
+        raise MappingError("key() needs one or more columns, as in key('order_id').")
+    return Key(parse_names("key()", columns))
 
 
 def _with_lists(value: Any) -> Any:
@@ -102,7 +137,7 @@ def parse_tree(path: str, tree: Any) -> dict[str, Any]:
         here = f"{path}[{name!r}]"
         if not isinstance(name, str) or not name or "\0" in name:
             raise MappingError(f"The names in {path} must be text without NUL characters.")
-        if name == LITERAL_KEY:
+        if name in (LITERAL_KEY, KEY_KEY):
             raise MappingError(f"{path} cannot have the name {name!r}, which marks constants.")
         if isinstance(value, AbstractMapping):
             result[name] = parse_tree(here, value)
@@ -139,12 +174,12 @@ def check_known(path: str, tree: dict[str, Any], known: api_facts.Tree) -> None:
     """Refuse names that the API does not have."""
     for name, value in tree.items():
         here = f"{path}.{name}"
-        if name not in known:
+        below = known.get(name, known.get(api_facts.ANY_NAME))
+        if below is None:
             raise MappingError(
                 f"The API has no {here}.{did_you_mean(name, list(known))} "
                 f"It has: {', '.join(known)}. Put other data into properties."
             )
-        below = known[name]
         if isinstance(below, dict):
             if isinstance(value, dict):
                 check_known(here, value, below)
@@ -186,6 +221,20 @@ def parse_names(name: str, value: Any, what: str = "column names") -> tuple[str,
     if not all(isinstance(item, str) for item in value):
         raise MappingError(f"{name} must be a list of {what}, all of them text.")
     return tuple(dict.fromkeys(value))
+
+
+def parse_commands(value: Any) -> tuple[str, ...]:
+    """Names of commands as the API spells them."""
+    known = {name.casefold(): name for name in api_facts.COMMANDS}
+    names = parse_names("allow_commands", value, "event names")
+    for name in names:
+        if name.strip().casefold() not in known:
+            raise MappingError(
+                f"allow_commands names {name!r}, which is no command of the API."
+                f"{did_you_mean(name, list(known.values()))} The commands are "
+                f"{', '.join(known.values())}."
+            )
+    return tuple(dict.fromkeys(known[name.strip().casefold()] for name in names))
 
 
 def parse_derive(value: Any) -> dict[str, str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from cdp_backfill.model import api_facts
-from cdp_backfill.model.mapping_checks import Lit
+from cdp_backfill.model.mapping_checks import Key, Lit
 from cdp_backfill.model.plurals import count
 from cdp_backfill.model.views import Section, View
 
@@ -51,6 +51,8 @@ def mapping_view(mapping: dict[str, Any]) -> View:
     if mapping["user_id"] is None and mapping["anonymous_id"] is None:
         missing.insert(0, "user_id or anonymous_id")
     notes = ["print(mapping) shows it as Python to edit; mapping.save('m.toml') keeps it."]
+    if mapping["allow_commands"]:
+        notes.insert(0, f"Commands that are sent: {', '.join(mapping['allow_commands'])}.")
     if missing:
         notes.insert(0, f"Nothing can be sent without {', '.join(missing)}.")
     return View(
@@ -66,6 +68,8 @@ def mapping_view(mapping: dict[str, Any]) -> View:
 
 
 def _describe(source: Any) -> tuple[str, str]:
+    if isinstance(source, Key):
+        return "key", ", ".join(source.columns)
     if not isinstance(source, Lit):
         return "column", str(source)
     text = repr(source.value)

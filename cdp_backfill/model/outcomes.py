@@ -85,6 +85,7 @@ FIXES: Final[dict[str, str]] = {
     "epoch_ms": "a number was read as milliseconds since 1970, because of its size",
     "epoch_us": "a number was read as microseconds since 1970, because of its size",
     "epoch_ns": "a number was read as nanoseconds since 1970, because of its size",
+    "sdk_spelling": "a value was written as the vendor's SDKs write it, such as iOS or en-US",
     "shown_twice": "a local time that occurred twice was read as the first of the two",
     "boolean_word": "a word or a number was read as true or false",
     "bytes_text": "bytes were read as UTF-8 text",
@@ -104,6 +105,8 @@ PROBLEMS: Final[dict[str, str]] = {
     "bad_message_id": "Pass message ids as text or whole numbers, or leave them empty.",
     "missing_event": "Fill the event column, or pass a constant with lit().",
     "unknown_event": "Translate the value with events={...}, or choose other_events.",
+    "command": "Such an event deletes or changes people, devices or objects. To send it all the "
+    "same, name it in allow_commands=[...].",
     "missing_time": "Fill the time column. Without it, the API would record the time of receipt.",
     "bad_time": "Use ISO 8601 text, a time type, or numbers with the right timestamp_unit. For "
     "other formats, derive={'when': \"strptime(col, '%m/%d/%Y %H:%M')\"}, timestamp='when'.",
@@ -114,7 +117,7 @@ PROBLEMS: Final[dict[str, str]] = {
     "placeholder.",
     "nonexistent_time": "The time zone skipped this local time.",
     "bad_boolean": "Use true or false.",
-    "bad_device_type": "Use android or ios.",
+    "bad_device_type": "Use android or ios, or the name of a system of theirs.",
     "bad_text": "The text is not valid UTF-8. Decode it with its own encoding first.",
     "derive_failed": "The expression in derive fails for this row. TRY_CAST gives an empty cell "
     "instead.",

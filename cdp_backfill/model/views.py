@@ -35,6 +35,7 @@ _STYLE: Final = (
     ".cdp.cdp .k{white-space:nowrap}"
     ".cdp.cdp td:last-child{overflow-wrap:anywhere}"
     ".cdp.cdp .w{overflow-wrap:anywhere;min-width:9em}"
+    ".cdp.cdp .a{border-left:3px solid currentColor;padding-left:.6em;font-weight:600}"
     ".cdp.cdp p{margin:.3em 0}.cdp.cdp .q{opacity:.75;margin-top:.6em}"
     ".cdp.cdp a{color:inherit;text-decoration:underline}</style>"
 )
@@ -77,15 +78,19 @@ class View:
         title: One line.
         sections: Tables.
         notes: Sentences below the tables.
+        alerts: Sentences above the tables: what can do harm.
     """
 
     title: str
     sections: list[Section] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    alerts: list[str] = field(default_factory=list)
 
     def text(self) -> str:
         """The view as text for a terminal of 80 columns."""
         lines = _wrapped(self.title)
+        for alert in self.alerts:
+            lines += ["", *_wrapped(f"! {alert}")]
         for section in self.sections:
             if section.rows:
                 lines += ["", section.caption, *_table(section)]
@@ -96,6 +101,7 @@ class View:
     def html(self) -> str:
         """The view as HTML for a notebook with a light or dark theme."""
         parts = [_STYLE, '<div class="cdp">', f"<h4>{html.escape(self.title)}</h4>"]
+        parts.extend(f'<p class="a">{html.escape(alert)}</p>' for alert in self.alerts)
         for section in self.sections:
             if section.rows:
                 parts.append(f'<p class="q">{html.escape(section.caption)}</p><table>')

@@ -27,6 +27,7 @@ import numpy as np
 from filelock import FileLock, Timeout
 
 from cdp_backfill.errors import JournalError
+from cdp_backfill.messages.ids import ID_RECIPE
 from cdp_backfill.model.distinct import DIGEST_BYTES, contains, split
 from cdp_backfill.model.mapping import Mapping
 
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
 
 
 FORMAT: Final = "cdp-backfill journal 1"
+_FIRST_RECIPE: Final = "cdp1"  # of journals that do not name one
 _TABLES: Final = """
 CREATE TABLE IF NOT EXISTS about (name TEXT PRIMARY KEY, value TEXT);
 CREATE TABLE IF NOT EXISTS delivered (run INTEGER, rows INTEGER, digests BLOB);
@@ -132,6 +134,7 @@ class Journal:
     ) -> None:
         about = {
             "format": FORMAT,
+            "recipe": ID_RECIPE,
             "mapping": mapping.to_toml(),
             "url": url,
             "paths": json.dumps(list(paths) if paths is not None else None),
@@ -146,10 +149,7 @@ class Journal:
                     return
         except sqlite3.Error as error:
             raise JournalError(f"The journal {self.path} cannot be written: {error}.") from error
-        if stored.get("format") != FORMAT:
-            raise JournalError(
-                f"{self.path} is not a journal of this version. Pass the path of another file."
-            )
+        _check_version(self.path, stored)
         if stored["url"] != url:
             raise JournalError(
                 f"The journal {self.path} belongs to a backfill to {stored['url']}, not to {url}. "
@@ -258,10 +258,7 @@ def read_journal(path: str | Path) -> JournalContents:
     database = sqlite3.connect(path)
     try:
         stored = dict(database.execute("SELECT name, value FROM about"))
-        if stored.get("format") != FORMAT:
-            raise JournalError(
-                f"{path} is not a journal of this version. Pass the path of another file."
-            )
+        _check_version(path, stored)
         (delivered,) = database.execute("SELECT coalesce(sum(rows), 0) FROM delivered").fetchone()
         runs = [
             RunRecord(started, ended, json.loads(counts or "{}"), json.loads(reasons or "{}"))
@@ -277,6 +274,21 @@ def read_journal(path: str | Path) -> JournalContents:
     return JournalContents(
         Mapping.from_toml(stored["mapping"]), stored["url"], paths, delivered, runs
     )
+
+
+def _check_version(path: Path, stored: dict[str, str]) -> None:
+    if stored.get("format") != FORMAT:
+        raise JournalError(
+            f"{path} is not a journal of this version. Pass the path of another file."
+        )
+    recipe = stored.get("recipe", _FIRST_RECIPE)
+    if recipe != ID_RECIPE:
+        raise JournalError(
+            f"The journal {path} belongs to a version that made message ids by the recipe "
+            f"{recipe!r}, and this version makes them by {ID_RECIPE!r}: every row would be sent "
+            "again under another id. Finish the backfill with the version that began it, or pass "
+            "another journal."
+        )
 
 
 def _locked(path: Path) -> FileLock:

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from cdp_backfill.model import api_facts
+from cdp_backfill.model.mapping import Lit
+
 if TYPE_CHECKING:
     from cdp_backfill.inference.proposal import Proposal
+    from cdp_backfill.model.mapping import Mapping
     from cdp_backfill.model.outcomes import Problem
 
 SKIPPED_REASON: Final = "the mapping leaves this event out"
@@ -15,6 +19,32 @@ DUPLICATE_REASON: Final = "an earlier row has the same message id"
 def join_reasons(problems: tuple[Problem, ...]) -> str:
     """All reasons of a row in one text."""
     return "; ".join(problem.reason for problem in problems)
+
+
+def harm_notes(mapping: Mapping) -> list[str]:
+    """What a mapping can do to people, devices and destinations."""
+    notes = []
+    if mapping.allow_commands:
+        notes.append(
+            f"allow_commands lets {', '.join(mapping.allow_commands)} pass. The API does not "
+            "record such an event: it deletes or changes people, devices or objects."
+        )
+    if "token" in mapping.context.get("device", {}):
+        events = ", ".join(api_facts.DEVICE_EVENTS)
+        notes.append(
+            f"context.device.token is filled. With {events}, the push token of an old event can "
+            "register a device of a person anew, or delete one that is in use. Leave the token out "
+            "unless all tokens are current."
+        )
+    settings = mapping.integrations
+    off = settings.get("All") == Lit(value=False)
+    named = [value for name, value in settings.items() if name != "All"]
+    if off and all(value == Lit(value=False) for value in named):
+        notes.append(
+            "integrations turns all destinations off ('All': False) and names none, so that no "
+            "destination gets the events. To name one: integrations={'All': False, 'NAME': True}."
+        )
+    return notes
 
 
 def mapping_notes(proposal: Proposal, naive: int, event_keys: set[str]) -> tuple[str, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from typing import TYPE_CHECKING, Any, Final
 
@@ -22,10 +23,20 @@ if TYPE_CHECKING:
     from cdp_backfill.messages import MessageBatch
     from cdp_backfill.messages.packing import Packer, Request
     from cdp_backfill.model.outcomes import Fix, Problem
-    from cdp_backfill.pipeline.preparation import PreparedChunk
+    from cdp_backfill.pipeline.preparation import PreparedChunk, TimeLimits
 
 SAMPLES: Final = 3
 """Number of payloads in a plan."""
+
+IDENTITY: Final = (
+    "anonymous",
+    "anonymous_old",
+    "email_ids",
+    "internal_ids",
+    "long_ids",
+    "long_names",
+)
+"""What is counted about the ids and names of the rows to send; :class:`Plan` describes each."""
 
 _DAY: Final = 86_400_000
 _MAX_DAYS: Final = 10_000_000  # more days than the years 1 to 9999 have
@@ -40,10 +51,13 @@ class PlanStatistics:
     Args:
         packer: Packs the messages, as a run does.
         columns: Names of the columns to describe.
+        limits: The times that rows are compared with.
     """
 
-    def __init__(self, packer: Packer, columns: Sequence[str]) -> None:
+    def __init__(self, packer: Packer, columns: Sequence[str], limits: TimeLimits) -> None:
         self._packer = packer
+        self._limits = limits
+        self.identity: dict[str, int] = dict.fromkeys(IDENTITY, 0)
         self.rows = self.to_send = self.invalid = self.held = self.skipped = self.duplicates = 0
         self.recent = self.naive = self.largest = self.message_bytes = self.body_bytes = (
             self.requests
@@ -111,6 +125,7 @@ class PlanStatistics:
         self.to_send += int(np.count_nonzero(good))
         self.people.add(batch.people(good))
         millis = batch.millis[good]
+        self._add_identity(batch, good, millis)
         first, last = int(millis.min()), int(millis.max())
         self.first = first if self.first is None else min(self.first, first)
         self.last = last if self.last is None else max(self.last, last)
@@ -124,6 +139,31 @@ class PlanStatistics:
             number, day = divmod(key, _MAX_DAYS)
             days = self._days.setdefault(events[number], {})
             days[day + first_day] = days.get(day + first_day, 0) + count
+
+    def _add_identity(self, batch: MessageBatch, good: npt.NDArray[np.bool_], millis: Any) -> None:
+        """Count rows whose ids or names can lead to something that nobody wants."""
+        selection = pa.array(good)
+        chosen = {
+            name: batch.fields[name].filter(selection)
+            for name in ("userId", "anonymousId", "event")
+            if name in batch.fields
+        }
+        user, anonymous = chosen.get("userId"), chosen.get("anonymousId")
+        masks: dict[str, Any] = {}
+        if anonymous is not None:
+            masks["anonymous"] = anonymous.is_valid()
+            if user is not None:
+                masks["anonymous"] = pc.and_(masks["anonymous"], user.is_null())
+            old = pa.array(millis < self._limits.anonymous)
+            masks["anonymous_old"] = pc.and_(masks["anonymous"], old)
+        if user is not None:
+            masks["email_ids"] = pc.match_substring(user, "@")
+            masks["internal_ids"] = pc.starts_with(user, "cio_")
+        long_ids = [_longer(ids, api_facts.PERSON_ID_BYTES) for ids in (user, anonymous)]
+        masks["long_ids"] = functools.reduce(pc.or_, [m for m in long_ids if m is not None])
+        masks["long_names"] = _longer(chosen["event"], api_facts.EVENT_NAME_BYTES)
+        for name, mask in masks.items():
+            self.identity[name] += pc.sum(mask).as_py() or 0
 
     def _count(self, requests: Iterator[Request]) -> None:
         for request in requests:
@@ -155,6 +195,11 @@ class PlanStatistics:
             if self.requests
             else 0.0
         )
+
+
+def _longer(texts: Any | None, limit: int) -> Any | None:
+    """True for each text of more bytes than the limit; null texts are not longer."""
+    return None if texts is None else pc.greater(pc.binary_length(texts), limit).fill_null(False)
 
 
 def sample(array: Any) -> str:

@@ -38,7 +38,7 @@ def make_plan(job: Job) -> Plan:
     prepared_source = job.prepare()
     source, binding = prepared_source.source, prepared_source.binding
     packer = Packer(max_messages=destination.max_messages)
-    statistics = PlanStatistics(packer, binding.schema.names)
+    statistics = PlanStatistics(packer, binding.schema.names, prepared_source.limits)
     fingerprint = source.fingerprint()
     content = ContentFingerprint(source.schema) if fingerprint is None else None
     for chunk, prepared in prepared_source.chunks(source.schema.names):
@@ -67,6 +67,7 @@ def make_plan(job: Job) -> Plan:
         recent_people=statistics.recent_people.different,
         people=statistics.people.different,
         people_exact=statistics.people.exact,
+        **statistics.identity,
         duplicates=statistics.duplicates or statistics.ids.repeated,
         mean=statistics.message_bytes / sent if sent else 0.0,
         largest=statistics.largest,

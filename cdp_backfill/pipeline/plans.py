@@ -8,10 +8,12 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final, NoReturn, Self
 
 from cdp_backfill.model import api_facts
+from cdp_backfill.model.mapping import Key
 from cdp_backfill.model.outcomes import PROBLEMS, Fix, Outcome, Problem
 from cdp_backfill.model.plurals import count
 from cdp_backfill.model.views import Section, View, duration, fixes_section
 from cdp_backfill.pipeline.job import require_answers
+from cdp_backfill.pipeline.notes import harm_notes
 from cdp_backfill.results.progress import megabytes
 
 if TYPE_CHECKING:
@@ -75,6 +77,12 @@ class Plan:
         recent_people: Number of people that the recent rows are about.
         people: Number of people that the rows to send are about.
         people_exact: False where ``people`` is an estimate, because there are millions.
+        anonymous: Rows to send that have only an anonymous id.
+        anonymous_old: Those of them that are older than 30 days.
+        email_ids: Rows to send whose user id has an ``@``.
+        internal_ids: Rows to send whose user id begins with ``cio_``.
+        long_ids: Rows to send with an id of more than 150 bytes.
+        long_names: Rows to send with an event name of more than 100 bytes.
         duplicates: Rows whose message id an earlier row has; an estimate where there are millions.
         mean: Mean bytes of a message.
         largest: Bytes of the largest message.
@@ -106,6 +114,12 @@ class Plan:
     recent_people: int = 0
     people: int = 0
     people_exact: bool = True
+    anonymous: int = 0
+    anonymous_old: int = 0
+    email_ids: int = 0
+    internal_ids: int = 0
+    long_ids: int = 0
+    long_names: int = 0
     duplicates: int = 0
     mean: float = 0.0
     largest: int = 0
@@ -225,12 +239,19 @@ class Plan:
             "recent_people": self.recent_people,
             "people": self.people,
             "people_exact": self.people_exact,
+            "anonymous": self.anonymous,
+            "anonymous_old": self.anonymous_old,
+            "email_ids": self.email_ids,
+            "internal_ids": self.internal_ids,
+            "long_ids": self.long_ids,
+            "long_names": self.long_names,
             "mean_message_bytes": round(self.mean, 1),
             "largest_message_bytes": self.largest,
             "body_bytes": self.body_bytes,
             "requests": self.requests,
             "fill": round(self.fill, 4),
             "seconds_at_rate_limit": self.seconds,
+            "alerts": self.alerts,
             "notes": list(self.notes),
             "url": self.url,
         }
@@ -257,6 +278,7 @@ class Plan:
                     for problem, rows in sorted(self.problems.items(), key=lambda item: -item[1])
                 ],
             ),
+            Section("People", (), self._people()),
             fixes_section(self.fixes),
             Section("Size", (), self._size()),
             Section(
@@ -293,15 +315,69 @@ class Plan:
                 [(json.dumps(sample, ensure_ascii=False),) for sample in self.samples],
             ),
         ]
-        return View(title, sections, self._shown_notes())
+        return View(title, sections, self._shown_notes(), self.alerts)
+
+    @property
+    def alerts(self) -> list[str]:
+        """What can do harm, in sentences; the plan begins with them."""
+        alerts = []
+        commands = {p: rows for p, rows in self.problems.items() if p.code == "command"}
+        if commands:
+            rows = sum(commands.values())
+            alerts.append(
+                f"{count(rows, 'row')} {'names a command' if rows == 1 else 'name commands'} of "
+                "the API that would delete or change people, devices or objects. The run does not "
+                "send them. "
+                + "; ".join(f"{p.reason} ({rows:,})" for p, rows in commands.items())
+                + "."
+            )
+        alerts += harm_notes(self.mapping)
+        if self.recent:
+            alerts.append(
+                f"{count(self.recent, 'row')} of {count(self.recent_people, 'person', 'people')} "
+                f"{'is' if self.recent == 1 else 'are'} younger than {api_facts.RECENT_HOURS} "
+                "hours and can trigger campaigns that message people. By default a run sends "
+                "nothing then; recent='hold' leaves such rows out, recent='send' sends them."
+            )
+        return alerts
+
+    def _people(self) -> list[tuple[object, ...]]:
+        """What the events do to the people that they are about."""
+        if not self.to_send:
+            return []
+        about = "" if self.people_exact else "about "
+        lines: list[tuple[object, ...]] = [
+            (
+                f"{about}{self.people:,}",
+                "people. At worst, none of them has a profile yet, and each becomes a new one",
+            )
+        ]
+        days = api_facts.ANONYMOUS_DAYS
+        days, id_bytes = api_facts.ANONYMOUS_DAYS, api_facts.PERSON_ID_BYTES
+        anonymous = (
+            f"rows have an anonymous id only; {self.anonymous_old:,} of them are older than {days} "
+            "days and join nobody, even if the person is identified later"
+        )
+        longest = "bytes, the longest that is documented"
+        for rows, text in (
+            (self.anonymous, anonymous),
+            (self.email_ids, "rows have a user id with an @, which is read as an e-mail address"),
+            (self.internal_ids, "rows have a user id cio_..., which is read as an internal id"),
+            (self.long_ids, f"rows have an id of more than {id_bytes} {longest}"),
+            (
+                self.long_names,
+                f"rows have an event name of more than {api_facts.EVENT_NAME_BYTES} {longest}",
+            ),
+        ):
+            if rows:
+                lines.append((f"{rows:,}", text))
+        return lines
 
     def _size(self) -> list[tuple[object, ...]]:
         if not self.to_send:
             return []
-        about = "" if self.people_exact else "about "
         size: list[tuple[object, ...]] = [
             ("time (UTC)", f"{_moment(self.first)} to {_moment(self.last)}"),
-            ("people", f"{about}{self.people:,}"),
             (
                 "messages",
                 (
@@ -326,18 +402,18 @@ class Plan:
                 if self.mapping.duplicates == "skip"
                 else "The run sends them too; duplicates='skip' leaves them out."
             )
-            notes.insert(
-                0,
-                f"{count(self.duplicates, 'row')} {'has' if self.duplicates == 1 else 'have'} the "
-                f"message id of an earlier row. {what}",
-            )
-        if self.recent:
-            notes.insert(
-                0,
-                f"{count(self.recent, 'row')} of {count(self.recent_people, 'person', 'people')} "
-                f"{'is' if self.recent == 1 else 'are'} younger than {api_facts.RECENT_HOURS} "
-                "hours and can trigger campaigns that message people. By default a run sends "
-                "nothing then; recent='hold' leaves such rows out, recent='send' sends them.",
+            has = "has" if self.duplicates == 1 else "have"
+            shared = f"the message id of an earlier row. {what}"
+            if isinstance(self.mapping.message_id, Key):
+                shared = (
+                    f"the key of an earlier row, and so its message id. {what} If they are other "
+                    "records, name further columns in key()."
+                )
+            notes.insert(0, f"{count(self.duplicates, 'row')} {has} {shared}")
+        if self.to_send:
+            notes.append(
+                "Events of any age count for segments, and a person who enters or leaves a segment "
+                "can start campaigns."
             )
         left_out = [repr(c.name) for c in self.columns if c.verdict.startswith("left out")]
         if left_out and self.proposal.complete:

@@ -34,10 +34,12 @@ class TimeLimits:
     Attributes:
         recent: A row at this time or later can still trigger campaigns.
         latest: A row after this time lies in the future.
+        anonymous: A row before this time joins nobody if it has only an anonymous id.
     """
 
     recent: int
     latest: int
+    anonymous: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,6 +197,7 @@ class _ChunkEncoder:
         self.encoded = list(
             encode(
                 self.messages.fields,
+                self.messages.millis,
                 message_id=self.messages.message_id,
                 keep=self.good,
                 context_scope=self._scope,

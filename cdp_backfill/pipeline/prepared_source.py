@@ -64,6 +64,7 @@ class PreparedSource:
         self.limits = TimeLimits(
             recent=_millis(moment - timedelta(hours=api_facts.RECENT_HOURS)),
             latest=_millis(moment + timedelta(hours=api_facts.FUTURE_HOURS)),
+            anonymous=_millis(moment - timedelta(days=api_facts.ANONYMOUS_DAYS)),
         )
 
     def chunks(

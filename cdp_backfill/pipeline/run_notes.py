@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from cdp_backfill.pipeline.notes import DUPLICATE_REASON, mapping_notes
+from cdp_backfill.pipeline.notes import DUPLICATE_REASON, harm_notes, mapping_notes
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -35,7 +35,11 @@ def run_notes(
     # The rows that were not read may hold any key.
     all_read = source.rows is not None and not unread
     keys = event_keys if all_read else set(proposal.mapping.events)
-    lines = [*source.notes, *mapping_notes(proposal, naive, keys)]
+    lines = [
+        *harm_notes(proposal.mapping),
+        *source.notes,
+        *mapping_notes(proposal, naive, keys),
+    ]
     if source.rows is None:
         lines.append(f"{source.title} was not read to its end. Further rows are not counted.")
     elif unread and not source.ordered:

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from cdp_backfill.errors import AccountingError
-from cdp_backfill.messages.encoding import NO_DIGESTS, Ids
+from cdp_backfill.messages.ids import Ids
 from cdp_backfill.model.outcomes import FAILURE_COLUMNS, OUTCOMES, Outcome
 from cdp_backfill.results.histogram import NO_BIN
 from cdp_backfill.results.lineage import ORIGIN_COLUMNS, own_origins
@@ -160,7 +160,7 @@ class ChunkOutcomes:
         self._id_index = self._id_index[pending]
         self._event_bin = self._event_bin[pending]
         with_id = self._id_index != _NO_ID
-        self._ids = [Ids(NO_DIGESTS, self._id_array().take(pa.array(self._id_index[with_id])))]
+        self._ids = [Ids.of_column(self._id_array().take(pa.array(self._id_index[with_id])))]
         self._id_index[with_id] = np.arange(int(with_id.sum()))
         self.memory_bytes = self._measure()
 

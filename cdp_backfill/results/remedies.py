@@ -22,7 +22,8 @@ _MAX_TEXT: Final = 1_000
 """Characters that a fix keeps of a text that makes a message too large."""
 
 _ROW_FIXES: Final = frozenset(
-    {"missing_user", "missing_time", "too_early", "in_future"}  # the true value is unknown
+    # The true value is unknown, or nothing that should be sent.
+    {"missing_user", "missing_time", "too_early", "in_future", "command"}
 )
 _CELL_FIXES: Final = frozenset(
     {"bad_user", "bad_message_id", "bad_boolean", "bad_device_type", "not_finite"}

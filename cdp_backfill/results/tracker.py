@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from cdp_backfill.messages import MessageBatch
-    from cdp_backfill.messages.encoding import Ids
+    from cdp_backfill.messages.ids import Ids
     from cdp_backfill.model.arrays import Mask, Rows
     from cdp_backfill.model.outcomes import Problem
     from cdp_backfill.results.failure_log import Filter

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import tomllib
 from dataclasses import dataclass, replace
 from itertools import combinations
@@ -18,6 +19,10 @@ from cdp_backfill.inference.column_names import fold
 
 if TYPE_CHECKING:
     from cdp_backfill.local_sandbox import Sandbox
+
+
+MADE: Final = re.compile("[0-9A-HJKMNP-TV-Z]{26}")
+"""An id that is made up."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +72,7 @@ def arrived(box: Sandbox) -> list[dict[str, Any]]:
             context=row["context"] or {},
         )
         for name in ("userId", "anonymousId", "messageId"):
-            if isinstance(row[name], str) and not row[name].startswith("cdp1-"):
+            if isinstance(row[name], str) and not MADE.fullmatch(row[name]):
                 message[name] = row[name]
         actual.append(message)
     return actual

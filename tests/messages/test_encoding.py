@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import struct
+from decimal import Decimal
 from typing import Any
 
 import numpy as np
@@ -14,50 +14,164 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cdp_backfill.messages.encoding import encode
+from cdp_backfill.messages.text import as_identifier
 from tests.rows import built, payloads, texts
 
-
-def by_hand(message: dict[str, Any]) -> str:
-    """An id made from a message with Python's own JSON, as the recipe is written down."""
-
-    def canonical(value: Any) -> Any:
-        if isinstance(value, float):
-            bits = struct.unpack("<q", struct.pack("<d", value))[0]
-            return int(value) if value.is_integer() else f"f64:{bits}"
-        if isinstance(value, dict):
-            return {name: canonical(value[name]) for name in value}
-        return value
-
-    content = {name: canonical(message[name]) for name in message if name not in _NOT_HASHED}
-    text = json.dumps(content, ensure_ascii=False, separators=(",", ":"))
-    return "cdp1-" + xxhash.xxh3_128_hexdigest(text.encode())
+LETTERS = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 
 
-_NOT_HASHED = ("type", "messageId")
+def plain(value: Any) -> str:
+    """A value of a message as canonical JSON."""
+    if isinstance(value, dict):
+        return "{" + ",".join(f"{plain(name)}:{plain(value[name])}" for name in value) + "}"
+    if isinstance(value, list):
+        return "[" + ",".join(map(plain, value)) + "]"
+    if not isinstance(value, Decimal):
+        return json.dumps(value, ensure_ascii=False)
+    digits = f"{value:f}"
+    digits = digits.rstrip("0").rstrip(".") if "." in digits else digits
+    return "0" if digits == "-0" else digits
 
 
-@given(st.lists(texts.filter(str.strip), min_size=1, max_size=5), st.floats(-1e9, 1e9))
-def test_ids_follow_the_written_recipe(names: list[str], number: float) -> None:
-    """Anyone can compute an id again from the description alone."""
-    columns = {"uid": names, "x": [number] * len(names), "name": names}
-    for message in payloads(built(columns, context={"locale": "name"}, rest="properties")):
-        assert message["messageId"] == by_hand(message)
+def ulid(number: int) -> str:
+    """128 bits in Crockford's base 32."""
+    return "".join(LETTERS[number >> shift & 31] for shift in range(125, -1, -5))
+
+
+def by_hand(message: bytes, millis: int) -> str:
+    """The id of a message as it was sent, from the written recipe alone."""
+    content = json.loads(message, parse_float=Decimal, parse_int=Decimal)
+    text = plain({name: content[name] for name in content if name not in ("type", "messageId")})
+    digest = xxhash.xxh3_128_digest(text.encode())
+    return ulid(max(millis, 0) << 80 | int.from_bytes(digest[:10], "big"))
+
+
+numbers = (
+    st.floats(allow_nan=False, allow_infinity=False)
+    | st.floats(-1e12, 1e12)
+    | st.integers(-(2**53), 2**53).map(float)
+    | st.sampled_from([0.1, -0.0, 1e-7, 1e10, 1e22, 1.5e300, 5e-324, 123456789012.25])
+)
+
+
+@given(
+    st.lists(st.tuples(texts, numbers, st.none() | numbers), min_size=1, max_size=8),
+    st.sampled_from([pa.float64(), pa.float32()]),
+)
+def test_ids_follow_the_written_recipe(rows: list[Any], kind: Any) -> None:
+    """Anyone can compute an id again from the message that was sent."""
+    names, xs, ys = zip(*rows, strict=True)
+    with np.errstate(over="ignore"):
+        small = np.nan_to_num(np.array(xs).astype(kind.to_pandas_dtype()), posinf=1, neginf=1)
+    columns = {
+        "name": list(names),
+        "x": pa.array(small),
+        "deep": [{"y": y, "in": [x, 1.0, y]} for x, y in zip(xs, ys, strict=True)],
+        "price": pa.array([Decimal(n % 997) / 8 for n in range(len(xs))], pa.decimal128(38, 9)),
+        "sums": pa.array([[Decimal("0.50"), Decimal(7)]] * len(xs), pa.list_(pa.decimal128(9, 2))),
+    }
+    messages = built(columns, context={"locale": "name"}, rest="properties")
+    for part in encode(messages.fields, messages.millis):
+        for number, name in enumerate(part.ids.array().to_pylist()):
+            assert name == by_hand(part.message(number), int(messages.millis[number]))
+
+
+@given(st.integers(-(2**63), 2**63 - 1) | st.integers(-1000, 1000))
+def test_equal_numbers_give_equal_ids(number: int) -> None:
+    """7, 7.0 and 7.00 are one number, whatever the type of the column and its neighbours."""
+    arrays = [pa.array([number, 1]), pa.array([Decimal(number), Decimal(1)])]
+    arrays.append(pa.array([Decimal(number), Decimal("1.5")], pa.decimal128(38, 9)))
+    if abs(number) < 2**53:
+        arrays += [pa.array([float(number), 1.0]), pa.array([float(number), 0.25])]
+    seen = {payloads(built({"n": array}))[0]["messageId"] for array in arrays}
+    assert len(seen) == 1
+
+
+@given(st.decimals(-9999, 9999, places=4, allow_nan=False, allow_infinity=False))
+def test_equal_fractions_give_equal_ids(number: Decimal) -> None:
+    """0.5 at any scale, and as a float, is one number; in lists as outside."""
+    kinds = [pa.decimal128(9, 4), pa.decimal128(38, 18), pa.decimal256(60, 30), pa.float64()]
+    for wrap in (lambda cell: cell, lambda cell: [cell], lambda cell: {"deep": [cell]}):
+        ids = set()
+        for kind in kinds:
+            cell = float(number) if pa.types.is_floating(kind) else number
+            shape = pa.array([wrap(1)]).type
+            array = pa.array([wrap(cell)], _of(shape, kind))
+            ids.add(payloads(built({"n": array}))[0]["messageId"])
+        assert len(ids) == 1
+
+
+def _of(shape: Any, kind: Any) -> Any:
+    """The same type with numbers of this kind."""
+    if pa.types.is_list(shape):
+        return pa.list_(_of(shape.value_type, kind))
+    if pa.types.is_struct(shape):
+        return pa.struct([(item.name, _of(item.type, kind)) for item in shape])
+    return kind
 
 
 @pytest.mark.parametrize(
     ("columns", "expected"),
     [
-        ({"version": ["2.1.0"], "n": [1]}, "cdp1-f1d71e372870249c46ddb34c661ea16a"),
-        ({"x": [0.1], "city": ["Zürich"], "flag": [True]}, "cdp1-24c8f390eedd5ceb409a26f8ee4098cc"),
+        ({"version": ["2.1.0"], "n": [1]}, "01GZBC2E80Y7BHWDS8E0J9RHPX"),
+        ({"x": [0.1], "city": ["Zürich"], "flag": [True]}, "01GZBC2E80ZC5YFZFX1MRZCGSS"),
         (
             {"tags": [["a", 'b"']], "deep": [{"k": {"z": 1.5, "a": None}}]},
-            "cdp1-a66eda644c38b957222325911371a667",
+            "01GZBC2E80TBP7JS087BT7K7JS",
         ),
+        ({"x": [1e-7], "y": [[2.0, 1e22]]}, "01GZBC2E80ZE2SRSAPQE1C6BY9"),
     ],
 )
 def test_golden_ids(columns: dict[str, Any], expected: str) -> None:
-    """Recipe 1 is pinned: these ids must never change."""
+    """Recipe 2 is pinned: these ids must never change."""
     assert payloads(built(columns))[0]["messageId"] == expected
+
+
+def test_ids_sort_by_time() -> None:
+    """The first 48 bits of an id are the time of the event; before 1970, 0."""
+    times = ["1960-01-01T00:00:00Z", "2019-05-01T10:00:00Z", "2023-05-01T10:00:00.001Z"]
+    messages = built({"ts": times}, earliest="1950-01-01")
+    ids = [message["messageId"] for message in payloads(messages)]
+    assert ids == sorted(ids)
+    assert [int(LETTERS.index(name[0])) for name in ids] == [0, 0, 0]
+    decoded = [sum(LETTERS.index(c) << 5 * (9 - n) for n, c in enumerate(i[:10])) for i in ids]
+    assert decoded == [0, 1556704800000, 1682935200001]
+
+
+@given(st.lists(st.tuples(st.none() | texts.filter(str.strip), st.none() | st.integers(0, 9))))
+def test_ids_of_a_key_follow_the_written_recipe(rows: list[Any]) -> None:
+    """All bits come from the cells, read as ids; without any cell, the content makes the id."""
+    if not rows:
+        return
+    names, counts = zip(*rows, strict=True)
+    columns = {"name": pa.array(names, pa.string()), "n": pa.array(counts, pa.int64())}
+    change: dict[str, Any] = {"message_id": {"$key": ["name", "n"]}}
+    messages = built(columns, **change)
+    cells, _ = as_identifier(columns["name"], lambda *_: None)
+    for payload, name, count in zip(payloads(messages), cells.to_pylist(), counts, strict=True):
+        key = {"1": name, "2": None if count is None else str(count)}
+        text = plain({place: cell for place, cell in key.items() if cell is not None})
+        expected = ulid(int.from_bytes(xxhash.xxh3_128_digest(text.encode()), "big"))
+        assert (payload["messageId"] == expected) == (text != "{}")
+
+
+def test_a_key_outlives_another_mapping() -> None:
+    """Another event, another zone, other properties and formats of the key: the same ids."""
+    stamps = ["2023-05-01 10:00:00", "2023-05-01 11:00:00"]
+    columns = {"order": [7, 8], "ts": stamps, "flag": [True, False]}
+    key: dict[str, Any] = {"message_id": {"$key": ["order", "ts", "flag"]}}
+    first = [p["messageId"] for p in payloads(built(columns, **key))]
+    assert len(set(first)) == 2
+    others = {
+        "order": pa.array([7.0, 8.0]),
+        "ts": pa.array(stamps).cast(pa.timestamp("us")),
+        "flag": ["true", "false"],
+        "more": [1, 2],
+    }
+    change: dict[str, Any] = {"timezone": "Europe/Berlin", "rest": "drop"}
+    assert [p["messageId"] for p in payloads(built(others, **key, **change))] == first
+    texts_ = {"order": ["7", " 8"]}
+    assert [p["messageId"] for p in payloads(built(others | texts_, **key))] == first
 
 
 def test_ids_of_a_column_are_used_where_there_are_any() -> None:
@@ -65,7 +179,7 @@ def test_ids_of_a_column_are_used_where_there_are_any() -> None:
     columns = {"id": ['a"\\\n1', None, "é"], "x": [1, 2, 3]}
     actual = [message["messageId"] for message in payloads(built(columns, message_id="id"))]
     assert actual[0] == 'a"\\\n1'
-    assert actual[1].startswith("cdp1-")
+    assert len(actual[1]) == 26
     assert actual[2] == "é"
 
 
@@ -76,7 +190,7 @@ def test_sizes_are_exact(values: list[str], scope: Any) -> None:
         {"text": values, "place": [v[:1] for v in values]}, context={"locale": "place"}
     )
     seen = []
-    for part in encode(messages.fields, context_scope=scope):
+    for part in encode(messages.fields, messages.millis, context_scope=scope):
         for number, row in enumerate(part.rows):
             text = part.message(number)
             moved = len(part.head) if part.head else 0
@@ -119,6 +233,7 @@ def test_messages_can_be_left_out(rows: list[Any], scope: Any, given_ids: bool) 
         actual = {}
         for whole in encode(
             messages.fields,
+            messages.millis,
             message_id=messages.message_id,
             keep=np.array(keep),
             context_scope=scope,
@@ -145,7 +260,8 @@ def test_batch_scope_groups_by_context() -> None:
     """Rows that share a context share a head."""
     messages = built({"place": ["de", "fr", "de", None]}, context={"locale": "place"})
     heads = {
-        part.head: part.rows.tolist() for part in encode(messages.fields, context_scope="batch")
+        part.head: part.rows.tolist()
+        for part in encode(messages.fields, messages.millis, context_scope="batch")
     }
     assert heads == {
         b'"context":{"locale":"de"},': [0, 2],

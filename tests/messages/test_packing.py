@@ -21,7 +21,7 @@ def encoded(values: list[str], scope: Any = "message", places: list[str] | None 
     if places:
         columns["place"] = places
     messages = built(columns, context={"locale": "place"} if places else {})
-    return list(encode(messages.fields, context_scope=scope))
+    return list(encode(messages.fields, messages.millis, context_scope=scope))
 
 
 def pack(parts: list[Encoded], **limits: int) -> list[Request]:

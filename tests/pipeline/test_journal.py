@@ -9,6 +9,7 @@ import re
 import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -207,6 +208,23 @@ def test_what_is_in_a_journal(box: Sandbox, tmp_path: Path) -> None:
     assert about.runs[0].counts["delivered"] == 19_999
     assert about.runs[0].reasons == {"refused http_400": 1}
     assert len(stored) < 20_000 * 12 * 1.15 + 30_000
+
+
+@pytest.mark.parametrize("recipe", [None, "cdp1", "cdp3"])
+def test_another_recipe_is_refused(box: Sandbox, tmp_path: Path, recipe: str | None) -> None:
+    """A journal whose ids follow another recipe, or name none, is refused and not changed."""
+    path = tmp_path / "j"
+    send(opens(2), box, path)
+    with closing(sqlite3.connect(path)) as database, database:
+        assert dict(database.execute("SELECT * FROM about"))["recipe"] == "cdp2"
+        if recipe is None:
+            database.execute("DELETE FROM about WHERE name = 'recipe'")
+        else:
+            database.execute("UPDATE about SET value = ? WHERE name = 'recipe'", (recipe,))
+    for again in (lambda: send(opens(2), box, path), lambda: read_journal(path)):
+        with pytest.raises(cdp.JournalError, match="every row would be sent again"):
+            again()
+    assert len(box.events()) == 2
 
 
 @given(st.sets(st.binary(min_size=16, max_size=16), max_size=40), st.data())

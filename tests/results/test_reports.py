@@ -318,6 +318,12 @@ PROBLEM_CASES: list[tuple[str, dict[str, Any], dict[str, Any], str]] = [
         "delivered",
     ),
     (
+        "command",
+        {"name": ["User Deleted", "x"]},
+        {"event": "name", "other_events": "send"},
+        "gone",
+    ),
+    (
         "unknown_event",
         {"name": ["their name", "Application Opened"]},
         {"event": "name"},

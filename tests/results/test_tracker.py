@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 
 from cdp_backfill import AccountingError, Outcome
-from cdp_backfill.messages.encoding import NO_DIGESTS, Ids
+from cdp_backfill.messages.ids import Ids
 from cdp_backfill.results.tracker import OutcomeTracker
 from cdp_backfill.sources import open_source
 from tests.rows import opens
@@ -63,7 +63,7 @@ def test_few_pending_rows_take_little_memory(monkeypatch: pytest.MonkeyPatch) ->
     tracker.settle(
         outcomes, rows[rows % 1_000 == 1], Outcome.FAILED, code="http_503", reason="busy"
     )
-    tracker.set_message_ids(outcomes, np.array([7_777]), Ids(NO_DIGESTS, pa.array(["x1"])))
+    tracker.set_message_ids(outcomes, np.array([7_777]), Ids.of_column(pa.array(["x1"])))
     assert tracker._pending_bytes > 2**20
     rest = rows[(rows % 1_000 != 1) & (rows != 7_777)]
     tracker.settle(outcomes, rest, Outcome.DELIVERED)
