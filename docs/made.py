@@ -163,7 +163,7 @@ def _shown(value: Any) -> str:
     return _code(value)
 
 
-def _commands() -> str:
+def _reserved() -> str:
     return "\n".join(f"- `{name}`" for name in api_facts.COMMANDS)
 
 
@@ -261,7 +261,7 @@ PARTS: Final[dict[str, Callable[[], str]]] = {
     "errors": _errors,
     "limits": _limits,
     "regions": _regions,
-    "commands": _commands,
+    "reserved": _reserved,
     "spellings": _spellings,
     "events": _events,
     "context": _context,

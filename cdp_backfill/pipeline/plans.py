@@ -324,12 +324,11 @@ class Plan:
         commands = {p: rows for p, rows in self.problems.items() if p.code == "command"}
         if commands:
             rows = sum(commands.values())
+            names = [f"{p.reason.partition(' is ')[0]} ({n:,})" for p, n in commands.items()]
             alerts.append(
                 f"{count(rows, 'row')} {'names a command' if rows == 1 else 'name commands'} of "
-                "the API that would delete or change people, devices or objects. The run does not "
-                "send them. "
-                + "; ".join(f"{p.reason} ({rows:,})" for p, rows in commands.items())
-                + "."
+                "the API, which deletes or changes people, devices or objects: "
+                f"{', '.join(names)}. The run does not send {'it' if rows == 1 else 'them'}."
             )
         alerts += harm_notes(self.mapping)
         if self.recent:
@@ -345,14 +344,10 @@ class Plan:
         """What the events do to the people that they are about."""
         if not self.to_send:
             return []
-        about = "" if self.people_exact else "about "
-        lines: list[tuple[object, ...]] = [
-            (
-                f"{about}{self.people:,}",
-                "people. At worst, none of them has a profile yet, and each becomes a new one",
-            )
-        ]
-        days = api_facts.ANONYMOUS_DAYS
+        people = "people. At worst, none of them has a profile yet, and each becomes a new one"
+        if not self.people_exact:
+            people = f"(estimated) {people}"
+        lines: list[tuple[object, ...]] = [(self.people, people)]
         days, id_bytes = api_facts.ANONYMOUS_DAYS, api_facts.PERSON_ID_BYTES
         anonymous = (
             f"rows have an anonymous id only; {self.anonymous_old:,} of them are older than {days} "
@@ -370,7 +365,7 @@ class Plan:
             ),
         ):
             if rows:
-                lines.append((f"{rows:,}", text))
+                lines.append((rows, text))
         return lines
 
     def _size(self) -> list[tuple[object, ...]]:
