@@ -246,12 +246,26 @@ def write_parquet(log: FailureLog, path: Path) -> None:
     """
     writer = None
     try:
-        for table in log.failure_tables():
+        for whole in log.failure_tables():
+            table = _storable(whole)
             writer = writer or pq.ParquetWriter(path, table.schema)
             writer.write_table(table.cast(writer.schema))
     finally:
         if writer is not None:
             writer.close()
+
+
+def _storable(table: Any) -> Any:
+    """The same with text in columns of types that parquet does not have, such as empty structs."""
+    for number, field in enumerate(table.schema):
+        try:
+            pq.write_table(pa.schema([field]).empty_table(), pa.BufferOutputStream())
+        except pa.ArrowException:
+            cells = [
+                None if cell is None else str(cell) for cell in table.column(number).to_pylist()
+            ]
+            table = table.set_column(number, field.name, pa.array(cells, pa.string()))
+    return table
 
 
 def _common_schema(one: Any, other: Any) -> Any:

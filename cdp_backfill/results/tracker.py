@@ -344,7 +344,7 @@ class OutcomeTracker:
 
     def _frame(self, table: Any) -> pd.DataFrame:
         positions = table.column(POSITION).to_numpy()
-        frame: pd.DataFrame = table.drop_columns([*_INTERNAL]).to_pandas(types_mapper=_dtype)
+        frame = _as_frame(table.drop_columns([*_INTERNAL]))
         if not self._source.keeps_rows:
             return frame
         original = self._source.original(positions)
@@ -399,6 +399,18 @@ _NULLABLE: Final = {
     pa.uint64(): pd.UInt64Dtype(),
     pa.bool_(): pd.BooleanDtype(),
 }
+
+
+def _as_frame(table: Any) -> pd.DataFrame:
+    try:
+        frame: pd.DataFrame = table.to_pandas(types_mapper=_dtype)
+    except (pa.ArrowException, ValueError, OverflowError):  # Python has no such time
+        frame = table.to_pandas(types_mapper=_dtype_of_any_time)
+    return frame
+
+
+def _dtype_of_any_time(kind: Any) -> Any:
+    return pd.ArrowDtype(kind) if pa.types.is_temporal(kind) else _dtype(kind)
 
 
 def _dtype(kind: Any) -> Any:

@@ -5,14 +5,19 @@ from __future__ import annotations
 from datetime import date, datetime
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import pandas as pd
 import pyarrow as pa
 
 from cdp_backfill.errors import SourceError
-from cdp_backfill.model.arrow_types import viewless_type
+from cdp_backfill.model.arrow_types import is_json, viewless_type
 from cdp_backfill.model.outcomes import MAPPING_ATTRIBUTE, URL_ATTRIBUTE
 from cdp_backfill.sources.chunks import CHUNK_BYTES, CHUNK_ROWS, Chunk, Source, check_names, slices
+from cdp_backfill.sources.mixed_cells import (
+    is_empty,
+    keep_surrogates,
+    mixed_cells,
+    types_without_json,
+)
 from cdp_backfill.sources.views import viewless
 
 if TYPE_CHECKING:
@@ -99,13 +104,12 @@ class FrameSource(Source):
 class _Reader:
     """Converts parts of one column to one Arrow type."""
 
-    def __init__(self, kind: Any, *, as_text: bool = False) -> None:
+    def __init__(self, kind: Any) -> None:
         self.kind = kind
-        self._as_text = as_text
 
     def read(self, part: pd.Series[Any]) -> Any:
-        if self._as_text:
-            return keep_surrogates([_text_of(cell) for cell in part])
+        if is_json(self.kind):
+            return mixed_cells(part)
         try:
             if isinstance(part.dtype, pd.ArrowDtype):
                 array = part.array.__arrow_array__()
@@ -147,15 +151,14 @@ def _object_reader(name: str, column: pd.Series[Any]) -> _Reader:
         return _Reader(pa.string() if inferred == "string" else pa.null())
     try:
         return _Reader(pa.array(column, from_pandas=True).type)
-    except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError, UnicodeEncodeError):
-        kinds = {type(cell) for cell in column if not _empty(cell)}
-        if all(issubclass(kind, _TEXT_TYPES) for kind in kinds):
-            return _Reader(pa.string(), as_text=True)
-        listed = ", ".join(sorted(kind.__name__ for kind in kinds))
-        raise SourceError(
-            f"Column {name!r} holds values without a common type ({listed}). Convert them to one "
-            "type, for example text with .map(json.dumps), or drop the column."
-        ) from None
+    except (pa.ArrowInvalid, TypeError, OverflowError, UnicodeEncodeError):
+        if others := types_without_json(column):
+            raise SourceError(
+                f"Column {name!r} holds values without a common type ({', '.join(others)} among "
+                "others). Convert them to one type, for example text with .map(str), or drop the "
+                "column."
+            ) from None
+        return _Reader(pa.json_())
 
 
 def _check_one_kind_of_time(name: str, column: pd.Series[Any]) -> None:
@@ -167,36 +170,10 @@ def _check_one_kind_of_time(name: str, column: pd.Series[Any]) -> None:
         if cell.tzinfo is None
         else "a time with a zone"
         for cell in column
-        if isinstance(cell, date) and not _empty(cell)
+        if isinstance(cell, date) and not is_empty(cell)
     }
     if len(kinds) > 1:
         raise SourceError(
             f"Column {name!r} mixes {' and '.join(sorted(kinds))}. Convert them to one kind, for "
             "example text with .map(str), or times with pd.to_datetime(..., utc=True)."
         )
-
-
-# A column that mixes these types, as ids often do, becomes text.
-_TEXT_TYPES = (str, int, float, bool, np.integer, np.floating, np.bool_)
-
-
-def _empty(cell: Any) -> bool:
-    is_nan = isinstance(cell, float | np.floating) and bool(np.isnan(cell))
-    return is_nan or cell is None or cell is pd.NA or cell is pd.NaT
-
-
-def _text_of(cell: Any) -> str | None:
-    if _empty(cell):
-        return None
-    if isinstance(cell, bool | np.bool_):
-        return "true" if cell else "false"
-    if isinstance(cell, float | np.floating) and float(cell).is_integer():
-        return str(int(cell))
-    return str(cell)
-
-
-def keep_surrogates(cells: list[Any]) -> Any:
-    """Text without a UTF-8 form, as bytes under a text type; a later check reports each row."""
-    encoded = [None if _empty(cell) else cell.encode("utf-8", "surrogatepass") for cell in cells]
-    array = pa.array(encoded, pa.binary())
-    return pa.Array.from_buffers(pa.string(), len(array), array.buffers())
