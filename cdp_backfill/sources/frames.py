@@ -9,14 +9,14 @@ import pandas as pd
 import pyarrow as pa
 
 from cdp_backfill.errors import SourceError
-from cdp_backfill.model.arrow_types import is_json, viewless_type
+from cdp_backfill.model.arrow_types import viewless_type
 from cdp_backfill.model.outcomes import MAPPING_ATTRIBUTE, URL_ATTRIBUTE
 from cdp_backfill.sources.chunks import CHUNK_BYTES, CHUNK_ROWS, Chunk, Source, check_names, slices
 from cdp_backfill.sources.mixed_cells import (
+    has_json,
     is_empty,
     keep_surrogates,
     mixed_cells,
-    types_without_json,
 )
 from cdp_backfill.sources.views import viewless
 
@@ -104,11 +104,12 @@ class FrameSource(Source):
 class _Reader:
     """Converts parts of one column to one Arrow type."""
 
-    def __init__(self, kind: Any) -> None:
+    def __init__(self, kind: Any, *, mixed: bool = False) -> None:
         self.kind = kind
+        self._mixed = mixed
 
     def read(self, part: pd.Series[Any]) -> Any:
-        if is_json(self.kind):
+        if self._mixed:
             return mixed_cells(part)
         try:
             if isinstance(part.dtype, pd.ArrowDtype):
@@ -152,13 +153,15 @@ def _object_reader(name: str, column: pd.Series[Any]) -> _Reader:
     try:
         return _Reader(pa.array(column, from_pandas=True).type)
     except (pa.ArrowInvalid, TypeError, OverflowError, UnicodeEncodeError):
-        if others := types_without_json(column):
+        if not all(map(has_json, column)):
+            listed = ", ".join(
+                sorted({type(cell).__name__ for cell in column if not is_empty(cell)})
+            )
             raise SourceError(
-                f"Column {name!r} holds values without a common type ({', '.join(others)} among "
-                "others). Convert them to one type, for example text with .map(str), or drop the "
-                "column."
+                f"Column {name!r} holds values without a common type ({listed}). Convert them to "
+                "one type, for example text with .map(str), or drop the column."
             ) from None
-        return _Reader(pa.json_())
+        return _Reader(pa.json_(), mixed=True)
 
 
 def _check_one_kind_of_time(name: str, column: pd.Series[Any]) -> None:

@@ -27,32 +27,20 @@ def is_empty(cell: Any) -> bool:
     return is_nan or cell is None or cell is pd.NA or cell is pd.NaT
 
 
-def types_without_json(cells: Iterable[Any]) -> list[str]:
-    """Names of the types among some cells that JSON does not have, sorted."""
-    names: set[str] = set()
-    for cell in cells:
-        _collect(cell, names)
-    return sorted(names)
-
-
-def _collect(cell: Any, names: set[str]) -> None:
+def has_json(cell: Any) -> bool:
+    """Whether a cell is of a type that JSON has, at any depth."""
     if isinstance(cell, dict):
-        for name, value in cell.items():
-            if not isinstance(name, str):
-                names.add(f"dict with names of type {type(name).__name__}")
-            _collect(value, names)
-    elif isinstance(cell, list | tuple):
-        for value in cell:
-            _collect(value, names)
-    elif not isinstance(cell, _SCALARS) and not is_empty(cell):
-        names.add(type(cell).__name__)
+        return all(isinstance(name, str) and has_json(value) for name, value in cell.items())
+    if isinstance(cell, list | tuple):
+        return all(map(has_json, cell))
+    return isinstance(cell, _SCALARS) or is_empty(cell)
 
 
 def mixed_cells(cells: Iterable[Any]) -> Any:
     """An Arrow array of JSON: text stays text, a number stays a number.
 
     Args:
-        cells: Values of types that JSON has; see :func:`types_without_json`.
+        cells: Values of types that JSON has; see :func:`has_json`.
     """
     texts = [None if is_empty(cell) else _json_of(cell) for cell in cells]
     return pa.ExtensionArray.from_storage(pa.json_(), keep_surrogates(texts))
@@ -74,7 +62,10 @@ def _json_of(cell: Any) -> str:
         return "null"
     if cell in (float("inf"), float("-inf")):
         return _INFINITE if cell > 0 else f"-{_INFINITE}"
-    return f"{cell:f}" if isinstance(cell, Decimal) else str(cell)
+    if isinstance(cell, Decimal):
+        return f"{cell:f}"
+    exact = 2**53 if isinstance(cell, float) else 2 ** (np.finfo(type(cell)).nmant + 1)
+    return str(int(cell)) if cell == np.floor(cell) and abs(cell) < exact else str(cell)
 
 
 def keep_surrogates(cells: list[Any]) -> Any:
