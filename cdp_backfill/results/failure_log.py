@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import numpy as np
 import pandas as pd
@@ -23,6 +23,10 @@ if TYPE_CHECKING:
 
     Filter = Callable[[Any], Mask]
     """Gives a mask of the rows of a table to keep."""
+
+
+_FARTHEST: Final = 2**63 // 1000
+"""Seconds from 1970 that fit into 64 bits as milliseconds."""
 
 
 class FailureLog(Protocol):
@@ -256,8 +260,17 @@ def write_parquet(log: FailureLog, path: Path) -> None:
 
 
 def _storable(table: Any) -> Any:
-    """The same with text in columns of types that parquet does not have, such as empty structs."""
+    """The same as parquet can hold it.
+
+    Columns of types that it does not have, such as empty structs, become text. It stores seconds as
+    milliseconds; times too far for that, which are in no calendar, are left out.
+    """
     for number, field in enumerate(table.schema):
+        if pa.types.is_timestamp(field.type) and field.type.unit == "s":
+            seconds = table.column(number).cast(pa.int64())
+            fits = pc.less(pc.abs_checked(seconds), _FARTHEST)
+            near = pc.if_else(fits, table.column(number), None)
+            table = table.set_column(number, field.name, near)
         try:
             pq.write_table(pa.schema([field]).empty_table(), pa.BufferOutputStream())
         except pa.ArrowException:

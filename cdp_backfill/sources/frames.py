@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import date, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import pandas as pd
 import pyarrow as pa
@@ -16,6 +16,7 @@ from cdp_backfill.sources.mixed_cells import (
     has_json,
     is_empty,
     keep_surrogates,
+    kind_of,
     mixed_cells,
 )
 from cdp_backfill.sources.views import viewless
@@ -144,12 +145,19 @@ def _is_arrows_own(kind: Any) -> bool:
     return bool(kind.extension_name.startswith("arrow."))
 
 
+_JOINED: Final = ({"integer", "float"}, {"integer", "decimal"})
+"""Kinds of cells that Arrow joins without loss."""
+
+
 def _object_reader(name: str, column: pd.Series[Any]) -> _Reader:
     inferred = pd.api.types.infer_dtype(column, skipna=True)
     if inferred in ("date", "datetime", "mixed"):
         _check_one_kind_of_time(name, column)
     if inferred in ("string", "empty"):
         return _Reader(pa.string() if inferred == "string" else pa.null())
+    kinds = {kind_of(cell) for cell in column} - {"empty"}
+    if len(kinds) > 1 and kinds not in _JOINED and all(map(has_json, column)):
+        return _Reader(pa.json_(), mixed=True)  # Arrow would turn a flag into a number
     try:
         return _Reader(pa.array(column, from_pandas=True).type)
     except (pa.ArrowInvalid, TypeError, OverflowError, UnicodeEncodeError):

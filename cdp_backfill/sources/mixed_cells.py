@@ -27,6 +27,24 @@ def is_empty(cell: Any) -> bool:
     return is_nan or cell is None or cell is pd.NA or cell is pd.NaT
 
 
+_KINDS: Final = (
+    (bool | np.bool_, "boolean"),
+    (int | np.integer, "integer"),
+    (float | np.floating, "float"),
+    (Decimal, "decimal"),
+    (str, "text"),
+    (dict, "object"),
+    (list | tuple | np.ndarray, "list"),
+)
+
+
+def kind_of(cell: Any) -> str:
+    """The kind of a cell in a word; of a type that JSON does not have, the name of the type."""
+    if is_empty(cell):
+        return "empty"
+    return next((word for kind, word in _KINDS if isinstance(cell, kind)), type(cell).__name__)
+
+
 def has_json(cell: Any) -> bool:
     """Whether a cell is of a type that JSON has, at any depth."""
     if isinstance(cell, dict):
