@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from json import dumps
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import numpy as np
@@ -11,7 +12,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from cdp_backfill.errors import BadInputError
-from cdp_backfill.model.outcomes import OUTCOMES, Outcome
+from cdp_backfill.model.arrow_types import is_json
+from cdp_backfill.model.outcomes import JSON_ATTRIBUTE, OUTCOMES, Outcome
 from cdp_backfill.results.histogram import EventCounts
 from cdp_backfill.results.reasons import FailureReason, FailureReasons
 
@@ -243,16 +245,26 @@ class CombinedFailures:
         return pd.concat(frames).drop_duplicates(ignore_index=True)
 
 
-def write_parquet(log: FailureLog, path: Path) -> None:
+def write_parquet(log: FailureLog, path: Path, attributes: dict[str, Any]) -> None:
     """Write failures to a parquet file, a part at a time.
 
     Without failures, the file has the columns and no rows.
+
+    Args:
+        log: The failures.
+        path: The file.
+        attributes: What ``DataFrame.attrs`` holds when pandas reads the file, so that the frame can
+            be sent as the failures in memory can.
     """
     writer = None
     try:
         for whole in log.failure_tables():
             table = _storable(whole)
-            writer = writer or pq.ParquetWriter(path, table.schema)
+            if writer is None:
+                json = [field.name for field in table.schema if is_json(field.type)]
+                attrs = dumps(attributes | {JSON_ATTRIBUTE: json})
+                metadata = (table.schema.metadata or {}) | {"PANDAS_ATTRS": attrs}
+                writer = pq.ParquetWriter(path, table.schema.with_metadata(metadata))
             writer.write_table(table.cast(writer.schema))
     finally:
         if writer is not None:

@@ -277,7 +277,10 @@ class Report(WithStats):
         (folder / "report.txt").write_text(f"{self}\n", "utf-8")
         if self._mapping is not None:
             self._mapping.save(folder / "mapping.toml")
-        write_parquet(self._failure_log, folder / "failures.parquet")
+        attributes = {URL_ATTRIBUTE: self.url}
+        if self._mapping is not None:
+            attributes[MAPPING_ATTRIBUTE] = self._mapping.to_toml()
+        write_parquet(self._failure_log, folder / "failures.parquet", attributes)
         if len(dropped := self.dropped):
             dropped.to_parquet(folder / "dropped.parquet", index=False)
 

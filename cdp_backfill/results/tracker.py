@@ -13,6 +13,7 @@ import pandas as pd
 import pyarrow as pa
 
 from cdp_backfill.errors import AccountingError, BadInputError
+from cdp_backfill.model.arrow_types import is_json, is_text
 from cdp_backfill.model.outcomes import FAILURE_COLUMNS, Outcome
 from cdp_backfill.results.chunk_outcomes import EVENT_BIN, POSITION, ChunkOutcomes
 from cdp_backfill.results.histogram import EventCounts, EventHistogram
@@ -359,7 +360,14 @@ class OutcomeTracker:
         if not self._source.keeps_rows:
             return table.drop_columns([*_INTERNAL])
         frame = self._source.typed(self._frame(table))
-        return pa.Table.from_pandas(frame, preserve_index=True)
+        typed = pa.Table.from_pandas(frame, preserve_index=True)
+        for field in self._source.schema:
+            at = typed.schema.get_field_index(field.name)
+            if is_json(field.type) and at >= 0 and is_text(typed.schema.field(at).type):
+                column = typed.column(at).cast(pa.string()).combine_chunks()
+                json = pa.ExtensionArray.from_storage(pa.json_(), column)
+                typed = typed.set_column(at, field.name, json)
+        return typed
 
     def _empty_table(self) -> Any:
         columns = {name: pa.array([], kind) for name, kind in _TYPES.items()}

@@ -9,8 +9,8 @@ import pandas as pd
 import pyarrow as pa
 
 from cdp_backfill.errors import SourceError
-from cdp_backfill.model.arrow_types import viewless_type
-from cdp_backfill.model.outcomes import MAPPING_ATTRIBUTE, URL_ATTRIBUTE
+from cdp_backfill.model.arrow_types import is_json, viewless_type
+from cdp_backfill.model.outcomes import JSON_ATTRIBUTE, MAPPING_ATTRIBUTE, URL_ATTRIBUTE
 from cdp_backfill.sources.chunks import CHUNK_BYTES, CHUNK_ROWS, Chunk, Source, check_names, slices
 from cdp_backfill.sources.mixed_cells import (
     has_json,
@@ -54,8 +54,12 @@ class FrameSource(Source):
         self.rows: int | None = len(frame)
         self.earlier_mapping = frame.attrs.get(MAPPING_ATTRIBUTE)
         self.earlier_url = frame.attrs.get(URL_ATTRIBUTE)
+        json = set(frame.attrs.get(JSON_ATTRIBUTE, ()))
         self._readers = {
-            name: _reader(name, frame.iloc[:, number]) for number, name in enumerate(self._names)
+            name: _Reader(pa.json_())
+            if name in json and pd.api.types.is_string_dtype(frame.iloc[:, number])
+            else _reader(name, frame.iloc[:, number])
+            for number, name in enumerate(self._names)
         }
         self.schema = pa.schema([(name, reader.kind) for name, reader in self._readers.items()])
 
@@ -87,6 +91,8 @@ class FrameSource(Source):
         for name in frame.columns:
             if frame[name].dtype == object and str(name) in self._readers:
                 array = self._readers[str(name)].read(frame[name])
+                if is_json(array.type):  # pandas has no name for the type
+                    array = array.storage
                 values = pd.arrays.ArrowExtensionArray(pa.chunked_array([array]))
                 frame[name] = pd.Series(values, index=frame.index)
         if frame.index.dtype == object:
@@ -113,6 +119,9 @@ class _Reader:
         if self._mixed:
             return mixed_cells(part)
         try:
+            if is_json(self.kind):
+                array = pa.array(part, pa.string(), from_pandas=True)
+                return pa.ExtensionArray.from_storage(self.kind, array)
             if isinstance(part.dtype, pd.ArrowDtype):
                 array = part.array.__arrow_array__()
             else:
