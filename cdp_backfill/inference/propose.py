@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from contextlib import closing
 from dataclasses import fields, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from cdp_backfill.errors import MappingError
 from cdp_backfill.inference import presets
-from cdp_backfill.inference.column_names import likelihood
-from cdp_backfill.inference.columns import MANY_VALUES, SURE, Inference, translations
+from cdp_backfill.inference.column_names import split_words
+from cdp_backfill.inference.columns import MANY_VALUES, Inference, translations
 from cdp_backfill.inference.proposal import Proposal
 from cdp_backfill.messages.text import as_text, decode
 from cdp_backfill.model.arrow_types import can_be_text
@@ -24,6 +24,13 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from cdp_backfill.sources import Source
+
+
+_NO_VERSIONS: Final = (
+    *("conversion", "diversion", "inversion", "reversion", "aversion"),
+    "rebuild",
+)
+"""Words that end in version or build and are neither."""
 
 
 def propose(
@@ -83,11 +90,15 @@ def translate_events(table: Source, given: Mapping, passed: Collection[str] = ()
 
 
 def version_columns(names: Collection[str]) -> frozenset[str]:
-    """Columns that are named like a version: 1.10 and 1.1 are two versions and one number."""
-    fields = ("properties.version", "properties.previous_version", "context.os.version")
-    return frozenset(
-        name for name in names if max(likelihood(name, field) for field in fields) >= SURE
-    )
+    """Columns whose name ends in version or build: 1.10 and 1.1 are two versions and one number."""
+    return frozenset(name for name in names if _ends_in_version(split_words(name)))
+
+
+def _ends_in_version(words: list[str]) -> bool:
+    last = words[-1] if words else ""
+    if last in _NO_VERSIONS:
+        return False
+    return last.endswith(("version", "build")) or last in ("ver", "vsn")
 
 
 def _check_columns(names: list[str], given: Mapping) -> None:

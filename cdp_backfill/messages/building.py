@@ -19,7 +19,14 @@ from cdp_backfill.messages.keys import as_key
 from cdp_backfill.messages.problems import Problems
 from cdp_backfill.messages.recency import old_texts
 from cdp_backfill.messages.sdk_spelling import as_device_type, as_locale, as_os_name
-from cdp_backfill.messages.text import as_boolean, as_identifier, as_text, clean_text, decode
+from cdp_backfill.messages.text import (
+    as_boolean,
+    as_identifier,
+    as_text,
+    as_utf8,
+    clean_text,
+    decode,
+)
 from cdp_backfill.messages.times import FAR, format_times, read_times
 from cdp_backfill.messages.values import (
     ValueReader,
@@ -272,7 +279,10 @@ class _Builder:
         array = self._array(source)
         if is_json(array.type):
             array, _ = as_text(array)
+        not_utf8 = np.zeros(self._rows, dtype=bool)
         if is_text(array.type):
+            array, not_utf8 = as_utf8(array)
+            self.problems.add(not_utf8, bad_text(column))
             array = clean_text(array, note)
         earliest = self._binding.earliest
         times = read_times(
@@ -287,7 +297,7 @@ class _Builder:
         note("shown_twice", times.ambiguous)
         good = ~(times.missing | times.bad | times.unclear | times.nonexistent)
         for mask, code, reason in (
-            (times.missing, "missing_time", "is empty"),
+            (times.missing & ~not_utf8, "missing_time", "is empty"),
             (times.bad, "bad_time", "holds a value that is not a usable time"),
             (times.unclear, "unclear_time", "holds a number whose unit is ambiguous"),
             (
@@ -392,6 +402,9 @@ class _Builder:
             reason = f"column {column!r} holds a value that cannot be an id"
             self.problems.add(bad, Problem("bad_user", column, reason))
             return [array]
+        if is_text(plain):
+            array, bad = as_utf8(array)
+            self.problems.add(bad, bad_text(column))
         if is_text(plain) and kind != "text":
             array = clean_text(array, note)
         if kind == "boolean":

@@ -145,5 +145,9 @@ FAILURE_COLUMNS: Final = (
 MAPPING_ATTRIBUTE: Final = "cdp_mapping"
 """Entry of ``DataFrame.attrs`` in which failures carry their mapping, as TOML."""
 
+JSON_ATTRIBUTE: Final = "cdp_json"
+"""Entry of ``DataFrame.attrs`` that names the columns whose text is JSON of cells of several types;
+pandas reads it from the parquet file of saved failures."""
+
 URL_ATTRIBUTE: Final = "cdp_url"
 """Entry of ``DataFrame.attrs`` in which failures carry the address that they were sent to."""

@@ -272,13 +272,17 @@ class Report(WithStats):
         """
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        write_parquet(self._failure_log, folder / "failures.parquet")
-        if len(dropped := self.dropped):
-            dropped.to_parquet(folder / "dropped.parquet", index=False)
+        # The smallest first: what is written stays if the disk is full after it.
         (folder / "report.json").write_text(json.dumps(self.to_dict(), indent=1), "utf-8")
         (folder / "report.txt").write_text(f"{self}\n", "utf-8")
         if self._mapping is not None:
             self._mapping.save(folder / "mapping.toml")
+        attributes = {URL_ATTRIBUTE: self.url}
+        if self._mapping is not None:
+            attributes[MAPPING_ATTRIBUTE] = self._mapping.to_toml()
+        write_parquet(self._failure_log, folder / "failures.parquet", attributes)
+        if len(dropped := self.dropped):
+            dropped.to_parquet(folder / "dropped.parquet", index=False)
 
     def plot(self, kind: Kind = "all") -> Figure:
         """Draw the results, for a light or a dark background.

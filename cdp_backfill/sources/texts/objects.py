@@ -14,6 +14,7 @@ import msgspec
 import pyarrow as pa
 
 from cdp_backfill.errors import SourceError
+from cdp_backfill.sources.chunks import check_names
 from cdp_backfill.sources.texts.reading import BLOCK_BYTES, blocks
 
 if TYPE_CHECKING:
@@ -126,6 +127,8 @@ class Objects:
                 for key, cells in values.items():
                     kinds[key].add(cells)
             self.rows.append(rows)
+        listed = f"The file {files[0].name!r}" if len(files) == 1 else "One of the files"
+        check_names(list(kinds), listed)
         self.schema = pa.schema([(key, kind.type()) for key, kind in kinds.items()])
         self.notes = tuple(
             f"The file {name!r} has text with half a character, such as \\ud83d alone. It is "
