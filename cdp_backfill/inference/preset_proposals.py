@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from cdp_backfill.errors import MappingError
 from cdp_backfill.inference import presets
@@ -16,7 +17,7 @@ from cdp_backfill.inference.presets.inner_records import inner_names, with_inner
 from cdp_backfill.inference.presets.merging import in_order
 from cdp_backfill.inference.proposal import Choice, Proposal, Question
 from cdp_backfill.inference.zone_evidence import zone_evidence
-from cdp_backfill.messages.deriving import Deriver
+from cdp_backfill.messages.deriving import Deriver, quote
 from cdp_backfill.messages.text import as_text, clean_text, decode
 from cdp_backfill.messages.times import read_times
 from cdp_backfill.model import api_facts
@@ -34,6 +35,26 @@ _FIRST: Final = int(
     datetime.fromisoformat(api_facts.APP_STORES).replace(tzinfo=UTC).timestamp() * 1000
 )
 """Earlier times of processing are placeholders; milliseconds since 1970 UTC."""
+
+
+def detect_preset(table: Source) -> Preset | None:
+    """The preset whose export a table is, according to its columns and first cells; or None.
+
+    Args:
+        table: The table; it can be read more than once.
+    """
+    preset = presets.detect(list(table.schema.names))
+    if preset is None:
+        return None
+    for name in table.schema.names:
+        pattern = preset.cells.get(name.casefold())
+        if pattern is None:
+            continue
+        derive = {"found_cells": f"to_json({quote(name)})::VARCHAR"}
+        cells = _first_cells(table, derive, ["found_cells"])["found_cells"].drop_null()
+        if not pc.all(pc.match_substring_regex(cells, pattern)).as_py():
+            return None
+    return preset
 
 
 def propose_preset(table: Source, preset: Preset, given: dict[str, Any], reason: str) -> Proposal:

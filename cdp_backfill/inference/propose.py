@@ -10,10 +10,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from cdp_backfill.errors import MappingError
-from cdp_backfill.inference import presets
 from cdp_backfill.inference.column_names import likelihood
 from cdp_backfill.inference.columns import MANY_VALUES, SURE, Inference, translations
-from cdp_backfill.inference.preset_proposals import propose_preset
+from cdp_backfill.inference.preset_proposals import detect_preset, propose_preset
 from cdp_backfill.inference.proposal import Proposal
 from cdp_backfill.messages.text import as_text, decode
 from cdp_backfill.model.arrow_types import can_be_text
@@ -43,7 +42,7 @@ def propose(
     """
     names = list(table.schema.names)
     _check_columns(names, given)
-    preset = presets.detect(names)
+    preset = detect_preset(table)
     if preset is not None:
         values = {item.name: getattr(given, item.name) for item in fields(Mapping)}
         fields_of_caller = {

@@ -9,7 +9,10 @@ and are empty in the expressions of ``derive``.
 
 A file can also have
 
-* ``question``: what to ask if the columns do not tell the event;
+* ``cells``: for columns that have another meaning in other tables, regular expressions that their
+  cells match in such an export, written as JSON;
+* ``question``: what to ask if the table lacks the column that tells the event, and ``told_by``,
+  that column, if it is not the one of ``mapping``;
 * ``send_event``: the event column to use with ``other_events="send"``;
 * ``processed``: the new column with the time at which the vendor processed the event, in
   milliseconds since 1970 UTC, with which the time of the event is compared;
@@ -35,8 +38,8 @@ from cdp_backfill.model.mapping_checks import did_you_mean
 
 __all__ = ["Preset", "detect", "load", "names"]
 
-_TEXTS: Final = ("title", "question", "send_event", "processed", "inside")
-_ENTRIES: Final = {*_TEXTS, "facts", "detect", "detect_exact", "whole_context", "mapping"}
+_PLAIN: Final = ("title", "cells", "told_by", "question", "send_event", "processed", "inside")
+_ENTRIES: Final = {*_PLAIN, "facts", "detect", "detect_exact", "whole_context", "mapping"}
 
 
 @cache
@@ -100,7 +103,7 @@ def _read(name: str, text: str) -> Preset:
     if unknown or "mapping" not in values:
         what = f"has an unknown entry {min(unknown)!r}" if unknown else "has no [mapping]"
         raise MappingError(f"The preset {name!r} {what}.")
-    texts: dict[str, Any] = {entry: values[entry] for entry in _TEXTS if entry in values}
+    plain: dict[str, Any] = {entry: values[entry] for entry in _PLAIN if entry in values}
     preset = Preset(
         name=name,
         facts=tuple(values.get("facts", ())),
@@ -108,7 +111,7 @@ def _read(name: str, text: str) -> Preset:
         detect_exact=tuple(tuple(columns) for columns in values.get("detect_exact", ())),
         mapping=Mapping.from_dict(values["mapping"]),
         text=text,
-        **({"title": name} | texts),
+        **({"title": name} | plain),
     )
     whole = values.get("whole_context")
     if whole is None:

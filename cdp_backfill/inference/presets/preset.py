@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from cdp_backfill.errors import MappingError
@@ -36,7 +36,9 @@ class Preset:
         send_event: The event column to use with ``other_events="send"``, or None for the same one.
         processed: New column with the time at which the vendor processed the event, or None.
         inside: Column that holds the records of another export as JSON, or None.
-        question: What to ask if the columns do not tell the event, or None.
+        told_by: Column that tells the event, if it is not the one of the mapping.
+        question: What to ask if the table lacks that column, or None.
+        cells: Regular expressions that the cells of columns match in such an export, as JSON.
     """
 
     name: str
@@ -49,7 +51,9 @@ class Preset:
     send_event: str | None = None
     processed: str | None = None
     inside: str | None = None
+    told_by: str | None = None
     question: str | None = None
+    cells: dict[str, str] = field(default_factory=dict)
 
     def matches(self, names: Iterable[str]) -> int:
         """How many columns show that a table is such an export; 0 if it is not."""
@@ -80,17 +84,18 @@ class Preset:
         given = given or {}
         fit = _Fit(self.mapping, names)
         mapping = fit.mapping
-        for field in ("event", "timestamp"):
-            source = getattr(self.mapping, field)
-            if field in given or source is None or fit.can_be_read(source):
+        if self.question is not None and not fit.can_be_read(self.told_by or self.mapping.event):
+            mapping = replace(mapping, event=None)
+        for name in ("event", "timestamp"):
+            source = getattr(self.mapping, name)
+            if name in given or source is None or fit.can_be_read(source):
                 continue
-            if field == "event" and self.question is not None:
-                mapping = replace(mapping, event=None)
+            if name == "event" and self.question is not None:
                 continue
             raise MappingError(
                 f"The preset {self.name!r} does not fit this table, which has no column "
                 f"{fit.missing(source)}. It is for {self.title}. If the table is such an export, "
-                f"pass {field}='...' with the name of its column."
+                f"pass {name}='...' with the name of its column."
             )
         mapping = add_fields(mapping, given)
         if mapping.other_events == "send" and self.send_event is not None and "event" not in given:

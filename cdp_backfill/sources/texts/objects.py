@@ -14,6 +14,16 @@ import msgspec
 import pyarrow as pa
 
 from cdp_backfill.errors import SourceError
+from cdp_backfill.model.plurals import count
+from cdp_backfill.sources.texts.envelopes import (
+    NotAnEnvelopeError,
+    Opening,
+    SeveralStreamsError,
+    apple_report,
+    find_opening,
+    is_apple_report,
+    list_of_records,
+)
 from cdp_backfill.sources.texts.reading import BLOCK_BYTES, blocks
 
 if TYPE_CHECKING:
@@ -113,12 +123,15 @@ class Objects:
     def __init__(self, files: Sequence[TextFile]) -> None:
         self._files = files
         self.rows: list[int | None] = []
+        self._opening = _find_opening(files)
         kinds: defaultdict[str, _Kind] = defaultdict(_Kind)
         repaired_files: dict[str, None] = {}
+        last: _Row = {}
         for file in files:
             rows = 0
-            for objects in _objects(file, repaired_files):
+            for objects in _records(file, repaired_files, self._opening):
                 rows += len(objects)
+                last = objects[-1]
                 values: defaultdict[str, list[bytes]] = defaultdict(list)
                 for item in objects:
                     for key, raw in item.items():
@@ -126,12 +139,19 @@ class Objects:
                 for key, cells in values.items():
                     kinds[key].add(cells)
             self.rows.append(rows)
+        if self.rows == [1] and (key := list_of_records(last)) is not None:
+            raise SourceError(
+                f"The file {files[0].name!r} holds one object, and its rows are in a list below "
+                f"{key!r}, beside other keys. Take them out first, for example with: jq -c "
+                f"'.{key}[]' old > new"
+            )
         self.schema = pa.schema([(key, kind.type()) for key, kind in kinds.items()])
-        self.notes = tuple(
+        notes = [
             f"The file {name!r} has text with half a character, such as \\ud83d alone. It is "
             "read as U+FFFD."
             for name in repaired_files
-        )
+        ]
+        self.notes = (*notes, *_opening_notes(self._opening))
 
     def settled(self, text: Collection[str]) -> Objects:
         """The same with some columns as text, so that 1.10 stays 1.10."""
@@ -154,7 +174,7 @@ class Objects:
             columns: May be empty; then the batches have one column of nulls.
         """
         schema = pa.schema([self.schema.field(name) for name in columns] or [("", pa.null())])
-        for objects in _objects(self._files[number], {}):
+        for objects in _records(self._files[number], {}, self._opening):
             arrays = [
                 _column([item.get(field.name, _NULL) for item in objects], field.type)
                 for field in schema
@@ -180,11 +200,58 @@ def _as_text(raw: bytes) -> str | None:
     return _string(raw) if raw[:1] == b'"' else raw.decode()
 
 
+def _find_opening(files: Sequence[TextFile]) -> Opening | None:
+    """How to open the envelopes that the files hold; None if they hold rows."""
+    return find_opening(row for file in files for rows in _objects(file, {}) for row in rows)
+
+
+def _opening_notes(opening: Opening | None) -> list[str]:
+    if opening is None:
+        return []
+    what = f"The rows are inside {'.'.join(opening.path)!r} of each object"
+    if opening.dropped:
+        what += f"; the keys beside them are left out ({', '.join(sorted(opening.dropped))})"
+    notes = [f"{what}."]
+    if opening.skipped:
+        notes.append(f"{count(opening.skipped, 'object')} of a loading tool without a row left out.")
+    return notes
+
+
+def _records(
+    file: TextFile, repaired_files: dict[str, None], opening: Opening | None
+) -> Iterator[list[_Row]]:
+    """The rows of a file, some at a time."""
+    if opening is None:
+        yield from _objects(file, repaired_files)
+        return
+    where = ".".join(opening.path)
+    problem = None
+    try:
+        for objects in _objects(file, repaired_files):
+            yield from opening.rows(objects)
+    except NotAnEnvelopeError:
+        problem = SourceError(
+            f"The file {file.name!r} holds objects of several kinds: the rows of the first one are "
+            f"inside {where!r}, and another one does not have that, or has other keys beside it. "
+            f"Take the rows out first, for example with: jq -c '.{where}' old > new"
+        )
+    except SeveralStreamsError:
+        problem = SourceError(
+            f"The file {file.name!r} holds the rows of several streams. Take out one of them "
+            f"first, for example with: jq -c 'select(.stream == \"NAME\") | .{where}' old > new"
+        )
+    if problem is not None:
+        raise problem
+
+
 def _objects(file: TextFile, repaired_files: dict[str, None]) -> Iterator[list[_Row]]:
     """The objects of a file, some at a time."""
     parts = _to_line_ends(file)
     head = next(parts, b"")
     first = _EMPTY.sub(b"", head, count=1).partition(b"\n")[0]
+    if is_apple_report(head) and _is_complete(first):
+        yield [_apple_report(file, b"".join([head, *parts]))]
+        return
     if first[:1] == b"[" or (first[:1] == b"{" and not _is_complete(first)):
         whole, size = [], 0
         for part in chain([head], parts):
@@ -204,6 +271,17 @@ def _objects(file: TextFile, repaired_files: dict[str, None]) -> Iterator[list[_
         if objects:
             yield objects
         line += part.count(b"\n")
+
+
+def _apple_report(file: TextFile, text: bytes) -> _Row:
+    row = None
+    try:
+        row = apple_report(_replace_half_characters(text))
+    except (msgspec.DecodeError, RecursionError):
+        pass
+    if row is None:
+        raise _broken_line(file, 2)
+    return row
 
 
 def _whole_file_objects(
