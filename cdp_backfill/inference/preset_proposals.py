@@ -99,10 +99,15 @@ def _propose_inside(
         return _ask_for_inner(table, column, preset, given, names)
     proposal = inner.proposal(names, given, reason)
     mapping = with_inner_columns(proposal.mapping, column, names, list(table.schema.names))
-    where = Choice("records", f"column {column!r}", 1.0, f"they look like {inner.title}")
-    facts = preset.facts if inner is preset else (*preset.facts, *inner.facts)
     proposal = replace(
-        proposal, mapping=mapping, choices=(where, *proposal.choices), facts=facts
+        proposal,
+        mapping=mapping,
+        choices=(
+            Choice("records", f"column {column!r}", 1.0, f"read by the preset {inner.name!r}"),
+            *proposal.choices,
+        ),
+        preset=preset.name,
+        facts=preset.facts if inner is preset else (*preset.facts, *inner.facts),
     )
     return _checked(table, proposal, inner, names, given, column)
 

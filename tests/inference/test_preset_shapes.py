@@ -39,7 +39,6 @@ class Export:
         extra: Paths of the export that the SDKs do not have.
         systems: The systems of the rows.
         android_lacks: Paths that it has no cell for on Android.
-        proposed: The preset that a plan names, if it is that of the records inside.
     """
 
     slug: str
@@ -50,7 +49,6 @@ class Export:
     extra: tuple[str, ...] = ()
     systems: tuple[str, ...] = ("ios", "android")
     android_lacks: tuple[str, ...] = ()
-    proposed: str | None = None
 
     def rows(self) -> list[dict[str, Any]]:
         """A row of each event on each system, in order."""
@@ -162,7 +160,7 @@ def test_messages_have_the_shape_of_the_sdks(export: Export, box: Sandbox) -> No
     """Every path of the SDKs that the export has a cell for is there with its value; no other is."""
     frame = pd.DataFrame(export.rows())
     plan = cdp.plan(frame)
-    assert plan.proposal.preset == (export.proposed or export.preset)
+    assert plan.proposal.preset == export.preset
     assert plan.counts["to_send"] == len(frame), plan
     report = plan.send(destination=box.destination, progress=False)
     assert report.ok

@@ -138,6 +138,12 @@ class Preset:
         questions = []
         if mapping.event is None and self.question is not None:
             questions.append(Question("event", (), self.question, needed=True))
+        if mapping.user_id is None and mapping.anonymous_id is None:
+            text = (
+                f"The preset {self.name!r} finds no user in this table. Pass user_id='...' or "
+                "anonymous_id='...' with the name of a column."
+            )
+            questions.append(Question("user_id", (), text, needed=True))
         return Proposal(mapping, tuple(choices), tuple(questions), self.name, self.facts)
 
 
