@@ -75,7 +75,7 @@ def propose_preset(table: Source, preset: Preset, given: dict[str, Any], reason:
     if column is not None and not (preset.inside is None and preset.matches(names)):
         return _propose_inside(table, column, preset, given, reason)
     proposal = preset.proposal(names, given, reason)
-    return _checked(table, proposal, preset, names, given)
+    return _checked(table, proposal, preset, given)
 
 
 def _column_of_records(preset: Preset, names: list[str]) -> str | None:
@@ -109,7 +109,7 @@ def _propose_inside(
         preset=preset.name,
         facts=preset.facts if inner is preset else (*preset.facts, *inner.facts),
     )
-    return _checked(table, proposal, inner, names, given, column)
+    return _checked(table, proposal, inner, given, (column, names))
 
 
 def _ask_for_inner(
@@ -132,9 +132,8 @@ def _checked(
     table: Source,
     proposal: Proposal,
     preset: Preset,
-    names: list[str],
     given: dict[str, Any],
-    inside: str | None = None,
+    inside: tuple[str, list[str]] | None = None,
 ) -> Proposal:
     """The proposal, if the zone and the unit of its times fit; with a question if they may not.
 
@@ -142,21 +141,20 @@ def _checked(
         table: The table.
         proposal: The proposal.
         preset: The preset that it comes from.
-        names: The columns that the preset sees.
         given: Fields of the caller.
-        inside: The column whose keys these columns are, or None.
+        inside: The column that holds the records, and their keys; None for a plain table.
     """
-    mapping = proposal.mapping
-    is_answered = given.keys() & {"timezone", "timestamp"}
-    compared = {} if is_answered else preset.processing_time(names)
+    mapping, time = proposal.mapping, proposal.mapping.timestamp
+    columns = list(table.schema.names)
+    compared: dict[str, str] = {}
+    if not given.keys() & {"timezone", "timestamp"}:
+        compared = preset.processing_time(inside[1] if inside else columns)
+        if compared and inside is not None:
+            compared = with_inner_columns(Mapping(derive=compared), *inside, columns).derive
     if not (compared or given.keys() & {"timezone", "timestamp_unit"}):
         return proposal
-    time = mapping.timestamp
-    if not isinstance(time, str) or time not in {*table.schema.names, *mapping.derive}:
+    if not isinstance(time, str) or time not in {*columns, *mapping.derive}:
         return proposal  # binding the mapping reports it
-    if compared and inside is not None:
-        whole = replace(mapping, derive=compared)
-        compared = with_inner_columns(whole, inside, names, list(table.schema.names)).derive
     wanted = [time, *([preset.processed] if compared and preset.processed else [])]
     cells = _first_cells(table, in_order(compared | mapping.derive), wanted)
     if not is_time_like(cells[time].type) and not is_json(cells[time].type):
@@ -236,7 +234,7 @@ def _zone_questions(times: Times, processed: Times) -> Collection[Question]:
     text = (
         f"In {evidence.rows:,} of {evidence.of:,} rows, the time of the event lies {late} the "
         "moment, in UTC, at which the vendor processed the event. So the times seem to be in the "
-        f"time zone of the project, {evidence.offset} UTC. Pass timezone='...' with the name of that "
-        "zone, such as 'Europe/Berlin', or timezone='UTC' to keep the times as they are."
+        f"time zone of the project, {evidence.offset} UTC. Pass timezone='...' with the name of "
+        "that zone, such as 'Europe/Berlin', or timezone='UTC' to keep the times as they are."
     )
     return (Question("timezone", (), text, needed=True),)

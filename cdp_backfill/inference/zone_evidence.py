@@ -60,8 +60,8 @@ class ZoneEvidence:
 def zone_evidence(happened: Millis, processed: Millis, usable: Mask) -> ZoneEvidence | None:
     """Compare the times of events with the times at which a server processed them.
 
-    No event can happen after it was processed. So a time zone ahead of UTC shows at once. One behind
-    UTC looks as if all events were late, and shows where most of them are late by the same hours.
+    No event can happen after it was processed. So a time zone ahead of UTC shows at once. A zone
+    behind UTC looks as if all events were late; it shows if most are late by the same hours.
 
     Args:
         happened: Times of events as they are written; milliseconds since 1970.

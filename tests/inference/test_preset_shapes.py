@@ -76,7 +76,7 @@ class Export:
 
 
 def fill(template: Any, system: str, number: int) -> Any:
-    """A template with the values of a system and of a row; ``$json`` makes text of what it holds."""
+    """A template with the values of a system and of a row; ``$json`` makes text of it."""
     if isinstance(template, dict):
         if "$json" in template:
             return json.dumps(fill(template["$json"], system, number))
@@ -157,7 +157,7 @@ def test_every_event_of_a_preset_is_compared() -> None:
 
 @each_export
 def test_messages_have_the_shape_of_the_sdks(export: Export, box: Sandbox) -> None:
-    """Every path of the SDKs that the export has a cell for is there with its value; no other is."""
+    """Every path of the SDKs that the export has a cell for has its value; no other path is."""
     frame = pd.DataFrame(export.rows())
     plan = cdp.plan(frame)
     assert plan.proposal.preset == export.preset

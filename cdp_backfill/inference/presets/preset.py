@@ -215,7 +215,9 @@ class _Fit:
         """The columns of the vendor that a column needs, in words."""
         if source not in self._derive:
             return repr(source)
-        names = sorted({name for used in read_by(self._derive[source]) for name in self._ends(used)})
+        names = sorted(
+            {name for used in read_by(self._derive[source]) for name in self._ends(used)}
+        )
         return " and no column ".join(map(repr, names))
 
     def _ends(self, source: str) -> set[str]:

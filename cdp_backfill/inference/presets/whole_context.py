@@ -27,7 +27,8 @@ def add_context(mapping: Mapping, column: str, leave_out: Collection[str] = ()) 
     ('found_context_os_name', False)
     """
     context: dict[str, Any] = {}
-    texts, values = [], []
+    texts: list[tuple[str, ...]] = []
+    values: list[tuple[str, ...]] = []
     for path, kind in _leaves(api_facts.CONTEXT, ()):
         if any(".".join(path[:stop]) in leave_out for stop in range(1, len(path) + 1)):
             continue

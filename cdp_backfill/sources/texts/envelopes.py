@@ -1,7 +1,7 @@
-"""Opens envelopes: JSON objects whose records lie below one of their keys.
+"""Opens envelopes: JSON objects whose rows lie below one of their keys.
 
 Only an object without anything else but keys of transport is an envelope. Any other key could say
-something about each record, and would be lost.
+something about each row, and would be lost.
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
+from cdp_backfill.errors import SourceError
+from cdp_backfill.model.plurals import count
 from cdp_backfill.sources.texts.reading import BLOCK_BYTES
 
 if TYPE_CHECKING:
@@ -25,115 +27,160 @@ _text: Final = msgspec.json.Decoder(str).decode
 
 _MAX_DEPTH: Final = 3
 
-_RECORD: Final = frozenset({"data", "record", "payload", "_airbyte_data"})
-"""Keys below which an envelope keeps one record."""
+_ROW: Final = frozenset({"_airbyte_data", "data", "payload", "record"})
+"""Keys below which an envelope keeps one row."""
 
-_RECORDS: Final = frozenset({"batch", "data", "events", "messages", "records", "results", "rows"})
-"""Keys below which an envelope keeps a list of records."""
+_ROWS: Final = frozenset({"batch", "data", "events", "messages", "records", "results", "rows"})
+"""Keys below which an envelope keeps a list of rows."""
 
 _LOADING: Final = frozenset({"emitted_at", "namespace", "schema", "sequence", "stream"})
-"""Keys that loading tools put beside a record."""
+"""Keys that loading tools put beside a row."""
 
-_PREFIXES: Final = ("_airbyte_", "_sdc_", "_fivetran_")
+_PREFIXES: Final = ("_airbyte_", "_fivetran_", "_sdc_")
 """What other such keys begin with."""
 
 _MESSAGE: Final = frozenset({"time_extracted", "type", "version"})
 """Keys of a message whose type is RECORD."""
 
 _ANSWER: Final = frozenset(
-    "api_key apikey batchid count cursor error errors has_more hasmore limit links next next_cursor "
-    "next_page nextcursor nextpage notifier offset ok page paging pagination payloadversion "
-    "per_page previous query_rows request_id requestid sampled sent_at sentat status success took "
-    "total total_count write_key writekey".split()
+    """
+    api_key apikey batchid count cursor error errors has_more hasmore limit links next next_cursor
+    next_page nextcursor nextpage notifier offset ok page paging pagination payloadversion per_page
+    previous query_rows request_id requestid sampled sent_at sentat status success took total
+    total_count write_key writekey
+    """.split()  # noqa: SIM905  # a list of strings would take forty lines
 )
-"""Keys of requests and of answers in pages, beside a list of records; without letter case."""
+"""Keys of requests and of answers in pages, beside a list of rows; in lower case."""
 
 _OTHER_MESSAGES: Final = frozenset(
-    "ACTIVATE_VERSION BATCH CATALOG CONNECTION_STATUS CONTROL DESTINATION_CATALOG LOG SCHEMA SPEC "
-    "STATE TRACE".split()
+    """
+    ACTIVATE_VERSION BATCH CATALOG CONNECTION_STATUS CONTROL DESTINATION_CATALOG LOG SCHEMA SPEC
+    STATE TRACE
+    """.split()  # noqa: SIM905
 )
-"""Types of the messages of loading tools that hold no record."""
+"""Types of the messages of loading tools that hold no row."""
 
 
-class NotAnEnvelopeError(Exception):
+class _NotAnEnvelopeError(Exception):
     """An object is not the envelope that the first object of the files is."""
 
 
-class SeveralStreamsError(Exception):
+class _SeveralStreamsError(Exception):
     """The messages of a loading tool belong to several tables."""
 
 
 @dataclass(slots=True)
 class Opening:
-    """Takes records out of envelopes of one kind.
+    """Takes rows out of envelopes of one kind.
 
     Attributes:
-        path: The keys that lead to the records.
-        many: Whether a list of records is there, and not one record.
-        dropped: Keys beside the records.
-        skipped: Number of messages without a record.
+        path: The keys that lead to the rows.
+        many: Whether a list of rows is there, and not one row.
+        left_out: Keys beside the rows.
+        others: Number of messages without a row.
     """
 
     path: tuple[str, ...]
     many: bool
-    dropped: set[str] = field(default_factory=set)
-    skipped: int = 0
+    left_out: set[str] = field(default_factory=set)
+    others: int = 0
     _stream: bytes | None = None
 
-    def rows(self, objects: Iterable[Row]) -> Iterator[list[Row]]:
-        """The records in envelopes, some at a time.
+    @property
+    def _where(self) -> str:
+        return ".".join(self.path)
+
+    def notes(self) -> list[str]:
+        """What people should know about the opening, in sentences."""
+        what = f"The rows are inside {self._where!r} of each object"
+        if self.left_out:
+            what += f"; the keys beside them are left out ({', '.join(sorted(self.left_out))})"
+        notes = [f"{what}."]
+        if self.others:
+            notes.append(f"Without a row: {count(self.others, 'message')} of a loading tool.")
+        return notes
+
+    def rows(self, blocks: Iterable[list[Row]], name: str) -> Iterator[list[Row]]:
+        """The rows in the envelopes of a file, some at a time.
+
+        Args:
+            blocks: The objects of the file, some at a time.
+            name: The name of the file, for errors.
 
         Raises:
-            NotAnEnvelopeError: An object is another one.
-            SeveralStreamsError: The objects belong to several tables.
+            SourceError: An object is another one, or the objects belong to several tables.
         """
-        rows: list[Row] = []
-        for each in objects:
-            if _is_other_message(each):
-                self.skipped += 1
-                continue
-            inside = self._inside(each)
-            try:
-                if not self.many:
-                    rows.append(_object(inside))
-                elif inside != b"null":
-                    items = _items(inside)
-                    step = max(1, BLOCK_BYTES // max(1, len(inside) // max(1, len(items))))
-                    for start in range(0, len(items), step):
-                        yield _objects(b"\n".join(items[start : start + step]))
-            except msgspec.DecodeError:
-                raise NotAnEnvelopeError from None
-        if rows:
-            yield rows
+        problem = None
+        jq = f"{self._where}[]" if self.many else self._where
+        try:
+            yield from self._rows(blocks)
+        except _NotAnEnvelopeError:
+            problem = (
+                f"The file {name!r} holds objects of several kinds: the rows of the first one are "
+                f"inside {self._where!r}, and another one lacks that or has other keys beside it. "
+                f"Take the rows out first, for example with: jq -c '.{jq}' old > new"
+            )
+        except _SeveralStreamsError:
+            problem = (
+                f"The file {name!r} holds the rows of several streams. Take out one of them first, "
+                f"for example with: jq -c 'select(.stream == \"NAME\") | .{jq}' old > new"
+            )
+        if problem is not None:  # raised here, without the object in its context
+            raise SourceError(problem)
+
+    def _rows(self, blocks: Iterable[list[Row]]) -> Iterator[list[Row]]:
+        for block in blocks:
+            rows: list[Row] = []
+            size = 0
+            for each in block:
+                if _is_other_message(each):
+                    self.others += 1
+                    continue
+                inside = self._inside(each)
+                try:
+                    for part in _parts(inside) if self.many else [[_object(inside)]]:
+                        rows += part
+                        size += sum(len(bytes(value)) for row in part for value in row.values())
+                        if size > BLOCK_BYTES:
+                            yield rows
+                            rows, size = [], 0
+                except msgspec.DecodeError:
+                    raise _NotAnEnvelopeError from None
+            if rows:
+                yield rows
 
     def _inside(self, envelope: Row) -> bytes:
-        """The JSON of the records in an envelope."""
-        *outer, last = self.path
-        try:
-            for key in outer:
-                self._note(envelope, key)
-                envelope = _object(envelope[key])
-            self._note(envelope, last)
-            return bytes(envelope[last])
-        except (KeyError, msgspec.DecodeError):
-            raise NotAnEnvelopeError from None
+        """The JSON of the rows in an envelope."""
+        inside = b""
+        for key in self.path:
+            if inside:
+                envelope = _object(inside)
+            if "stream" in envelope:
+                stream = bytes(envelope["stream"])
+                if self._stream not in (None, stream):
+                    raise _SeveralStreamsError
+                self._stream = stream
+            if not _is_envelope(envelope, key):
+                raise _NotAnEnvelopeError
+            self.left_out |= envelope.keys() - {key}
+            inside = bytes(envelope[key])
+        return inside
 
-    def _note(self, envelope: Row, key: str) -> None:
-        if "stream" in envelope:
-            stream = bytes(envelope["stream"])
-            if self._stream not in (None, stream):
-                raise SeveralStreamsError
-            self._stream = stream
-        if not _is_envelope(envelope, key):
-            raise NotAnEnvelopeError
-        self.dropped |= envelope.keys() - {key}
+
+def _parts(text: bytes) -> Iterator[list[Row]]:
+    """The objects of a JSON list, some at a time."""
+    items = [] if text == b"null" else _items(text)
+    step = max(1, BLOCK_BYTES // max(1, len(text) // max(1, len(items))))
+    for start in range(0, len(items), step):
+        yield _objects(b"\n".join(items[start : start + step]))
 
 
 def find_opening(objects: Iterable[Row]) -> Opening | None:
     """How to open the envelopes that some objects are; None if they are none.
 
-    >>> find_opening([{"data": msgspec.Raw(b'{"uid": "ada"}')}])
-    Opening(path=('data',), many=False, dropped=set(), skipped=0, _stream=None)
+    >>> opening = find_opening([{"data": msgspec.Raw(b'{"uid": "ada"}')}])
+    >>> opening.path
+    ('data',)
     """
     first = next((each for each in objects if each and not _is_other_message(each)), None)
     path: list[str] = []
@@ -149,31 +196,31 @@ def find_opening(objects: Iterable[Row]) -> Opening | None:
 
 
 def _key(envelope: Row) -> str | None:
-    """The key below which an envelope keeps its records; None if it is no envelope."""
-    keys = [key for key, value in envelope.items() if _holds_records(key, bytes(value))]
+    """The key below which an envelope keeps its rows; None if it is no envelope."""
+    keys = [key for key, value in envelope.items() if _holds_rows(key, bytes(value))]
     return keys[0] if len(keys) == 1 and _is_envelope(envelope, keys[0]) else None
 
 
 def _is_envelope(envelope: Row, key: str) -> bool:
-    """Whether nothing but keys of transport is beside the records."""
+    """Whether an object has the rows, and nothing but keys of transport beside them."""
     known: frozenset[str] = _LOADING
     if bytes(envelope.get("type", b"")).upper() == b'"RECORD"':
         known |= _MESSAGE
-    if bytes(envelope.get(key, b""))[:1] in (b"[", b"n"):  # a list of records, or null
+    if bytes(envelope.get(key, b""))[:1] in (b"[", b"n"):  # a list of rows, or null
         known |= _ANSWER
-    return all(
+    return key in envelope and all(
         other.casefold() in known or other.casefold().startswith(_PREFIXES)
         for other in envelope.keys() - {key}
     )
 
 
-def _holds_records(key: str, value: bytes) -> bool:
+def _holds_rows(key: str, value: bytes) -> bool:
     if value[:1] == b"{":
-        return key in _RECORD
-    return value[:1] == b"[" and key in _RECORDS and _count_records(value) is not None
+        return key in _ROW
+    return value[:1] == b"[" and key in _ROWS and _count_rows(value) is not None
 
 
-def _count_records(value: bytes) -> int | None:
+def _count_rows(value: bytes) -> int | None:
     """The number of objects in a JSON list; None if it holds anything else."""
     try:
         items = _items(value)
@@ -182,43 +229,25 @@ def _count_records(value: bytes) -> int | None:
     return len(items) if all(bytes(item)[:1] == b"{" for item in items) else None
 
 
-def list_of_records(envelope: Row) -> str | None:
-    """The key of the one list of two or more records in an object, whatever is beside it."""
-    keys = [
-        key
-        for key, value in envelope.items()
-        if key in _RECORDS and bytes(value)[:1] == b"[" and (_count_records(bytes(value)) or 0) > 1
-    ]
-    return keys[0] if len(keys) == 1 else None
-
-
 def _is_other_message(each: Row) -> bool:
     kind = bytes(each["type"]) if "type" in each else b""
     return kind[:1] == b'"' and _text(kind) in _OTHER_MESSAGES
 
 
-def is_apple_report(text: bytes) -> bool:
-    """Whether a text begins like an Apple crash report (.ips): metadata in a line, then the report.
-
-    >>> is_apple_report(b'{"bug_type":"309","os_version":"iPhone OS 17.2 (21C62)"}\\n{"procName": 1')
-    True
-    """
-    head, _, rest = text.lstrip().partition(b"\n")
-    return _is_apple_head(head) and not _is_apple_head(rest.lstrip().partition(b"\n")[0])
-
-
-def _is_apple_head(line: bytes) -> bool:
-    return line[:1] == b"{" and b'"bug_type"' in line and b'"os_version"' in line
-
-
-def apple_report(text: bytes) -> Row:
-    """The metadata of an Apple crash report and its body as one object.
-
-    Older reports have a body that is no JSON; of these, it is the metadata alone.
+def check_not_a_list(only: Row, name: str) -> None:
+    """Refuse an object that is alone in its file and has a list of rows beside other keys.
 
     Raises:
-        msgspec.DecodeError: The metadata or the body are broken JSON.
+        SourceError: It is one; the text says how to take out the rows.
     """
-    head, _, body = text.lstrip().partition(b"\n")
-    row = _object(head)
-    return (_object(body) if body.lstrip()[:1] == b"{" else {}) | row
+    keys = [
+        key
+        for key, value in only.items()
+        if key in _ROWS and bytes(value)[:1] == b"[" and (_count_rows(bytes(value)) or 0) > 1
+    ]
+    if len(keys) == 1:
+        raise SourceError(
+            f"The file {name!r} holds one object, and its rows are in a list below {keys[0]!r}, "
+            "beside other keys. Take them out first, for example with: jq -c "
+            f"'.{keys[0]}[]' old > new"
+        )

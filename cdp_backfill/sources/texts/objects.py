@@ -6,6 +6,7 @@ import copy
 import math
 import re
 from collections import defaultdict
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import chain
 from typing import TYPE_CHECKING, Any, Final
@@ -14,16 +15,8 @@ import msgspec
 import pyarrow as pa
 
 from cdp_backfill.errors import SourceError
-from cdp_backfill.model.plurals import count
-from cdp_backfill.sources.texts.envelopes import (
-    NotAnEnvelopeError,
-    Opening,
-    SeveralStreamsError,
-    apple_report,
-    find_opening,
-    is_apple_report,
-    list_of_records,
-)
+from cdp_backfill.sources.texts import apple_reports
+from cdp_backfill.sources.texts.envelopes import Opening, check_not_a_list, find_opening
 from cdp_backfill.sources.texts.reading import BLOCK_BYTES, blocks
 
 if TYPE_CHECKING:
@@ -139,19 +132,15 @@ class Objects:
                 for key, cells in values.items():
                     kinds[key].add(cells)
             self.rows.append(rows)
-        if self.rows == [1] and (key := list_of_records(last)) is not None:
-            raise SourceError(
-                f"The file {files[0].name!r} holds one object, and its rows are in a list below "
-                f"{key!r}, beside other keys. Take them out first, for example with: jq -c "
-                f"'.{key}[]' old > new"
-            )
+        if self.rows == [1]:
+            check_not_a_list(last, files[0].name)
         self.schema = pa.schema([(key, kind.type()) for key, kind in kinds.items()])
         notes = [
             f"The file {name!r} has text with half a character, such as \\ud83d alone. It is "
             "read as U+FFFD."
             for name in repaired_files
         ]
-        self.notes = (*notes, *_opening_notes(self._opening))
+        self.notes = (*notes, *(self._opening.notes() if self._opening is not None else ()))
 
     def settled(self, text: Collection[str]) -> Objects:
         """The same with some columns as text, so that 1.10 stays 1.10."""
@@ -205,43 +194,14 @@ def _find_opening(files: Sequence[TextFile]) -> Opening | None:
     return find_opening(row for file in files for rows in _objects(file, {}) for row in rows)
 
 
-def _opening_notes(opening: Opening | None) -> list[str]:
-    if opening is None:
-        return []
-    what = f"The rows are inside {'.'.join(opening.path)!r} of each object"
-    if opening.dropped:
-        what += f"; the keys beside them are left out ({', '.join(sorted(opening.dropped))})"
-    notes = [f"{what}."]
-    if opening.skipped:
-        notes.append(f"{count(opening.skipped, 'object')} of a loading tool without a row left out.")
-    return notes
-
-
 def _records(
     file: TextFile, repaired_files: dict[str, None], opening: Opening | None
 ) -> Iterator[list[_Row]]:
     """The rows of a file, some at a time."""
+    objects = _objects(file, repaired_files)
     if opening is None:
-        yield from _objects(file, repaired_files)
-        return
-    where = ".".join(opening.path)
-    problem = None
-    try:
-        for objects in _objects(file, repaired_files):
-            yield from opening.rows(objects)
-    except NotAnEnvelopeError:
-        problem = SourceError(
-            f"The file {file.name!r} holds objects of several kinds: the rows of the first one are "
-            f"inside {where!r}, and another one does not have that, or has other keys beside it. "
-            f"Take the rows out first, for example with: jq -c '.{where}' old > new"
-        )
-    except SeveralStreamsError:
-        problem = SourceError(
-            f"The file {file.name!r} holds the rows of several streams. Take out one of them "
-            f"first, for example with: jq -c 'select(.stream == \"NAME\") | .{where}' old > new"
-        )
-    if problem is not None:
-        raise problem
+        return objects
+    return opening.rows(objects, file.name)
 
 
 def _objects(file: TextFile, repaired_files: dict[str, None]) -> Iterator[list[_Row]]:
@@ -249,7 +209,7 @@ def _objects(file: TextFile, repaired_files: dict[str, None]) -> Iterator[list[_
     parts = _to_line_ends(file)
     head = next(parts, b"")
     first = _EMPTY.sub(b"", head, count=1).partition(b"\n")[0]
-    if is_apple_report(head) and _is_complete(first):
+    if apple_reports.is_report(head) and _is_complete(first):
         yield [_apple_report(file, b"".join([head, *parts]))]
         return
     if first[:1] == b"[" or (first[:1] == b"{" and not _is_complete(first)):
@@ -274,14 +234,9 @@ def _objects(file: TextFile, repaired_files: dict[str, None]) -> Iterator[list[_
 
 
 def _apple_report(file: TextFile, text: bytes) -> _Row:
-    row = None
-    try:
-        row = apple_report(_replace_half_characters(text))
-    except (msgspec.DecodeError, RecursionError):
-        pass
-    if row is None:
-        raise _broken_line(file, 2)
-    return row
+    with suppress(msgspec.DecodeError, RecursionError):
+        return apple_reports.report(_replace_half_characters(text))
+    raise _broken_line(file, 2)
 
 
 def _whole_file_objects(
