@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from cdp_backfill.errors import BadInputError, JournalError, MappingError
 from cdp_backfill.inference import presets
+from cdp_backfill.inference.preset_proposals import propose_preset
 from cdp_backfill.inference.proposal import Proposal
 from cdp_backfill.inference.propose import propose, translate_events
 from cdp_backfill.model.destination import Destination, choose_destination
@@ -203,7 +204,8 @@ def send(
         droppable: See :class:`Mapping`.
         duplicates: See :class:`Mapping`.
         preset: Name of a preset for a vendor's export, or the path of an edited copy. Keywords
-            replace fields of its mapping. ``cdp-backfill presets`` lists the names.
+            add to the dicts and lists of its mapping, and replace its other fields.
+            ``cdp-backfill presets`` lists the names.
         destination: Where to send; None for the destination that ``configure()`` set, or else the
             US region.
         progress: True shows progress, False shows none; or a display of your own.
@@ -458,7 +460,7 @@ def _proposal(
     if preset is not None:
         if mapping is not None:
             raise MappingError("Pass either mapping= or preset=, not both.")
-        return presets.load(preset).proposal(list(source.schema.names), fields, "given")
+        return propose_preset(source, presets.load(preset), fields, "given")
     if mapping is None and isinstance(source.earlier_mapping, str):
         mapping = Mapping.from_toml(source.earlier_mapping)
     changed = replace(mapping or Mapping(), **fields)

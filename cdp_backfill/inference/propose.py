@@ -10,9 +10,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from cdp_backfill.errors import MappingError
-from cdp_backfill.inference import presets
 from cdp_backfill.inference.column_names import split_words
 from cdp_backfill.inference.columns import MANY_VALUES, Inference, translations
+from cdp_backfill.inference.preset_proposals import detect_preset, propose_preset
 from cdp_backfill.inference.proposal import Proposal
 from cdp_backfill.messages.text import as_text, decode
 from cdp_backfill.model.arrow_types import can_be_text
@@ -49,7 +49,7 @@ def propose(
     """
     names = list(table.schema.names)
     _check_columns(names, given)
-    preset = presets.detect(names)
+    preset = detect_preset(table)
     if preset is not None:
         values = {item.name: getattr(given, item.name) for item in fields(Mapping)}
         fields_of_caller = {
@@ -57,7 +57,7 @@ def propose(
             for item in fields(Mapping)
             if item.name in passed or values[item.name] not in (item.default, {}, None)
         }
-        return preset.proposal(names, fields_of_caller, "its columns match")
+        return propose_preset(table, preset, fields_of_caller, "its columns match")
     # Closed before the next reading: some tables have only one reader at a time.
     with closing(table.chunks(names)) as chunks:
         first = next(chunks, None)

@@ -141,7 +141,8 @@ def bind(mapping: Mapping, schema: Any) -> Binding:
         checker.type("json", name, can_be_text, "text that holds JSON")
 
     # A column that an expression reads does not become a property as well.
-    named = {*mapping.sources(), *(deriver.reads if deriver else ())}
+    read = (*deriver.reads, *deriver.inner) if deriver else ()
+    named = {*mapping.sources(), *read}
     properties = checker.branch(("properties",), mapping.properties, api_facts.PROPERTIES)
     if mapping.rest == "properties":
         for name in schema.names:
@@ -165,17 +166,14 @@ def bind(mapping: Mapping, schema: Any) -> Binding:
     guard_deriver = Deriver(mapping.derive, source_schema, guard_derived) if deriver else None
     if guard_deriver is not None:
         guard |= set(guard_deriver.reads)
-    read = (
-        named
-        | set(mapping.columns())
-        | {leaf.source for leaf in _leaves(properties) if isinstance(leaf.source, str)}
-    )
+    filled = {leaf.source for leaf in _leaves(properties) if isinstance(leaf.source, str)}
+    used = named | set(mapping.columns()) | filled
     return Binding(
         mapping=mapping,
         properties=properties,
         context=context,
         integrations=integrations,
-        columns=tuple(name for name in source_schema.names if name in read),
+        columns=tuple(name for name in source_schema.names if name in used),
         guard_columns=tuple(name for name in source_schema.names if name in guard),
         deriver=deriver,
         guard_deriver=guard_deriver,

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["TextSource", "is_text_file"]
 
 _ENDING: Final = re.compile(
-    r"\.(?:(?P<csv>csv|tsv|txt)|json|ndjson|jsonl)(?:\.(?:gz|bz2|zst))?$", re.IGNORECASE
+    r"\.(?:(?P<csv>csv|tsv|txt)|ips|json|ndjson|jsonl)(?:\.(?:gz|bz2|zst))?$", re.IGNORECASE
 )
 
 

@@ -6,6 +6,7 @@ import copy
 import math
 import re
 from collections import defaultdict
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import chain
 from typing import TYPE_CHECKING, Any, Final
@@ -15,6 +16,8 @@ import pyarrow as pa
 
 from cdp_backfill.errors import SourceError
 from cdp_backfill.sources.chunks import check_names
+from cdp_backfill.sources.texts import apple_reports
+from cdp_backfill.sources.texts.envelopes import Opening, check_not_a_list, find_opening
 from cdp_backfill.sources.texts.reading import BLOCK_BYTES, blocks
 
 if TYPE_CHECKING:
@@ -114,12 +117,15 @@ class Objects:
     def __init__(self, files: Sequence[TextFile]) -> None:
         self._files = files
         self.rows: list[int | None] = []
+        self._opening = _find_opening(files)
         kinds: defaultdict[str, _Kind] = defaultdict(_Kind)
         repaired_files: dict[str, None] = {}
+        last: _Row = {}
         for file in files:
             rows = 0
-            for objects in _objects(file, repaired_files):
+            for objects in _records(file, repaired_files, self._opening):
                 rows += len(objects)
+                last = objects[-1]
                 values: defaultdict[str, list[bytes]] = defaultdict(list)
                 for item in objects:
                     for key, raw in item.items():
@@ -129,12 +135,15 @@ class Objects:
             self.rows.append(rows)
         listed = f"The file {files[0].name!r}" if len(files) == 1 else "One of the files"
         check_names(list(kinds), listed)
+        if self.rows == [1]:
+            check_not_a_list(last, files[0].name)
         self.schema = pa.schema([(key, kind.type()) for key, kind in kinds.items()])
-        self.notes = tuple(
+        notes = [
             f"The file {name!r} has text with half a character, such as \\ud83d alone. It is "
             "read as U+FFFD."
             for name in repaired_files
-        )
+        ]
+        self.notes = (*notes, *(self._opening.notes() if self._opening is not None else ()))
 
     def settled(self, text: Collection[str]) -> Objects:
         """The same with some columns as text, so that 1.10 stays 1.10."""
@@ -157,7 +166,7 @@ class Objects:
             columns: May be empty; then the batches have one column of nulls.
         """
         schema = pa.schema([self.schema.field(name) for name in columns] or [("", pa.null())])
-        for objects in _objects(self._files[number], {}):
+        for objects in _records(self._files[number], {}, self._opening):
             arrays = [
                 _column([item.get(field.name, _NULL) for item in objects], field.type)
                 for field in schema
@@ -183,11 +192,29 @@ def _as_text(raw: bytes) -> str | None:
     return _string(raw) if raw[:1] == b'"' else raw.decode()
 
 
+def _find_opening(files: Sequence[TextFile]) -> Opening | None:
+    """How to open the envelopes that the files hold; None if they hold rows."""
+    return find_opening(row for file in files for rows in _objects(file, {}) for row in rows)
+
+
+def _records(
+    file: TextFile, repaired_files: dict[str, None], opening: Opening | None
+) -> Iterator[list[_Row]]:
+    """The rows of a file, some at a time."""
+    objects = _objects(file, repaired_files)
+    if opening is None:
+        return objects
+    return opening.rows(objects, file.name)
+
+
 def _objects(file: TextFile, repaired_files: dict[str, None]) -> Iterator[list[_Row]]:
     """The objects of a file, some at a time."""
     parts = _to_line_ends(file)
     head = next(parts, b"")
     first = _EMPTY.sub(b"", head, count=1).partition(b"\n")[0]
+    if apple_reports.is_report(head) and _is_complete(first):
+        yield [_apple_report(file, b"".join([head, *parts]))]
+        return
     if first[:1] == b"[" or (first[:1] == b"{" and not _is_complete(first)):
         whole, size = [], 0
         for part in chain([head], parts):
@@ -207,6 +234,12 @@ def _objects(file: TextFile, repaired_files: dict[str, None]) -> Iterator[list[_
         if objects:
             yield objects
         line += part.count(b"\n")
+
+
+def _apple_report(file: TextFile, text: bytes) -> _Row:
+    with suppress(msgspec.DecodeError, RecursionError):
+        return apple_reports.report(_replace_half_characters(text))
+    raise _broken_line(file, 2)
 
 
 def _whole_file_objects(
