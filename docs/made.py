@@ -41,7 +41,7 @@ SOURCES: Final = {
 
 _ELSEWHERE: Final = (
     *("EVENTS", "PROPERTIES", "CONTEXT", "REGIONS", "Kind", "Tree"),
-    *("COMMANDS", "DEVICE_EVENTS", "ANY_NAME", "DEVICE_TYPES", "OS_NAMES"),
+    *("COMMANDS", "DEVICE_EVENTS", "ANY_NAME", "DEVICE_TYPES", "OS_NAMES", "SHORT_PATHS"),
 )
 """Facts that have a table of their own, or none."""
 
