@@ -51,6 +51,8 @@ def _leaves(
     tree: api_facts.Tree, path: tuple[str, ...]
 ) -> Iterator[tuple[tuple[str, ...], api_facts.Kind]]:
     for name, kind in tree.items():
+        if name == api_facts.ANY_NAME:
+            continue
         if isinstance(kind, dict):
             yield from _leaves(kind, (*path, name))
         else:
