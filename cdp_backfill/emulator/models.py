@@ -198,20 +198,29 @@ def read_batch(body: bytes) -> Batch:
     Raises:
         ValueError: It is not a JSON batch; the text is the reason.
     """
-    return _decode_batch(body)
+    return _decode_batch(msgspec.json.encode(_decode_fields(body)))
 
 
-def read_message(body: bytes | msgspec.Raw, call: str | None, policy: Policy) -> Message:
+def read_message(
+    body: bytes | msgspec.Raw, call: str | None, policy: Policy
+) -> tuple[Message, Object]:
     """Read a message and check it.
+
+    Of a field that occurs several times, the last counts, as usual in JSON.
 
     Args:
         body: The message.
         call: Name of the call, or None for a message of a batch, whose ``type`` names it.
         policy: What to do where the API is not documented.
 
+    Returns:
+        The message, and the fields that its model does not have, but never the API key.
+
     Raises:
         ValueError: The message is invalid; the text is the reason.
     """
+    fields = _decode_fields(body)
+    body = msgspec.json.encode(fields)
     kind = call or _decode_type(body).type
     if kind is None:
         raise ValueError("type is required")
@@ -221,19 +230,14 @@ def read_message(body: bytes | msgspec.Raw, call: str | None, policy: Policy) ->
     if message.type not in (None, kind):
         raise ValueError(f"type must be {kind}")
     message.check(policy)
-    return message
+    known = {*message.__struct_encode_fields__, WRITE_KEY}
+    return message, {name: value for name, value in fields.items() if name not in known}
 
 
 def message_fields(message: Message) -> dict[str, Any]:
     """The fields of a message by their names in the API; ``type`` is the name of its call."""
     names = zip(message.__struct_fields__, message.__struct_encode_fields__, strict=True)
     return {api_name: getattr(message, name) for name, api_name in names} | {"type": message.call}
-
-
-def other_fields(body: bytes | msgspec.Raw, message: Message) -> Object:
-    """The fields of a message that its model does not have, but never the API key."""
-    known = {*message.__struct_encode_fields__, WRITE_KEY}
-    return {name: value for name, value in _decode_fields(body).items() if name not in known}
 
 
 def without_key(body: bytes) -> bytes:

@@ -14,7 +14,6 @@ from cdp_backfill.emulator.fast_path import read_rows
 from cdp_backfill.emulator.models import (
     NULL,
     message_fields,
-    other_fields,
     read_batch,
     read_message,
     without_key,
@@ -23,7 +22,7 @@ from cdp_backfill.emulator.store import MESSAGE_COLUMNS, RejectedMessage
 from cdp_backfill.model import api_facts
 
 if TYPE_CHECKING:
-    from cdp_backfill.emulator.models import Batch, Message
+    from cdp_backfill.emulator.models import Batch, Message, Object
     from cdp_backfill.emulator.policy import Policy
 
 BATCH: Final = api_facts.BATCH_PATH.removeprefix("/")
@@ -109,14 +108,14 @@ def _parse_messages(
         if position in oversize:
             continue
         try:
-            message = read_message(raw, call, policy)
+            message, others = read_message(raw, call, policy)
             if message.user_id is not None and str(message.user_id) in refused_users:
                 raise ValueError("userId is refused")  # noqa: TRY301
         except (ValueError, RecursionError) as error:
             excerpt = without_key(bytes(raw))[:_EXCERPT_BYTES].decode(errors="replace")
             parsed.rejected.append(RejectedMessage(position, str(error), excerpt))
             continue
-        parsed.rows.append(_row(message, raw, batch, received))
+        parsed.rows.append(_row(message, others, batch, received))
     return parsed
 
 
@@ -142,7 +141,7 @@ def _is_json(text: msgspec.Raw) -> bool:
 
 
 def _row(
-    message: Message, raw: msgspec.Raw, batch: Batch | None, received: datetime
+    message: Message, others: Object, batch: Batch | None, received: datetime
 ) -> tuple[Any, ...]:
     """The values that are stored, with what a sender should look at."""
     warnings: list[str] = []
@@ -164,7 +163,6 @@ def _row(
         warnings.append("the message has neither a userId nor an anonymousId")
     if fields["timestamp"] is not None or message.original_timestamp != NULL:
         warnings += _clock_warnings(fields["sentAt"], received)
-    others = other_fields(raw, message)
     for name in _SENDER_TEXTS:
         if bytes(fields[name])[:1] not in (b'"', b"n"):  # kept to be seen as it came
             others[name], fields[name] = fields[name], NULL
