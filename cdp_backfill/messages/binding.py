@@ -143,9 +143,10 @@ def bind(mapping: Mapping, schema: Any) -> Binding:
     # A column that an expression reads does not become a property as well.
     named = {*mapping.sources(), *(deriver.reads if deriver else ())}
     properties = checker.branch(("properties",), mapping.properties, api_facts.PROPERTIES)
-    if mapping.rest == "properties":
+    if mapping.rest != "drop":
+        left_out = {*named, *mapping.drop, *FAILURE_COLUMNS}
         for name in schema.names:
-            if name in named or name in FAILURE_COLUMNS or _UNNAMED_INDEX.fullmatch(name):
+            if name in left_out or _UNNAMED_INDEX.fullmatch(name):
                 continue
             if name in properties:
                 raise MappingError(
@@ -167,7 +168,8 @@ def bind(mapping: Mapping, schema: Any) -> Binding:
         guard |= set(guard_deriver.reads)
     read = (
         named
-        | set(mapping.columns())
+        | (set(mapping.columns()) - set(mapping.drop))
+        | {source for source in id_sources(mapping) if isinstance(source, str)}
         | {leaf.source for leaf in _leaves(properties) if isinstance(leaf.source, str)}
     )
     return Binding(
