@@ -54,7 +54,7 @@ def plan(
     def action() -> int:
         plan = api.plan(
             sources,
-            options.build(sources),
+            **options.arguments(),
             destination=Destination(region=region, base_url=base_url),  # type: ignore[arg-type]
             recent=recent,  # type: ignore[arg-type]  # checked there, with one clear error
         )
@@ -104,7 +104,7 @@ def send(
     def action() -> Report:
         return api.send(
             sources,
-            options.build(sources),
+            **options.arguments(),
             destination=Destination(
                 region=region,  # type: ignore[arg-type]  # checked there, with one clear error
                 base_url=base_url,

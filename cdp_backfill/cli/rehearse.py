@@ -14,7 +14,6 @@ from cdp_backfill.model.views import Section, View
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from cdp_backfill.model.mapping import Mapping
     from cdp_backfill.pipeline.plans import Plan
     from cdp_backfill.results.reports import Report
 
@@ -128,13 +127,18 @@ class Rehearsal:
 
 
 def rehearse(
-    source: Any, mapping: Mapping, folder: Path, *, progress: bool = True, **faults: Any
+    source: Any,
+    arguments: dict[str, Any],
+    folder: Path,
+    *,
+    progress: bool = True,
+    **faults: Any,
 ) -> Rehearsal:
     """Send a table to a sandbox of its own, and compare what it holds with the plan.
 
     Args:
         source: See :func:`cdp_backfill.send`.
-        mapping: The mapping; a proposal fills in what is missing.
+        arguments: Keyword arguments of :func:`cdp_backfill.plan` that make the mapping.
         folder: Folder for the sandbox's database and the report.
         progress: Show progress.
         **faults: Injected faults; see :func:`cdp_backfill.sandbox`.
@@ -142,11 +146,11 @@ def rehearse(
     Raises:
         BackfillError: As :func:`cdp_backfill.send` does.
     """
-    api.messages(source, 1, mapping)  # open questions come before any file is created
+    api.messages(source, 1, **arguments)  # open questions come before any file is created
     folder.mkdir(parents=True, exist_ok=True)
     store = folder / STORE
     with sandbox(store=store, **faults) as box:
-        plan = api.plan(source, mapping, destination=box.destination, recent="send")
+        plan = api.plan(source, **arguments, destination=box.destination, recent="send")
         report = plan.send(progress=progress, journal=False)
         rows = box.sql(_STORED_QUERY).to_dict("records")
         ids = int(box.sql("SELECT count(DISTINCT messageId) AS n FROM messages")["n"][0])

@@ -62,13 +62,13 @@ def rehearse(
     """Send every row to a sandbox of its own. Compares what arrived by event and day."""
 
     def action() -> int:
-        mapping = options.build(sources)
+        arguments = options.arguments()
         folder = keep or Path(f"rehearsal-{datetime.now():%Y%m%d-%H%M%S}")  # noqa: DTZ005
         if (folder / rehearsals.STORE).exists():
             raise BadInputError(f"{folder} already holds a rehearsal. Give --keep another folder.")
         rehearsal = rehearsals.rehearse(
             sources,
-            mapping,
+            arguments,
             folder,
             progress=progress,
             latency=latency,

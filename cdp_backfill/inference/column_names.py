@@ -128,7 +128,6 @@ OBJECT_NAMES: Final = frozenset(meanings(phrase.split()) for phrase in _DATA["li
 ID_WORDS: Final = frozenset([*_GROUPS["id"], "number", "key", "hash"])
 PERSON_WORDS: Final = frozenset([*_GROUPS["person"], *_GROUPS["role"]])
 PERHAPS_PERSON: Final = frozenset(_GROUPS["perhaps_person"])
-PEOPLE: Final = [*_GROUPS["person"], *_GROUPS["role"], *_GROUPS["perhaps_person"]]
 _BARE: Final = frozenset(["id", "uuid", "guid", "name", "type", "kind", "code", "number", "key"])
 """Words that mean nothing without the word before them, even if that is a wrapper."""
 

@@ -70,11 +70,13 @@ class Inference:
         if choices:
             draft.fields["nulls"] = found
             draft.choices += choices
-        choose_event(draft)
+        decided = "other_events" in passed
+        choose_event(draft, others_are_decided=decided)
         choose_people(draft)
-        choose_time(draft)
-        ask_event(draft)
-        translate(draft, others_are_decided="other_events" in passed)
+        if not draft.are_sums:
+            choose_time(draft)
+            ask_event(draft)
+        translate(draft, others_are_decided=decided)
         choose_message_id(draft)
         choose_paths(draft)
         choose_expanded(draft)

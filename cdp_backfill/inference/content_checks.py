@@ -153,8 +153,8 @@ def _matching(pattern: re.Pattern[str]) -> Callable[[str, int], bool]:
 
 
 def _is_own_name(text: str) -> bool:
-    """Whether a device is named by its make and not by its owner."""
-    return is_plain_text(text) and not re.search(r"['’`]s\b|\b(de|von|van|di) [A-Z]|\bmy\b", text)
+    """Whether a device has the name that its maker gave it, and not one from its owner."""
+    return known_values.is_model(text) or bool(re.fullmatch(r"[a-z][a-z0-9_]{2,}", text))
 
 
 def _is_bundle(text: str) -> bool:

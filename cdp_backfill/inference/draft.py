@@ -55,6 +55,7 @@ class Draft:
         choices: The choices with their reasons.
         questions: The open questions.
         assumptions: What was taken for granted.
+        are_sums: Whether the rows are sums, of which nothing but that is said.
     """
 
     sample: Sample
@@ -66,6 +67,7 @@ class Draft:
     choices: list[Choice] = field(default_factory=list)
     questions: list[Question] = field(default_factory=list)
     assumptions: list[Assumption] = field(default_factory=list)
+    are_sums: bool = False
 
     def value(self, name: str) -> Any:
         """A field of the mapping, whether chosen or given."""

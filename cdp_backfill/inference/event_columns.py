@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from cdp_backfill.inference.column_names import has_time_word, split_words
+from cdp_backfill.inference.column_names import ID_WORDS, has_time_word, split_words
 from cdp_backfill.inference.draft import Candidate, best_of, listed, text_cells
 from cdp_backfill.inference.event_spellings import (
     doubtful_events,
@@ -32,16 +32,22 @@ _OBJECT_WORDS: Final = frozenset(
 _MAX_CANDIDATES: Final = 3
 
 
-def choose_event(draft: Draft) -> None:
-    """Choose the event column, or ask."""
+def choose_event(draft: Draft, *, others_are_decided: bool) -> None:
+    """Choose the event column, or ask.
+
+    Args:
+        draft: The draft.
+        others_are_decided: Whether the caller passed what becomes of other events; then a column
+            is the event by its name alone.
+    """
     if draft.given.event is None:
-        name = _choose(draft)
+        name = _choose(draft, by_name=others_are_decided)
         if name is not None:
             draft.fields["event"] = name
             draft.used.add(name)
 
 
-def _choose(draft: Draft) -> str | None:
+def _choose(draft: Draft, *, by_name: bool) -> str | None:
     """The event column; of several candidates, the one whose values are events."""
     candidates, telling = [], []
     for column, rank in draft.named("event"):
@@ -50,16 +56,16 @@ def _choose(draft: Draft) -> str | None:
             continue
         candidates.append(Candidate(column, rank, 1.0, "none of its values is a known spelling"))
         known = events_of(values, column.name)
-        named = [value for value in values if value in known or value in api_facts.EVENTS]
+        named = [value for value in values if value in {*known, *api_facts.EVENTS, *draft.given.events}]
         if named:
             share = len(named) / len(values)
             why = "some of its values are known spellings of events"
             telling.append(Candidate(column, rank, share, why))
     if telling and _asks_about_object(draft, telling):
         return None
-    rivals = best_of(telling, text_cells) or best_of(
-        [each for each in candidates if each.rank == 0], text_cells
-    )
+    if not telling and by_name:
+        telling = [each for each in candidates if each.rank == 0]
+    rivals = best_of(telling, text_cells)
     if len(rivals) > 1:
         names = [each.name for each in rivals]
         draft.ask(
@@ -117,15 +123,26 @@ def ask_event(draft: Draft) -> None:
             reasons[column.name] = _why_no_event(column)
         elif any(map(is_certain, column.texts)):
             reasons[column.name] = "it holds names of events, but its name does not say so"
-        elif set(column.words) & {"event", "action"} and not has_time_word(column.words):
+        elif _speaks_of_events(column):
             reasons[column.name] = "its name also says something else"
     names = sorted(reasons, key=lambda name: "but" not in reasons[name])[:_MAX_CANDIDATES]
     text = " ".join(
         ["No column is clearly the event.", *(f"{name!r}: {reasons[name]}." for name in names)]
     )
-    column = f"event={names[0]!r}" if names else "event='...'"
+    column = "event='...'"
+    if names:
+        column = f"event={names[0]!r}"
+        if names[0] in ranked:
+            column = f"{column}, events={{'...': 'Application Opened'}}"
     answers = [column, f"event=cdp.lit({_hint(draft)!r}) if all rows are this event"]
     draft.ask("event", text, answers, names)
+
+
+def _speaks_of_events(column: SampleColumn) -> bool:
+    words = column.words
+    return bool({"event", "action"} & set(words)) and not (
+        has_time_word(words) or words[-1] in ID_WORDS
+    )
 
 
 def _why_no_event(column: SampleColumn) -> str:

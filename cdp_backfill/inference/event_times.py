@@ -143,7 +143,7 @@ def _why_not(draft: Draft, column: SampleColumn, rank: int, share: float) -> str
         return "it holds local times, and no cell says in which time zone"
     moments = [each for each in column.moments if each is not None]
     days = column.day_only and not column.is_number
-    reason = _why_no_days(draft, column, moments) if days else None
+    reason = _why_no_days(draft, column, rank, moments) if days else None
     if reason is None and len(moments) >= _ONE_MOMENT and len(set(moments)) == 1 and not days:
         reason = "all of its times are the same, as those of a load are"
     if reason is None:
@@ -158,12 +158,15 @@ def _why_not(draft: Draft, column: SampleColumn, rank: int, share: float) -> str
 def _why_unreadable(column: SampleColumn, share: float) -> str:
     if column.is_number:
         return "its numbers are not times since 1970"
-    if share:
-        return "some of its cells are no times at which an event can have happened"
+    times = column.times
+    if times is not None and not (times.missing | times.bad | times.unclear).all():
+        return "some of its times are in the future, or before there were apps"
     return "its cells cannot be read as times for certain"
 
 
-def _why_no_days(draft: Draft, column: SampleColumn, moments: list[int]) -> str | None:
+def _why_no_days(
+    draft: Draft, column: SampleColumn, rank: int, moments: list[int]
+) -> str | None:
     """The reason against a column of days."""
     other = next((each for each in draft.sample if _is_time_of_day(each, column)), None)
     if other is not None:
@@ -174,6 +177,8 @@ def _why_no_days(draft: Draft, column: SampleColumn, moments: list[int]) -> str 
         return "it holds months"
     if not _has_event(draft):
         return "it holds days, and no column says what happened on them"
+    if rank:
+        return "it holds days, and its name does not say of what"
     return None
 
 
@@ -265,7 +270,7 @@ def _joined(draft: Draft, rejected: dict[str, str]) -> list[str]:
         day = draft.sample[name]
         other = next((each for each in draft.sample if each.time_of_day), None)
         if day.day_only and other is not None and not day.is_number:
-            expression = f"{quote(name)}::VARCHAR || ' ' || {quote(other.name)}::VARCHAR"
+            expression = f"{quote(name)}::DATE + {quote(other.name)}::TIME"
             return [f"timestamp='moment', derive={{'moment': {expression!r}}}"]
     return []
 

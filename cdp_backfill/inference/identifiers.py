@@ -29,6 +29,9 @@ _MANY_ROWS: Final = 10
 _ROWS_OF_A_WORD: Final = 4
 _ROWS_OF_A_VALUE: Final = 15
 _FEW: Final = 5
+_LOST: Final = 18
+"""Digits of numbers that nobody counts to."""
+
 _SHORTEST: Final = 6
 """Characters of the shortest id that two columns have in common by more than chance."""
 
@@ -48,12 +51,15 @@ _FLAGS: Final = {
 """Columns that say whether the person of a row is identified, with the value that says yes."""
 
 
-def why_no_ids(column: SampleColumn, *, bare: bool = False) -> str | None:
+def why_no_ids(
+    column: SampleColumn, *, bare: bool = False, any_variety: bool = False
+) -> str | None:
     """Why the cells of a column are not ids, in words; None if they can be.
 
     Args:
         column: The column.
         bare: Whether the name of the column does not say that it holds ids.
+        any_variety: Whether to overlook how many different ids there are.
     """
     kind = column.kind
     if column.is_nested or pa.types.is_temporal(kind) or pa.types.is_boolean(kind):
@@ -64,7 +70,8 @@ def why_no_ids(column: SampleColumn, *, bare: bool = False) -> str | None:
         return "some of its cells have lost digits"
     if column.is_truth:
         return "its cells are true or false"
-    return _why_no_texts(column, bare=bare) or _why_no_variety(column)
+    reason = _why_no_texts(column, bare=bare)
+    return reason if reason or any_variety else _why_no_variety(column)
 
 
 def _why_no_texts(column: SampleColumn, *, bare: bool) -> str | None:
@@ -115,6 +122,15 @@ def why_no_devices(column: SampleColumn) -> str | None:
 def are_random(column: SampleColumn) -> bool:
     """Whether the cells are random, as ids that an app makes for an install are."""
     return bool(column.texts) and all(_RANDOM.fullmatch(text) for text in column.texts)
+
+
+def are_numbered(column: SampleColumn) -> bool:
+    """Whether the cells count the rows: 1, 2, 3."""
+    texts = column.texts
+    if not texts or not all(text.isdigit() and len(text) < _LOST for text in texts):
+        return False
+    first = int(texts[0])
+    return [int(text) for text in texts] == list(range(first, first + len(texts)))
 
 
 @dataclass(frozen=True, slots=True)

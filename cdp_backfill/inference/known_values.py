@@ -29,6 +29,7 @@ _MODEL_CODE: Final = re.compile(
     r"[- ]?[A-Z0-9]{2,}|^(iPhone|iPad|iPod|Watch|AppleTV|AudioAccessory|arm64|x86_64)\d*(,\d+)?$"
     r"|^(M|2)\d{3}[A-Z0-9]{2,}$|^[A-Z]{2,4}-[A-Z]{1,2}\d{1,3}[A-Z]?$",
 )
+_WHOLE_MODELS: Final = frozenset(["iphone", "ipad", "ipod"])
 _FORM_FACTORS: Final = frozenset(
     ["phone", "tablet", "desktop", "tv", "mobile", "smartphone", "wearable", "web", "other", "bot"]
 )
@@ -132,7 +133,8 @@ def is_model(text: str) -> bool:
     """
     first = re.split(r"[\s_,:/(-]+", text.strip())[0]
     word = first.rstrip("0123456789").casefold()
-    return (word in _MODELS and text.casefold() != word) or bool(_MODEL_CODE.search(text))
+    known = word in _MODELS and (text.casefold() != word or word in _WHOLE_MODELS)
+    return known or bool(_MODEL_CODE.search(text))
 
 
 def is_form_factor(text: str) -> bool:
@@ -148,6 +150,11 @@ def _zones() -> frozenset[str]:
 def is_zone(text: str) -> bool:
     """Whether a text is the IANA name of a time zone."""
     return text in _zones()
+
+
+def is_given_name(text: str) -> bool:
+    """Whether a text is a common given name."""
+    return text.casefold() in _GIVEN_NAMES
 
 
 def is_person_name(text: str) -> bool:

@@ -9,6 +9,7 @@ from cdp_backfill.inference.column_names import ID_WORDS, PERHAPS_PERSON, PERSON
 from cdp_backfill.inference.draft import Candidate, best_of, listed
 from cdp_backfill.inference.identifiers import (
     Identity,
+    are_numbered,
     are_random,
     identity,
     why_no_devices,
@@ -21,6 +22,10 @@ if TYPE_CHECKING:
     from cdp_backfill.inference.samples import SampleColumn
 
 _MAX_CANDIDATES: Final = 3
+_LONG: Final = 5_000
+"""Rows that can all be of a few people, if a table is sorted by person."""
+
+_MANY: Final = 5
 _EITHER: Final = ("user_id='...'", "anonymous_id='...'")
 _PERSONAL_IDS: Final = frozenset(["email", "login", "username", "identity", "adid"])
 """Names of columns that companies also tell people apart by."""
@@ -59,7 +64,7 @@ def _choose_user(
     people: list[tuple[Candidate, Identity]] = []
     anonymous = []
     for column, rank in draft.named("user_id"):
-        reason = why_no_ids(column, bare=column.core[-1] in PERSON_WORDS)
+        reason = _why_not(draft, column)
         if reason is not None:
             rejected[column.name] = reason
             continue
@@ -84,6 +89,16 @@ def _choose_user(
     return anonymous
 
 
+def _why_not(draft: Draft, column: SampleColumn) -> str | None:
+    """The reason against a column whose name is that of the id of a person."""
+    reason = why_no_ids(column, bare=column.core[-1] in PERSON_WORDS)
+    # Where a table is sorted by person, its first rows are of few people.
+    is_long = reason is not None and len(column.filled) >= _LONG
+    if is_long and why_no_ids(column, any_variety=True) is None:
+        reason = None if draft.values(column.name) is None else reason
+    return reason
+
+
 def _identity(draft: Draft, column: SampleColumn, devices: list[SampleColumn]) -> Identity:
     found = identity(column, draft.sample, devices)
     if found.kind != "person" or found.proven:
@@ -91,8 +106,9 @@ def _identity(draft: Draft, column: SampleColumn, devices: list[SampleColumn]) -
     # Such ids are anonymous until a person logs in.
     if column.core[-2:] == ("distinct", "id") and are_random(column):
         return Identity("doubt", "its cells are random, as those of anonymous people are")
-    if column.core == ("uid",) and are_random(column) and column.distinct == len(column.filled):
-        return Identity("doubt", "its cells are random and differ in every row, as ids of rows do")
+    is_of_rows = column.distinct == len(column.filled) >= _MANY
+    if column.core == ("uid",) and is_of_rows and (are_random(column) or are_numbered(column)):
+        return Identity("doubt", "its cells differ in every row, as ids of rows do")
     return found
 
 
@@ -160,7 +176,8 @@ def _ask_who(draft: Draft, rejected: dict[str, str]) -> None:
     if draft.fields.get("anonymous_id") and not likely:
         return
     if not likely and (sums := daily_sums(draft)):
-        draft.ask("user_id", sums, _EITHER)
+        draft.are_sums = True
+        draft.ask("user_id", sums, ())
         return
     answers = [f"user_id={name!r}" for name in list(likely)[:1]] + ["anonymous_id='...'"]
     if not likely:

@@ -10,7 +10,13 @@ from typing import TYPE_CHECKING, Any, Final
 import pyarrow as pa
 
 from cdp_backfill.inference import known_values
-from cdp_backfill.inference.column_names import PEOPLE, expand, meanings, read_names, split_words
+from cdp_backfill.inference.column_names import (
+    PERSON_WORDS,
+    core_words,
+    expand,
+    read_names,
+    split_words,
+)
 from cdp_backfill.messages.text import json_as_text
 from cdp_backfill.model.arrow_types import is_json
 
@@ -20,21 +26,28 @@ if TYPE_CHECKING:
     from cdp_backfill.inference.samples import SampleColumn
 
 _DATA: Final[dict[str, Any]] = read_names("personal_names.toml")
-_PEOPLE: Final = {"person": PEOPLE}
+_PEOPLE: Final = {"person": [*sorted(PERSON_WORDS), *_DATA["others"]]}
 _AFTER: Final = frozenset(_DATA["after"])
 
 
 def _phrases(table: dict[str, list[str]]) -> dict[tuple[str, ...], str]:
     return {
-        meanings(words): what
+        split_words(" ".join(words)): what
         for what, phrases in table.items()
         for phrase in phrases
-        for words in expand(phrase, _PEOPLE)
+        for words in expand(phrase.removeprefix("="), _PEOPLE)
     }
 
 
 _NUMBERS_TOO: Final = _phrases(_DATA["numbers_too"])
 _TEXT_ONLY: Final = _phrases(_DATA["text_only"])
+_EXACT: Final = frozenset(
+    split_words(phrase[1:])
+    for table in (_DATA["numbers_too"], _DATA["text_only"])
+    for phrases in table.values()
+    for phrase in phrases
+    if phrase.startswith("=")
+)
 _LONGEST: Final = max(map(len, _NUMBERS_TOO | _TEXT_ONLY))
 _VERSION_WORDS: Final = frozenset(["version", "build", "firmware", "release", "sdk"])
 _MAX_PARSED: Final = 200
@@ -46,6 +59,8 @@ _PHONE_DIGITS: Final = re.compile(r"\+?[\d ()/.-]{7,20}")
 _IBAN: Final = re.compile(r"[A-Z]{2}\d{2}[A-Z0-9]{11,30}")
 _POSITION: Final = re.compile(r"-?\d{1,2}\.\d{3,}[,; ]+-?\d{1,3}\.\d{3,}")
 _SECRET: Final = re.compile(r"eyJ[\w-]{8,}\.[\w-]{8,}\.[\w-]*|[\w-]{8,}:APA91[\w-]{60,}|MII[\w+/=\s]{400,}")
+_HEX: Final = re.compile(r"(0x)?[0-9a-fA-F]{4,}")
+_OWNER: Final = re.compile(r"['’`]s\b|\b(de|von|van|di) [A-Z]|\bmy\b", re.IGNORECASE)
 _SOCIAL: Final = re.compile(r"\d{3}-\d{2}-\d{4}")
 
 
@@ -59,7 +74,19 @@ def judge(column: SampleColumn) -> str | None:
         return _judge_parts(column)
     if column.is_truth:
         return None
-    return judge_name(column) or _judge_cells(column)
+    return judge_name(column) or _judge_owner(column) or _judge_cells(column)
+
+
+def _judge_owner(column: SampleColumn) -> str | None:
+    """Why the name of a device holds that of its owner, such as ``Ada's iPhone``."""
+    if column.words[-2:] != ("device", "name"):
+        return None
+    named = any(
+        _OWNER.search(text) or known_values.is_given_name(word)
+        for text in column.texts
+        for word in text.split()
+    )
+    return "its cells hold names of owners" if named else None
 
 
 def judge_name(column: SampleColumn) -> str | None:
@@ -72,6 +99,8 @@ def judge_name(column: SampleColumn) -> str | None:
         texts = column.texts
         if not texts or sum(bool(_PHONE_DIGITS.fullmatch(text)) for text in texts) * 2 < len(texts):
             return None
+    if what == "an address" and column.texts and all(map(_HEX.fullmatch, column.texts)):
+        return None  # of memory, in a crash
     return f"its name says {what}"
 
 
@@ -85,14 +114,16 @@ def named_personal(name: str, *, text: bool = True) -> str | None:
     >>> named_personal("billing_email"), named_personal("email_opened")
     ('an e-mail address', None)
     """
-    words = split_words(name)
-    while words and (words[-1] in _AFTER or words[-1].isdigit()):
-        words = words[:-1]
+    whole = words = core_words(name)
     phrases = _NUMBERS_TOO | _TEXT_ONLY if text else _NUMBERS_TOO
-    for size in range(min(_LONGEST, len(words)), 0, -1):
-        what = phrases.get(words[-size:])
-        if what is not None:
-            return what
+    while words:
+        for size in range(min(_LONGEST, len(words)), 0, -1):
+            ending = words[-size:]
+            if ending in phrases and (ending not in _EXACT or ending == whole):
+                return phrases[ending]
+        if words[-1] not in _AFTER and not words[-1].isdigit():
+            return None
+        words = words[:-1]
     return None
 
 
@@ -103,7 +134,7 @@ def _holds_objects(column: SampleColumn) -> bool:
 def _judge_parts(column: SampleColumn) -> str | None:
     for name, value in _parts(column):
         what = named_personal(name, text=not isinstance(value, int | float))
-        if what is not None and not isinstance(value, bool | dict | list):
+        if what is not None and value is not None and not isinstance(value, bool | dict | list):
             return f"its part {name!r} says {what}"
         if isinstance(value, str) and _EMAIL.fullmatch(value):
             return f"its part {name!r} holds e-mail addresses"

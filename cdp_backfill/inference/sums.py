@@ -39,7 +39,8 @@ def daily_sums(draft: Draft) -> str | None:
     shown = listed(sums[:_MAX_SHOWN])
     return (
         f"Numbers such as {shown} for each {period!r}: these are sums, with no person in them, and "
-        "they cannot be sent as events. Export the single events, one row for each."
+        "they cannot be sent as events. Export the single events, one row for each. If they are "
+        "single events all the same, pass user_id='...' or anonymous_id='...'."
     )
 
 
