@@ -9,7 +9,7 @@ from cdp_backfill.errors import BadInputError, JournalError, MappingError
 from cdp_backfill.inference import presets
 from cdp_backfill.inference.preset_proposals import propose_preset
 from cdp_backfill.inference.proposal import Proposal
-from cdp_backfill.inference.propose import propose, translate_events
+from cdp_backfill.inference.propose import leave_out_personal_data, propose
 from cdp_backfill.model.destination import Destination, choose_destination
 from cdp_backfill.model.mapping import (
     Duplicates,
@@ -58,6 +58,7 @@ def plan(
     other_events: OtherEvents | None = None,
     allow_commands: Sequence[str] | None = None,
     rest: Rest | None = None,
+    drop: Sequence[str] | None = None,
     derive: dict[str, str] | None = None,
     expand: Sequence[str] | None = None,
     json: Sequence[str] | None = None,
@@ -119,6 +120,7 @@ def plan(
         other_events=other_events,
         allow_commands=allow_commands,
         rest=rest,
+        drop=drop,
         derive=derive,
         expand=expand,
         json=json,
@@ -152,6 +154,7 @@ def send(
     other_events: OtherEvents | None = None,
     allow_commands: Sequence[str] | None = None,
     rest: Rest | None = None,
+    drop: Sequence[str] | None = None,
     derive: dict[str, str] | None = None,
     expand: Sequence[str] | None = None,
     json: Sequence[str] | None = None,
@@ -195,6 +198,7 @@ def send(
         other_events: See :class:`Mapping`.
         allow_commands: See :class:`Mapping`.
         rest: See :class:`Mapping`.
+        drop: See :class:`Mapping`.
         derive: See :class:`Mapping`.
         expand: See :class:`Mapping`.
         json: See :class:`Mapping`.
@@ -266,6 +270,7 @@ def send(
         other_events=other_events,
         allow_commands=allow_commands,
         rest=rest,
+        drop=drop,
         derive=derive,
         expand=expand,
         json=json,
@@ -377,6 +382,7 @@ def messages(
     other_events: OtherEvents | None = None,
     allow_commands: Sequence[str] | None = None,
     rest: Rest | None = None,
+    drop: Sequence[str] | None = None,
     derive: dict[str, str] | None = None,
     expand: Sequence[str] | None = None,
     json: Sequence[str] | None = None,
@@ -421,6 +427,7 @@ def messages(
         other_events=other_events,
         allow_commands=allow_commands,
         rest=rest,
+        drop=drop,
         derive=derive,
         expand=expand,
         json=json,
@@ -460,12 +467,21 @@ def _proposal(
     if preset is not None:
         if mapping is not None:
             raise MappingError("Pass either mapping= or preset=, not both.")
-        return propose_preset(source, presets.load(preset), fields, "given")
+        proposal = propose_preset(source, presets.load(preset), fields, "given")
+        return leave_out_personal_data(source, proposal)
     if mapping is None and isinstance(source.earlier_mapping, str):
         mapping = Mapping.from_toml(source.earlier_mapping)
-    changed = replace(mapping or Mapping(), **fields)
-    if not source.replayable or (changed.complete and mapping is not None):
-        return Proposal(changed)
-    if changed.complete:
-        return translate_events(source, changed, fields)
-    return propose(source, changed, fields, now)
+    if mapping is None:
+        return propose(source, Mapping(**fields), fields, now)
+    return Proposal(_changed(mapping, fields))
+
+
+def _changed(mapping: Mapping, fields: dict[str, Any]) -> Mapping:
+    """A mapping with fields of the caller; a column that these name is no longer left out."""
+    if "drop" in fields:
+        return replace(mapping, **fields)
+    changed = replace(mapping, drop=(), **fields)
+    if changed.rest == "all":
+        return changed
+    sources = changed.sources()
+    return replace(changed, drop=[name for name in mapping.drop if name not in sources])

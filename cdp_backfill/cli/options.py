@@ -106,8 +106,12 @@ class MappingOptions:
     ] = None
     rest: Annotated[
         str | None,
-        typer.Option(help="What becomes of unnamed columns: properties (default) or drop."),
+        typer.Option(
+            help="What becomes of unnamed columns: properties (default; of all but personal "
+            "data), all or drop."
+        ),
     ] = None
+    drop: Annotated[list[str] | None, typer.Option(help="Column to leave out; repeatable.")] = None
     duplicates: Annotated[
         str | None,
         typer.Option(
@@ -144,6 +148,7 @@ class MappingOptions:
             "other_events": self.other_events,
             "allow_commands": self.allow_command or None,
             "rest": self.rest,
+            "drop": self.drop or None,
             "duplicates": self.duplicates,
         }
         return {name: value for name, value in values.items() if value is not None}

@@ -55,9 +55,7 @@ class CountedMessage(NamedTuple):
     warnings: str | None
 
 
-def add(
-    database: sqlite3.Connection, first_seq: int, messages: Iterable[CountedMessage]
-) -> None:
+def add(database: sqlite3.Connection, first_seq: int, messages: Iterable[CountedMessage]) -> None:
     """Count messages that are stored one after another.
 
     Args:
@@ -83,7 +81,10 @@ def add(
     hash_of = xxhash.xxh3_64_intdigest
     database.executemany(
         _ADD_PEOPLE,
-        ((event, array("Q", map(hash_of, map(str.encode, ids))).tobytes()) for event, ids in people.items()),
+        (
+            (event, array("Q", map(hash_of, map(str.encode, ids))).tobytes())
+            for event, ids in people.items()
+        ),
     )
 
 

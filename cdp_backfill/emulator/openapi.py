@@ -126,7 +126,7 @@ def _operation(path: str, schema: str) -> dict[str, Any]:
         ],
         "requestBody": {
             "required": True,
-            "content": {kind: body for kind in BODY_TYPES},
+            "content": dict.fromkeys(BODY_TYPES, body),
         },
         "responses": {
             "200": {

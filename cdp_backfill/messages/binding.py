@@ -144,9 +144,10 @@ def bind(mapping: Mapping, schema: Any) -> Binding:
     read = (*deriver.reads, *deriver.inner) if deriver else ()
     named = {*mapping.sources(), *read}
     properties = checker.branch(("properties",), mapping.properties, api_facts.PROPERTIES)
-    if mapping.rest == "properties":
+    if mapping.rest != "drop":
+        left_out = {*named, *mapping.drop, *FAILURE_COLUMNS}
         for name in schema.names:
-            if name in named or name in FAILURE_COLUMNS or _UNNAMED_INDEX.fullmatch(name):
+            if name in left_out or _UNNAMED_INDEX.fullmatch(name):
                 continue
             if name in properties:
                 raise MappingError(
@@ -166,8 +167,12 @@ def bind(mapping: Mapping, schema: Any) -> Binding:
     guard_deriver = Deriver(mapping.derive, source_schema, guard_derived) if deriver else None
     if guard_deriver is not None:
         guard |= set(guard_deriver.reads)
-    filled = {leaf.source for leaf in _leaves(properties) if isinstance(leaf.source, str)}
-    used = named | set(mapping.columns()) | filled
+    used = (
+        named
+        | (set(mapping.columns()) - set(mapping.drop))
+        | {source for source in id_sources(mapping) if isinstance(source, str)}
+        | {leaf.source for leaf in _leaves(properties) if isinstance(leaf.source, str)}
+    )
     return Binding(
         mapping=mapping,
         properties=properties,

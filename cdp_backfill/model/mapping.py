@@ -39,7 +39,7 @@ __all__ = ["Field", "Key", "Lit", "Mapping", "Tree", "key", "lit"]
 
 TimestampUnit = Literal["s", "ms", "us", "ns"]
 OtherEvents = Literal["invalid", "skip", "send"]
-Rest = Literal["properties", "drop"]
+Rest = Literal["properties", "all", "drop"]
 Oversize = Literal["invalid", "drop_largest"]
 Duplicates = Literal["send", "skip"]
 
@@ -78,8 +78,9 @@ class Mapping:
             sends them under their own name.
         allow_commands: Names of events that make the API delete or change people, devices or
             objects, such as ``["User Deleted"]``. Such rows are invalid unless they are named here.
-        rest: ``"properties"`` makes a property of each column that the mapping does not name;
-            ``"drop"`` leaves those columns out.
+        rest: What becomes of columns that the mapping does not name: ``"properties"`` makes a
+            property of each but those in ``drop``, ``"all"`` of each, ``"drop"`` of none.
+        drop: Columns that ``rest="properties"`` leaves out. A proposal names personal data here.
         derive: New columns to SQL expressions (DuckDB's) over the columns of the same row, such as
             ``{"uid": "info->>'$.user.id'"}``; a later one may use an earlier one.
         expand: Columns whose parts become properties under their own names: JSON text of an
@@ -117,6 +118,7 @@ class Mapping:
     other_events: OtherEvents = "invalid"
     allow_commands: Sequence[str] = ()
     rest: Rest = "properties"
+    drop: Sequence[str] = ()
     derive: dict[str, str] = field(default_factory=dict)
     expand: Sequence[str] = ()
     json: Sequence[str] = ()
@@ -133,7 +135,7 @@ class Mapping:
                 check_field(name, getattr(self, name))
         for name in ("properties", "context", "integrations"):
             set_(self, name, parse_tree(name, getattr(self, name)))
-        for name in ("expand", "json", "droppable"):
+        for name in ("drop", "expand", "json", "droppable"):
             set_(self, name, parse_names(name, getattr(self, name)))
         set_(self, "nulls", parse_names("nulls", self.nulls, "texts"))
         set_(self, "allow_commands", parse_commands(self.allow_commands))
@@ -145,6 +147,7 @@ class Mapping:
         check_known("context", self.context, api_facts.CONTEXT)
         self._check_integrations()
         self._check_droppable()
+        self._check_drop()
         if not isinstance(self.events, AbstractMapping):
             raise MappingError(f"events must be a dict, not {type(self.events).__name__}.")
         set_(self, "events", {event_key(key): value for key, value in self.events.items()})
@@ -163,6 +166,19 @@ class Mapping:
             raise MappingError(
                 "oversize='drop_largest' needs droppable=[...], and the other way round. Name the "
                 "columns that may be dropped from an oversize message."
+            )
+
+    def _check_drop(self) -> None:
+        if self.drop and self.rest == "all":
+            raise MappingError(
+                "rest='all' sends every column, so drop= cannot name any. Pass "
+                "rest='properties' to leave these columns out, or drop=[] to send them."
+            )
+        both = [name for name in self.sources() if name in self.drop]
+        if both:
+            raise MappingError(
+                f"drop= names {both[0]!r}, which also fills a field of the mapping. Remove it "
+                "from one of the two."
             )
 
     def _named_events(self) -> list[Any]:
@@ -188,7 +204,8 @@ class Mapping:
     def columns(self) -> list[str]:
         """Names of all columns in the mapping, each once."""
         key = self.message_id.columns if isinstance(self.message_id, Key) else ()
-        return list(dict.fromkeys([*self.sources(), *key, *self.json, *self.droppable]))
+        named = [*self.sources(), *key, *self.json, *self.droppable, *self.drop]
+        return list(dict.fromkeys(named))
 
     def to_dict(self) -> dict[str, Any]:
         """The fields that differ from their defaults, as plain values; ``from_dict`` reads them."""
@@ -304,7 +321,7 @@ class Mapping:
 _CHOICES: Final[dict[str, tuple[Any, ...]]] = {
     "timestamp_unit": (None, "s", "ms", "us", "ns"),
     "other_events": ("invalid", "skip", "send"),
-    "rest": ("properties", "drop"),
+    "rest": ("properties", "all", "drop"),
     "oversize": ("invalid", "drop_largest"),
     "duplicates": ("send", "skip"),
 }

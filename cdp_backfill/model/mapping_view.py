@@ -102,8 +102,10 @@ def _json_treatment(mapping: dict[str, Any], source: Any) -> str:
 
 
 def _defaults(mapping: dict[str, Any]) -> list[tuple[object, ...]]:
-    unnamed = "become properties" if mapping["rest"] == "properties" else "are left out"
+    unnamed = "are left out" if mapping["rest"] == "drop" else "become properties"
     rows: list[tuple[object, ...]] = [("unnamed columns", unnamed)]
+    if mapping["drop"]:
+        rows.append(("columns that are left out", ", ".join(mapping["drop"])))
     if not isinstance(mapping["event"], Lit):
         rows.append(("other events", _OTHER_EVENTS[mapping["other_events"]]))
     if mapping["message_id"] is None:

@@ -189,7 +189,7 @@ def require_answers(proposal: Proposal) -> None:
     Raises:
         MappingError: A question is open; the text says what to pass.
     """
-    open_questions = [question.text for question in proposal.questions if question.needed]
+    open_questions = [str(question) for question in proposal.questions if question.needed]
     if open_questions:
         raise MappingError(" ".join(open_questions))
 

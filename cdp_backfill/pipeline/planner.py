@@ -10,6 +10,7 @@ from cdp_backfill.messages.packing import Packer
 from cdp_backfill.model.arrow_types import describe_type
 from cdp_backfill.model.destination import choose_destination
 from cdp_backfill.model.mapping import Lit
+from cdp_backfill.pipeline.doubts import assumptions_of
 from cdp_backfill.pipeline.notes import mapping_notes
 from cdp_backfill.pipeline.plan_statistics import PlanStatistics, sample, shorten
 from cdp_backfill.pipeline.plans import Column, Plan, as_moment
@@ -76,9 +77,17 @@ def make_plan(job: Job) -> Plan:
         fill=statistics.fill,
         seconds=_seconds(statistics.requests, destination),
         samples=tuple(statistics.samples),
+        assumptions=assumptions_of(
+            job.proposal, statistics.naive, statistics.fixes, _unnamed(prepared_source)
+        ),
         notes=(
             *source.notes,
-            *mapping_notes(job.proposal, statistics.naive, statistics.event_keys),
+            # Without a zone in the mapping, the same is among the assumptions.
+            *mapping_notes(
+                job.proposal,
+                statistics.naive if job.proposal.mapping.timezone else 0,
+                statistics.event_keys,
+            ),
         ),
         url=destination.url,
         _job=replace(job, fingerprint=fingerprint if content is None else content.value),
@@ -94,6 +103,7 @@ def _plan_with_questions(job: Job, destination: Destination) -> Plan:
         proposal=job.proposal,
         rows=source.rows or 0,
         columns=tuple(_describe(field, first) for field in source.schema),
+        assumptions=job.proposal.assumptions,
         notes=source.notes,
         url=destination.url,
         _job=job,
@@ -108,6 +118,15 @@ def _describe(field: Any, first: Chunk | None) -> Column:
         filled = 1 - array.null_count / len(array)
         cell = sample(array)
     return Column(field.name, describe_type(field.type), filled, cell, (), "")
+
+
+def _unnamed(prepared_source: PreparedSource) -> list[str]:
+    """The columns that become properties although the mapping does not name them."""
+    binding = prepared_source.binding
+    named = set(binding.mapping.sources())
+    return [
+        name for name in binding.schema.names if name in binding.properties and name not in named
+    ]
 
 
 def _seconds(requests: int, destination: Destination) -> float | None:

@@ -12,6 +12,7 @@ from cdp_backfill.model.mapping import Key
 from cdp_backfill.model.outcomes import PROBLEMS, Fix, Outcome, Problem
 from cdp_backfill.model.plurals import count
 from cdp_backfill.model.views import Section, View, duration, fixes_section
+from cdp_backfill.pipeline.doubts import doubt_sections
 from cdp_backfill.pipeline.job import require_answers
 from cdp_backfill.pipeline.notes import harm_notes
 from cdp_backfill.results.progress import megabytes
@@ -19,7 +20,7 @@ from cdp_backfill.results.progress import megabytes
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from cdp_backfill.inference.proposal import Proposal, Question
+    from cdp_backfill.inference.proposal import Assumption, Proposal, Question
     from cdp_backfill.model.destination import Destination
     from cdp_backfill.model.mapping import Mapping
     from cdp_backfill.pipeline.job import Job
@@ -91,6 +92,7 @@ class Plan:
         fill: Mean size of the requests as a share of the byte limit, 0.0 to 1.0.
         seconds: Seconds that the requests take at the rate limit, or None without one.
         samples: The first messages that would be sent.
+        assumptions: What the plan takes for granted, and what to pass if it is wrong.
         notes: Further sentences about the table and the mapping.
         url: The address that it would be sent to.
     """
@@ -128,6 +130,7 @@ class Plan:
     fill: float = 0.0
     seconds: float | None = None
     samples: tuple[dict[str, Any], ...] = ()
+    assumptions: tuple[Assumption, ...] = ()
     notes: tuple[str, ...]
     url: str
     _job: Job = field(repr=False)
@@ -231,6 +234,8 @@ class Plan:
             "facts": list(self.proposal.facts),
             "choices": [asdict(choice) for choice in self.proposal.choices],
             "questions": [asdict(question) for question in self.proposal.questions],
+            "assumptions": [asdict(each) for each in self.assumptions],
+            "left_out": [asdict(each) for each in self.proposal.left_out],
             "duplicates": self.duplicates,
             "samples": list(self.samples),
             "first": self.first and self.first.isoformat(),
@@ -262,7 +267,7 @@ class Plan:
             needed = sum(question.needed for question in self.questions)
             title = f"Plan for {self.source}: {count(needed, 'open question')}"
         sections = [
-            Section("Questions", (), [(q.field, q.text) for q in self.questions]),
+            *doubt_sections(self.questions, self.assumptions, self.proposal),
             Section("Rows", (), [(n, k.replace("_", " ")) for k, n in self.counts.items() if n]),
             Section("Rows to send, by event", (), _by_rows(self.events)),
             Section(
@@ -298,7 +303,7 @@ class Plan:
             ),
             Section(
                 "Why this mapping",
-                ("field", "from", "sure", "reason"),
+                ("field", "from", "fits", "reason"),
                 [
                     (choice.field, choice.value, f"{choice.confidence:.0%}", choice.reason)
                     for choice in self.proposal.choices
@@ -410,7 +415,12 @@ class Plan:
                 "Events of any age count for segments, and a person who enters or leaves a segment "
                 "can start campaigns."
             )
-        left_out = [repr(c.name) for c in self.columns if c.verdict.startswith("left out")]
+        listed_before = {each.column for each in self.proposal.left_out}
+        left_out = [
+            repr(column.name)
+            for column in self.columns
+            if column.verdict.startswith("left out") and column.name not in listed_before
+        ]
         if left_out and self.proposal.complete:
             listed = ", ".join(left_out[:_MAX_LINES])
             more = f" and {len(left_out) - _MAX_LINES} more" if left_out[_MAX_LINES:] else ""

@@ -12,8 +12,8 @@ import pytest
 import cdp_backfill as cdp
 from cdp_backfill import Mapping
 from cdp_backfill.inference import presets
-from cdp_backfill.inference.column_names import EVENTS, event_of
 from cdp_backfill.inference.columns import NEEDED, Inference
+from cdp_backfill.inference.event_spellings import EVENTS, event_of
 from cdp_backfill.inference.propose import propose
 from cdp_backfill.sources import open_source
 from tests.inference.column_sets import COLUMN_SETS, HOLDOUT, ColumnSet
