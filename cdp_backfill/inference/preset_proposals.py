@@ -36,6 +36,9 @@ _FIRST: Final = int(
 )
 """Earlier times of processing are placeholders; milliseconds since 1970 UTC."""
 
+_EMPTY: Final = pa.array(["null", '""'])
+"""How an empty cell looks as JSON."""
+
 
 def detect_preset(table: Source) -> Preset | None:
     """The preset whose export a table is, according to its columns and first cells; or None.
@@ -51,8 +54,9 @@ def detect_preset(table: Source) -> Preset | None:
         if pattern is None:
             continue
         derive = {"found_cells": f"to_json({quote(name)})::VARCHAR"}
-        cells = _first_cells(table, derive, ["found_cells"])["found_cells"].drop_null()
-        if not pc.all(pc.match_substring_regex(cells, pattern)).as_py():
+        cells = _first_cells(table, derive, ["found_cells"])["found_cells"].fill_null("null")
+        fits = pc.or_(pc.match_substring_regex(cells, pattern), pc.is_in(cells, value_set=_EMPTY))
+        if not pc.all(fits).as_py():
             return None
     return preset
 
@@ -188,11 +192,13 @@ def _first_cells(table: Source, derive: dict[str, str], columns: Sequence[str]) 
 
 
 def _read(array: Any, unit: str | None) -> Times:
+    return read_times(_plain(array), unit=unit, timezone=None, earliest=_FIRST)
+
+
+def _plain(array: Any) -> Any:
     if is_json(array.type):
         array, _ = as_text(array)
-    if is_text(array.type):
-        array = clean_text(array, lambda _code, _where: None)
-    return read_times(array, unit=unit, timezone=None)
+    return clean_text(array, lambda _code, _where: None) if is_text(array.type) else array
 
 
 def _check_zone(table: Source, mapping: Mapping, kind: Any, times: Times) -> None:
@@ -212,11 +218,10 @@ def _check_zone(table: Source, mapping: Mapping, kind: Any, times: Times) -> Non
 
 def _check_unit(mapping: Mapping, array: Any, times: Times) -> None:
     """Refuse a unit of numbers where there are none."""
-    if pa.types.is_temporal(array.type):
-        return  # binding the mapping reports it
-    without = _read(array, None)
-    filled = ~times.missing
-    if filled.any() and times.bad[filled].all() and not without.bad[filled].all():
+    text = _plain(array)
+    if not is_text(text.type) or not (~times.missing).any():
+        return  # numbers; of times with a type of their own, binding the mapping reports it
+    if not pc.any(pc.match_substring_regex(text, r"^[+-]?\d+(\.\d+)?$")).as_py():
         raise MappingError(
             f"timestamp_unit={mapping.timestamp_unit!r} is for numbers, but column "
             f"{mapping.timestamp!r} holds dates and times as text. Leave timestamp_unit= out."
