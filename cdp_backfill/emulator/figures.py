@@ -16,7 +16,7 @@ import xxhash
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Iterable
+    from collections.abc import Sequence
 
 TABLES: Final = """
 CREATE TABLE IF NOT EXISTS months (
@@ -39,23 +39,23 @@ _ADD_WARNINGS: Final = (
 _ADD_PEOPLE: Final = "INSERT INTO people_hashes (event, hashes) VALUES (?, ?)"
 
 
-class CountedMessage(NamedTuple):
-    """What the figures need of a message.
+class Counted(NamedTuple):
+    """What the figures need of messages, one item each.
 
     Attributes:
-        event: Its event, or else its type.
-        month: Year and month of its time, or an empty text.
-        person: The id of its person, or None.
-        warnings: Its warnings as a JSON list, or None.
+        events: The event, or else the type.
+        months: Year and month of the time, or an empty text.
+        people: The id of the person, or None.
+        warnings: The warnings as a JSON list, or None.
     """
 
-    event: str
-    month: str
-    person: str | None
-    warnings: str | None
+    events: Sequence[str]
+    months: Sequence[str]
+    people: Sequence[str | None]
+    warnings: Sequence[str | None]
 
 
-def add(database: sqlite3.Connection, first_seq: int, messages: Iterable[CountedMessage]) -> None:
+def add(database: sqlite3.Connection, first_seq: int, messages: Counted) -> None:
     """Count messages that are stored one after another.
 
     Args:
@@ -63,35 +63,31 @@ def add(database: sqlite3.Connection, first_seq: int, messages: Iterable[Counted
         first_seq: Number of the first of the messages.
         messages: The messages.
     """
-    months: Counter[tuple[str, str]] = Counter()
-    people: dict[str, set[str]] = {}
+    months = Counter(zip(messages.events, messages.months, strict=True))
+    database.executemany(_ADD_MONTHS, ((*key, count) for key, count in months.items()))
+    hashes: dict[str, array[int]] = {}
+    for event, person in set(zip(messages.events, messages.people, strict=True)):
+        if person is not None:
+            of_event = hashes.setdefault(event, array("Q"))
+            of_event.append(xxhash.xxh3_64_intdigest(person.encode()))
+    database.executemany(_ADD_PEOPLE, ((event, of.tobytes()) for event, of in hashes.items()))
+    if not any(messages.warnings):
+        return
     warnings: Counter[str] = Counter()
     latest: dict[str, int] = {}
-    for seq, (event, month, person, texts) in enumerate(messages, first_seq):
-        months[event, month] += 1
-        if person is not None:
-            people.setdefault(event, set()).add(person)
+    for seq, texts in enumerate(messages.warnings, first_seq):
         for warning in msgspec.json.decode(texts) if texts else ():
             warnings[warning] += 1
             latest[warning] = seq
-    database.executemany(_ADD_MONTHS, ((*key, count) for key, count in months.items()))
     database.executemany(
         _ADD_WARNINGS, ((text, count, latest[text]) for text, count in warnings.items())
-    )
-    hash_of = xxhash.xxh3_64_intdigest
-    database.executemany(
-        _ADD_PEOPLE,
-        (
-            (event, array("Q", map(hash_of, map(str.encode, ids))).tobytes())
-            for event, ids in people.items()
-        ),
     )
 
 
 class PeopleCounter:
     """Counts the different people of each event; it reads only what is new.
 
-    Two of 10 million people have the same hash of 64 bits with a probability of 3 in a million.
+    That two of 10 million people have the same hash of 64 bits has a probability of 3 in a million.
     """
 
     def __init__(self) -> None:

@@ -50,7 +50,7 @@ CREATE TABLE IF NOT EXISTS rejected (
     seq INTEGER PRIMARY KEY, request INTEGER, receivedAt TEXT, position INTEGER, reason TEXT,
     message TEXT
 );
-"""  # fixed names
+"""  # noqa: S608  # fixed names
 
 _VIEWS: Final = f"""
 DROP VIEW IF EXISTS events;
@@ -66,10 +66,8 @@ CREATE VIEW people AS SELECT {PERSON} AS id,
     max(timestamp) AS last FROM messages WHERE id IS NOT NULL GROUP BY 1, 2;
 """  # noqa: S608  # fixed names
 
-_COUNTED: Final = (
-    f"coalesce(event, type), coalesce(substr(timestamp, 1, 7), ''), {PERSON}, warnings"
-)
-"""A :class:`figures.CountedMessage` in SQL."""
+_COUNTED: Final = f"coalesce(event, type), coalesce(substr(timestamp, 1, 7), ''), {PERSON}, warnings"
+"""The columns of :class:`figures.Counted` in SQL."""
 
 _EXCERPT_LENGTH: Final = 500  # characters of a rejected message that are stored
 _CHUNK: Final = 10_000  # messages that are read at a time
@@ -124,14 +122,13 @@ _TYPE, _USER, _ANONYMOUS, _EVENT, _TIMESTAMP, _WARNINGS = (
 )
 
 
-def _counted(message: tuple[Any, ...]) -> figures.CountedMessage:
-    """What the figures need of a message; the same as :data:`_COUNTED`."""
-    event, moment = message[_EVENT], message[_TIMESTAMP]
-    return figures.CountedMessage(
-        message[_TYPE] if event is None else event,
-        "" if moment is None else moment[:7],
-        message[_USER] or message[_ANONYMOUS] or None,
-        message[_WARNINGS],
+def _counted(messages: list[tuple[Any, ...]]) -> figures.Counted:
+    """What the figures need of messages; the same as :data:`_COUNTED`."""
+    return figures.Counted(
+        [each[_TYPE] if each[_EVENT] is None else each[_EVENT] for each in messages],
+        [each[_TIMESTAMP][:7] if each[_TIMESTAMP] else "" for each in messages],
+        [each[_USER] or each[_ANONYMOUS] or None for each in messages],
+        [each[_WARNINGS] for each in messages],
     )
 
 
@@ -175,8 +172,8 @@ class Store:
         query = f"SELECT seq, {_COUNTED} FROM messages ORDER BY seq"  # noqa: S608
         messages = self._database.execute(query)
         while chunk := messages.fetchmany(_CHUNK):
-            counted = (figures.CountedMessage(*values) for _, *values in chunk)
-            figures.add(self._database, chunk[0][0], counted)
+            numbers, *columns = zip(*chunk, strict=True)
+            figures.add(self._database, numbers[0], figures.Counted(*columns))
 
     def add(
         self,
@@ -216,7 +213,7 @@ class Store:
                     for position, message in enumerate(messages, seq)
                 ),
             )
-            figures.add(self._database, seq, map(_counted, messages))
+            figures.add(self._database, seq, _counted(messages))
             self._database.executemany(
                 "INSERT INTO rejected (request, receivedAt, position, reason, message) "
                 "VALUES (?, ?, ?, ?, ?)",
@@ -261,7 +258,7 @@ class Store:
         """Messages, distinct message ids and people by event."""
         return self.sql(
             "SELECT event, count(*) AS messages, count(DISTINCT messageId) AS ids, "
-            f"count(DISTINCT {PERSON}) AS people "
+            f"count(DISTINCT {PERSON}) AS people "  # noqa: S608
             "FROM messages WHERE event IS NOT NULL GROUP BY event ORDER BY event"
         ).set_index("event")
 
