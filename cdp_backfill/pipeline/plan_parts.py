@@ -32,9 +32,7 @@ class Column:
     verdict: str
 
 
-def people_lines(
-    people: int, rows: dict[str, int], *, exact: bool
-) -> list[tuple[object, ...]]:
+def people_lines(people: int, rows: dict[str, int], *, exact: bool) -> list[tuple[object, ...]]:
     """What the rows do to the people that they are about.
 
     Args:
