@@ -13,16 +13,15 @@ from cdp_backfill.model.mapping import Lit, Mapping
 from cdp_backfill.model.mapping_checks import did_you_mean
 from cdp_backfill.model.outcomes import FIXES
 from cdp_backfill.model.plurals import count
-from cdp_backfill.pipeline.identity_pairs import PairTable, collect
+from cdp_backfill.pipeline.identity_pairs import collect_pairs, find_ambiguous
 from cdp_backfill.sources import Source, open_source
 from cdp_backfill.sources.streams import Stream, StreamSource
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
-
     from cdp_backfill.messages import MessageBatch
     from cdp_backfill.model.distinct import DigestSet
     from cdp_backfill.model.outcomes import Fix
+    from cdp_backfill.pipeline.identity_pairs import PairTable
 
 _NAMES: Final = {
     "anonymous_id": ("anonymous_id", "anonymousId"),
@@ -51,11 +50,7 @@ def open_identities(identify: Any, source: Source, mapping: Mapping) -> tuple[So
     if column is not None:
         return _from_column(column, source, mapping)
     table = _open_table(identify, source, mapping)
-    if not table.replayable:
-        raise BadInputError(
-            f"{table.title} can only be read once, and identities are read more than once. Pass a "
-            f"table that can be read again to identify=: {table.instead}."
-        )
+    _check_replayable(table)
     return table, _table_mapping(table, mapping)
 
 
@@ -75,12 +70,18 @@ def ambiguous_ids(source: Source, mapping: Mapping) -> DigestSet:
     Raises:
         BadInputError: The table can only be read once, or not at all.
     """
+    if isinstance(source, PairSource):
+        return source.ambiguous_ids
+    _check_replayable(source)
+    return find_ambiguous(source, bind(mapping, source.schema))
+
+
+def _check_replayable(source: Source) -> None:
     if not source.replayable:
         raise BadInputError(
             f"{source.title} can only be read once, and identities are read more than once. Pass a "
             f"table that can be read again: {source.instead}."
         )
-    return collect(source, bind(mapping, source.schema)).ambiguous()
 
 
 def _open_table(identify: Any, source: Source, mapping: Mapping) -> Source:
@@ -124,7 +125,7 @@ def _from_column(column: str, source: Source, mapping: Mapping) -> tuple[Source,
     )
     source = _with_text(source, reading)
     findings = _Findings()
-    pairs = collect(source, bind(reading, source.schema), findings.add)
+    pairs = collect_pairs(source, bind(reading, source.schema), (anonymous, column), findings.add)
     named = Mapping(
         call="identify",
         user_id=column,
@@ -132,7 +133,7 @@ def _from_column(column: str, source: Source, mapping: Mapping) -> tuple[Source,
         integrations=_integrations(mapping),
     )
     notes = findings.notes(column, is_user_id=column == mapping.user_id)
-    return PairSource(pairs, anonymous, column, notes), named
+    return PairSource(f"the identities in column {column!r}", pairs, notes), named
 
 
 def _with_text(source: Source, reading: Mapping) -> Source:
@@ -177,29 +178,18 @@ class PairSource(StreamSource):
     """The distinct pairs of two columns, as a table of these columns.
 
     Args:
+        name: The pairs, in words.
         pairs: The pairs.
-        anonymous: Name of the column of the anonymous id.
-        person: Name of the column of the user id.
         notes: What people should know about them, in sentences.
+
+    Attributes:
+        ambiguous_ids: See :class:`PairTable`.
     """
 
-    def __init__(
-        self, pairs: PairTable, anonymous: str, person: str, notes: tuple[str, ...]
-    ) -> None:
-        open_reader = pairs.reader({"anonymous": anonymous, "person": person})
-
-        def batches(columns: list[str]) -> Generator[Any]:
-            with open_reader(columns) as reader:
-                yield from reader
-
-        super().__init__(
-            Stream(
-                name=f"the identities in column {person!r}",
-                schema=pa.schema([(anonymous, pa.string()), (person, pa.string())]),
-                batches=batches,
-                rows=len(pairs),
-            )
-        )
+    def __init__(self, name: str, pairs: PairTable, notes: tuple[str, ...]) -> None:
+        stream = Stream(name=name, schema=pairs.schema, batches=pairs.batches, rows=pairs.rows)
+        super().__init__(stream)
+        self.ambiguous_ids = pairs.ambiguous_ids
         self.notes = notes
 
     def reopen(self) -> Source:
