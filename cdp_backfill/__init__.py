@@ -29,7 +29,8 @@ from cdp_backfill.model.destination import Destination, configure
 from cdp_backfill.model.mapping import Mapping, key, lit
 from cdp_backfill.model.outcomes import Fix, Outcome, Problem
 from cdp_backfill.model.secret import Secret
-from cdp_backfill.pipeline.plans import Column, Plan
+from cdp_backfill.pipeline.plan_parts import Column
+from cdp_backfill.pipeline.plans import Plan
 from cdp_backfill.results.progress import Progress, Snapshot
 from cdp_backfill.results.reports import Report
 

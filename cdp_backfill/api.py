@@ -68,6 +68,7 @@ def plan(
     droppable: Sequence[str] | None = None,
     duplicates: Duplicates | None = None,
     preset: str | None = None,
+    identify: Any = None,
     destination: Destination | None = None,
     recent: Recent = "raise",
     context_scope: ContextScope = "message",
@@ -133,7 +134,7 @@ def plan(
     options = SendOptions(
         destination=destination, recent=recent, context_scope=context_scope, now=now
     )
-    return make_plan(Job(source=table, proposal=proposal, options=options))
+    return make_plan(Job(source=table, proposal=proposal, options=options, identify=identify))
 
 
 def send(
@@ -164,6 +165,7 @@ def send(
     droppable: Sequence[str] | None = None,
     duplicates: Duplicates | None = None,
     preset: str | None = None,
+    identify: Any = None,
     destination: Destination | None = None,
     progress: bool | Progress = True,
     journal: str | Path | bool | None = None,
@@ -210,6 +212,14 @@ def send(
         preset: Name of a preset for a vendor's export, or the path of an edited copy. Keywords
             add to the dicts and lists of its mapping, and replace its other fields.
             ``cdp-backfill presets`` lists the names.
+        identify: Join anonymous ids to user ids before the events are sent. A column of the table
+            with the user id: each pair of it and the column of ``anonymous_id`` becomes one
+            ``identify`` call. Or a table of anonymous ids and user ids, of any kind that
+            ``source`` may be, whose other columns become traits of the people; its columns of
+            ids have the names of the mapping's, or ``anonymous_id`` and ``user_id``. A text is the
+            name of a column if there is such a column, and else a path. An anonymous id with
+            several user ids is ``invalid``. None sends no such call. No event is sent before every
+            call has an answer, and none if their run stops.
         destination: Where to send; None for the destination that ``configure()`` set, or else the
             US region.
         progress: True shows progress, False shows none; or a display of your own.
@@ -217,7 +227,8 @@ def send(
             path, True for a file in the current folder that is named after table and address, or
             False for none. None means True for files and False for other tables and for
             destinations on this machine.
-        canary: Send only the first n rows, and note what to check. To go on, send again without
+        canary: Send only the first n rows and the identities of their anonymous ids, and note what
+            to check. To go on, send again without
             it and with ``journal=report.journal``. A canary has a journal even if ``journal`` is
             None.
         recent: What to do with rows younger than 72 hours, which can trigger campaigns.
@@ -231,8 +242,9 @@ def send(
         now: The time from which the age of a row is counted; None for the current time.
 
     Returns:
-        What became of every row. An interrupt (Ctrl-C, or the stop button of a notebook) also
-        returns it, with the rest ``unsent``; a second interrupt cancels the requests in flight.
+        What became of every row, and in ``report.identities`` of every identity. An interrupt
+        (Ctrl-C, or the stop button of a notebook) also returns it, with the rest ``unsent``; a
+        second interrupt cancels the requests in flight.
 
     Raises:
         BadInputError: Before anything is sent: the mapping does not fit, the table cannot be
@@ -290,13 +302,14 @@ def send(
         processes=processes,
         now=now,
     )
-    return Job(source=table, proposal=proposal, options=options).send()
+    return Job(source=table, proposal=proposal, options=options, identify=identify).send()
 
 
 def resume(
     journal: str | Path,
     source: Any = None,
     *,
+    identify: Any = None,
     destination: Destination | None = None,
     progress: bool | Progress = True,
     recent: Recent = "raise",
@@ -309,6 +322,8 @@ def resume(
     Args:
         journal: The journal. It holds the mapping and, for files, their paths.
         source: The table; None for the files that the journal names.
+        identify: The identities to send first; None for the column or the files that the journal
+            names, if any.
         destination: Where to send; it must have the address that the journal names. None takes
             the address from the journal, and the key as :func:`send` does.
         progress: See :func:`send`.
@@ -322,7 +337,8 @@ def resume(
         delivered.
 
     Raises:
-        JournalError: There is no such journal, or it names no files and no table is passed.
+        JournalError: There is no such journal, or it names no files and no table is passed; the
+            same for a table of identities.
         BackfillError: As :func:`send` does.
 
     >>> import pandas as pd
@@ -346,6 +362,13 @@ def resume(
                 "resume(journal, df)."
             )
         source = contents.paths
+    if identify is None and contents.identify is not None:
+        identify = contents.identify.get("column") or contents.identify.get("paths")
+        if identify is None:
+            raise JournalError(
+                f"The journal {journal} was written with identities of an in-memory table. Pass "
+                "that table as identify=, too."
+            )
     if destination is None:
         destination = choose_destination(None)
         if destination.url != contents.url:
@@ -359,7 +382,12 @@ def resume(
         processes=processes,
         now=now,
     )
-    job = Job(source=open_source(source), proposal=Proposal(contents.mapping), options=options)
+    job = Job(
+        source=open_source(source),
+        proposal=Proposal(contents.mapping),
+        options=options,
+        identify=identify,
+    )
     return job.send()
 
 

@@ -29,6 +29,13 @@ Recent = Annotated[
         "raise (send nothing), hold or send."
     ),
 ]
+Identify = Annotated[
+    str | None,
+    typer.Option(
+        help="Join anonymous ids to user ids before the events are sent: a column with the user "
+        "id, or else a file of anonymous ids and user ids, whose other columns become traits."
+    ),
+]
 RateLimit = Annotated[float, typer.Option(min=0.001, help="Requests per second.")]
 Save = Annotated[
     Path | None,

@@ -15,6 +15,7 @@ from cdp_backfill.cli import rehearse as rehearsals
 from cdp_backfill.cli.options import (
     AsJson,
     Failing,
+    Identify,
     Latency,
     MappingOptions,
     ResetAfter,
@@ -48,6 +49,7 @@ def rehearse(
     sources: Sources,
     *,
     options: MappingOptions,
+    identify: Identify = None,
     keep: Annotated[
         Path | None,
         typer.Option(help="Folder for the sandbox's data and the report; by default a new one."),
@@ -70,6 +72,7 @@ def rehearse(
             sources,
             arguments,
             folder,
+            identify=identify,
             progress=progress,
             latency=latency,
             failing=failing,

@@ -50,7 +50,7 @@ CREATE TABLE IF NOT EXISTS rejected (
     seq INTEGER PRIMARY KEY, request INTEGER, receivedAt TEXT, position INTEGER, reason TEXT,
     message TEXT
 );
-"""  # noqa: S608  # fixed names
+"""  # fixed names
 
 _VIEWS: Final = f"""
 DROP VIEW IF EXISTS events;
@@ -66,7 +66,9 @@ CREATE VIEW people AS SELECT {PERSON} AS id,
     max(timestamp) AS last FROM messages WHERE id IS NOT NULL GROUP BY 1, 2;
 """  # noqa: S608  # fixed names
 
-_COUNTED: Final = f"coalesce(event, type), coalesce(substr(timestamp, 1, 7), ''), {PERSON}, warnings"
+_COUNTED: Final = (
+    f"coalesce(event, type), coalesce(substr(timestamp, 1, 7), ''), {PERSON}, warnings"
+)
 """The columns of :class:`figures.Counted` in SQL."""
 
 _EXCERPT_LENGTH: Final = 500  # characters of a rejected message that are stored
@@ -258,7 +260,7 @@ class Store:
         """Messages, distinct message ids and people by event."""
         return self.sql(
             "SELECT event, count(*) AS messages, count(DISTINCT messageId) AS ids, "
-            f"count(DISTINCT {PERSON}) AS people "  # noqa: S608
+            f"count(DISTINCT {PERSON}) AS people "
             "FROM messages WHERE event IS NOT NULL GROUP BY event ORDER BY event"
         ).set_index("event")
 

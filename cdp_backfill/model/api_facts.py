@@ -99,6 +99,9 @@ MESSAGE_FIELDS: Final = (
 )
 """Fields of a track message beside ``type`` and ``messageId``, in this order. [S][D]"""
 
+IDENTIFY_FIELDS: Final = ("userId", "anonymousId", "traits", "integrations")
+"""Fields of an identify message beside ``type`` and ``messageId``, in this order. [D][K]"""
+
 
 class Event(StrEnum):
     """The seven mobile-app events. [S].

@@ -37,6 +37,7 @@ from cdp_backfill.model.mapping_view import mapping_view
 
 __all__ = ["Field", "Key", "Lit", "Mapping", "Tree", "key", "lit"]
 
+Call = Literal["track", "identify"]
 TimestampUnit = Literal["s", "ms", "us", "ns"]
 OtherEvents = Literal["invalid", "skip", "send"]
 Rest = Literal["properties", "all", "drop"]
@@ -52,7 +53,7 @@ Tree = dict[str, Any]
 
 @dataclass(frozen=True, kw_only=True)
 class Mapping:
-    """Which column becomes which field of a track message.
+    """Which column becomes which field of a message.
 
     Every value is the name of a column or a constant from ``lit()``. All fields are optional
     here. A run needs ``event``, ``timestamp`` and one of ``user_id`` and ``anonymous_id``.
@@ -95,10 +96,17 @@ class Mapping:
         droppable: Columns that ``oversize="drop_largest"`` may drop.
         duplicates: What to do with a row whose message id an earlier row of the table has:
             ``"send"`` sends it too, ``"skip"`` leaves it out.
+        call: ``"track"`` makes an event of each row. ``"identify"`` makes a call that joins an
+            anonymous id to a user id; ``identify=`` of :func:`cdp_backfill.send` makes such a
+            mapping. It needs both ids, has no event, time, properties or context, and leaves out
+            columns that it does not name.
+        traits: Nested dict of attributes of the person to columns or constants; for
+            ``"identify"`` only.
 
     Raises:
-        MappingError: An argument has the wrong type, a context name is unknown, or an event name
-            is not one of the seven while ``other_events`` is not ``"send"``.
+        MappingError: An argument has the wrong type, does not belong to the call, a context name is
+            unknown, or an event name is not one of the seven while ``other_events`` is not
+            ``"send"``.
 
     >>> Mapping(user_id="uid", event=lit("Application Opened"), timestamp="ts")
     Mapping(user_id='uid', event=lit('Application Opened'), timestamp='ts')
@@ -127,13 +135,15 @@ class Mapping:
     oversize: Oversize = "invalid"
     droppable: Sequence[str] = ()
     duplicates: Duplicates = "send"
+    call: Call = "track"
+    traits: Tree = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         set_ = object.__setattr__  # the dataclass is frozen; this is its construction
         for name in ("user_id", "anonymous_id", "event", "timestamp", "message_id"):
             if name != "message_id" or not isinstance(self.message_id, Key):
                 check_field(name, getattr(self, name))
-        for name in ("properties", "context", "integrations"):
+        for name in ("properties", "context", "integrations", "traits"):
             set_(self, name, parse_tree(name, getattr(self, name)))
         for name in ("drop", "expand", "json", "droppable"):
             set_(self, name, parse_names(name, getattr(self, name)))
@@ -153,6 +163,20 @@ class Mapping:
         set_(self, "events", {event_key(key): value for key, value in self.events.items()})
         for name in self._named_events():
             check_event_name(name, self.other_events)
+        self._check_call()
+
+    def _check_call(self) -> None:
+        if self.call == "track":
+            if self.traits:
+                raise MappingError(
+                    "traits= belongs to call='identify'. Put data about an event into properties."
+                )
+            return
+        for name, _ in self._set_fields():
+            if name not in _IDENTIFY:
+                raise MappingError(
+                    f"call='identify' takes no {name}=. It has the ids of a person and traits."
+                )
 
     def _check_integrations(self) -> None:
         for name, value in self.integrations.items():
@@ -187,7 +211,9 @@ class Mapping:
 
     @property
     def complete(self) -> bool:
-        """Whether it has who, what and when, which every message needs."""
+        """Whether it has who, what and when, which every event needs; or both ids to identify."""
+        if self.call == "identify":
+            return self.user_id is not None and self.anonymous_id is not None
         who = self.user_id is not None or self.anonymous_id is not None
         return who and self.event is not None and self.timestamp is not None
 
@@ -319,6 +345,7 @@ class Mapping:
 
 
 _CHOICES: Final[dict[str, tuple[Any, ...]]] = {
+    "call": ("track", "identify"),
     "timestamp_unit": (None, "s", "ms", "us", "ns"),
     "other_events": ("invalid", "skip", "send"),
     "rest": ("properties", "all", "drop"),
@@ -336,8 +363,28 @@ _FIELD_NAMES: Final = frozenset(
         "properties",
         "context",
         "integrations",
+        "traits",
     }
 )
+
+_IDENTIFY: Final = frozenset(
+    {
+        "call",
+        "user_id",
+        "anonymous_id",
+        "traits",
+        "integrations",
+        "message_id",
+        "timezone",
+        "nulls",
+        "derive",
+        "json",
+        "oversize",
+        "droppable",
+        "duplicates",
+    }
+)
+"""The fields of a mapping for ``call="identify"``."""
 
 
 def _leaves(value: Any) -> list[Any]:

@@ -12,8 +12,9 @@ from cdp_backfill.model.destination import choose_destination
 from cdp_backfill.model.mapping import Lit
 from cdp_backfill.pipeline.doubts import assumptions_of
 from cdp_backfill.pipeline.notes import mapping_notes
+from cdp_backfill.pipeline.plan_parts import Column, as_moment
 from cdp_backfill.pipeline.plan_statistics import PlanStatistics, sample, shorten
-from cdp_backfill.pipeline.plans import Column, Plan, as_moment
+from cdp_backfill.pipeline.plans import Plan
 from cdp_backfill.sources.fingerprint import ContentFingerprint
 
 if TYPE_CHECKING:
@@ -28,7 +29,8 @@ if TYPE_CHECKING:
 def make_plan(job: Job) -> Plan:
     """Read the whole table once and count what a run would do with it.
 
-    Where a question is open, only the first rows are read and nothing is counted.
+    The identities come first, and for a column of identities the table is read once more. Where a
+    question is open, only the first rows are read and nothing is counted.
 
     Args:
         job: What the plan is about and, later, sends.
@@ -37,6 +39,8 @@ def make_plan(job: Job) -> Plan:
     if not job.proposal.complete:
         return _plan_with_questions(job, destination)
     prepared_source = job.prepare()
+    job = job.with_identities()
+    identities = None if job.identities is None else make_plan(job.identities)
     source, binding = prepared_source.source, prepared_source.binding
     packer = Packer(max_messages=destination.max_messages)
     statistics = PlanStatistics(packer, binding.schema.names, prepared_source.limits)
@@ -90,7 +94,12 @@ def make_plan(job: Job) -> Plan:
             ),
         ),
         url=destination.url,
-        _job=replace(job, fingerprint=fingerprint if content is None else content.value),
+        identities=identities,
+        _job=replace(
+            job,
+            fingerprint=fingerprint if content is None else content.value,
+            identities=None if identities is None else identities._job,  # noqa: SLF001  # our own
+        ),
     )
 
 

@@ -20,7 +20,7 @@ from cdp_backfill.results.histogram import EventCounts, EventHistogram
 from cdp_backfill.results.lineage import ORIGIN_COLUMNS, Lineage
 from cdp_backfill.results.reasons import FailureReason, FailureReasons
 from cdp_backfill.results.row_ranges import RowRanges
-from cdp_backfill.results.spill import FailureStore
+from cdp_backfill.results.spill import TableStore
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -68,8 +68,8 @@ class OutcomeTracker:
         self._reasons = FailureReasons()
         self._pending: dict[int, ChunkOutcomes] = {}  # by id()
         self._pending_bytes = 0
-        self._failures = FailureStore(SPILL_BYTES)
-        self._dropped = FailureStore(SPILL_BYTES)
+        self._failures = TableStore(SPILL_BYTES)
+        self._dropped = TableStore(SPILL_BYTES)
 
     # --- While the run goes on ---
 

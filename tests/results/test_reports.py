@@ -297,6 +297,12 @@ PROBLEM_CASES: list[tuple[str, dict[str, Any], dict[str, Any], str]] = [
     ("missing_user", {"uid": [None, "b"]}, {}, "gone"),
     ("missing_user", {"uid": ["NULL", "b"]}, {}, "gone"),
     ("missing_user", {"uid": [np.nan, 2.0]}, {}, "gone"),
+    (
+        "ambiguous_identity",
+        {"uid": ["a", "b"], "did": ["d", "d"]},
+        {"call": "identify", "anonymous_id": "did"},
+        "gone",
+    ),
     ("bad_user", {"uid": [1.5, 2.0]}, {}, "gone"),
     (
         "bad_user",
@@ -399,7 +405,10 @@ def test_suggested_fixes_work(
     if code == "duplicate":
         options = {"message_id": "uid", "duplicates": "skip"}
         frame["uid"] = "a"
-    mapping = cdp.Mapping.from_dict(OPENED.to_dict() | {"event": OPENED.event} | options)
+    base = OPENED.to_dict() | {"event": OPENED.event}
+    if "call" in options:
+        base = {"user_id": OPENED.user_id}
+    mapping = cdp.Mapping.from_dict(base | options)
     first = send(frame, box, mapping, **how)
     reasons = first.by_reason()
     if fate == "none":
