@@ -111,9 +111,7 @@ class MappingOptions:
             "data), all or drop."
         ),
     ] = None
-    drop: Annotated[
-        list[str] | None, typer.Option(help="Column to leave out; repeatable.")
-    ] = None
+    drop: Annotated[list[str] | None, typer.Option(help="Column to leave out; repeatable.")] = None
     duplicates: Annotated[
         str | None,
         typer.Option(

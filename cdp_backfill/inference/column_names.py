@@ -118,9 +118,7 @@ def meanings(words: tuple[str, ...] | list[str]) -> tuple[str, ...]:
     return tuple(itertools.chain.from_iterable(_SYNONYMS.get(word, [word]) for word in words))
 
 
-RULES: Final[dict[str, Rule]] = {
-    field: _rule(table) for field, table in _DATA["fields"].items()
-}
+RULES: Final[dict[str, Rule]] = {field: _rule(table) for field, table in _DATA["fields"].items()}
 """For each field of a mapping: what a name for it is made of."""
 
 WRAPPERS: Final = frozenset(tuple(phrase.split()) for phrase in _DATA["lists"]["wrappers"])
@@ -141,7 +139,9 @@ _VOCABULARY: Final = frozenset(
     )
 )
 _COMPOUNDS: Final = frozenset(
-    word for word in _VOCABULARY if len(word) > 2 or word in _SHORT_WORDS  # noqa: PLR2004
+    word
+    for word in _VOCABULARY
+    if len(word) > 2 or word in _SHORT_WORDS  # noqa: PLR2004
 )
 
 

@@ -236,4 +236,3 @@ def means_device_type(values: list[str]) -> bool:
     known = [value for value in values if not known_values.is_unknown(value)]
     letters = ["".join(filter(str.isalpha, value)).lower() for value in known]
     return len(known) == len(values) > 0 and all(each in api_facts.DEVICE_TYPES for each in letters)
-

@@ -56,7 +56,9 @@ def _choose(draft: Draft, *, by_name: bool) -> str | None:
             continue
         candidates.append(Candidate(column, rank, 1.0, "none of its values is a known spelling"))
         known = events_of(values, column.name)
-        named = [value for value in values if value in {*known, *api_facts.EVENTS, *draft.given.events}]
+        named = [
+            value for value in values if value in {*known, *api_facts.EVENTS, *draft.given.events}
+        ]
         if named:
             share = len(named) / len(values)
             why = "some of its values are known spellings of events"
@@ -92,9 +94,7 @@ def _names(draft: Draft, column: SampleColumn) -> dict[str, int] | None:
 
 def _asks_about_object(draft: Draft, telling: list[Candidate]) -> bool:
     """Ask if the values are single verbs and another column names their object."""
-    objects = [
-        column.name for column in draft.sample if _OBJECT_WORDS & set(column.words)
-    ]
+    objects = [column.name for column in draft.sample if _OBJECT_WORDS & set(column.words)]
     for each in telling:
         known = events_of(draft.values(each.name) or {}, each.name)
         if objects and all(len(split_words(value)) == 1 for value in known):
@@ -186,7 +186,8 @@ def translate(draft: Draft, *, others_are_decided: bool) -> None:
     }
     draft.fields["events"] = known
     doubtful = doubtful_events(unknown)
-    if doubtful and len(unknown) == len(values):
+    is_open = not given.events and not others_are_decided
+    if doubtful and is_open and len(unknown) == len(values):
         text = (
             f"Column {event!r} holds {listed(list(doubtful))}, which may be an event of an app or "
             "anything else."

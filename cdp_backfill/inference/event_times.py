@@ -35,7 +35,10 @@ _MAX_CANDIDATES: Final = 3
 _UNITS: Final = {"s": "seconds", "ms": "milliseconds", "us": "microseconds", "ns": "nanoseconds"}
 
 _MEANINGS: Final = (
-    ({"load", "loaded", "etl", "dwh", "ingest", "ingested", "ingestion", "import", "imported"}, "loaded"),
+    (
+        {"load", "loaded", "etl", "dwh", "ingest", "ingested", "ingestion", "import", "imported"},
+        "loaded",
+    ),
     ({"receive", "received", "collector", "collected", "server"}, "received"),
     ({"sync", "synced", "fivetran"}, "synced"),
     ({"export", "exported", "extract", "extracted", "emitted", "fetched"}, "exported"),
@@ -60,9 +63,7 @@ def choose_time(draft: Draft) -> None:
         if reason is None:
             days = column.day_only and not column.is_number
             # A day is worse than any moment.
-            candidates.append(
-                Candidate(column, rank + 10 * days, share, _describe(column))
-            )
+            candidates.append(Candidate(column, rank + 10 * days, share, _describe(column)))
         else:
             rejected[column.name] = reason
     candidates.sort(key=lambda each: each.column.has_no_zone)
@@ -164,9 +165,7 @@ def _why_unreadable(column: SampleColumn, share: float) -> str:
     return "its cells cannot be read as times for certain"
 
 
-def _why_no_days(
-    draft: Draft, column: SampleColumn, rank: int, moments: list[int]
-) -> str | None:
+def _why_no_days(draft: Draft, column: SampleColumn, rank: int, moments: list[int]) -> str | None:
     """The reason against a column of days."""
     other = next((each for each in draft.sample if _is_time_of_day(each, column)), None)
     if other is not None:

@@ -39,7 +39,8 @@ _DAY: Final = re.compile(r"\d{4}-\d\d-\d\d([T ].*)?|\d{1,2}[./]\d{1,2}[./]\d{2,4
 _URL: Final = re.compile(r"[a-z][a-z0-9+.-]*://.*", re.IGNORECASE)
 _EMAIL: Final = re.compile(r"[^@\s]+@[^@\s]+\.[^@\s]+")
 _SAYS_ANONYMOUS: Final = re.compile(
-    r"(anonymous|anon|guest|visitor|device|install|installation)[-_:.#|].+|\$device:.+", re.IGNORECASE
+    r"(anonymous|anon|guest|visitor|device|install|installation)[-_:.#|].+|\$device:.+",
+    re.IGNORECASE,
 )
 _RANDOM: Final = re.compile(r"[0-9a-fA-F]{16,}|[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 _FLAGS: Final = {
@@ -191,7 +192,10 @@ def _nobody(column: SampleColumn) -> list[str]:
     """Words of our lists that stand for nobody among the cells."""
     words = {text.casefold() for text in column.texts} & known_values.NOBODY
     counts = Counter(
-        {pair["values"]: pair["counts"] for pair in pc.value_counts(column.ids.drop_null()).to_pylist()}
+        {
+            pair["values"]: pair["counts"]
+            for pair in pc.value_counts(column.ids.drop_null()).to_pylist()
+        }
     )
     ((first, rows), *others) = counts.most_common(2)
     is_frequent = rows >= _FREQUENT and (not others or rows > 2 * others[0][1])

@@ -37,8 +37,7 @@ _CARRIER_REST: Final = frozenset(
     ["mobile", "wireless", "telecom", "communications", "lte", "4g", "5g", "gsm", "cellular", "de"]
 )
 _COUNTRY_LINES: Final = [
-    (line[:2], line[3:6], line[7:].split("; "))
-    for line in _DATA["countries"].strip().splitlines()
+    (line[:2], line[3:6], line[7:].split("; ")) for line in _DATA["countries"].strip().splitlines()
 ]
 _COUNTRY_CODES: Final = frozenset(
     code for two, three, _ in _COUNTRY_LINES for code in (two, three, "UK", "EL")

@@ -181,7 +181,9 @@ def choose_expanded(draft: Draft) -> None:
             names.append(column.name)
             draft.used.add(column.name)
             draft.choices.append(
-                Choice("expand", f"column {column.name!r}", 1.0, f"its name matches; it holds {what}")
+                Choice(
+                    "expand", f"column {column.name!r}", 1.0, f"its name matches; it holds {what}"
+                )
             )
     if names:
         draft.fields["expand"] = tuple(names)

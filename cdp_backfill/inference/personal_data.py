@@ -58,7 +58,9 @@ _PHONE: Final = re.compile(r"\+\d[\d ()/.-]{7,18}\d")
 _PHONE_DIGITS: Final = re.compile(r"\+?[\d ()/.-]{7,20}")
 _IBAN: Final = re.compile(r"[A-Z]{2}\d{2}[A-Z0-9]{11,30}")
 _POSITION: Final = re.compile(r"-?\d{1,2}\.\d{3,}[,; ]+-?\d{1,3}\.\d{3,}")
-_SECRET: Final = re.compile(r"eyJ[\w-]{8,}\.[\w-]{8,}\.[\w-]*|[\w-]{8,}:APA91[\w-]{60,}|MII[\w+/=\s]{400,}")
+_SECRET: Final = re.compile(
+    r"eyJ[\w-]{8,}\.[\w-]{8,}\.[\w-]*|[\w-]{8,}:APA91[\w-]{60,}|MII[\w+/=\s]{400,}"
+)
 _HEX: Final = re.compile(r"(0x)?[0-9a-fA-F]{4,}")
 _OWNER: Final = re.compile(r"['’`]s\b|\b(de|von|van|di) [A-Z]|\bmy\b", re.IGNORECASE)
 _SOCIAL: Final = re.compile(r"\d{3}-\d{2}-\d{4}")

@@ -13,9 +13,36 @@ if TYPE_CHECKING:
 
 _COUNTED: Final = frozenset(
     [
-        *("installs", "installations", "reinstalls", "uninstalls", "downloads", "redownloads", "updates"),
-        *("sessions", "opens", "launches", "crashes", "users", "visitors", "devices", "impressions"),
-        *("clicks", "signups", "registrations", "purchases", "orders", "events", "views", "dau", "mau"),
+        *(
+            "installs",
+            "installations",
+            "reinstalls",
+            "uninstalls",
+            "downloads",
+            "redownloads",
+            "updates",
+        ),
+        *(
+            "sessions",
+            "opens",
+            "launches",
+            "crashes",
+            "users",
+            "visitors",
+            "devices",
+            "impressions",
+        ),
+        *(
+            "clicks",
+            "signups",
+            "registrations",
+            "purchases",
+            "orders",
+            "events",
+            "views",
+            "dau",
+            "mau",
+        ),
         *("wau", "units", "conversions", "deletions", "errors", "anrs", "activations", "visits"),
         *("customers", "subscribers", "players", "members", "count", "total"),
     ]

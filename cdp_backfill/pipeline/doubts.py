@@ -91,10 +91,7 @@ def doubt_sections(
         Section(
             "Assumed",
             (),
-            [
-                (each.field, f"{each.text} If not, pass {each.otherwise}.")
-                for each in assumptions
-            ],
+            [(each.field, f"{each.text} If not, pass {each.otherwise}.") for each in assumptions],
         ),
         Section(
             "Left out as personal data; name a column to send it, or pass rest='all'",

@@ -312,14 +312,14 @@ def test_a_rehearsal_shows_differences(tmp_path: Path) -> None:
         }
     )
     mapping = cdp.Mapping(user_id="uid", timestamp="ts", event=cdp.lit("Application Opened"))
-    fine = rehearse(frame, mapping, tmp_path / "fine", progress=False)
+    fine = rehearse(frame, {"mapping": mapping}, tmp_path / "fine", progress=False)
     assert fine.ok
     assert fine.stored == {
         ("Application Opened", "2023-05-01"): 1,
         ("Application Opened", "2023-05-02"): 2,
     }
     assert "2 of 2" in str(fine)
-    lost = rehearse(frame, mapping, tmp_path / "lost", progress=False, silent=1.0)
+    lost = rehearse(frame, {"mapping": mapping}, tmp_path / "lost", progress=False, silent=1.0)
     assert lost.report.ok
     assert not lost.ok
     assert lost.differences() == [

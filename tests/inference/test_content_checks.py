@@ -30,11 +30,20 @@ hashes = st.one_of(
 )
 words = st.text(string.ascii_letters, min_size=4, max_size=12)
 
-OF_PLACES_AND_THINGS = ("city", "geo_city", "device_model", "device_manufacturer", "country", "carrier")
+OF_PLACES_AND_THINGS = (
+    "city",
+    "geo_city",
+    "device_model",
+    "device_manufacturer",
+    "country",
+    "carrier",
+)
 
 
 @few
-@given(st.sampled_from(OF_PLACES_AND_THINGS), st.lists(numbers, min_size=1, max_size=8, unique_by=str))
+@given(
+    st.sampled_from(OF_PLACES_AND_THINGS), st.lists(numbers, min_size=1, max_size=8, unique_by=str)
+)
 def test_numbers_are_no_places_and_no_things(name: str, cells: list[Any]) -> None:
     """A city, a model, a manufacturer, a country, a carrier: no number and no E notation."""
     assert field_of(name, cycled(*map(str, cells))) == set()
@@ -85,7 +94,9 @@ def test_numbers_are_no_addresses(cells: list[int]) -> None:
     assert all(ipaddress.ip_address(cell) for cell in cells)
 
 
-@pytest.mark.parametrize("systems", [["iOS", "Android"], ["ANDROID"], ["iPadOS", "ios 17.2", "unknown"]])
+@pytest.mark.parametrize(
+    "systems", [["iOS", "Android"], ["ANDROID"], ["iPadOS", "ios 17.2", "unknown"]]
+)
 def test_systems(systems: list[str]) -> None:
     """Operating systems with or without a version; what is not known does not matter."""
     assert "context.os.name" in field_of("platform", cycled(*systems))
@@ -108,7 +119,9 @@ def test_no_systems(cells: list[str]) -> None:
 def test_nearly_all_of_many() -> None:
     """Of many different cells a few may be others, of few none."""
     countries = ["DE", "FR", "IT", "ES", "PT", "NL", "BE", "AT", "CH", "PL", "SE", "NO", "FI"]
-    assert field_of("country", cycled(*countries, "Atlantis", rows=60)) == {"context.location.country"}
+    assert field_of("country", cycled(*countries, "Atlantis", rows=60)) == {
+        "context.location.country"
+    }
     assert field_of("country", cycled(*countries[:5], "Atlantis", rows=60)) == set()
 
 
@@ -193,12 +206,15 @@ def test_empty_columns_are_no_evidence(name: str) -> None:
 def test_versions_are_in_both_places() -> None:
     """Destinations read the context, and the events are documented with the properties."""
     found = proposed(table(app_version=cycled("1.10", "2.0"), app_build=cycled("110", "200")))
-    assert paths(found.mapping).items() >= {
-        "properties.version": "app_version",
-        "context.app.version": "app_version",
-        "properties.build": "app_build",
-        "context.app.build": "app_build",
-    }.items()
+    assert (
+        paths(found.mapping).items()
+        >= {
+            "properties.version": "app_version",
+            "context.app.version": "app_version",
+            "properties.build": "app_build",
+            "context.app.build": "app_build",
+        }.items()
+    )
 
 
 def test_one_of_two_places_given() -> None:

@@ -131,7 +131,9 @@ def test_a_name_that_says_nothing_is_named_in_the_question() -> None:
 
 def test_a_verb_and_its_object() -> None:
     """Two columns that only together say what happened are asked about."""
-    found = proposed(table(no="event", action=cycled("install", "open"), object=cycled("app", "door")))
+    found = proposed(
+        table(no="event", action=cycled("install", "open"), object=cycled("app", "door"))
+    )
     (question,) = found.questions
     assert question.columns == ("action", "object")
 

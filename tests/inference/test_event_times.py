@@ -197,4 +197,6 @@ def test_the_best_candidates_are_named() -> None:
     (question,) = found.questions
     assert question.columns == tuple(names[:3])
     assert "'loaded_at': its name says when it was loaded." in question.text
-    assert "'birth_date': its name does not say that it is when the event happened." in question.text
+    assert (
+        "'birth_date': its name does not say that it is when the event happened." in question.text
+    )

@@ -98,7 +98,9 @@ def test_a_bare_uid_may_be_of_the_row() -> None:
 
 @few
 @given(
-    st.sampled_from(["anonymous-", "anon_", "Guest:", "visitor.", "$device:", "device-", "install_"]),
+    st.sampled_from(
+        ["anonymous-", "anon_", "Guest:", "visitor.", "$device:", "device-", "install_"]
+    ),
     st.sampled_from(["user_id", "distinct_id", "customer_id"]),
 )
 def test_ids_that_say_that_they_are_anonymous(beginning: str, name: str) -> None:
@@ -203,7 +205,9 @@ def test_people_who_compete() -> None:
 )  # fmt: skip
 def test_who_may_be_a_person_is_asked_even_beside_a_device(name: str) -> None:
     """A table of devices alone would join nobody, so the column is named in a question."""
-    found = proposed(table(no="user_id", device_id=UUIDS, **{name: [f"x{n % 9}" for n in range(40)]}))
+    found = proposed(
+        table(no="user_id", device_id=UUIDS, **{name: [f"x{n % 9}" for n in range(40)]})
+    )
     assert found.mapping.user_id is None
     assert found.mapping.anonymous_id == "device_id"
     (question,) = found.questions
@@ -250,7 +254,10 @@ def test_a_table_sorted_by_person() -> None:
     """The first rows are of few people, the table is of many."""
     frame = pd.DataFrame({"user_id": [f"u{row // 8_000}" for row in range(6_000 * 8)]})
     frame = pd.concat([frame, pd.DataFrame({"user_id": [f"v{row}" for row in range(600)]})])
-    frame["event"], frame["event_time"] = "app_open", pd.date_range("2020", periods=len(frame), freq="min")
+    frame["event"], frame["event_time"] = (
+        "app_open",
+        pd.date_range("2020", periods=len(frame), freq="min"),
+    )
     assert frame.cdp.plan().mapping.user_id == "user_id"
     few_people = frame.head(40_000)
     assert few_people.cdp.plan().mapping.user_id is None

@@ -210,10 +210,14 @@ def test_a_mapping_is_used_exactly() -> None:
     assert plan.mapping.drop == ("email", "push_token", "ip")
     again = frame.cdp.plan(plan.mapping)
     assert again.samples == plan.samples
-    exact = cdp.Mapping(user_id="user_id", event="event", timestamp="event_time", other_events="skip")
+    exact = cdp.Mapping(
+        user_id="user_id", event="event", timestamp="event_time", other_events="skip"
+    )
     (message,) = frame.cdp.messages(1, exact)
     assert message["outcome" if "outcome" in message else "cdp_outcome"] == "skipped"
-    exact = cdp.Mapping(user_id="user_id", event=cdp.lit("Application Opened"), timestamp="event_time")
+    exact = cdp.Mapping(
+        user_id="user_id", event=cdp.lit("Application Opened"), timestamp="event_time"
+    )
     (message,) = frame.cdp.messages(1, exact)
     assert set(message["properties"]) == {*PERSONAL, "event"}
 

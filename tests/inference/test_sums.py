@@ -15,7 +15,9 @@ DAYS = [str(date(2023, 1, 1) + timedelta(days=row)) for row in range(40)]
 
 
 @pytest.mark.parametrize("period", ["date", "Day", "week_start_date", "report_date", "event_date"])
-@pytest.mark.parametrize("counted", ["installs", "Sessions", "daily_active_users", "app_opens", "crashes"])
+@pytest.mark.parametrize(
+    "counted", ["installs", "Sessions", "daily_active_users", "app_opens", "crashes"]
+)
 def test_sums_are_told_apart(period: str, counted: str) -> None:
     """One question, which says what the table is; nothing else is asked."""
     columns: dict[str, Any] = {
@@ -35,7 +37,11 @@ def test_sums_are_told_apart(period: str, counted: str) -> None:
 
 def test_sums_by_event() -> None:
     """A count of each event per day is a sum, too, although it names events."""
-    columns = {"date": DAYS, "event_name": cycled("app_open", "app_install"), "event_count": [7] * 40}
+    columns = {
+        "date": DAYS,
+        "event_name": cycled("app_open", "app_install"),
+        "event_count": [7] * 40,
+    }
     found = proposed(columns)
     assert "these are sums" in str(found.questions[0])
 
