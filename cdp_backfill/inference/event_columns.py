@@ -186,7 +186,8 @@ def translate(draft: Draft, *, others_are_decided: bool) -> None:
     }
     draft.fields["events"] = known
     doubtful = doubtful_events(unknown)
-    if doubtful and len(unknown) == len(values):
+    is_open = not given.events and not others_are_decided
+    if doubtful and is_open and len(unknown) == len(values):
         text = (
             f"Column {event!r} holds {listed(list(doubtful))}, which may be an event of an app or "
             "anything else."

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import pickle
+import re
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -219,3 +220,31 @@ def test_rest_leaves_bookkeeping_out() -> None:
     schema = pa.Schema.from_pandas(frame).append(pa.field("__index_level_0__", pa.int64()))
     binding = bind(Mapping(user_id="u", timestamp="t", event=lit("Application Opened")), schema)
     assert binding.columns == ("u", "t", "x")
+
+
+def test_columns_to_drop() -> None:
+    """They stay out of what rest makes properties, and are kept in the file."""
+    mapping = Mapping(user_id="u", drop=["email", "email", "ip"])
+    assert mapping.drop == ("email", "ip")
+    assert mapping.columns() == ["u", "email", "ip"]
+    assert mapping.sources() == ["u"]
+    assert Mapping.from_toml(mapping.to_toml()) == mapping
+    assert "columns that are left out" in mapping._repr_html_()
+    assert Mapping(rest="all").rest == "all"
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"drop": ["a"], "rest": "all"}, "rest='all' sends every column"),
+        ({"drop": ["a"], "user_id": "a"}, "'a', which also fills a field"),
+        ({"drop": ["a"], "context": {"os": {"name": "a"}}}, "'a', which also fills a field"),
+        ({"drop": ["a"], "expand": ["a"]}, "'a', which also fills a field"),
+        ({"drop": "a"}, "drop must be a list of column names"),
+        ({"rest": "some"}, "'properties', 'all', 'drop'"),
+    ],
+)
+def test_drop_contradicts_nothing(fields: dict[str, Any], message: str) -> None:
+    """A column cannot be both sent and left out."""
+    with pytest.raises(MappingError, match=re.escape(message)):
+        Mapping(**fields)
