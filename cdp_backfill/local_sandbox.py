@@ -228,6 +228,4 @@ def sandbox(
         )
     except ValueError as error:
         raise DestinationError(str(error)) from error
-    return Sandbox(
-        host=host, port=port, api_key=api_key, store=store, faults=faults, policy=policy
-    )
+    return Sandbox(host=host, port=port, api_key=api_key, store=store, faults=faults, policy=policy)

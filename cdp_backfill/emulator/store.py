@@ -66,7 +66,9 @@ CREATE VIEW people AS SELECT {PERSON} AS id,
     max(timestamp) AS last FROM messages WHERE id IS NOT NULL GROUP BY 1, 2;
 """  # noqa: S608  # fixed names
 
-_COUNTED: Final = f"coalesce(event, type), coalesce(substr(timestamp, 1, 7), ''), {PERSON}, warnings"
+_COUNTED: Final = (
+    f"coalesce(event, type), coalesce(substr(timestamp, 1, 7), ''), {PERSON}, warnings"
+)
 """The columns of :class:`figures.Counted` in SQL."""
 
 _EXCERPT_LENGTH: Final = 500  # characters of a rejected message that are stored

@@ -109,8 +109,22 @@ def test_it_updates_itself(box: Sandbox, page: Page) -> None:
 
 
 FOREIGN = [
-    *(ATTACK, "</script><script>alert(1)</script>", "<!--", '"><svg onload=alert(1)>', "javascript:x"),
-    *("&lt;b&gt;", "__proto__", "constructor", "\u202egnp.exe", "\u0000\u001f\u2028", "🐈", "{{x}}"),
+    *(
+        ATTACK,
+        "</script><script>alert(1)</script>",
+        "<!--",
+        '"><svg onload=alert(1)>',
+        "javascript:x",
+    ),
+    *(
+        "&lt;b&gt;",
+        "__proto__",
+        "constructor",
+        "\u202egnp.exe",
+        "\u0000\u001f\u2028",
+        "🐈",
+        "{{x}}",
+    ),
 ]
 
 
@@ -202,7 +216,12 @@ def test_warnings_are_shown(box: Sandbox, page: Page) -> None:
 def test_many_events(box: Sandbox, page: Page) -> None:
     """Fifty are listed by name, the others are added up."""
     batch = [
-        {"type": "track", "userId": "u", "event": f"e{number:03d}", "timestamp": "2023-05-01T10:00:00Z"}
+        {
+            "type": "track",
+            "userId": "u",
+            "event": f"e{number:03d}",
+            "timestamp": "2023-05-01T10:00:00Z",
+        }
         for number in range(120)
     ]
     assert post(box, "/batch", {"batch": [*batch, batch[7]]}).status_code == 200

@@ -30,7 +30,20 @@ TIMES = (
     *("0001-01-01T00:00:00+05:00", "9999-12-31T23:59:59-05:00", "2024-02-30T10:30:00.000Z"),
     *("2024-01-15T10:30:00.0001", "2024-01-15", "nonsense", ""),
 )
-NUMBERS = ("0", "-0", "7", "7.0", "7.00", "1e3", "1e999", str(2**63), str(2**70), DIGITS, "01", "NaN")
+NUMBERS = (
+    "0",
+    "-0",
+    "7",
+    "7.0",
+    "7.00",
+    "1e3",
+    "1e999",
+    str(2**63),
+    str(2**70),
+    DIGITS,
+    "01",
+    "NaN",
+)
 OBJECT_TEXTS = (
     *('{"url":"x","n":[1]}', '{"url":1}', '{"url":"x","url":1}', '{"url":1,"url":"x"}'),
     *(r'{"u\u0072l":1}', '{"from_background":true}', '{"from_background":1}', "{ }", "{}"),
@@ -95,7 +108,10 @@ def bodies(draw: st.DrawFn) -> bytes:
     space = draw(st.sampled_from(["", " ", "\n\t"]))
     odd = draw(st.sampled_from([0, 0, 0, 1, 1, 2, 3]))
     messages = [
-        [f"{json.dumps(name)}:{space}{draw(PLAIN[name])}" for name in draw(st.permutations(list(PLAIN)))]
+        [
+            f"{json.dumps(name)}:{space}{draw(PLAIN[name])}"
+            for name in draw(st.permutations(list(PLAIN)))
+        ]
         for _ in range(draw(st.integers(1, 3)))
     ]
     for _ in range(odd):
@@ -167,7 +183,9 @@ def test_whatever_is_stored_can_be_read(
     people = store.sql("SELECT id FROM people")["id"].tolist()
     assert None not in people
     assert "" not in people
-    assert len(parsed.rows) == sum(each["messages"] for each in store.records("SELECT * FROM months"))
+    assert len(parsed.rows) == sum(
+        each["messages"] for each in store.records("SELECT * FROM months")
+    )
     assert "secret" not in "\n".join(store._database.iterdump())
     store.close()
 
