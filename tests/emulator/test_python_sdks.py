@@ -16,10 +16,8 @@ from customerio.analytics import (  # type: ignore[import-untyped]
 )
 from customerio.analytics import consumer as consumer_module
 from customerio.analytics import request as request_module
-from segment import analytics as segment_analytics  # type: ignore[import-untyped]
-from segment.analytics import (  # type: ignore[import-untyped]
-    client as segment_client,
-)
+from segment import analytics as segment_analytics
+from segment.analytics import client as segment_client
 from segment.analytics import request as segment_request
 
 from cdp_backfill.model import api_facts

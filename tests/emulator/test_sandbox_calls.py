@@ -144,38 +144,6 @@ def test_properties_of_mobile_events(
     assert reason is None or reason in answer.json()["meta"]["errors"][0]
 
 
-def test_undocumented_behaviour_is_an_option() -> None:
-    """Options decide whether a 400 names invalid messages and stores the valid ones."""
-    body = {"batch": [EXAMPLE, EXAMPLE | {"event": None}, EXAMPLE | {"userId": 7}]}
-    with cdp.sandbox(keep_rest=True) as box:
-        errors = post(box, "/batch", body).json()["meta"]["errors"]
-        assert [error[:8] for error in errors] == ["batch[1]", "batch[2]"]
-        assert len(box.events()) == 1
-        assert box.rejected()["position"].tolist() == [1, 2]
-    with cdp.sandbox(name_bad=False) as box:
-        (error,) = post(box, "/batch", body).json()["meta"]["errors"]
-        assert error == "the batch contains invalid messages"
-        assert len(box.events()) == 0
-
-
-def test_a_backfill_works_with_each_option() -> None:
-    """Whatever the server does with a batch with an invalid message, each row has one outcome."""
-    frame = pd.DataFrame({"uid": [f"u{n}" for n in range(40)], "ts": "2023-05-01T10:00:00Z"})
-    for options in ({}, {"name_bad": False}, {"keep_rest": True}):
-        with cdp.sandbox(refuse_users=["u7"], **options) as box:  # type: ignore[arg-type]
-            report = frame.cdp.send(
-                user_id="uid",
-                timestamp="ts",
-                event=cdp.lit("Application Opened"),
-                destination=box.destination,
-                progress=False,
-            )
-            assert report.counts["delivered"] == 39
-            assert report.counts["refused"] == 1
-            assert len(box.totals()) == 1
-            assert int(box.totals()["ids"].iloc[0]) == 39
-
-
 def test_sql_queries(box: Sandbox) -> None:
     """They read the stored messages and cannot change them."""
     for _ in range(2):

@@ -98,7 +98,7 @@ IDS = [f"{number:08x}-aaaa-4bbb-8ccc-dddddddddddd" for number in range(40)]
         ("row_hash", IDS, False),
     ],
 )
-def test_message_ids(name: str, cells: list[Any], is_taken: bool) -> None:  # noqa: FBT001  # a table
+def test_message_ids(name: str, cells: list[Any], is_taken: bool) -> None:  # a table
     """An id of the event that differs in every row and is no number of a row."""
     found = proposed(table(**{name: cells}))
     assert found.mapping.message_id == (name if is_taken else None)
@@ -195,16 +195,21 @@ def test_keywords_add_however_many_are_passed(number: int) -> None:
     assert found == {
         path: column for path, column in all_of_them.items() if number > 3 or column != "note"
     }
-    assert found.items() >= {
-        "anonymous_id": "device_id",
-        "context.os.name": "platform",
-        "context.app.version": "app_version",
-    }.items()
+    assert (
+        found.items()
+        >= {
+            "anonymous_id": "device_id",
+            "context.os.name": "platform",
+            "context.app.version": "app_version",
+        }.items()
+    )
 
 
 def test_new_columns_are_columns() -> None:
     """They are proposed, translated and judged as those of the table; what feeds them is not."""
-    frame = pd.DataFrame(table(no="event user_id", raw=cycled("APP_OPEN", "APP_INSTALL", "x"), u=IDS))
+    frame = pd.DataFrame(
+        table(no="event user_id", raw=cycled("APP_OPEN", "APP_INSTALL", "x"), u=IDS)
+    )
     derive = {"event_name": "lower(raw)", "user_id": "u || '-7'", "mail": "u || '@example.com'"}
     plan = frame.cdp.plan(derive=derive)
     assert (plan.mapping.event, plan.mapping.user_id) == ("event_name", "user_id")

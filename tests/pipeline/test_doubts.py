@@ -34,7 +34,9 @@ def test_questions_come_first() -> None:
     plan = frame().drop(columns="event_time").assign(loaded_at="2023-05-01T10:00:00Z").cdp.plan()
     shown = first_screen(plan)
     assert shown.startswith("Plan for the DataFrame: 2 open questions Questions event No column")
-    assert "'loaded_at' is the only time column of the table, but its name says when it was" in shown
+    assert (
+        "'loaded_at' is the only time column of the table, but its name says when it was" in shown
+    )
     assert "Pass timestamp='loaded_at'." in shown
     assert "No column is clearly the event. Pass event='...' or event=cdp.lit(" in shown
     html = plan._repr_html_()
@@ -74,7 +76,7 @@ def test_zone_and_unit(cells: list[Any] | None, options: dict[str, Any], shown: 
     text = first_screen(plan)
     assert shown in text
     fields = {each.field for each in plan.assumptions} & {"timezone", "timestamp_unit"}
-    assert fields == ({shown.split()[0]} if shown else set())
+    assert fields == ({shown.split(maxsplit=1)[0]} if shown else set())
     mapping = cdp.Mapping(user_id="user_id", timestamp="event_time", event=OPENED, **options)
     assert shown in first_screen(table.cdp.plan(mapping))
 
@@ -92,8 +94,9 @@ def test_who_was_assumed() -> None:
 def test_unnamed_columns_are_in_one_note() -> None:
     """All of them in one line, the first few by name."""
     one = frame(tier=["a"] * 6).cdp.plan(event=OPENED)
-    assert "1 column that the mapping does not name becomes a property under its own name: 'tier'" in (
-        first_screen(one)
+    assert (
+        "1 column that the mapping does not name becomes a property under its own name: 'tier'"
+        in (first_screen(one))
     )
     many = frame(**{f"x{number}": [number] * 6 for number in range(12)}).cdp.plan(event=OPENED)
     assert "12 columns that the mapping does not name become properties" in first_screen(many)
