@@ -1,8 +1,8 @@
 """Measures how long the sandbox's page waits for its data when many messages are stored.
 
-Run it with ``python benchmarks/sandbox_page.py``; ``--events 5000000`` stores more. The messages are of
-200,000 people and 72 months. The page is asked as they arrive, and again after a restart with the same
-file, which has the figures at once.
+Run it with ``python benchmarks/sandbox_page.py``; ``--events 5000000`` stores more. The messages
+are of 200,000 people and 72 months. The page is asked as they arrive, and again after a restart
+with the same file, which has the figures at once.
 """
 
 from __future__ import annotations

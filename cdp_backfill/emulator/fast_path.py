@@ -101,7 +101,7 @@ def _row(
         raise ValueError
     if moment is not None:
         msgspec.convert(moment, datetime)
-        # Of the forms of a valid time, only the one that the store uses has this length and letters.
+        # Of the forms of a valid time, only the store's own has this length and these letters.
         if len(moment) != _UTC_LENGTH or moment[_T] != "T" or moment[-1] != "Z":
             raise ValueError
     properties = bytes(message.properties)

@@ -1,7 +1,7 @@
 """The figures of the web page, counted as messages arrive.
 
-So the page needs no pass over the messages, however many are stored. What each request adds is a few
-rows: messages by event and month, messages by warning, and the hashes of the people of each event.
+So the page needs no pass over the messages, however many are stored. What each request adds is a
+few rows: messages by event and month, messages by warning, and hashes of the people of each event.
 """
 
 from __future__ import annotations
@@ -98,7 +98,8 @@ class PeopleCounter:
         """The number of people by event."""
         new: dict[str, list[bytes]] = {}
         query = "SELECT seq, event, hashes FROM people_hashes WHERE seq > ? ORDER BY seq"
-        for self._read, event, hashes in database.execute(query, (self._read,)):
+        for seq, event, hashes in database.execute(query, (self._read,)):
+            self._read = seq
             new.setdefault(event, []).append(hashes)
         for event, parts in new.items():
             added = np.unique(np.frombuffer(b"".join(parts), np.uint64))

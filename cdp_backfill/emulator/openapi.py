@@ -41,7 +41,7 @@ _STATUSES: Final = {
 
 _SENDER_FIELDS: Final = {
     "originalTimestamp": "Stored to be seen.",
-    "sentAt": "Stored to be seen. Receivers that correct clocks shift times by it; this one does not.",
+    "sentAt": "Stored to be seen. Receivers that correct clocks shift times by it.",
     "channel": "Stored to be seen.",
     "_metadata": "Stored to be seen.",
     WRITE_KEY: "The API key, if there is no Authorization header. Not stored.",
@@ -58,7 +58,7 @@ def description(policy: Policy) -> dict[str, Any]:
     _, components = msgspec.json.schema_components(
         tuple(CALLS.values()), ref_template="#/components/schemas/{name}"
     )
-    for call, kind in CALLS.items():
+    for kind in CALLS.values():
         components[kind.__name__] = _complete_schema(components[kind.__name__], kind, policy)
     components["Batch"] = {
         "title": "Batch",

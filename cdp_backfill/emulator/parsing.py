@@ -79,7 +79,9 @@ def parse(
     try:
         body.decode()  # what is stored as it came must be text
         if call != BATCH:
-            return _parse_messages([msgspec.Raw(body)], call, refused_users, policy, received)
+            return _parse_messages(
+                [msgspec.Raw(body)], call, refused_users, policy, received=received
+            )
         if (rows := read_rows(body, refused_users)) is not None:
             return ParsedBody(count=len(rows), rows=rows)
         batch = read_batch(body)
@@ -87,7 +89,7 @@ def parse(
         raise UnreadableBodyError("the body is not UTF-8") from error
     except (ValueError, RecursionError) as error:
         raise UnreadableBodyError(str(error)) from error
-    return _parse_messages(batch.batch, None, refused_users, policy, received, batch)
+    return _parse_messages(batch.batch, None, refused_users, policy, received=received, batch=batch)
 
 
 def _parse_messages(
@@ -95,6 +97,7 @@ def _parse_messages(
     call: str | None,
     refused_users: frozenset[str],
     policy: Policy,
+    *,
     received: datetime,
     batch: Batch | None = None,
 ) -> ParsedBody:
@@ -193,10 +196,11 @@ def _clock_warnings(sent_at: msgspec.Raw, received: datetime) -> tuple[str, ...]
         return ("sentAt is no time with a time zone",)
     if abs(received - sent) <= timedelta(seconds=CLOCK_SECONDS):
         return ()
-    return (
+    warning = (
         f"sentAt is more than {CLOCK_SECONDS} s from the time of receipt: a receiver that corrects "
-        "clocks shifts timestamp by the difference",
+        "clocks shifts timestamp by the difference"
     )
+    return (warning,)
 
 
 @functools.lru_cache(maxsize=64)

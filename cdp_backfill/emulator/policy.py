@@ -10,7 +10,7 @@ Lost = Literal["request", "message"]
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """What the emulator does where the API is not documented. [?]
+    """What the emulator does where the API is not documented [?].
 
     Each default but that of ``name_bad`` is the harder case for a sender.
 

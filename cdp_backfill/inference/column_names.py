@@ -1,7 +1,7 @@
 """Reads the names of columns word by word, and says by rule for which field a name is.
 
-The words are in ``column_names.toml``. A name is for a field only if every word of it is known to mean
-that field or to be neutral; one unknown word is enough for it to be for none.
+The words are in ``column_names.toml``. A name is for a field only if every word of it is known to
+mean that field or to be neutral; one unknown word is enough for it to be for none.
 """
 
 from __future__ import annotations
@@ -94,8 +94,10 @@ def expand(phrase: str, groups: dict[str, list[str]] = _GROUPS) -> list[tuple[st
     names = _PLACEHOLDER.findall(phrase)
     phrases = []
     for chosen in itertools.product(*(groups[name] for name in names)):
-        words = iter(chosen)
-        phrases.append(tuple(_PLACEHOLDER.sub(lambda _: next(words), phrase).split()))
+        filled = phrase
+        for word in chosen:
+            filled = _PLACEHOLDER.sub(word, filled, count=1)
+        phrases.append(tuple(filled.split()))
     return phrases
 
 

@@ -61,7 +61,8 @@ class Inference:
             given: The mapping of the caller; its fields stay as they are.
             passed: Fields that the caller passed, even if they are at their default.
         """
-        sample, choices = Sample(self._batch, given.nulls), []
+        sample = Sample(self._batch, tuple(given.nulls))
+        choices: list[Choice] = []
         if not given.nulls:
             found, choices = null_texts(sample)
             sample = Sample(self._batch, found) if found else sample

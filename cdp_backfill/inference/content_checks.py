@@ -195,7 +195,7 @@ _CHECKS: Final[dict[str, tuple[Callable[[str, int], bool], str]]] = {
 }
 
 _BY_EXAMPLE: Final = {("context.device.model", 1), ("context.device.manufacturer", 2)}
-"""Fields and ranks of names that say little: half of the cells must be of a list that has no end."""
+"""Fields and ranks of names that say little: half of the cells must be in an open list."""
 
 
 def _is_text(column: SampleColumn, texts: list[str], rank: int) -> bool:

@@ -84,7 +84,7 @@ def _choose(draft: Draft, *, by_name: bool) -> str | None:
 
 
 def _names(draft: Draft, column: SampleColumn) -> dict[str, int] | None:
-    """The values of a column that can be names of events, with their counts; None if they cannot."""
+    """The values of a column that can be names of events, with their counts; or None."""
     if not column.is_text or not len(column.filled) or column.distinct > MANY_VALUES:
         return None
     if any(is_json_text(text) or "://" in text for text in column.texts):
@@ -129,12 +129,12 @@ def ask_event(draft: Draft) -> None:
     text = " ".join(
         ["No column is clearly the event.", *(f"{name!r}: {reasons[name]}." for name in names)]
     )
-    column = "event='...'"
+    answer = "event='...'"
     if names:
-        column = f"event={names[0]!r}"
+        answer = f"event={names[0]!r}"
         if names[0] in ranked:
-            column = f"{column}, events={{'...': 'Application Opened'}}"
-    answers = [column, f"event=cdp.lit({_hint(draft)!r}) if all rows are this event"]
+            answer = f"{answer}, events={{'...': 'Application Opened'}}"
+    answers = [answer, f"event=cdp.lit({_hint(draft)!r}) if all rows are this event"]
     draft.ask("event", text, answers, names)
 
 

@@ -139,7 +139,7 @@ def _why_not(draft: Draft, column: SampleColumn, rank: int, share: float) -> str
     if column.time_of_day:
         return "it holds times of day, without a day"
     if share < _MIN_SHARE:
-        return "it is empty" if not len(column.filled) else _why_unreadable(column, share)
+        return "it is empty" if not len(column.filled) else _why_unreadable(column)
     if "local" in column.words and column.has_no_zone:
         return "it holds local times, and no cell says in which time zone"
     moments = [each for each in column.moments if each is not None]
@@ -156,7 +156,7 @@ def _why_not(draft: Draft, column: SampleColumn, rank: int, share: float) -> str
     return reason
 
 
-def _why_unreadable(column: SampleColumn, share: float) -> str:
+def _why_unreadable(column: SampleColumn) -> str:
     if column.is_number:
         return "its numbers are not times since 1970"
     times = column.times

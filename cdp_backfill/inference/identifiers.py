@@ -1,4 +1,4 @@
-"""Says whether the cells of a column can be ids of people or devices, and what they say about them."""
+"""Says whether the cells of a column can be ids of people or devices, and what they tell."""
 
 from __future__ import annotations
 

@@ -62,7 +62,7 @@ _SECRET: Final = re.compile(
     r"eyJ[\w-]{8,}\.[\w-]{8,}\.[\w-]*|[\w-]{8,}:APA91[\w-]{60,}|MII[\w+/=\s]{400,}"
 )
 _HEX: Final = re.compile(r"(0x)?[0-9a-fA-F]{4,}")
-_OWNER: Final = re.compile(r"['’`]s\b|\b(de|von|van|di) [A-Z]|\bmy\b", re.IGNORECASE)
+_OWNER: Final = re.compile(r"['\u2019`]s\b|\b(de|von|van|di) [A-Z]|\bmy\b", re.IGNORECASE)
 _SOCIAL: Final = re.compile(r"\d{3}-\d{2}-\d{4}")
 
 

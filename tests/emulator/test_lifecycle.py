@@ -39,7 +39,7 @@ def test_a_stopped_sandbox() -> None:
     """It does not start again, and queries say that its data is closed."""
     with cdp.sandbox() as box:
         pass
-    with pytest.raises(cdp.DestinationError, match="has stopped. Make a new one"):
+    with pytest.raises(cdp.DestinationError, match=r"has stopped\. Make a new one"):
         box.start()
     with pytest.raises(RuntimeError, match="its data is closed"):
         box.events()

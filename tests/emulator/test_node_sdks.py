@@ -135,7 +135,7 @@ def test_the_node_sdks_are_pinned() -> None:
 @pytest.mark.parametrize("sdk", [VENDORS, SEGMENTS])
 @pytest.mark.parametrize("per_request", [15, 4, 1])
 def test_each_call_of_a_node_sdk(box: Sandbox, node_sdk: Send, sdk: str, per_request: int) -> None:
-    """All six calls are stored exactly as sent, in batches of any size, with the time of sending."""
+    """All six calls are stored as sent, in batches of any size, with the time of sending."""
     output = node_sdk(sdk, box, per_request)
     assert_stored_as_given(box, sdk, output)
     log = assert_all_accepted(box, messages=6)

@@ -250,7 +250,7 @@ def test_the_python_sdk_reports_a_refusal(box: Sandbox, answers: list[requests.R
     """The SDK passes messages that strict mode refuses to ``on_error``."""
     refused: list[list[Message]] = []
     request_module._session.headers[api_facts.STRICT_HEADER[0]] = api_facts.STRICT_HEADER[1]
-    options = {"on_error": lambda _, batch: refused.append(batch), "max_retries": 0}
+    options: dict[str, Any] = {"on_error": lambda _, batch: refused.append(batch), "max_retries": 0}
     with python_sdk(box, **options) as client:
         _, bad = client.track("ada", "")
         client.flush()

@@ -83,7 +83,7 @@ def test_a_file_of_an_earlier_version(tmp_path: Path) -> None:
     with sqlite3.connect(path) as old:
         columns = ", ".join(f"{name} TEXT" for name in FIELDS)
         old.executescript(
-            "CREATE TABLE requests (request INTEGER PRIMARY KEY, receivedAt TEXT, path TEXT, "
+            "CREATE TABLE requests (request INTEGER PRIMARY KEY, receivedAt TEXT, path TEXT, "  # noqa: S608
             "strict INTEGER, status INTEGER, bytes INTEGER, messages INTEGER, stored INTEGER, "
             f"reason TEXT); CREATE TABLE messages (seq INTEGER PRIMARY KEY, request INTEGER, "
             f"receivedAt TEXT, {columns}); CREATE VIEW people AS SELECT userId FROM messages;"

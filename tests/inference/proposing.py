@@ -54,7 +54,7 @@ def paths(mapping: Mapping) -> dict[str, str]:
     return actual
 
 
-def table(rows: int = ROWS, *, no: str = "", **columns: list[Any]) -> dict[str, list[Any]]:
+def table(rows: Any = ROWS, *, no: Any = "", **columns: Any) -> dict[str, list[Any]]:
     """A table of events with further columns, but without those of the words in ``no``."""
     whole: dict[str, Any] = {
         "user_id": [f"u{row % 9}" for row in range(rows)],

@@ -324,8 +324,10 @@ def test_neutral_words(name: str, field: str) -> None:
     [
         "network_account_id", "account_id", "message_uid", "record_uid", "order_user", "company_id",
         "user_group_id", "user_session_id", "user_type", "user_agent_id", "member_level",
-        "customer_segment_id", "created_by_user_id", "referrer_user_id", "admin_user_id", "client_id",
-        "guest_id", "driver_id", "host_id", "profile_id", "contact_id", "external_id", "amplitude_id",
+        "customer_segment_id", "created_by_user_id", "referrer_user_id", "admin_user_id",
+        "client_id",
+        "guest_id", "driver_id", "host_id", "profile_id", "contact_id", "external_id",
+        "amplitude_id",
         "data_id", "vendor_id", "ad_id", "user_count", "customer_since",
     ],
 )  # fmt: skip
@@ -340,9 +342,12 @@ def test_other_things_than_a_person(name: str) -> None:
         "loaded_at", "event_received_at", "ingest_time", "synced_at", "export_date", "emitted_at",
         "_airbyte_extracted_at", "_fivetran_synced", "partition_time", "dt", "ds", "birth_date",
         "expires_at", "valid_until", "renewal_date", "billing_date", "invoice_date", "updated_at",
-        "modified_on", "sent_at", "uploaded_at", "processed_time", "server_time", "collector_tstamp",
-        "first_seen_at", "last_seen_at", "signup_date", "session_start_time", "scheduled_at",
-        "event_end_time", "order_time", "user_created_at", "account_created_at", "kafka_ts", "block_ts",
+        "modified_on", "sent_at", "uploaded_at", "processed_time", "server_time",
+        "collector_tstamp",
+        "first_seen_at", "last_seen_at", "signup_date", "session_start_time",
+        "scheduled_at",
+        "event_end_time", "order_time", "user_created_at", "account_created_at", "kafka_ts",
+        "block_ts",
     ],
 )  # fmt: skip
 def test_other_times_than_that_of_the_event(name: str) -> None:

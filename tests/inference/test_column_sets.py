@@ -27,8 +27,8 @@ TWINS: Final = {
     "anonymous_id": "context.device.id",
 }
 
-# What the reader sees and a proposal leaves open, by field. Where who, what or when is among it, it is
-# a question; all else stays a property under its own name, or the content makes the message id.
+# What the reader sees and a proposal leaves open, by field. Where who, what or when is among it, it
+# is a question; all else stays a property under its own name, or the content makes the message id.
 ASKED: Final = {
     "user_id": {
         "braze_currents", "appmetrica_events", "postgres_occurred_inserted", "email_as_id",

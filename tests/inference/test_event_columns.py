@@ -16,7 +16,8 @@ from tests.inference.proposing import asked, cycled, proposed, table
 spellings = st.sampled_from(sorted(EVENTS))
 beginnings = st.sampled_from(
     [
-        "https://example.com/docs/", "/", "app/", "com.example/", "iglu:com.example/", "users?event=",
+        "https://example.com/docs/", "/", "app/", "com.example/", "iglu:com.example/",
+        "users?event=",
         "door/", "a,b,", "x@", "path\\", "50%", '{"event":"', "[{", "<b>", "a;", "a|", "#", "=",
     ]
 )  # fmt: skip

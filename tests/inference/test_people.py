@@ -136,8 +136,8 @@ def test_flags(flag: str) -> None:
         (cycled(not yes), (None, "distinct_id")),
         (cycled(str(not yes).lower()), (None, "distinct_id")),
     ):
-        found = proposed(table(no="user_id", distinct_id=ids, **{flag: cells})).mapping
-        assert (found.user_id, found.anonymous_id) == fields
+        mapping = proposed(table(no="user_id", distinct_id=ids, **{flag: cells})).mapping
+        assert (mapping.user_id, mapping.anonymous_id) == fields
     mixed = table(no="user_id", distinct_id=ids, **{flag: cycled(True, False)})
     found = proposed(mixed)
     assert asked(found) == {"user_id"}
@@ -199,8 +199,9 @@ def test_people_who_compete() -> None:
 @pytest.mark.parametrize(
     "name",
     [
-        "account_id", "profile_id", "client_id", "contact_id", "guest_id", "driver_id", "external_id",
-        "household_id", "identity", "email", "username", "warehouse_user_id", "record_uid",
+        "account_id", "profile_id", "client_id", "contact_id", "guest_id", "driver_id",
+        "external_id", "household_id", "identity", "email", "username", "warehouse_user_id",
+        "record_uid",
     ],
 )  # fmt: skip
 def test_who_may_be_a_person_is_asked_even_beside_a_device(name: str) -> None:
@@ -273,5 +274,6 @@ def test_expressions_of_answers_are_sql() -> None:
         (question,) = proposed(table(no="user_id", **mixed)).questions
         keywords = eval(f"dict({question.answers[0]})")  # noqa: S307  # our own text
         frame = pd.DataFrame(mixed)  # noqa: F841  # DuckDB reads it by its name
-        rows = duckdb.sql(f"SELECT {keywords['derive']['person']} FROM frame").fetchall()
+        query = f"SELECT {keywords['derive']['person']} FROM frame"  # noqa: S608  # our own text
+        rows = duckdb.execute(query).fetchall()
         assert sum(row[0] is None for row in rows) == 20

@@ -271,10 +271,12 @@ def test_addresses_of_memory() -> None:
 @pytest.mark.parametrize(
     "make",
     [
-        lambda parts: json.dumps(parts),
+        json.dumps,
         lambda parts: parts,
         lambda parts: json.dumps({"a": [{"b": parts}]}),
-        lambda parts: [{"key": name, "value": {"string_value": value}} for name, value in parts.items()],
+        lambda parts: [
+            {"key": name, "value": {"string_value": value}} for name, value in parts.items()
+        ],
     ],
 )  # fmt: skip
 def test_parts_of_columns(make: Any) -> None:

@@ -171,7 +171,7 @@ def test_a_table_of_identities(box: Sandbox, names: tuple[str, str]) -> None:
             "plan": ["gold", None, None, None, "x"],
             names[0]: [" d0 ", "d1", "d1", None, "d9"],
             names[1]: ["u0", "u1", "u1", "u3", "NULL"],
-            "since": pd.to_datetime(["2020-01-01", None, None, None, None]),
+            "since": pd.Series(["2020-01-01", None, None, None, None], dtype="datetime64[ns]"),
             "score": [1.0, 2.5, 2.5, 1.0, 1.0],
         }
     )

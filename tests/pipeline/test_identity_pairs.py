@@ -139,6 +139,6 @@ def test_a_full_disk_is_one_clear_error(monkeypatch: pytest.MonkeyPatch) -> None
         def write(self, _: bytes) -> None:
             raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(identity_pairs.tempfile, "TemporaryFile", lambda **_: Full())
+    monkeypatch.setattr("tempfile.TemporaryFile", lambda **_: Full())
     with pytest.raises(cdp.SourceError, match=r"could not be collected.*No space left.*They need"):
         pairs_of([("secret", "secret")], 50)
