@@ -22,7 +22,7 @@ from cdp_backfill.errors import (
     UnexpectedAnswerError,
     UnreachableError,
 )
-from cdp_backfill.inference.proposal import Choice, Question
+from cdp_backfill.inference.proposal import Assumption, Choice, LeftOut, Question
 from cdp_backfill.local_sandbox import Sandbox, sandbox
 from cdp_backfill.model.api_facts import Event
 from cdp_backfill.model.destination import Destination, configure
@@ -36,6 +36,7 @@ from cdp_backfill.results.reports import Report
 
 __all__ = [
     "AccountingError",
+    "Assumption",
     "AuthenticationError",
     "BackfillError",
     "BadInputError",
@@ -46,6 +47,7 @@ __all__ = [
     "Event",
     "Fix",
     "JournalError",
+    "LeftOut",
     "Mapping",
     "MappingError",
     "MissingExtraError",

@@ -232,11 +232,12 @@ def has_time_word(words: tuple[str, ...]) -> bool:
 
 
 def is_version_name(name: str) -> bool:
-    """Whether a name is that of a version: 1.10 and 1.1 are two versions and one number.
+    """Whether a name is that of a version or build: 1.10 and 1.1 are two versions and one number.
 
     >>> is_version_name("plugin_version"), is_version_name("version_count")
     (True, False)
     """
     words = split_words(name)
     after = {*_DATA["lists"]["written"], "name", "code", "from", "to", "number"}
-    return "version" in words and after.issuperset(words[words.index("version") + 1 :])
+    heads = [word for word in ("version", "build") if word in words]
+    return bool(heads) and after.issuperset(words[words.index(heads[0]) + 1 :])

@@ -10,10 +10,13 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+import jsonschema_rs
 import pandas as pd
 import pytest
 
 import cdp_backfill as cdp
+from cdp_backfill.emulator.openapi import description
+from cdp_backfill.emulator.policy import Policy
 from cdp_backfill.inference import presets
 
 if TYPE_CHECKING:
@@ -173,6 +176,21 @@ def test_messages_have_the_shape_of_the_sdks(export: Export, box: Sandbox) -> No
         assert actual == expected, event
     times = [START + timedelta(minutes=number) for number in range(len(frame))]
     assert [moment.to_pydatetime() for moment in stored["timestamp"]] == times
+
+
+@each_export
+def test_messages_fit_the_description_of_the_api(export: Export) -> None:
+    """Every message is valid by the OpenAPI description that the sandbox serves."""
+    components = description(Policy())["components"]
+    schema = {"$ref": "#/components/schemas/Track", "components": components}
+    validator = jsonschema_rs.validator_for(schema)
+    frame = pd.DataFrame(export.rows())
+    messages = frame.cdp.messages(len(frame), preset=export.preset)
+    for message in messages:
+        validator.validate(message)
+    assert len(messages) == len(frame)
+    with pytest.raises(jsonschema_rs.ValidationError):
+        validator.validate(messages[0] | {"event": 7})
 
 
 @each_export
