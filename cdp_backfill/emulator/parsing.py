@@ -118,7 +118,6 @@ def _parse_messages(
         except (ValueError, RecursionError) as error:
             excerpt = without_key(bytes(raw))[:_EXCERPT_BYTES].decode(errors="replace")
             parsed.rejected.append(RejectedMessage(position, str(error), excerpt))
-            continue
     return parsed
 
 
