@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -152,10 +152,24 @@ def sandbox(
         bool,
         typer.Option(help="Keep the good messages of a batch with bad ones (not documented)."),
     ] = False,
+    oversize: Annotated[
+        str,
+        typer.Option(
+            help="What is lost if a message of a batch is too large: request or message "
+            "(not documented)."
+        ),
+    ] = "request",
+    numeric_ids: Annotated[
+        bool, typer.Option(help="Accept ids that are numbers (not documented).")
+    ] = False,
+    without_person: Annotated[
+        bool, typer.Option(help="Accept messages of nobody (not documented).")
+    ] = False,
 ) -> None:
     """Run the Pipelines API on this machine, to rehearse with."""
 
     def action() -> int:
+        checked: Any = oversize  # the sandbox checks it
         with local_sandbox.sandbox(
             host=host,
             port=port,
@@ -175,6 +189,9 @@ def sandbox(
             seed=seed,
             name_bad=name_bad,
             keep_rest=keep_rest,
+            oversize=checked,
+            numeric_ids=numeric_ids,
+            without_person=without_person,
         ) as server:
             print(f"The sandbox answers at {server.url}. Its API key is {api_key!r}.")
             print(f"Look at it: {server.page}")

@@ -134,9 +134,12 @@ def _message_json(record: dict[str, Any]) -> str:
         for name in (*FIELDS, *SENDER_FIELDS)
         if record[name] is not None
     }
-    if record["otherFields"] is not None:
-        fields |= msgspec.json.decode(record["otherFields"], type=dict[str, msgspec.Raw])
-    return msgspec.json.format(msgspec.json.encode(fields), indent=2).decode()
+    try:
+        if record["otherFields"] is not None:
+            fields |= msgspec.json.decode(record["otherFields"], type=dict[str, msgspec.Raw])
+        return msgspec.json.format(msgspec.json.encode(fields), indent=2).decode()
+    except RecursionError:
+        return "The message is nested too deeply to be shown. box.sql() returns its text."
 
 
 def _json(data: dict[str, Any]) -> Response:

@@ -114,11 +114,10 @@ def _parse_messages(
             message, others = read_message(raw, call, policy)
             if message.user_id is not None and str(message.user_id) in refused_users:
                 raise ValueError("userId is refused")  # noqa: TRY301
+            parsed.rows.append(_row(message, others, batch, received))
         except (ValueError, RecursionError) as error:
             excerpt = without_key(bytes(raw))[:_EXCERPT_BYTES].decode(errors="replace")
             parsed.rejected.append(RejectedMessage(position, str(error), excerpt))
-            continue
-        parsed.rows.append(_row(message, others, batch, received))
     return parsed
 
 

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
+import httpx
 import hypothesis
 import pytest
 from hypothesis import strategies as st
@@ -224,12 +225,16 @@ def test_numbers_beyond_pythons(box: Sandbox, path: str) -> None:
 @pytest.mark.parametrize("path", ["/track", "/batch"])
 def test_nesting_beyond_pythons(box: Sandbox, path: str) -> None:
     """What is nested too deeply to be read is refused, or stays text; the rest can be read."""
-    for depth in (300, 900, 980, 2_000):
-        deep = '{"a":' * depth + "1" + "}" * depth
-        message = json.dumps(EXAMPLE | {"properties": "@"}).replace('"@"', deep)
-        body = f'{{"batch": [{message}]}}' if path == "/batch" else message
-        assert post(box, path, body.encode()).status_code in (200, 400)
-    assert box.events()["properties"].map(type).tolist()[0] is dict
+    for name in ("properties", "context", "traits", "mine"):
+        for depth in (300, 900, *range(950, 1_000, 3), 2_000):
+            deep = '{"a":' * depth + "1" + "}" * depth
+            message = json.dumps(EXAMPLE | {name: "@"}).replace('"@"', deep)
+            body = f'{{"batch": [{message}]}}' if path == "/batch" else message
+            assert post(box, path, body.encode()).status_code in (200, 400)
+    events = box.events()
+    assert {type(cell) for cell in events["properties"]} <= {dict, str}
+    for number in range(1, len(events) + 1):
+        assert httpx.get(f"{box.page}messages/{number}").status_code == 200
 
 
 @pytest.mark.parametrize("text", [b"\xff", b"\xc3", b"\xed\xa0\x80"])
