@@ -130,7 +130,13 @@ def named_personal(name: str, *, text: bool = True) -> str | None:
 
 
 def _holds_objects(column: SampleColumn) -> bool:
-    return column.is_text and bool(column.texts) and column.texts[0][:1] in "[{"
+    if not column.is_text or not column.texts or column.texts[0][:1] not in "[{":
+        return False
+    try:
+        json.loads(column.texts[0])
+    except (ValueError, RecursionError):
+        return False  # such as an e-mail address that begins with a brace
+    return True
 
 
 def _judge_parts(column: SampleColumn) -> str | None:

@@ -390,3 +390,9 @@ def test_no_question_about_personal_data() -> None:
         "its name says a push token",
         "its name says an IP address",
     ]
+
+
+def test_a_brace_at_the_start_makes_no_object() -> None:
+    """A brace is a legal letter of an e-mail address; only text that is JSON has parts."""
+    addresses = [f"{{{number}@example.com" for number in range(40)]
+    assert judge(column("x7", addresses)) == "its cells are e-mail addresses"
