@@ -233,7 +233,6 @@ def test_empty_panels_have_a_message(box: Sandbox) -> None:
 
 def test_an_interrupted_run_says_so() -> None:
     """The title and a line at the end say so; in the sum with its retry, neither does."""
-
     first = ["the first run"]
 
     def answer(number: int, seen: ReceivedRequest) -> Reply:
