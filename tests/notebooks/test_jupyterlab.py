@@ -224,6 +224,7 @@ def save_screenshot(of: Locator | Page, name: str) -> None:
 
 
 MEASURE_CONTRAST: Final = """(root) => {
+  if (!root.isConnected) return null;  // replaced by a newer state since it was found
   const canvas = document.createElement('canvas').getContext('2d', {willReadFrequently: true});
   const rgba = (color) => {
     canvas.clearRect(0, 0, 1, 1);
@@ -273,7 +274,9 @@ def check_view(view: Locator) -> None:
     """Check contrast and width of a view, and that only numbers are aligned to the right."""
     expect(view).to_be_visible()
     assert set(view.evaluate(FIND_ALIGNMENTS)) <= {"left", "n right"}
-    assert view.evaluate(MEASURE_CONTRAST) >= 4.5
+    while (contrast := view.evaluate(MEASURE_CONTRAST)) is None:
+        expect(view).to_be_visible()
+    assert contrast >= 4.5
     assert view.evaluate("(node) => node.scrollWidth - node.clientWidth") <= 0
 
 
