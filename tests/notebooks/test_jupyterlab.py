@@ -340,7 +340,7 @@ def test_progress_changes_in_place(lab: Lab, page: Page, theme: str) -> None:
     lab.write(
         f"{name}.ipynb",
         DEFINE_LONG_SEND,
-        "report = long_send(12_000, too_many=0.05)\nreport",
+        "report = long_send(20_000, too_many=0.05)\nreport",
         "report.ok",
     )
     notebook = Notebook(page, lab, f"{name}.ipynb")
@@ -356,7 +356,7 @@ def test_progress_changes_in_place(lab: Lab, page: Page, theme: str) -> None:
     save_screenshot(notebook.element, f"{name}_running")
     notebook.wait(1)
     expect(live).to_have_count(1)
-    expect(live).to_contain_text("Backfill done: 100%, 12,000 of 12,000 rows")
+    expect(live).to_contain_text("Backfill done: 100%, 20,000 of 20,000 rows")
     check_view(live)
     check_view(outputs.locator(".cdp"))
     save_screenshot(notebook.element, f"{name}_done")
