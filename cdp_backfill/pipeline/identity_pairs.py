@@ -46,7 +46,7 @@ class _PairDigests:
     """The digests of pairs and of their anonymous ids, in a temporary file."""
 
     def __init__(self) -> None:
-        self._file = tempfile.TemporaryFile(prefix="cdp-backfill-")  # noqa: SIM115  # see finish
+        self._file = tempfile.TemporaryFile(prefix="cdp-backfill-")  # noqa: SIM115  # see close
         self._rows = 0
         self._filter, self._filtered = DigestSet(), 0
 
@@ -78,13 +78,15 @@ class _PairDigests:
         """
         ambiguous = DigestSet()
         first = np.ones(self._rows, dtype=bool)
-        with self._file:
-            self._file.flush()
-            for rows, _ in self._repeated(0, first):
-                first[rows] = False
-            for _, digests in self._repeated(1, first):
-                ambiguous.before(digests)
+        for rows, _ in self._repeated(0, first):
+            first[rows] = False
+        for _, digests in self._repeated(1, first):
+            ambiguous.before(digests)
         return first, ambiguous
+
+    def close(self) -> None:
+        """Delete the file."""
+        self._file.close()
 
     def _repeated(self, column: int, chosen: Mask) -> Iterator[tuple[Ints, Digests]]:
         """The rows whose digest an earlier row has, and the digests; a part of all at a time.
@@ -93,12 +95,12 @@ class _PairDigests:
             column: 0 for pairs, 1 for anonymous ids.
             chosen: The rows that count.
         """
-        parts = np.uint64(self._rows // _PART_KEYS + 1)
-        for part in range(int(parts)):
+        parts = self._rows // _PART_KEYS + 1
+        for part in range(parts):
             found: list[tuple[Ints, Digests]] = []
             for start, digests in self._blocks(column):
-                high, _ = split(digests)
-                here = (high >> np.uint64(32)) * parts >> np.uint64(32) == part
+                leading = digests[:, 0].astype(np.int64) << 8 | digests[:, 1]
+                here = leading * parts >> 16 == part
                 here &= chosen[start : start + len(here)]
                 found.append((start + np.flatnonzero(here), digests[here]))
             if found:
@@ -214,14 +216,14 @@ def _compare(
 ) -> tuple[Mask, DigestSet]:
     """Read all pairs, pass those of each chunk to ``keep``, and compare them."""
     try:
-        digests = _PairDigests()
-        with closing(source.chunks(binding.guard_columns)) as chunks:
-            for chunk in chunks:
-                batch = build(binding, chunk.batch, who_what_when=True)
-                good = pa.array(~batch.problems.mask())
-                ids = [batch.fields[name].filter(good) for name in _FIELDS]
-                keep(batch, ids, digests.add(*ids))
-        return digests.finish()
+        with closing(_PairDigests()) as digests:
+            with closing(source.chunks(binding.guard_columns)) as chunks:
+                for chunk in chunks:
+                    batch = build(binding, chunk.batch, who_what_when=True)
+                    good = pa.array(~batch.problems.mask())
+                    ids = [batch.fields[name].filter(good) for name in _FIELDS]
+                    keep(batch, ids, digests.add(*ids))
+            return digests.finish()
     except OSError as error:
         raise SourceError(
             f"The identities of {source.name} could not be collected: {error}. They need room in "

@@ -522,8 +522,7 @@ cdp.send(sys.argv[2], MAPPING, identify=sys.argv[5], destination=destination, pr
 """
 
 
-@pytest.mark.parametrize("requests", [0, 2, 7], ids=["between", "identities", "events"])
-@pytest.mark.parametrize("by_table", [False, True])
+@pytest.mark.parametrize(("requests", "by_table"), [(0, True), (0, False), (2, False), (7, True)])
 def test_a_killed_run_is_resumed(
     box: Sandbox, tmp_path: Path, requests: int, by_table: bool
 ) -> None:
@@ -618,3 +617,30 @@ def test_identify_calls_identify_nobody_else(box: Sandbox) -> None:
     mapping = cdp.Mapping(call="identify", anonymous_id="did", user_id="uid")
     with pytest.raises(cdp.MappingError, match="already makes identify calls"):
         send(_ids(3), box, mapping, identify="uid")
+
+
+def test_a_table_without_any_pair(box: Sandbox) -> None:
+    """There is nobody to identify, and the events are sent."""
+    frame = rows(["a", "b", None], [None, None, "x"])
+    report = send(frame, box, MAPPING, identify="uid")
+    assert report.identities is not None
+    assert (report.identities.rows, report.identities.requests) == (0, 0)
+    assert report.ok
+    assert counts(report) == {"delivered": 3}
+
+
+def test_limits_hold_for_traits(box: Sandbox) -> None:
+    """An identify call that is too large is invalid, and its reason names the column."""
+    table = pd.DataFrame({"did": ["a", "b"], "uid": ["x", "y"], "bio": ["short", "x" * 40_000]})
+    report = send(rows(["a", "b"], ["x", "y"]), box, MAPPING, identify=table)
+    assert report.identities is not None
+    (reason,) = report.identities.by_reason().to_dict("records")
+    assert (reason["code"], reason["columns"], reason["row"]) == ("oversize", "bio", 1)
+    assert identified(box) == {("a", "x")}
+
+
+def test_a_report_of_identities_is_drawn(box: Sandbox) -> None:
+    """It has no events over time, and its reasons are there."""
+    report = send(rows(["a", "a"], ["x", "y"]), box, MAPPING, identify="uid")
+    assert report.identities is not None
+    assert report.identities.plot().axes
