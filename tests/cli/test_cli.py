@@ -340,7 +340,7 @@ def test_rehearse(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_identities(box: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A column or a file; plan, send, resume, status and rehearse have them; ambiguous ones fail."""
+    """A column or a file; plan, send, resume, status and rehearse have them."""
     monkeypatch.chdir(tmp_path)
     opens(4, did=["a", "a", "b", "c"], uid=[None, "x", "y", None]).to_parquet("opens.parquet")
     Path("people.csv").write_text("did,uid,plan\na,x,gold\nc,z,\nc,w,\n")
