@@ -70,14 +70,14 @@ def _choose(draft: Draft, *, by_name: bool) -> str | None:
             why = "some of its values are known spellings of events"
             # An event's name and its type are equally good, where both hold known spellings.
             telling.append(Candidate(column, max(rank, 1), share, why))
-    if telling and _asks_about_object(draft, telling):
-        return None
     if not telling:
         telling = [
             each
             for each in candidates
             if (by_name and each.rank < _SAYS_ACTION) or _holds_names(draft, each)
         ]
+    if _asks_about_object(draft, telling):
+        return None
     rivals = best_of(telling, text_cells)
     if len(rivals) > 1:
         names = [each.name for each in rivals]
@@ -115,7 +115,8 @@ def _asks_about_object(draft: Draft, telling: list[Candidate]) -> bool:
     """Ask if the values are single verbs and another column names their object."""
     objects = [column.name for column in draft.sample if _OBJECT_WORDS & set(column.words)]
     for each in telling:
-        known = events_of(draft.values(each.name) or {}, each.name)
+        values = draft.values(each.name) or {}
+        known = list(events_of(values, each.name)) or list(values)
         if objects and all(len(split_words(value)) == 1 for value in known):
             names = [each.name, *objects]
             draft.ask(
@@ -204,19 +205,9 @@ def translate(draft: Draft, *, others_are_decided: bool) -> None:
         if value not in known and value not in api_facts.EVENTS
     }
     draft.fields["events"] = known
-    doubtful = doubtful_events(unknown)
     is_open = not given.events and not others_are_decided
-    if doubtful and is_open and len(unknown) == len(values):
-        text = (
-            f"Column {event!r} holds {listed(list(doubtful))}, which may be an event of an app or "
-            "anything else."
-        )
-        answer = f"events={doubtful!r} if it is of the app"
-        draft.ask("events", text, [answer], [event])
-    elif is_open and unknown and len(unknown) == len(values):
-        text = f"None of the values of {event!r} is one of the seven events of an app."
-        send = "other_events='send' to send each under its own name"
-        draft.ask("other_events", text, [send, "events={'...': 'Application Opened'}"], [event])
+    if is_open and unknown and len(unknown) == len(values):
+        _ask_what_becomes_of(draft, event, doubtful_events(unknown))
     others = sum(unknown.values())
     if others and given.other_events == "invalid" and not others_are_decided:
         draft.fields["other_events"] = "skip"
@@ -230,6 +221,17 @@ def translate(draft: Draft, *, others_are_decided: bool) -> None:
                 "other_events='send' sends these too",
             )
         )
+
+
+def _ask_what_becomes_of(draft: Draft, event: str, doubtful: dict[str, str]) -> None:
+    """Ask how events are sent of which none is certainly one of the seven."""
+    text = f"None of the values of {event!r} is certainly one of the seven events of an app."
+    known = "events={'...': 'Application Opened'}"
+    if doubtful:
+        text = f"{text} {listed(list(doubtful))} may be of an app or of anything else."
+        known = f"events={doubtful!r}"
+    send = "other_events='send' to send each under its own name"
+    draft.ask("other_events", text, [send, f"{known} for those that are"], [event])
 
 
 def verbs(words: tuple[str, ...]) -> set[Any]:

@@ -64,6 +64,10 @@ def is_certain(value: str) -> bool:
     return event_of(value) is not None and fold(value) not in _DOUBTFUL
 
 
+def _is_deed(word: str) -> bool:
+    return word in _DEEDS or word.endswith("ed") or bool(_GERMAN_PAST.fullmatch(word))
+
+
 def is_event_name(value: str) -> bool:
     """Whether a text is shaped as the name of an event of any kind, such as one of your own.
 
@@ -79,7 +83,7 @@ def is_event_name(value: str) -> bool:
     if not _NAME.fullmatch(text) or _DOMAIN.match(text):
         return False
     words = [word for word in split_words(text) if word.isalpha() and len(word) >= _MIN_LETTERS]
-    if any(word in _DEEDS or word.endswith("ed") or _GERMAN_PAST.fullmatch(word) for word in words):
+    if fold(text) in EVENTS or any(map(_is_deed, words)):
         return True
     return len(words) > 1 and bool(_JOINED.fullmatch(text))
 

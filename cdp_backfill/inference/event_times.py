@@ -12,7 +12,7 @@ from cdp_backfill.inference.column_names import rank as rank_of
 from cdp_backfill.inference.draft import Candidate, best_of, listed
 from cdp_backfill.inference.event_columns import verbs
 from cdp_backfill.inference.event_spellings import event_of, events_of
-from cdp_backfill.inference.samples import EARLIEST, SampleColumn
+from cdp_backfill.inference.samples import EARLIEST, SampleColumn, matches_all
 from cdp_backfill.inference.time_forms import TimeForm, read_form, time_form
 from cdp_backfill.messages.deriving import quote
 from cdp_backfill.model import api_facts
@@ -44,6 +44,12 @@ _MONTHS: Final = 3
 _MAX_CANDIDATES: Final = 3
 _UNITS: Final = {"s": "seconds", "ms": "milliseconds", "us": "microseconds", "ns": "nanoseconds"}
 
+_NUMBER: Final = r"^[\d.]+$"
+_UPDATED: Final = frozenset(
+    [(verb, word) for verb in ("updated", "upgraded") for word in ("at", "on", "time", "timestamp")]
+)
+"""Names of the time of an update, in a table that says from which version it was."""
+
 _MEANINGS: Final = (
     (
         {"load", "loaded", "etl", "dwh", "ingest", "ingested", "ingestion", "import", "imported"},
@@ -72,7 +78,7 @@ def choose_time(draft: Draft) -> None:
     candidates = []
     forms: dict[str, TimeForm] = {}
     changes = _log_of_changes(draft)
-    for original, rank in draft.named("timestamp"):
+    for original, rank in _named(draft):
         column = original
         form = time_form(original) if _share(draft, original) < _MIN_SHARE else None
         if form is not None and len(form.formats) > 1:
@@ -106,6 +112,15 @@ def choose_time(draft: Draft) -> None:
         _take(draft, rivals[0], forms.get(rivals[0].name))
     else:
         _ask(draft, rejected)
+
+
+def _named(draft: Draft) -> list[tuple[SampleColumn, int]]:
+    """The columns whose names are those of the time of an event."""
+    named = draft.named("timestamp")
+    if draft.named("properties.previous_version"):
+        free = (column for column in draft.sample if column.name not in draft.used)
+        named += [(column, 1) for column in free if column.core in _UPDATED]
+    return named
 
 
 def _log_of_changes(draft: Draft) -> str | None:
@@ -272,7 +287,10 @@ def _why_other_deed(draft: Draft, column: SampleColumn) -> str | None:
         if (
             other.name not in draft.used | {column.name}
             and _share(draft, other) > 0
-            and (not other.is_number or has_time_word(other.words))
+            and (
+                has_time_word(other.words)
+                or not (other.is_number or matches_all(other.texts, _NUMBER))
+            )
             and not any(words & meant for meant, _ in _MEANINGS[:_ABOUT_THE_COPY])
         ):
             return f"another time is in {other.name!r}"
