@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
+from cdp_backfill.inference.changes import log_of_changes
 from cdp_backfill.inference.column_names import ID_WORDS, has_time_word, split_words
 from cdp_backfill.inference.draft import Candidate, best_of, listed, text_cells
 from cdp_backfill.inference.event_spellings import (
@@ -34,7 +35,7 @@ _MAX_CANDIDATES: Final = 3
 _SAYS_ACTION: Final = 2
 """The worst rank of a name that says that a column holds events or actions."""
 
-_NAMES_SHARE: Final = 0.8
+_NAMES_SHARE: Final = 0.6
 """Share of the values that must be shaped as names of events, if none is a known spelling."""
 
 
@@ -56,9 +57,10 @@ def choose_event(draft: Draft, *, others_are_decided: bool) -> None:
 def _choose(draft: Draft, *, by_name: bool) -> str | None:
     """The event column; of several candidates, the one whose values are events."""
     candidates, telling = [], []
+    changes = log_of_changes(draft.sample)
     for column, rank in draft.named("event"):
         values = _names(draft, column)
-        if values is None:
+        if values is None or column.name == changes:
             continue
         candidates.append(Candidate(column, rank, 1.0, "none of its values is a known spelling"))
         known = events_of(values, column.name)

@@ -35,7 +35,10 @@ _NAME: Final = re.compile(r"[\w \-.:$\[\]()!]+")
 # Words joined as programs join them: level_up, order.completed, addToCart.
 _JOINED: Final = re.compile(r"[^\W_]+(?:[_.:-][^\W_]+)+|[^\W\d_]+[a-z](?:[A-Z][a-z]+)+")
 _DOMAIN: Final = re.compile(r"(com|org|net|io|[a-z]{2})\.\w+\.\w")
-_GERMAN_PAST: Final = re.compile(r"(?:\w*ge\w{2,}(?:t|en)|\w{2,}iert)")
+# Past forms and nouns of deeds: ended, gekauft, aktiviert, Zustellung, activation, inscripcion.
+_DEED: Final = re.compile(
+    r"\w{2,}ed|\w*ge\w{2,}(?:t|en)|\w{2,}iert|\w{3,}(?:ung|tion|cion|cao|zione)"
+)
 _MIN_LETTERS: Final = 2
 _MANY_KINDS: Final = 3
 """Different events among single words that show together that they are of an app."""
@@ -65,7 +68,7 @@ def is_certain(value: str) -> bool:
 
 
 def _is_deed(word: str) -> bool:
-    return word in _DEEDS or word.endswith("ed") or bool(_GERMAN_PAST.fullmatch(word))
+    return word in _DEEDS or bool(_DEED.fullmatch(word))
 
 
 def is_event_name(value: str) -> bool:

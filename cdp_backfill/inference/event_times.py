@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
+from cdp_backfill.inference.changes import log_of_changes
 from cdp_backfill.inference.column_names import has_time_word
 from cdp_backfill.inference.column_names import rank as rank_of
 from cdp_backfill.inference.draft import Candidate, best_of, listed
@@ -27,14 +28,6 @@ _DONE: Final = 2
 
 _CREATED: Final = 3
 """Rank of names that say when a row was made."""
-
-_CHANGES: Final = (
-    frozenset(["insert", "inserted", "create", "created", "c", "i"]),
-    frozenset(["update", "updated", "u"]),
-    frozenset(["delete", "deleted", "d"]),
-)
-_OTHER_CHANGES: Final = frozenset(["r", "read", "snapshot", "upsert", "merge", "truncate", "t"])
-"""What a log of the changes of a table calls them."""
 
 _ONE_MOMENT: Final = 5
 """Rows with one and the same time of day that show when a table was loaded."""
@@ -66,8 +59,16 @@ _MEANINGS: Final = (
 )
 """Words that explain in a question what a time is."""
 
-_ABOUT_THE_COPY: Final = 6
-"""The first of them are about the copy of a row, never about what it tells."""
+_ABOUT_THE_COPY: Final = frozenset().union(*(words for words, _ in _MEANINGS[:6]))
+"""Words of times about the copy of a row, never about what it tells."""
+
+_PLANNED: Final = frozenset(
+    [
+        "scheduled", "planned", "expected", "estimated", "eta", "expiry", "expires", "expiration",
+        "valid", "until", "due", "deadline", "next", "birth", "born", "billing", "renewal",
+    ]
+)  # fmt: skip
+"""Words of times that lie ahead, or long ago."""
 
 
 def choose_time(draft: Draft) -> None:
@@ -77,7 +78,7 @@ def choose_time(draft: Draft) -> None:
     rejected: dict[str, str] = {}
     candidates = []
     forms: dict[str, TimeForm] = {}
-    changes = _log_of_changes(draft)
+    changes = log_of_changes(draft.sample)
     for original, rank in _named(draft):
         column = original
         form = time_form(original) if _share(draft, original) < _MIN_SHARE else None
@@ -121,18 +122,6 @@ def _named(draft: Draft) -> list[tuple[SampleColumn, int]]:
         free = (column for column in draft.sample if column.name not in draft.used)
         named += [(column, 1) for column in free if column.core in _UPDATED]
     return named
-
-
-def _log_of_changes(draft: Draft) -> str | None:
-    """The column that says that each row is a change of a row in another table, if there is one."""
-    for column in draft.sample:
-        if not column.is_text or column.distinct > len(_OTHER_CHANGES) + 6:
-            continue
-        words = {text.casefold() for text in column.texts}
-        kinds = sum(bool(words & kind) for kind in _CHANGES)
-        if kinds > 1 and words <= frozenset().union(*_CHANGES, _OTHER_CHANGES):
-            return column.name
-    return None
 
 
 def _read_as(draft: Draft, name: str, form: TimeForm) -> str:
@@ -268,7 +257,7 @@ def _why_other_event(draft: Draft, column: SampleColumn, rank: int) -> str | Non
     """The reason against a time such as ``installed_at`` beside other events."""
     spoken = verbs(column.words)
     if not spoken:
-        return _why_other_deed(draft, column) if rank == _DONE else None
+        return _why_another_time(draft, column) or _why_other_deed(draft) if rank == _DONE else None
     event = draft.column("event")
     constant = draft.constant_event
     if event is not None:
@@ -280,8 +269,8 @@ def _why_other_event(draft: Draft, column: SampleColumn, rank: int) -> str | Non
     return None if named <= spoken else "it is the time of one event only, and there are others"
 
 
-def _why_other_deed(draft: Draft, column: SampleColumn) -> str | None:
-    """The reason against a time such as ``purchased_at``, beside other times or an app's events."""
+def _why_another_time(draft: Draft, column: SampleColumn) -> str | None:
+    """The reason against a time beside others that may be the one of the event."""
     for other in draft.sample:
         words = set(other.words)
         if (
@@ -291,9 +280,14 @@ def _why_other_deed(draft: Draft, column: SampleColumn) -> str | None:
                 has_time_word(other.words)
                 or not (other.is_number or matches_all(other.texts, _NUMBER))
             )
-            and not any(words & meant for meant, _ in _MEANINGS[:_ABOUT_THE_COPY])
+            and not words & (_ABOUT_THE_COPY | _PLANNED)
         ):
             return f"another time is in {other.name!r}"
+    return None
+
+
+def _why_other_deed(draft: Draft) -> str | None:
+    """The reason against a time such as ``purchased_at`` beside the events of an app."""
     event = draft.value("event")
     values = (draft.values(event) or {}) if isinstance(event, str) else {}
     is_of_app = draft.constant_event is not None or events_of(values, str(event))

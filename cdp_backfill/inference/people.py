@@ -21,6 +21,7 @@ from cdp_backfill.inference.identifiers import (
     why_no_devices,
     why_no_ids,
 )
+from cdp_backfill.inference.personal_data import named_personal
 from cdp_backfill.inference.samples import are_equal
 from cdp_backfill.inference.sums import daily_sums
 
@@ -33,8 +34,12 @@ _LONG: Final = 5_000
 """Rows that can all be of a few people, if a table is sorted by person."""
 
 _MANY: Final = 5
+_HARDWARE: Final = frozenset(["an advertising id", "an id of the hardware"])
 _ROLE: Final = 1
 """Rank of names of people in a role."""
+
+_VENDORS_IDS: Final = (("distinct", "id"), ("identity",))
+"""Ids of a company's own people in exports whose vendor has ids of people, too."""
 
 _SHARED: Final = 0.3
 """Share of the devices with several rows that are of several people."""
@@ -108,9 +113,10 @@ def _asks_which(draft: Draft, candidate: Candidate, devices: list[SampleColumn])
 
     A column that says ``user`` is of who uses the app, whoever else is in the row.
     """
-    if "user" in candidate.column.core and not ROLE_WORDS & set(candidate.column.core):
-        return False
+    words = set(candidate.column.core)
     others = _other_people(draft, candidate.column)
+    if "user" in words and not ROLE_WORDS & words:
+        others = [name for name in others if draft.sample[name].core == ("identity",)]
     if others:
         names = [candidate.name, *others][:_MAX_CANDIDATES]
         draft.ask(
@@ -142,8 +148,7 @@ def _other_people(draft: Draft, chosen: SampleColumn) -> list[str]:
         column.name
         for column in draft.sample
         if column.name not in draft.used | {chosen.name}
-        and _is_id(column)
-        and (words & set(column.core) or column.core[-2:] == ("distinct", "id"))
+        and ((_is_id(column) and words & set(column.core)) or column.core[-2:] in _VENDORS_IDS)
         and why_no_ids(column, any_variety=True) is None
         and not are_equal(mine, column.ids.to_pylist())
     ]
@@ -174,6 +179,10 @@ def _identity(draft: Draft, column: SampleColumn, devices: list[SampleColumn]) -
     found = identity(column, draft.sample, devices)
     if found.kind != "person" or found.proven:
         return found
+    hardware = (each for each in draft.sample if named_personal(each.name) in _HARDWARE)
+    of_hardware = identity(column, draft.sample, hardware)
+    if of_hardware.kind != "person":
+        return replace(of_hardware, kind="doubt", proven=False)
     # Such ids are anonymous until a person logs in.
     if column.core[-2:] == ("distinct", "id") and are_random(column):
         return Identity("doubt", "its cells are random, as those of anonymous people are")
@@ -184,6 +193,11 @@ def _identity(draft: Draft, column: SampleColumn, devices: list[SampleColumn]) -
     if column.core == ("uid",) and (numbered or (is_of_rows and are_random(column))):
         return Identity("doubt", "its cells differ in every row, as ids of rows do")
     return found
+
+
+def _is_empty(draft: Draft, name: str) -> bool:
+    """Whether a column is empty in the whole table."""
+    return not len(draft.sample[name].filled) and draft.values(name) == {}
 
 
 def _take_or_ask(draft: Draft, candidate: Candidate, found: Identity) -> None:
@@ -247,8 +261,10 @@ def _ask_who(draft: Draft, rejected: dict[str, str]) -> None:
         for column in draft.sample
         if column.name not in draft.used | set(rejected) and (reason := _perhaps(column))
     }
-    if draft.fields.get("anonymous_id") and not likely:
-        return
+    if draft.fields.get("anonymous_id"):
+        likely = {name: why for name, why in likely.items() if not _is_empty(draft, name)}
+        if not likely:
+            return
     if not likely and (sums := daily_sums(draft)):
         draft.are_sums = True
         draft.ask("user_id", sums, ())
