@@ -1,19 +1,20 @@
-"""Parquet files, one or many."""
+"""Parquet, Arrow and ORC files, one or many."""
 
 from __future__ import annotations
 
 import copy
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from cdp_backfill.errors import SourceError
 from cdp_backfill.sources.chunks import CHUNK_BYTES, CHUNK_ROWS, Chunk, Source, check_names, slices
+from cdp_backfill.sources.columnar import open_columnar
+from cdp_backfill.sources.unpacking import READ_ERRORS
+from cdp_backfill.sources.views import viewless
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator, Sequence
@@ -21,22 +22,20 @@ if TYPE_CHECKING:
     from cdp_backfill.sources.paths import File
 
 
-_OTHER_ENDINGS: Final = {
-    ".feather": "pandas.read_feather",
-    ".arrow": "pandas.read_feather",
-    ".orc": "pandas.read_orc",
-    ".xlsx": "pandas.read_excel",
-}
-
-
 @dataclass(frozen=True, slots=True)
 class _File:
-    name: str
-    path: str
-    system: Any
-    rows: int
+    file: File
     row_bytes: int
     group_rows: tuple[int, ...]
+    state: tuple[str, int, int | None]
+
+    @property
+    def name(self) -> str:
+        return self.file.name
+
+    @property
+    def rows(self) -> int:
+        return sum(self.group_rows)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,30 +57,31 @@ class _Piece:
     origin_start: int
 
 
-class ParquetSource(Source):
-    """Parquet files, read one after another.
+class ColumnarSource(Source):
+    """Files of groups of rows, read one after another.
 
     Args:
-        files: Name, file system and path there of each.
+        files: The files.
+        format_: Their format: ``"parquet"``, ``"Arrow"`` or ``"ORC"``.
+        notes: Sentences about how the files were found.
 
     Raises:
-        SourceError: A file is missing or is not parquet, or the files do not fit together.
+        SourceError: A file is missing or damaged, or the files do not fit together.
     """
 
-    def __init__(self, files: Sequence[File]) -> None:
+    def __init__(
+        self, files: Sequence[File], format_: str = "parquet", notes: Sequence[str] = ()
+    ) -> None:
+        self._format = format_
         self._files: list[_File] = []
+        self.notes = tuple(notes)
         schemas = []
-        for name, system, path in files:
-            with _open(name, system, path) as file:
-                metadata, schema = file.metadata, file.schema_arrow
-            check_names(schema.names, f"The file {name!r}")
-            groups = [metadata.row_group(n) for n in range(metadata.num_row_groups)]
-            size = sum(group.total_byte_size for group in groups)
-            rows = metadata.num_rows
-            group_rows = tuple(group.num_rows for group in groups)
-            self._files.append(_File(name, path, system, rows, size // max(1, rows), group_rows))
-            schemas.append(schema.remove_metadata())
-        self.name = self._files[0].name if len(files) == 1 else f"{len(files)} parquet files"
+        for file in files:
+            with open_columnar(file, format_) as opened:
+                check_names(opened.schema.names, f"The file {file.name!r}")
+                self._files.append(_File(file, opened.row_bytes, opened.group_rows, _state(file)))
+                schemas.append(opened.schema)
+        self.name = self._files[0].name if len(files) == 1 else f"{len(files)} {format_} files"
         starts = np.cumsum([0, *(file.rows for file in self._files)]).tolist()
         self._take(
             [
@@ -135,7 +135,7 @@ class ParquetSource(Source):
             for number in np.unique(which)
         ] or [self]
 
-    def _part(self, pieces: list[_Piece]) -> ParquetSource:
+    def _part(self, pieces: list[_Piece]) -> ColumnarSource:
         part = copy.copy(self)
         part._take(pieces)  # noqa: SLF001
         return part
@@ -155,12 +155,9 @@ class ParquetSource(Source):
             SourceError: A file cannot be read any more.
         """
         for piece in self._pieces:
-            file = piece.file
-            with _open(file.name, file.system, file.path) as parquet:
+            with open_columnar(piece.file.file, self._format) as opened:
                 groups = tuple(
-                    number
-                    for number in piece.groups
-                    if _may_hold(parquet, number, column, may_hold)
+                    number for number in piece.groups if opened.may_hold(number, column, may_hold)
                 )
             if groups:
                 yield from self._piece_chunks(replace(piece, groups=groups), [column], 0)
@@ -169,32 +166,31 @@ class ParquetSource(Source):
         file = piece.file
         schema = pa.schema([self.schema.field(name) for name in columns])
         rows = min(CHUNK_ROWS, max(64, CHUNK_BYTES // max(1, file.row_bytes)))
-        with _open(file.name, file.system, file.path) as parquet:
-            if parquet.metadata.num_rows != file.rows:
-                raise SourceError(
-                    f"The file {file.name!r} changed while it was being read. Run it again."
-                )
-            present = [name for name in columns if name in parquet.schema_arrow.names]
+        if _state(file.file) != file.state:
+            raise SourceError(
+                f"The file {file.name!r} changed while it was being read. Run it again."
+            )
+        with open_columnar(file.file, self._format) as opened:
+            present = [name for name in columns if name in opened.schema.names]
             offset = 0
             try:
                 # A file may lack all requested columns; then one column gives the number of rows.
-                for batch in parquet.iter_batches(
-                    batch_size=rows,
-                    row_groups=list(piece.groups),
-                    columns=present or parquet.schema_arrow.names[:1],
-                ):
+                for batch in opened.batches(piece.groups, present or opened.schema.names[:1], rows):
                     stop = offset + batch.num_rows
                     if stop > skip:
-                        rest = _conformed(batch, schema)
+                        rest = batch
                         if offset < skip:
                             rest, offset = rest.slice(skip - offset), skip
                         for first, part in slices(rest):
                             here = offset + first
                             yield Chunk(
-                                part, piece.start + here, file.name, piece.origin_start + here
+                                _conformed(part, schema),
+                                piece.start + here,
+                                file.name,
+                                piece.origin_start + here,
                             )
                     offset = stop
-            except (pa.ArrowException, OSError) as error:
+            except READ_ERRORS as error:
                 here = piece.origin_start + offset
                 raise SourceError(
                     f"The file {file.name!r} cannot be read beyond row {here}: {error}."
@@ -202,9 +198,13 @@ class ParquetSource(Source):
 
     def fingerprint(self) -> tuple[Any, ...]:
         """Name, size and modification time of each file."""
-        infos = [file.system.get_file_info(file.path) for file in self._files]
-        named = zip(self._files, infos, strict=True)
-        return tuple((file.name, info.size, info.mtime_ns) for file, info in named)
+        return tuple(_state(file.file) for file in self._files)
+
+
+def _state(file: File) -> tuple[str, int, int | None]:
+    """Name, size and modification time of a file."""
+    info = file.system.get_file_info(file.path)
+    return file.name, info.size, info.mtime_ns
 
 
 def _groups_of(piece: _Piece) -> Iterator[_Piece]:
@@ -217,24 +217,11 @@ def _groups_of(piece: _Piece) -> Iterator[_Piece]:
         before += rows
 
 
-def _may_hold(
-    parquet: Any, number: int, column: str, may_hold: Callable[[Any, Any, Any], bool]
-) -> bool:
-    """Whether a row group may hold it, according to its statistics."""
-    group = parquet.metadata.row_group(number)
-    for place in range(group.num_columns):
-        chunk = group.column(place)
-        if chunk.path_in_schema == column and chunk.is_stats_set and chunk.statistics.has_min_max:
-            kind = parquet.schema_arrow.field(column).type
-            return may_hold(kind, chunk.statistics.min, chunk.statistics.max)
-    return True
-
-
 def _conformed(batch: Any, schema: Any) -> Any:
     if batch.schema.equals(schema):
         return batch
     arrays = [
-        pc.cast(batch.column(field.name), field.type)
+        _fitted(batch.column(field.name), field.type)
         if field.name in batch.schema.names
         else pa.nulls(batch.num_rows, field.type)
         for field in schema
@@ -242,17 +229,6 @@ def _conformed(batch: Any, schema: Any) -> Any:
     return pa.RecordBatch.from_arrays(arrays, schema=schema)
 
 
-def _open(name: str, system: Any, path: str) -> Any:
-    ending = Path(name).suffix.lower()
-    if ending in _OTHER_ENDINGS:
-        raise SourceError(
-            f"{name!r} is neither parquet nor CSV nor JSON. Read it with "
-            f"{_OTHER_ENDINGS[ending]}(...) and pass the DataFrame."
-        )
-    try:
-        # Buffering a whole row group ahead would keep all of them until the file is closed.
-        return pq.ParquetFile(path, filesystem=system, pre_buffer=False, buffer_size=2**20)
-    except FileNotFoundError as error:
-        raise SourceError(f"There is no file {name!r}. Check the path.") from error
-    except (pa.ArrowException, OSError) as error:
-        raise SourceError(f"{name!r} cannot be read as a parquet file: {error}.") from error
+def _fitted(array: Any, kind: Any) -> Any:
+    array = viewless(array)
+    return array if array.type.equals(kind) else pc.cast(array, kind)
