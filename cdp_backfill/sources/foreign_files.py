@@ -138,6 +138,7 @@ _OFFICE: Final = (
     ("Index/Document.iwa", "a document of Apple's Numbers, Pages or Keynote", "Export it as CSV."),
     ("META-INF/MANIFEST.MF", "a Java archive", _NOT_A_TABLE),
 )
+_CONTENTS: Final = "[Content_Types].xml"
 _OPEN_DOCUMENT: Final = ("content.xml", "META-INF/manifest.xml")
 
 
@@ -191,7 +192,8 @@ def office_file(names: Sequence[str], file: File) -> Foreign | None:
         file: The archive.
     """
     for prefix, what, then in _OFFICE:
-        if any(name.startswith(prefix) for name in names):
+        is_one = _CONTENTS in names or not prefix.endswith("/")
+        if is_one and any(name.startswith(prefix) for name in names):
             return _foreign(what, then, file)
     if all(name in names for name in _OPEN_DOCUMENT):
         line = f"df = pd.read_excel({file.name!r}, dtype=str)"

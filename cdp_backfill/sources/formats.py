@@ -39,32 +39,10 @@ _JSON_START: Final = re.compile(
 _JSON_ENDINGS: Final = frozenset({"json", "ndjson", "jsonl", "ldjson", "ips", "har"})
 _CSV_ENDINGS: Final = frozenset({"csv", "tsv", "tab", "psv", "ssv", "txt"})
 
-_DOCUMENTS: Final = frozenset(
-    [
-        "cfg",
-        "conf",
-        "css",
-        "htm",
-        "html",
-        "ini",
-        "ipynb",
-        "js",
-        "lock",
-        "md",
-        "py",
-        "r",
-        "rst",
-        "sh",
-        "sql",
-        "svg",
-        "tex",
-        "toml",
-        "ts",
-        "xml",
-        "yaml",
-        "yml",
-    ]
-)
+_DOCUMENTS: Final = frozenset({
+    "cfg", "conf", "css", "htm", "html", "ini", "ipynb", "js", "lock", "md", "py", "r", "rst", "sh",
+    "sql", "svg", "tex", "toml", "ts", "xml", "yaml", "yml",
+})  # fmt: skip
 """Endings of texts that are no tables, even if they have commas."""
 
 
@@ -130,6 +108,6 @@ def _recognise_text(file: File, text: str, *, complete: bool) -> Recognised:
     if file.ending in _JSON_ENDINGS and not layout.is_table:
         return Recognised(file, "JSON")
     is_named = file.ending in _CSV_ENDINGS and (not file.listed or file.ending != "txt")
-    if is_named or layout.is_table or (not file.listed and layout.width > 1):
+    if is_named or layout.is_table or (not file.listed and layout.may_be_table):
         return Recognised(file, "CSV")
     return Recognised(file, None, Foreign("a text that is no table"))

@@ -62,6 +62,10 @@ def _check(system: Any, folder: str, name: str) -> None:
     except (pa.ArrowException, OSError):  # such as a bucket whose root cannot be listed
         return
     delta, hudi, metadata = (info.type == pa.fs.FileType.Directory for info in infos)
+    kind = "Delta" if delta else "Hudi" if hudi else "Iceberg"
+    newest = _newest_metadata(system, paths[2]) if metadata else None
+    if isinstance(system, pa.fs.PyFileSystem) and (delta or hudi or newest):
+        raise SourceError(f"{_what(name, kind)} Unpack the archive, and pass the folder.")
     if delta:
         place = name if "://" in name else Path(name).absolute().as_uri()
         raise _refusal(name, "Delta", f'table = duckdb.sql("FROM delta_scan({place!r})")')
@@ -71,7 +75,6 @@ def _check(system: Any, folder: str, name: str) -> None:
             f'example with Spark: spark.read.format("hudi").load({name!r}).write.parquet("new"). '
             "Then pass the new folder."
         )
-    newest = _newest_metadata(system, paths[2]) if metadata else None
     if newest is not None:
         place = newest if "://" not in name else name[: len(name) - len(folder)] + newest
         scan = f"iceberg_scan({place!r}, allow_moved_paths = true)"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import zipfile
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any, Final
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 MARKS: Final = (b"PK\x03\x04", b"PK\x05\x06")
 """What an archive begins with; the second is that of an empty one."""
 
+_BUFFER_BYTES: Final = 2**18
+
 _ENCRYPTED: Final = 0x1
 
 _ERRORS: Final = (*READ_ERRORS, ValueError)
@@ -35,7 +38,7 @@ def member_names(file: File) -> list[str]:
         SourceError: The archive is damaged; or it is packed itself, and too large to hold.
     """
     try:
-        with random_access(file) as stream, zipfile.ZipFile(stream) as archive:
+        with zipfile.ZipFile(_python_file(random_access(file))) as archive:
             return archive.namelist()
     except _ERRORS as error:
         raise _damaged(file.name, error) from error
@@ -80,6 +83,35 @@ def members_of(file: File) -> list[File]:
     return sorted(members, key=lambda member: member.path)
 
 
+class _Raw(io.RawIOBase):
+    """An Arrow file as a file of Python, with Python's error for a place that is not in it."""
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        return int(self._stream.readinto(buffer))
+
+    def tell(self) -> int:
+        return int(self._stream.tell())
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        try:
+            return int(self._stream.seek(offset, whence))
+        except pa.ArrowInvalid as error:
+            raise OSError(str(error)) from None
+
+
+def _python_file(stream: Any) -> Any:
+    return io.BufferedReader(_Raw(stream), _BUFFER_BYTES)
+
+
 class _Archive(pa.fs.FileSystemHandler):  # type: ignore[misc]  # pyarrow has no types
     """The files in a zip archive, for reading only.
 
@@ -117,7 +149,8 @@ class _Archive(pa.fs.FileSystemHandler):  # type: ignore[misc]  # pyarrow has no
         info = self._info()
         stamp = (info.size, info.mtime_ns)
         if self._opened is None or self._opened[0] != stamp:
-            self._opened = stamp, zipfile.ZipFile(self._system.open_input_file(self._path))
+            stream = _python_file(self._system.open_input_file(self._path))
+            self._opened = stamp, zipfile.ZipFile(stream)
         return self._opened[1]
 
     def infos(self, name: str) -> list[zipfile.ZipInfo]:

@@ -66,9 +66,21 @@ class Layout:
     rows: tuple[list[str], ...]
 
     @property
+    def may_be_table(self) -> bool:
+        """Whether the text may have columns."""
+        return self.width > 1 and self.share * 2 > 1 and not self._is_prose
+
+    @property
     def is_table(self) -> bool:
         """Whether the text has columns beyond doubt."""
-        return self.width > 1 and self.share >= _MOST and len(self.rows) > 1
+        return self.may_be_table and self.share >= _MOST and len(self.rows) > 1
+
+    @property
+    def _is_prose(self) -> bool:
+        """Whether the commas of the first line are those of a sentence."""
+        first, *others = self.rows[0]
+        words = max(len(cell.split()) for cell in (first, *others))
+        return words > 2 and all(cell.startswith(" ") for cell in others)  # noqa: PLR2004
 
 
 def find_layout(text: str, *, complete: bool) -> Layout:
@@ -94,7 +106,7 @@ def find_layout(text: str, *, complete: bool) -> Layout:
     rows = found[delimiter]
     if not rows:
         return Layout(delimiter, start, bool(named), 0, 0, share=0.0, rows=())
-    width = _width(rows)
+    width = _width(rows, delimiter)
     preamble = _preamble(rows, width)
     table = rows[preamble:]
     return Layout(
@@ -144,9 +156,9 @@ def _evidence(rows: list[_Row], delimiter: str) -> tuple[int, int, int]:
     return count, width, -DELIMITERS.find(delimiter)
 
 
-def _width(rows: Sequence[_Row]) -> int:
-    widths = Counter(len(row.cells) for row in rows)
-    return max(widths.items(), key=lambda item: (item[1], item[0]))[0]
+def _width(rows: list[_Row], delimiter: str) -> int:
+    """The number of cells of most rows, apart from those without a delimiter."""
+    return _evidence(rows, delimiter)[1] or 1
 
 
 def _preamble(rows: list[_Row], width: int) -> int:
@@ -161,7 +173,8 @@ def _preamble(rows: list[_Row], width: int) -> int:
         not 0 < first <= _MAX_PREAMBLE
         or width < 2  # noqa: PLR2004
         or len(below) < 2  # noqa: PLR2004
-        or any(len(row.cells) != width for row in below)
+        or len(below[1].cells) != width
+        or sum(len(row.cells) == width for row in below) * 2 <= len(below)
         or "" in below[0].cells
     ):
         return 0
