@@ -22,19 +22,21 @@ from cdp_backfill.errors import (
     UnexpectedAnswerError,
     UnreachableError,
 )
-from cdp_backfill.inference.proposal import Choice, Question
+from cdp_backfill.inference.proposal import Assumption, Choice, LeftOut, Question
 from cdp_backfill.local_sandbox import Sandbox, sandbox
 from cdp_backfill.model.api_facts import Event
 from cdp_backfill.model.destination import Destination, configure
 from cdp_backfill.model.mapping import Mapping, key, lit
 from cdp_backfill.model.outcomes import Fix, Outcome, Problem
 from cdp_backfill.model.secret import Secret
-from cdp_backfill.pipeline.plans import Column, Plan
+from cdp_backfill.pipeline.plan_parts import Column
+from cdp_backfill.pipeline.plans import Plan
 from cdp_backfill.results.progress import Progress, Snapshot
 from cdp_backfill.results.reports import Report
 
 __all__ = [
     "AccountingError",
+    "Assumption",
     "AuthenticationError",
     "BackfillError",
     "BadInputError",
@@ -45,6 +47,7 @@ __all__ = [
     "Event",
     "Fix",
     "JournalError",
+    "LeftOut",
     "Mapping",
     "MappingError",
     "MissingExtraError",

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from cdp_backfill.errors import BadInputError, JournalError, MappingError
 from cdp_backfill.inference import presets
+from cdp_backfill.inference.preset_proposals import propose_preset
 from cdp_backfill.inference.proposal import Proposal
-from cdp_backfill.inference.propose import propose, translate_events
+from cdp_backfill.inference.propose import leave_out_personal_data, propose
 from cdp_backfill.model.destination import Destination, choose_destination
 from cdp_backfill.model.mapping import (
     Duplicates,
@@ -57,6 +58,7 @@ def plan(
     other_events: OtherEvents | None = None,
     allow_commands: Sequence[str] | None = None,
     rest: Rest | None = None,
+    drop: Sequence[str] | None = None,
     derive: dict[str, str] | None = None,
     expand: Sequence[str] | None = None,
     json: Sequence[str] | None = None,
@@ -66,6 +68,7 @@ def plan(
     droppable: Sequence[str] | None = None,
     duplicates: Duplicates | None = None,
     preset: str | None = None,
+    identify: Any = None,
     destination: Destination | None = None,
     recent: Recent = "raise",
     context_scope: ContextScope = "message",
@@ -118,6 +121,7 @@ def plan(
         other_events=other_events,
         allow_commands=allow_commands,
         rest=rest,
+        drop=drop,
         derive=derive,
         expand=expand,
         json=json,
@@ -130,7 +134,7 @@ def plan(
     options = SendOptions(
         destination=destination, recent=recent, context_scope=context_scope, now=now
     )
-    return make_plan(Job(source=table, proposal=proposal, options=options))
+    return make_plan(Job(source=table, proposal=proposal, options=options, identify=identify))
 
 
 def send(
@@ -151,6 +155,7 @@ def send(
     other_events: OtherEvents | None = None,
     allow_commands: Sequence[str] | None = None,
     rest: Rest | None = None,
+    drop: Sequence[str] | None = None,
     derive: dict[str, str] | None = None,
     expand: Sequence[str] | None = None,
     json: Sequence[str] | None = None,
@@ -160,6 +165,7 @@ def send(
     droppable: Sequence[str] | None = None,
     duplicates: Duplicates | None = None,
     preset: str | None = None,
+    identify: Any = None,
     destination: Destination | None = None,
     progress: bool | Progress = True,
     journal: str | Path | bool | None = None,
@@ -195,6 +201,7 @@ def send(
         other_events: See :class:`Mapping`.
         allow_commands: See :class:`Mapping`.
         rest: See :class:`Mapping`.
+        drop: See :class:`Mapping`.
         derive: See :class:`Mapping`.
         expand: See :class:`Mapping`.
         json: See :class:`Mapping`.
@@ -204,7 +211,16 @@ def send(
         droppable: See :class:`Mapping`.
         duplicates: See :class:`Mapping`.
         preset: Name of a preset for a vendor's export, or the path of an edited copy. Keywords
-            replace fields of its mapping. ``cdp-backfill presets`` lists the names.
+            add to the dicts and lists of its mapping, and replace its other fields.
+            ``cdp-backfill presets`` lists the names.
+        identify: Join anonymous ids to user ids before the events are sent. A column of the table
+            with the user id: each pair of it and the column of ``anonymous_id`` becomes one
+            ``identify`` call. Or a table of anonymous ids and user ids, of any kind that
+            ``source`` may be, whose other columns become traits of the people; its columns of
+            ids have the names of the mapping's, or ``anonymous_id`` and ``user_id``. A text is the
+            name of a column if there is such a column, and else a path. An anonymous id with
+            several user ids is ``invalid``. None sends no such call. No event is sent before every
+            call has an answer, and none if their run stops.
         destination: Where to send; None for the destination that ``configure()`` set, or else the
             US region.
         progress: True shows progress, False shows none; or a display of your own.
@@ -212,7 +228,8 @@ def send(
             path, True for a file in the current folder that is named after table and address, or
             False for none. None means True for files and False for other tables and for
             destinations on this machine.
-        canary: Send only the first n rows, and note what to check. To go on, send again without
+        canary: Send only the first n rows and the identities of their anonymous ids, and note what
+            to check. To go on, send again without
             it and with ``journal=report.journal``. A canary has a journal even if ``journal`` is
             None.
         recent: What to do with rows younger than 72 hours, which can trigger campaigns.
@@ -226,8 +243,9 @@ def send(
         now: The time from which the age of a row is counted; None for the current time.
 
     Returns:
-        What became of every row. An interrupt (Ctrl-C, or the stop button of a notebook) also
-        returns it, with the rest ``unsent``; a second interrupt cancels the requests in flight.
+        What became of every row, and in ``report.identities`` of every identity. An interrupt
+        (Ctrl-C, or the stop button of a notebook) also returns it, with the rest ``unsent``; a
+        second interrupt cancels the requests in flight.
 
     Raises:
         BadInputError: Before anything is sent: the mapping does not fit, the table cannot be
@@ -265,6 +283,7 @@ def send(
         other_events=other_events,
         allow_commands=allow_commands,
         rest=rest,
+        drop=drop,
         derive=derive,
         expand=expand,
         json=json,
@@ -284,13 +303,14 @@ def send(
         processes=processes,
         now=now,
     )
-    return Job(source=table, proposal=proposal, options=options).send()
+    return Job(source=table, proposal=proposal, options=options, identify=identify).send()
 
 
 def resume(
     journal: str | Path,
     source: Any = None,
     *,
+    identify: Any = None,
     destination: Destination | None = None,
     progress: bool | Progress = True,
     recent: Recent = "raise",
@@ -303,6 +323,8 @@ def resume(
     Args:
         journal: The journal. It holds the mapping and, for files, their paths.
         source: The table; None for the files that the journal names.
+        identify: The identities to send first; None for the column or the files that the journal
+            names, if any.
         destination: Where to send; it must have the address that the journal names. None takes
             the address from the journal, and the key as :func:`send` does.
         progress: See :func:`send`.
@@ -316,7 +338,8 @@ def resume(
         delivered.
 
     Raises:
-        JournalError: There is no such journal, or it names no files and no table is passed.
+        JournalError: There is no such journal, or it names no files and no table is passed; the
+            same for a table of identities.
         BackfillError: As :func:`send` does.
 
     >>> import pandas as pd
@@ -340,6 +363,13 @@ def resume(
                 "resume(journal, df)."
             )
         source = contents.paths
+    if identify is None and contents.identify is not None:
+        identify = contents.identify.get("column") or contents.identify.get("paths")
+        if identify is None:
+            raise JournalError(
+                f"The journal {journal} was written with identities of an in-memory table. Pass "
+                "that table as identify=, too."
+            )
     if destination is None:
         destination = choose_destination(None)
         if destination.url != contents.url:
@@ -353,7 +383,12 @@ def resume(
         processes=processes,
         now=now,
     )
-    job = Job(source=open_source(source), proposal=Proposal(contents.mapping), options=options)
+    job = Job(
+        source=open_source(source),
+        proposal=Proposal(contents.mapping),
+        options=options,
+        identify=identify,
+    )
     return job.send()
 
 
@@ -376,6 +411,7 @@ def messages(
     other_events: OtherEvents | None = None,
     allow_commands: Sequence[str] | None = None,
     rest: Rest | None = None,
+    drop: Sequence[str] | None = None,
     derive: dict[str, str] | None = None,
     expand: Sequence[str] | None = None,
     json: Sequence[str] | None = None,
@@ -420,6 +456,7 @@ def messages(
         other_events=other_events,
         allow_commands=allow_commands,
         rest=rest,
+        drop=drop,
         derive=derive,
         expand=expand,
         json=json,
@@ -459,12 +496,21 @@ def _proposal(
     if preset is not None:
         if mapping is not None:
             raise MappingError("Pass either mapping= or preset=, not both.")
-        return presets.load(preset).proposal(list(source.schema.names), fields, "given")
+        proposal = propose_preset(source, presets.load(preset), fields, "given")
+        return leave_out_personal_data(source, proposal)
     if mapping is None and isinstance(source.earlier_mapping, str):
         mapping = Mapping.from_toml(source.earlier_mapping)
-    changed = replace(mapping or Mapping(), **fields)
-    if not source.replayable or (changed.complete and mapping is not None):
-        return Proposal(changed)
-    if changed.complete:
-        return translate_events(source, changed, fields)
-    return propose(source, changed, fields, now)
+    if mapping is None:
+        return propose(source, Mapping(**fields), fields, now)
+    return Proposal(_changed(mapping, fields))
+
+
+def _changed(mapping: Mapping, fields: dict[str, Any]) -> Mapping:
+    """A mapping with fields of the caller; a column that these name is no longer left out."""
+    if "drop" in fields:
+        return replace(mapping, **fields)
+    changed = replace(mapping, drop=(), **fields)
+    if changed.rest == "all":
+        return changed
+    sources = changed.sources()
+    return replace(changed, drop=[name for name in mapping.drop if name not in sources])

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Final
+import sqlite3
+from typing import TYPE_CHECKING, Any, Final, Self
 
 from msgspec.structs import asdict
 
@@ -13,15 +13,48 @@ from cdp_backfill.model.destination import Destination
 from cdp_backfill.model.views import Link, Section, View
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable
     from pathlib import Path
 
+    from cdp_backfill.emulator.policy import Lost
 
 _MAX_EVENTS: Final = 12  # events that are listed by name
 
 
 class Sandbox(ApiServer):
-    """A running sandbox."""
+    """A sandbox, which :func:`cdp_backfill.sandbox` makes.
+
+    It runs in a ``with`` block, or from :meth:`start` to :meth:`stop`, which suits notebooks.
+
+    >>> from cdp_backfill import sandbox
+    >>> box = sandbox().start()
+    >>> len(box.events())
+    0
+    >>> box.stop()
+    """
+
+    def start(self) -> Self:
+        """Start to answer. If it runs already, nothing happens.
+
+        Returns:
+            The sandbox itself, so that ``box = sandbox().start()`` works.
+
+        Raises:
+            DestinationError: The address or port cannot be used, ``store`` is no SQLite database,
+                or the sandbox has been stopped.
+        """
+        if self.stopped:
+            raise DestinationError("The sandbox has stopped. Make a new one with sandbox(...).")
+        try:
+            return super().start()
+        except OSError as error:
+            where = f"{self._host}:{self._port}"
+            raise DestinationError(f"The sandbox cannot listen on {where}: {error}.") from error
+        except sqlite3.Error as error:
+            raise DestinationError(
+                f"store={str(self.store_path)!r} cannot be used as an SQLite database: {error}. "
+                "Give another path; a file that does not exist is created."
+            ) from error
 
     @property
     def destination(self) -> Destination:
@@ -35,6 +68,8 @@ class Sandbox(ApiServer):
         return self._view().html()
 
     def _view(self) -> View:
+        if not (self.running or self.stopped):
+            return View("Sandbox: not started", [], ["Start it with `with` or start()."])
         lines: list[tuple[object, ...]] = [("address", self.url)]
         if self.stopped:
             stored = f"; its data is in {self.store_path}" if self.store_path else ""
@@ -51,6 +86,8 @@ class Sandbox(ApiServer):
             lines.append(("messages rejected", f"{rejected:,}; see box.rejected()"))
         if repeated:
             lines.append(("repeated message ids", f"{repeated:,}; see box.duplicates()"))
+        if warnings := self._store.warned():
+            lines.append(("messages with warnings", f"{warnings:,}; see box.warnings()"))
         faults = {name: value for name, value in asdict(self.faults).items() if value}
         if faults:
             lines.append(("injected faults", ", ".join(f"{n}={v!r}" for n, v in faults.items())))
@@ -85,7 +122,6 @@ class Sandbox(ApiServer):
             raise DestinationError(str(error)) from error
 
 
-@contextmanager
 def sandbox(
     *,
     host: str = "127.0.0.1",
@@ -106,8 +142,13 @@ def sandbox(
     seed: int = 0,
     name_bad: bool = True,
     keep_rest: bool = False,
-) -> Iterator[Sandbox]:
-    """Run the Pipelines API on this machine for as long as the ``with`` block lasts.
+    oversize: Lost = "request",
+    numeric_ids: bool = False,
+    without_person: bool = False,
+) -> Sandbox:
+    """The Pipelines API on this machine, for as long as a ``with`` block lasts.
+
+    ``sandbox().start()`` starts it without a block, and ``stop()`` stops it.
 
     Args:
         host: Address to listen on.
@@ -126,19 +167,27 @@ def sandbox(
         refuse_users: User ids whose messages are answered 400.
         rate_limit: Requests per second; further requests in a second are answered 429.
         seed: Seed that decides which requests the faults hit.
-        name_bad: A 400 for a batch names the invalid messages. The API's behaviour is not
-            documented.
-        keep_rest: Store the valid messages of a batch with invalid ones. The API's behaviour is
-            not documented.
+        name_bad: A 400 for a batch names the invalid messages. What the API does is not documented,
+            for this parameter and all that follow; each default is the harder case for a sender,
+            but for this one.
+        keep_rest: Store the valid messages of a batch with invalid ones.
+        oversize: What is lost, with the answer 200, when a message of a batch is larger than
+            32,000 bytes: the whole ``"request"`` or only the ``"message"``.
+        numeric_ids: Store messages whose ids are integers, as text. If False, they are invalid,
+            because the description of the API says that ids are strings.
+        without_person: Store messages with neither a user id nor an anonymous id. If False, they
+            are invalid; a group never needs a person.
 
-    Yields:
-        The sandbox. ``destination`` and ``url`` say where to send. ``events()``, ``people()``,
-        ``requests()``, ``rejected()``, ``duplicates()``, ``totals()`` and ``sql("...")`` return
-        DataFrames. ``set_faults(...)`` changes the faults, ``latency`` to ``seed``, while it runs.
-        A web page at the root of the address shows the stored messages.
+    Returns:
+        The sandbox. Once it runs, ``destination`` and ``url`` say where to send. ``events()``,
+        ``people()``, ``requests()``, ``rejected()``, ``duplicates()``, ``totals()``,
+        ``warnings()`` and ``sql("...")`` return DataFrames. ``set_faults(...)`` changes the faults,
+        ``latency`` to ``seed``, while it runs. A web page at the root of the address, ``page``,
+        shows the stored messages.
 
     Raises:
-        DestinationError: The address or port cannot be used, or a fault is out of range.
+        DestinationError: A fault or ``oversize`` has a wrong value. On start: the address, the port
+            or ``store`` cannot be used.
 
     >>> import pandas as pd
     >>> from cdp_backfill import lit, sandbox
@@ -170,20 +219,13 @@ def sandbox(
             rate_limit=rate_limit,
             seed=seed,
         )
-        box = Sandbox(
-            host=host,
-            port=port,
-            api_key=api_key,
-            store=store,
-            faults=faults,
-            policy=Policy(name_bad, keep_rest),
+        policy = Policy(
+            name_bad=name_bad,
+            keep_rest=keep_rest,
+            oversize=oversize,
+            numeric_ids=numeric_ids,
+            without_person=without_person,
         )
     except ValueError as error:
         raise DestinationError(str(error)) from error
-    except OSError as error:
-        raise DestinationError(f"The sandbox cannot listen on {host}:{port}: {error}.") from error
-    box.start()
-    try:
-        yield box
-    finally:
-        box.stop()
+    return Sandbox(host=host, port=port, api_key=api_key, store=store, faults=faults, policy=policy)

@@ -41,7 +41,7 @@ SOURCES: Final = {
 
 _ELSEWHERE: Final = (
     *("EVENTS", "PROPERTIES", "CONTEXT", "REGIONS", "Kind", "Tree"),
-    *("COMMANDS", "DEVICE_EVENTS", "ANY_NAME", "DEVICE_TYPES", "OS_NAMES"),
+    *("COMMANDS", "DEVICE_EVENTS", "ANY_NAME", "DEVICE_TYPES", "OS_NAMES", "SHORT_PATHS"),
 )
 """Facts that have a table of their own, or none."""
 
@@ -163,7 +163,7 @@ def _shown(value: Any) -> str:
     return _code(value)
 
 
-def _commands() -> str:
+def _reserved() -> str:
     return "\n".join(f"- `{name}`" for name in api_facts.COMMANDS)
 
 
@@ -261,7 +261,7 @@ PARTS: Final[dict[str, Callable[[], str]]] = {
     "errors": _errors,
     "limits": _limits,
     "regions": _regions,
-    "commands": _commands,
+    "reserved": _reserved,
     "spellings": _spellings,
     "events": _events,
     "context": _context,

@@ -44,7 +44,11 @@ def payloads(messages: MessageBatch, scope: ContextScope = "message") -> list[di
     """The messages as whoever receives them reads them, in the order of the rows."""
     result: dict[int, dict[str, Any]] = {}
     for part in encode(
-        messages.fields, messages.millis, message_id=messages.message_id, context_scope=scope
+        messages.fields,
+        messages.millis,
+        call="identify" if messages.event_names is None else "track",
+        message_id=messages.message_id,
+        context_scope=scope,
     ):
         top = json.loads(b"{" + part.head.rstrip(b",") + b"}")
         for number, row in enumerate(part.rows):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict
 from pathlib import Path  # noqa: TC003  # Typer reads it from the signature
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
@@ -13,6 +13,7 @@ from cdp_backfill import api
 from cdp_backfill.cli.options import (
     AsJson,
     BaseUrl,
+    Identify,
     JournalFile,
     MappingOptions,
     Processes,
@@ -29,11 +30,13 @@ from cdp_backfill.model import api_facts
 from cdp_backfill.model.destination import Destination
 from cdp_backfill.model.outcomes import Outcome
 from cdp_backfill.model.views import Section, View
-from cdp_backfill.pipeline.journal import read_journal
+from cdp_backfill.pipeline.journal import identities_path, read_journal
 
 if TYPE_CHECKING:
     from cdp_backfill.pipeline.journal import JournalContents
     from cdp_backfill.results.reports import Report
+
+_RUN_COLUMNS: Final = ("started", "ended", "rows by outcome")
 
 
 @with_mapping_options
@@ -41,6 +44,7 @@ def plan(
     sources: Sources,
     *,
     options: MappingOptions,
+    identify: Identify = None,
     region: Region = "us",
     base_url: BaseUrl = None,
     recent: Recent = "raise",
@@ -54,7 +58,8 @@ def plan(
     def action() -> int:
         plan = api.plan(
             sources,
-            options.build(sources),
+            **options.arguments(),
+            identify=identify,
             destination=Destination(region=region, base_url=base_url),  # type: ignore[arg-type]
             recent=recent,  # type: ignore[arg-type]  # checked there, with one clear error
         )
@@ -65,7 +70,8 @@ def plan(
             return 2
         if plan.rows and not plan.to_send and not options.may_send_nothing:
             return 1
-        return 0 if plan.to_send + plan.skipped == plan.rows else 1
+        plans = [plan] if plan.identities is None else [plan, plan.identities]
+        return 0 if all(each.to_send + each.skipped == each.rows for each in plans) else 1
 
     exit_with(action, as_json=as_json)
 
@@ -75,6 +81,7 @@ def send(
     sources: Sources,
     *,
     options: MappingOptions,
+    identify: Identify = None,
     region: Region = "us",
     base_url: BaseUrl = None,
     recent: Recent = "raise",
@@ -104,7 +111,8 @@ def send(
     def action() -> Report:
         return api.send(
             sources,
-            options.build(sources),
+            **options.arguments(),
+            identify=identify,
             destination=Destination(
                 region=region,  # type: ignore[arg-type]  # checked there, with one clear error
                 base_url=base_url,
@@ -156,30 +164,32 @@ def status(journal: JournalFile, *, as_json: AsJson = False) -> None:
 
     def action() -> int:
         contents = read_journal(journal)
+        first = None
+        if contents.identify is not None and identities_path(journal).is_file():
+            first = read_journal(identities_path(journal))
         if as_json:
             print(
                 json.dumps(
                     {
                         "url": contents.url,
                         "paths": contents.paths,
+                        "identify": contents.identify,
                         "mapping": contents.mapping.to_dict(),
                         "delivered": contents.delivered,
                         "runs": [asdict(run) for run in contents.runs],
+                        "identities_delivered": None if first is None else first.delivered,
                     }
                 )
             )
         else:
-            print(_view(journal, contents).text())
+            print(_view(journal, contents, first).text())
         return 0
 
     exit_with(action, as_json=as_json)
 
 
-def _view(journal: Path, contents: JournalContents) -> View:
-    runs: list[tuple[object, ...]] = [
-        (run.started, run.ended or "crashed or still running", _list_counts(run.counts))
-        for run in contents.runs
-    ]
+def _view(journal: Path, contents: JournalContents, first: JournalContents | None) -> View:
+    runs = _runs(contents)
     last = contents.runs[-1] if contents.runs else None
     reasons: list[tuple[object, ...]] = [
         (rows, name) for name, rows in (last.reasons if last else {}).items()
@@ -189,11 +199,19 @@ def _view(journal: Path, contents: JournalContents) -> View:
         f"Journal {journal}: {contents.delivered:,} rows are known to be delivered",
         [
             Section(f"To {contents.url}", (), [(path,) for path in contents.paths or ["a table"]]),
-            Section("Runs", ("started", "ended", "rows by outcome"), runs),
+            Section("Identities, sent first", _RUN_COLUMNS, _runs(first) if first else []),
+            Section("Runs", _RUN_COLUMNS, runs),
             Section("Not delivered by the last run", (), reasons),
         ],
         [f"Go on with: cdp-backfill resume {journal}"] if is_unfinished else [],
     )
+
+
+def _runs(contents: JournalContents) -> list[tuple[object, ...]]:
+    return [
+        (run.started, run.ended or "crashed or still running", _list_counts(run.counts))
+        for run in contents.runs
+    ]
 
 
 def _list_counts(counts: dict[str, int]) -> str:

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import functools
 import inspect
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import typer
 
 from cdp_backfill.errors import MappingError
-from cdp_backfill.inference import presets
 from cdp_backfill.model.mapping import Mapping, key, lit
-from cdp_backfill.sources import open_source
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -31,6 +29,13 @@ Recent = Annotated[
     typer.Option(
         help="What to do with rows younger than 72 hours, which can trigger messages to people: "
         "raise (send nothing), hold or send."
+    ),
+]
+Identify = Annotated[
+    str | None,
+    typer.Option(
+        help="Join anonymous ids to user ids before the events are sent: a column with the user "
+        "id, or else a file of anonymous ids and user ids, whose other columns become traits."
     ),
 ]
 RateLimit = Annotated[float, typer.Option(min=0.001, help="Requests per second.")]
@@ -110,8 +115,12 @@ class MappingOptions:
     ] = None
     rest: Annotated[
         str | None,
-        typer.Option(help="What becomes of unnamed columns: properties (default) or drop."),
+        typer.Option(
+            help="What becomes of unnamed columns: properties (default; of all but personal "
+            "data), all or drop."
+        ),
     ] = None
+    drop: Annotated[list[str] | None, typer.Option(help="Column to leave out; repeatable.")] = None
     duplicates: Annotated[
         str | None,
         typer.Option(
@@ -124,21 +133,17 @@ class MappingOptions:
         typer.Option(help="Preset for a vendor's export, or the path of a copy; see 'presets'."),
     ] = None
 
-    def build(self, sources: list[str]) -> Mapping:
-        """The mapping of the file or the preset, with the other options in place of its parts.
-
-        Args:
-            sources: The files, whose columns a preset is fitted to.
+    def arguments(self) -> dict[str, Any]:
+        """The keyword arguments of :func:`cdp_backfill.plan` that the options stand for.
 
         Raises:
             MappingError: An option is malformed, or two of them exclude each other.
         """
         if self.mapping and self.preset:
             raise MappingError("Give either --mapping or --preset, not both.")
-        base = Mapping.load(self.mapping) if self.mapping else Mapping()
-        if self.preset:
-            base = presets.load(self.preset).fit(list(open_source(sources).schema.names))
         values: dict[str, Any] = {
+            "mapping": Mapping.load(self.mapping) if self.mapping else None,
+            "preset": self.preset,
             "user_id": _field(self.user_id),
             "anonymous_id": _field(self.anonymous_id),
             "event": _field(self.event),
@@ -152,9 +157,10 @@ class MappingOptions:
             "other_events": self.other_events,
             "allow_commands": self.allow_command or None,
             "rest": self.rest,
+            "drop": self.drop or None,
             "duplicates": self.duplicates,
         }
-        return replace(base, **{name: value for name, value in values.items() if value is not None})
+        return {name: value for name, value in values.items() if value is not None}
 
     @property
     def may_send_nothing(self) -> bool:

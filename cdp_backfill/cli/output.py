@@ -91,9 +91,10 @@ def show_report(
 
 def _is_success(report: Report, *, may_send_nothing: bool) -> bool:
     skipped = report.counts[Outcome.SKIPPED]
-    if report.canary is not None:  # the rows after the canary are no failures
-        unsent = report.counts[Outcome.UNSENT]
-        return report.counts[Outcome.DELIVERED] + skipped + unsent == report.rows
+    if report.canary is not None:  # rows and identities of the rest are no failures
+        parts = [report] if report.identities is None else [report, report.identities]
+        done = Outcome.DELIVERED, Outcome.SKIPPED, Outcome.UNSENT
+        return all(sum(part.counts[name] for name in done) == part.rows for part in parts)
     if report.rows == skipped > 0 and not may_send_nothing:
         return False
     return report.ok

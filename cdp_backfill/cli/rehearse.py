@@ -14,7 +14,6 @@ from cdp_backfill.model.views import Section, View
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from cdp_backfill.model.mapping import Mapping
     from cdp_backfill.pipeline.plans import Plan
     from cdp_backfill.results.reports import Report
 
@@ -22,8 +21,12 @@ STORE: Final = "box.db"
 """File of the sandbox in the folder of a rehearsal."""
 
 _STORED_QUERY: Final = """
-SELECT event, substr(timestamp, 1, 10) AS day, count(*) AS messages FROM messages GROUP BY 1, 2
+SELECT coalesce(event, type) AS event, coalesce(substr(timestamp, 1, 10), '-') AS day,
+    count(*) AS messages FROM messages GROUP BY 1, 2
 """
+
+_IDENTIFY: Final = ("identify", "-")
+"""Event and day of the identify calls, which have neither."""
 
 _MAX_DAYS: Final = 12
 
@@ -46,17 +49,24 @@ class Rehearsal:
     ids: int
     store: Path
 
-    def differences(self) -> list[tuple[str, str, int, int]]:
-        """Event, day, rows planned and messages stored, where the two numbers differ."""
-        planned = {
+    @property
+    def planned(self) -> dict[tuple[str, str], int]:
+        """Rows that the run was to send, by event and day."""
+        rows = {
             (event, day): rows
             for event, days in self.plan.days.items()
             for day, rows in days.items()
         }
-        keys = sorted({*planned, *self.stored})
+        if self.plan.identities is not None:
+            rows[_IDENTIFY] = self.plan.identities.to_send
+        return rows
+
+    def differences(self) -> list[tuple[str, str, int, int]]:
+        """Event, day, rows planned and messages stored, where the two numbers differ."""
+        planned = self.planned
         return [
             (*key, planned.get(key, 0), self.stored.get(key, 0))
-            for key in keys
+            for key in sorted({*planned, *self.stored})
             if planned.get(key, 0) != self.stored.get(key, 0)
         ]
 
@@ -83,14 +93,12 @@ class Rehearsal:
         return f"{self.report}\n\n{self._view().text()}"
 
     def _view(self) -> View:
-        events = sorted({event for event, _ in self.stored} | set(self.plan.days))
-        rows: list[tuple[object, ...]] = []
-        for event in events:
-            planned = self.plan.days.get(event, {})
-            stored = {day: n for (name, day), n in self.stored.items() if name == event}
-            days = {*planned, *stored}
-            agreeing = sum(planned.get(day, 0) == stored.get(day, 0) for day in days)
-            totals = (sum(planned.values()), sum(stored.values()))
+        planned, rows = self.planned, list[tuple[object, ...]]()
+        for event in sorted({event for event, _ in (*self.stored, *planned)}):
+            days = sorted({day for name, day in (*self.stored, *planned) if name == event})
+            pairs = [(planned.get((event, d), 0), self.stored.get((event, d), 0)) for d in days]
+            agreeing = sum(first == second for first, second in pairs)
+            totals = sum(first for first, _ in pairs), sum(second for _, second in pairs)
             rows.append((*totals, f"{agreeing:,} of {len(days):,}", event))
         differing: list[tuple[object, ...]] = [
             (planned, stored, day, event) for event, day, planned, stored in self.differences()
@@ -128,25 +136,38 @@ class Rehearsal:
 
 
 def rehearse(
-    source: Any, mapping: Mapping, folder: Path, *, progress: bool = True, **faults: Any
+    source: Any,
+    arguments: dict[str, Any],
+    folder: Path,
+    *,
+    identify: Any = None,
+    progress: bool = True,
+    **faults: Any,
 ) -> Rehearsal:
     """Send a table to a sandbox of its own, and compare what it holds with the plan.
 
     Args:
         source: See :func:`cdp_backfill.send`.
-        mapping: The mapping; a proposal fills in what is missing.
+        arguments: Keyword arguments of :func:`cdp_backfill.plan` that make the mapping.
         folder: Folder for the sandbox's database and the report.
+        identify: See :func:`cdp_backfill.send`.
         progress: Show progress.
         **faults: Injected faults; see :func:`cdp_backfill.sandbox`.
 
     Raises:
         BackfillError: As :func:`cdp_backfill.send` does.
     """
-    api.messages(source, 1, mapping)  # open questions come before any file is created
+    api.messages(source, 1, **arguments)  # open questions come before any file is created
     folder.mkdir(parents=True, exist_ok=True)
     store = folder / STORE
     with sandbox(store=store, **faults) as box:
-        plan = api.plan(source, mapping, destination=box.destination, recent="send")
+        plan = api.plan(
+            source,
+            **arguments,
+            identify=identify,
+            destination=box.destination,
+            recent="send",
+        )
         report = plan.send(progress=progress, journal=False)
         rows = box.sql(_STORED_QUERY).to_dict("records")
         ids = int(box.sql("SELECT count(DISTINCT messageId) AS n FROM messages")["n"][0])

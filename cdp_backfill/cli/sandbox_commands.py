@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -15,6 +15,7 @@ from cdp_backfill.cli import rehearse as rehearsals
 from cdp_backfill.cli.options import (
     AsJson,
     Failing,
+    Identify,
     Latency,
     MappingOptions,
     ResetAfter,
@@ -48,6 +49,7 @@ def rehearse(
     sources: Sources,
     *,
     options: MappingOptions,
+    identify: Identify = None,
     keep: Annotated[
         Path | None,
         typer.Option(help="Folder for the sandbox's data and the report; by default a new one."),
@@ -62,14 +64,15 @@ def rehearse(
     """Send every row to a sandbox of its own. Compares what arrived by event and day."""
 
     def action() -> int:
-        mapping = options.build(sources)
+        arguments = options.arguments()
         folder = keep or Path(f"rehearsal-{datetime.now():%Y%m%d-%H%M%S}")  # noqa: DTZ005
         if (folder / rehearsals.STORE).exists():
             raise BadInputError(f"{folder} already holds a rehearsal. Give --keep another folder.")
         rehearsal = rehearsals.rehearse(
             sources,
-            mapping,
+            arguments,
             folder,
+            identify=identify,
             progress=progress,
             latency=latency,
             failing=failing,
@@ -149,10 +152,24 @@ def sandbox(
         bool,
         typer.Option(help="Keep the good messages of a batch with bad ones (not documented)."),
     ] = False,
+    oversize: Annotated[
+        str,
+        typer.Option(
+            help="What is lost if a message of a batch is too large: request or message "
+            "(not documented)."
+        ),
+    ] = "request",
+    numeric_ids: Annotated[
+        bool, typer.Option(help="Accept ids that are numbers (not documented).")
+    ] = False,
+    without_person: Annotated[
+        bool, typer.Option(help="Accept messages of nobody (not documented).")
+    ] = False,
 ) -> None:
     """Run the Pipelines API on this machine, to rehearse with."""
 
     def action() -> int:
+        checked: Any = oversize  # the sandbox checks it
         with local_sandbox.sandbox(
             host=host,
             port=port,
@@ -172,6 +189,9 @@ def sandbox(
             seed=seed,
             name_bad=name_bad,
             keep_rest=keep_rest,
+            oversize=checked,
+            numeric_ids=numeric_ids,
+            without_person=without_person,
         ) as server:
             print(f"The sandbox answers at {server.url}. Its API key is {api_key!r}.")
             print(f"Look at it: {server.page}")

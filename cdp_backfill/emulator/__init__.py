@@ -5,12 +5,12 @@ of the package. So it checks requests independently of the code that makes them.
 
 A message or request over a size limit is answered 200 and not stored, in both modes, as documented.
 Without strict mode, an invalid message is answered 200 and not stored. Where the documentation is
-silent, :class:`Policy` decides: whether a 400 for a batch names the invalid messages, and whether
-the valid ones are stored.
+silent, :class:`Policy` decides. What is stored although a sender should look at it, such as a value
+of another type than documented, gets a warning.
 """
 
-from cdp_backfill.emulator.application import Policy
 from cdp_backfill.emulator.faults import Faults
+from cdp_backfill.emulator.policy import Policy
 from cdp_backfill.emulator.server_thread import ApiServer
 
 __all__ = ["ApiServer", "Faults", "Policy"]

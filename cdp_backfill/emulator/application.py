@@ -3,11 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import base64
-import binascii
-import hmac
-import zlib
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
@@ -17,49 +12,29 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from cdp_backfill.emulator.fast_path import read_rows
 from cdp_backfill.emulator.faults import FaultInjector, Faults
-from cdp_backfill.emulator.models import CALLS, Message, message_fields, read_batch, read_message
+from cdp_backfill.emulator.models import CALLS
 from cdp_backfill.emulator.openapi import description
 from cdp_backfill.emulator.overview import Overview
-from cdp_backfill.emulator.store import FIELDS, ReceivedRequest, RejectedMessage, Store
+from cdp_backfill.emulator.parsing import BATCH, ParsedBody, UnreadableBodyError, parse
+from cdp_backfill.emulator.request_body import RefusedRequestError, read_body
+from cdp_backfill.emulator.store import ReceivedRequest, Store
 from cdp_backfill.model import api_facts
 
 if TYPE_CHECKING:
     from starlette.requests import Request
 
-MAX_BODY_BYTES: Final = 16 * api_facts.MAX_REQUEST_BYTES
-"""Most bytes of a body that the emulator reads, compressed or decompressed."""
+    from cdp_backfill.emulator.policy import Policy
 
-_BATCH: Final = api_facts.BATCH_PATH.removeprefix("/")
-_EXCERPT_BYTES: Final = 500  # bytes of a rejected message that are stored
+PATHS: Final = {
+    **{call: call for call in (*CALLS, BATCH)},
+    **{short.strip("/"): path.strip("/") for short, path in api_facts.SHORT_PATHS.items()},
+}
+"""The call at each path below ``/v1``."""
 
 Connections = dict[tuple[Any, ...], asyncio.Transport]
 
 _encode = msgspec.json.encode
-
-
-class _RequestError(Exception):
-    """The request as a whole is wrong: answer with this status and reason."""
-
-    def __init__(self, status: int, reason: str) -> None:
-        super().__init__(reason)
-        self.status = status
-
-
-@dataclass(frozen=True, slots=True)
-class Policy:
-    """What the emulator does where the API is not documented.
-
-    Attributes:
-        name_bad: A 400 for a batch names each invalid message and the reason. If False, it only
-            says that some messages are invalid. [?]
-        keep_rest: Store the valid messages of a batch with invalid ones. If False, store none, the
-            harder case for a sender. [?]
-    """
-
-    name_bad: bool = True
-    keep_rest: bool = False
 
 
 def application(
@@ -80,19 +55,20 @@ def application(
     """
     endpoints = _Endpoints(store, api_key, injector, connections, policy)
     overview = Overview(store, injector)
-    openapi_description = description()
+    openapi_description = description(policy)
 
     async def openapi(_: Request) -> Response:
         return JSONResponse(openapi_description)
 
     return Starlette(
         routes=[
-            *(Route(f"/v1/{call}", endpoints.call, methods=["POST"]) for call in (*CALLS, _BATCH)),
+            *(Route(f"/v1/{path}", endpoints.call, methods=["POST"]) for path in PATHS),
             Route("/health", endpoints.health),
             Route("/ready", endpoints.ready),
             Route("/faults", endpoints.faults, methods=["GET", "PUT"]),
             Route("/openapi.json", openapi),
             Route("/overview.json", overview.data),
+            Route("/messages/{number:int}", overview.message),
             Route("/", overview.page),
         ],
         exception_handlers={404: endpoints.missing, 405: endpoints.missing},
@@ -115,7 +91,7 @@ class _Endpoints:
         self._connections = connections
 
     async def call(self, request: Request) -> Response:
-        """Answer any of the seven calls, with injected faults."""
+        """Answer any of the seven calls, at either of its paths, with injected faults."""
         faults = self._injector.next_request()
         client = self._connections.get(tuple(request.client or ()))
         if faults.wait:
@@ -138,28 +114,31 @@ class _Endpoints:
 
     async def _answer(self, request: Request, *, silent: bool) -> Response:
         path = request.url.path.removeprefix("/v1")
+        call = PATHS[path.removeprefix("/")]
         strict = request.headers.get(api_facts.STRICT_HEADER[0]) == api_facts.STRICT_HEADER[1]
         size, status, errors = 0, 200, list[str]()
-        parsed = _ParsedBody()
+        parsed = ParsedBody()
+        received = datetime.now(UTC)
         try:
-            _check_key(request, self._api_key)
-            _check_type(request)
-            body = await _read_body(request)
-            size = len(body)
-            parsed = _parse(path, body, self._injector.faults.refuse_users)
+            body = await read_body(request, self._api_key)
+            size, received = len(body), datetime.now(UTC)
+            refused_users = self._injector.faults.refuse_users
+            parsed = parse(call, body, refused_users, self._policy, received)
             if silent:
-                parsed = _ParsedBody(count=parsed.count, dropped="dropped by the fault 'silent'")
+                parsed = ParsedBody(count=parsed.count, dropped="dropped by the fault 'silent'")
             elif parsed.rejected:
-                status, errors = 400, _errors(path, parsed, self._policy)
+                status, errors = 400, _errors(call, parsed, self._policy)
                 if not self._policy.keep_rest:
                     parsed.rows = []
-        except _RequestError as error:
+        except RefusedRequestError as error:
             status, errors = error.status, [str(error)]
+        except UnreadableBodyError as error:
+            status, errors = 400, [str(error)]
         # An unreadable body is an error in both modes.
         answer = status if strict or status not in (400, 401) else 200
         reason = parsed.dropped or "; ".join(errors) or None
-        received = datetime.now(UTC).isoformat(timespec="milliseconds")
-        record = ReceivedRequest(received, path, strict, answer, size, parsed.count, reason)
+        moment = received.isoformat(timespec="milliseconds")
+        record = ReceivedRequest(moment, path, strict, answer, size, parsed.count, reason)
         self._store.add(record, parsed.rows, parsed.rejected)
         if answer != 200:  # noqa: PLR2004
             return JSONResponse({"meta": {"errors": errors}}, answer)
@@ -203,124 +182,9 @@ async def _faulty_response(request: Request, status: int, retry_after: float | N
     return JSONResponse({"meta": {"errors": ["try again later"]}}, status, headers)
 
 
-def _check_key(request: Request, api_key: str) -> None:
-    scheme, _, credentials = request.headers.get("Authorization", "").partition(" ")
-    # The vendor's Python SDK sends one form of key this way. [K]
-    if scheme.lower() == "bearer" and hmac.compare_digest(credentials.encode(), api_key.encode()):
-        return
-    try:
-        user, _, password = base64.b64decode(credentials, validate=True).partition(b":")
-    except (binascii.Error, ValueError):
-        user = password = b""
-    if scheme.lower() != "basic" or password or not hmac.compare_digest(user, api_key.encode()):
-        raise _RequestError(401, "the API key is not valid")
-
-
-def _check_type(request: Request) -> None:
-    kind = request.headers.get("Content-Type", "application/json").partition(";")[0].strip()
-    if kind.lower() not in ("application/json", "text/plain"):
-        raise _RequestError(415, "Content-Type must be application/json")
-
-
-async def _read_body(request: Request) -> bytes:
-    encoding = request.headers.get("Content-Encoding", "identity").lower()
-    if encoding not in ("identity", "gzip"):
-        raise _RequestError(415, "Content-Encoding must be gzip or nothing")
-    decompressor = zlib.decompressobj(wbits=31) if encoding == "gzip" else None
-    parts: list[bytes] = []
-    size = 0
-    async for chunk in request.stream():
-        try:
-            part = decompressor.decompress(chunk, MAX_BODY_BYTES) if decompressor else chunk
-        except zlib.error as error:
-            raise _RequestError(400, "the body is not gzip") from error
-        parts.append(part)
-        size += len(part)
-        if size >= MAX_BODY_BYTES or (decompressor and decompressor.unconsumed_tail):
-            raise _RequestError(413, "the body is too large to be read")
-    if decompressor and not decompressor.eof:
-        raise _RequestError(400, "the body is not gzip")
-    return b"".join(parts)
-
-
-@dataclass(slots=True)
-class _ParsedBody:
-    """The messages in a body.
-
-    Attributes:
-        count: Number of messages.
-        rows: The valid messages, as values of :data:`FIELDS`.
-        rejected: The invalid messages.
-        dropped: Why messages were dropped although the answer is 200, or None.
-    """
-
-    count: int = 0
-    rows: list[tuple[Any, ...]] = field(default_factory=list)
-    rejected: list[RejectedMessage] = field(default_factory=list)
-    dropped: str | None = None
-
-
-def _parse(path: str, body: bytes, refused_users: frozenset[str]) -> _ParsedBody:
-    parsed = _ParsedBody()
-    if len(body) > api_facts.MAX_REQUEST_BYTES:
-        parsed.dropped = f"the body has {len(body)} bytes, more than {api_facts.MAX_REQUEST_BYTES}"
-        return parsed
-    call, raw_messages, batch = path.removeprefix("/"), [msgspec.Raw(body)], None
-    if call == _BATCH:
-        if (rows := read_rows(body, refused_users)) is not None:
-            return _ParsedBody(count=len(rows), rows=rows)
-        try:
-            batch = read_batch(body)
-        except (ValueError, RecursionError) as error:
-            raise _RequestError(400, str(error)) from error
-        raw_messages = batch.batch
-    parsed.count = len(raw_messages)
-    for position, raw in enumerate(raw_messages):
-        try:
-            message = read_message(raw, None if batch else call)
-            if message.user_id in refused_users:
-                raise ValueError("userId is refused")  # noqa: TRY301
-        except (ValueError, RecursionError) as error:
-            excerpt = bytes(raw)[:_EXCERPT_BYTES].decode(errors="replace")
-            parsed.rejected.append(RejectedMessage(position, str(error), excerpt))
-            continue
-        if memoryview(raw).nbytes > api_facts.MAX_MESSAGE_BYTES:
-            parsed.dropped = f"a message has more than {api_facts.MAX_MESSAGE_BYTES} bytes"
-            continue
-        if batch is not None:
-            # The batch's own fields apply to every message that does not set them.
-            message.context = batch.context if message.context is None else message.context
-            if message.integrations is None:
-                message.integrations = batch.integrations
-        parsed.rows.append(_row(message))
-    return parsed
-
-
-def _errors(path: str, parsed: _ParsedBody, policy: Policy) -> list[str]:
-    if path != f"/{_BATCH}":
+def _errors(call: str, parsed: ParsedBody, policy: Policy) -> list[str]:
+    if call != BATCH:
         return [item.reason for item in parsed.rejected]
     if not policy.name_bad:
         return ["the batch contains invalid messages"]
     return [f"batch[{item.position}]: {item.reason}" for item in parsed.rejected]
-
-
-def _row(message: Message) -> tuple[Any, ...]:
-    fields = message_fields(message)
-    moment = fields["timestamp"]
-    fields["timestamp"] = None if moment is None else _utc(moment)
-    return tuple(
-        value if value is None or isinstance(value, str) else _to_json(value)
-        for value in map(fields.get, FIELDS)
-    )
-
-
-def _utc(moment: datetime) -> str:
-    try:
-        moment = moment.astimezone(UTC)
-    except OverflowError:  # within hours of the year 1 or 9999
-        moment = moment.replace(tzinfo=UTC)
-    return moment.replace(tzinfo=None).isoformat(timespec="milliseconds") + "Z"
-
-
-def _to_json(value: Any) -> str:
-    return _encode(value).decode()

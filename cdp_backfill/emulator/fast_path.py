@@ -1,7 +1,8 @@
 """A fast parser for batches of valid track messages, which is what a backfill sends.
 
-It gives the same rows as the full parser in :mod:`cdp_backfill.emulator.application`. If a message
-may be invalid, it gives None, and the full parser decides and finds the reason.
+It gives the same rows as the full parser in :mod:`cdp_backfill.emulator.parsing`. If a message may
+be invalid, or is out of the ordinary, it gives None, and the full parser decides and finds the
+reason.
 """
 
 from __future__ import annotations
@@ -12,13 +13,15 @@ from typing import Any, Final, Literal
 
 import msgspec
 
-from cdp_backfill.emulator.store import FIELDS
+from cdp_backfill.emulator.context_types import context_warnings
+from cdp_backfill.emulator.models import NULL
+from cdp_backfill.emulator.store import FIELDS, MESSAGE_COLUMNS
 from cdp_backfill.model import api_facts
 
-_NULL: Final = msgspec.Raw(b"null")
+_ContextCell = tuple[str | None, str | None]  # its JSON and its warnings
 
 
-class _Track(msgspec.Struct, rename="camel", gc=False):
+class _Track(msgspec.Struct, rename="camel", gc=False, forbid_unknown_fields=True):
     """A track message whose objects stay JSON text."""
 
     type: Literal["track"]
@@ -27,15 +30,14 @@ class _Track(msgspec.Struct, rename="camel", gc=False):
     user_id: str | None = None
     anonymous_id: str | None = None
     timestamp: str | None = None
-    properties: msgspec.Raw = _NULL
-    context: msgspec.Raw = _NULL
-    integrations: msgspec.Raw = _NULL
+    properties: msgspec.Raw = NULL
+    context: msgspec.Raw = NULL
+    integrations: msgspec.Raw = NULL
 
 
-class _Batch(msgspec.Struct):
+class _Batch(msgspec.Struct, forbid_unknown_fields=True):
     batch: list[_Track]
-    context: msgspec.Raw = _NULL
-    integrations: msgspec.Raw = _NULL
+    context: msgspec.Raw = NULL
 
 
 class _RawBatch(msgspec.Struct):
@@ -64,18 +66,19 @@ _ORDER: Final = (
     *("type", "messageId", "userId", "anonymousId", "event", "timestamp", "properties"),
     *("context", "integrations"),
 )
-_OTHER_FIELDS: Final = (None,) * (len(FIELDS) - len(_ORDER))
+_OTHER_COLUMNS: Final = (None,) * (len(MESSAGE_COLUMNS) - len(_ORDER) - 1)
 _UTC_LENGTH: Final = len("2024-01-15T10:30:00.000Z")
+_T: Final = _UTC_LENGTH - len("T10:30:00.000Z")
 
-if FIELDS[: len(_ORDER)] != _ORDER:  # pragma: no cover
-    raise AssertionError("The store's fields have another order.")
+if FIELDS[: len(_ORDER)] != _ORDER or MESSAGE_COLUMNS[-1] != "warnings":  # pragma: no cover
+    raise AssertionError("The store's columns have another order.")
 
 
 def read_rows(body: bytes, refused_users: frozenset[str]) -> list[tuple[Any, ...]] | None:
-    """The messages of a batch as values of :data:`FIELDS`; None if the full parser must decide.
+    """The messages of a batch as rows of the store; None if the full parser must decide.
 
     Args:
-        body: The body of ``/batch``, no larger than a request may be.
+        body: The body of ``/batch``: UTF-8, and no larger than a request may be.
         refused_users: User ids that the emulator refuses.
     """
     try:
@@ -84,28 +87,30 @@ def read_rows(body: bytes, refused_users: frozenset[str]) -> list[tuple[Any, ...
             largest = max((len(memoryview(raw)) for raw in _decode_raw(body).batch), default=0)
             if largest > api_facts.MAX_MESSAGE_BYTES:
                 return None
-        defaults = _object(bytes(batch.context)), _integrations(bytes(batch.integrations))
-        return [_row(message, defaults, refused_users) for message in batch.batch]
+        context = _context(bytes(batch.context))
+        return [_row(message, context, refused_users) for message in batch.batch]
     except (ValueError, RecursionError):
         return None
 
 
 def _row(
-    message: _Track, defaults: tuple[str | None, str | None], refused_users: frozenset[str]
+    message: _Track, default_context: _ContextCell, refused_users: frozenset[str]
 ) -> tuple[Any, ...]:
     user, event, moment = message.user_id, message.event, message.timestamp
     if not event or not (user or message.anonymous_id) or user in refused_users:
         raise ValueError
     if moment is not None:
-        parsed = msgspec.convert(moment, datetime)
-        if parsed.tzinfo is None or len(moment) != _UTC_LENGTH or moment[-1] != "Z":
+        msgspec.convert(moment, datetime)
+        # Of the forms of a valid time, only the store's own has this length and these letters.
+        if len(moment) != _UTC_LENGTH or moment[_T] != "T" or moment[-1] != "Z":
             raise ValueError
     properties = bytes(message.properties)
     text: str | None = None
     if properties != b"null":
         _check_properties.get(event, _check_object)(properties)
         text = properties.decode()
-    context, integrations = bytes(message.context), bytes(message.integrations)
+    context = bytes(message.context)
+    context_text, warnings = default_context if context == b"null" else _context(context)
     return (
         api_facts.MESSAGE_TYPE,
         message.message_id,
@@ -114,18 +119,19 @@ def _row(
         event,
         moment,
         text,
-        defaults[0] if context == b"null" else _object(context),
-        defaults[1] if integrations == b"null" else _integrations(integrations),
-        *_OTHER_FIELDS,
+        context_text,
+        _integrations(bytes(message.integrations)),
+        *_OTHER_COLUMNS,
+        warnings,
     )
 
 
 @functools.lru_cache(maxsize=4_096)
-def _object(raw: bytes) -> str | None:
+def _context(raw: bytes) -> _ContextCell:
     if raw == b"null":
-        return None
-    _check_object(raw)
-    return raw.decode()
+        return None, None
+    warnings = context_warnings(raw)
+    return raw.decode(), msgspec.json.encode(warnings).decode() if warnings else None
 
 
 @functools.lru_cache(maxsize=4_096)

@@ -1,36 +1,61 @@
 """Typed models of the documented calls; a message that fits its model is valid.
 
 Undocumented fields are allowed, as in the API. [D] A field is required if the vendor's pages
-require it. If they do not say, it is optional, even if the vendor's SDKs always send it. [?]
+require it. If they do not say, it is optional, even if the vendor's SDKs always send it. [?] Only
+the messages of a batch need a ``type``: a single call sets it itself. [N]
 """
 
 from __future__ import annotations
 
+import re
 from datetime import datetime  # noqa: TC003  # msgspec reads the annotations
-from typing import Any, ClassVar, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 import msgspec
 
 from cdp_backfill.model import api_facts
 
+if TYPE_CHECKING:
+    from cdp_backfill.emulator.policy import Policy
+
 Object = dict[str, msgspec.Raw]
+Id = str | int | None
+
+NULL: Final = msgspec.Raw(b"null")
+
+WRITE_KEY: Final = "writeKey"
+"""Field of a body that holds the API key if there is no Authorization header. [K]"""
+
+
+def _raw_null() -> Any:
+    return msgspec.field(default_factory=lambda: NULL)  # a default must fit into a JSON schema
 
 
 class Message(msgspec.Struct, rename="camel", kw_only=True):
-    """The fields of the messages of all calls."""
+    """The fields of the messages of all calls.
+
+    The last four come from SDKs and from receivers like this one. [K] The API documents no type for
+    them, so they may have any.
+    """
 
     call: ClassVar[str] = ""
     required: ClassVar[tuple[str, ...]] = ()
+    ids: ClassVar[tuple[str, ...]] = ("user_id", "anonymous_id")
+    needs_person: ClassVar[bool] = True
 
     type: str | None = None
     message_id: str | None = None
-    user_id: str | None = None
-    anonymous_id: str | None = None
+    user_id: Id = None
+    anonymous_id: Id = None
     timestamp: datetime | None = None
     context: Object | None = None
     integrations: Object | None = None
+    original_timestamp: msgspec.Raw = _raw_null()
+    sent_at: msgspec.Raw = _raw_null()
+    channel: msgspec.Raw = _raw_null()
+    _metadata: msgspec.Raw = _raw_null()
 
-    def check(self) -> None:
+    def check(self, policy: Policy) -> None:
         """Check the rules that types do not express.
 
         Raises:
@@ -39,7 +64,10 @@ class Message(msgspec.Struct, rename="camel", kw_only=True):
         for name in self.required:
             if getattr(self, name) in (None, ""):
                 raise ValueError(f"{_API_NAMES[name]} is required")
-        if not self.has_identity:
+        if not policy.numeric_ids:
+            for name in self.numeric_ids:
+                raise ValueError(f"{_API_NAMES[name]} must be a string")
+        if self.needs_person and not policy.without_person and not self.has_person:
             raise ValueError("userId or anonymousId is required")
         if self.timestamp is not None and self.timestamp.tzinfo is None:
             raise ValueError("timestamp must carry a time zone")
@@ -48,9 +76,14 @@ class Message(msgspec.Struct, rename="camel", kw_only=True):
                 raise ValueError(f"integrations.{name} must be a boolean or an object")
 
     @property
-    def has_identity(self) -> bool:
-        """Whether it has the id that it needs: a user id or an anonymous id."""
-        return bool(self.user_id or self.anonymous_id)
+    def has_person(self) -> bool:
+        """Whether it has a user id or an anonymous id."""
+        return any(each not in (None, "") for each in (self.user_id, self.anonymous_id))
+
+    @property
+    def numeric_ids(self) -> list[str]:
+        """The names of the ids that are numbers."""
+        return [name for name in self.ids if isinstance(getattr(self, name), int)]
 
 
 class Identify(Message, rename="camel", kw_only=True):
@@ -68,9 +101,9 @@ class Track(Message, rename="camel", kw_only=True):
     event: str | None = None
     properties: Object | None = None
 
-    def check(self) -> None:
+    def check(self, policy: Policy) -> None:
         """Check the types of properties of the seven mobile-app events as well."""
-        super().check()
+        super().check(policy)
         kinds = api_facts.EVENTS.get(self.event or "", {})
         for name, value in (self.properties or {}).items():
             kind, first = kinds.get(name), bytes(value).strip()[:1]
@@ -103,18 +136,15 @@ class Screen(Message, rename="camel", kw_only=True):
 class Group(Message, rename="camel", kw_only=True):
     """A group, ``groupId`` and ``traits``, and optionally a person who belongs to it.
 
-    Without a person, it only describes the group. [D] The SDKs allow a number as its id. [K]
+    Without a person, it only describes the group. [D]
     """
 
     call: ClassVar[str] = "group"
     required: ClassVar[tuple[str, ...]] = ("group_id",)
-    group_id: str | int | None = None
+    ids: ClassVar[tuple[str, ...]] = (*Message.ids, "group_id")
+    needs_person: ClassVar[bool] = False
+    group_id: Id = None
     traits: Object | None = None
-
-    @property
-    def has_identity(self) -> bool:
-        """Always true: a group needs no person."""
-        return True
 
 
 class Alias(Message, rename="camel", kw_only=True):
@@ -122,15 +152,21 @@ class Alias(Message, rename="camel", kw_only=True):
 
     call: ClassVar[str] = "alias"
     required: ClassVar[tuple[str, ...]] = ("user_id", "previous_id")
-    previous_id: str | int | None = None
+    ids: ClassVar[tuple[str, ...]] = (*Message.ids, "previous_id")
+    previous_id: Id = None
 
 
-class Batch(msgspec.Struct, kw_only=True):
-    """The body of ``/batch``; its messages are read one by one."""
+class Batch(msgspec.Struct, rename="camel", kw_only=True):
+    """The body of ``/batch``; its messages are read one by one.
+
+    Its ``context`` is the default for messages without one, and its ``integrations`` have no
+    effect. [N] Its ``sentAt`` holds for all its messages. [K]
+    """
 
     batch: list[msgspec.Raw]
     context: Object | None = None
     integrations: Object | None = None
+    sent_at: msgspec.Raw = _raw_null()
 
 
 class _MessageType(msgspec.Struct):
@@ -140,6 +176,7 @@ class _MessageType(msgspec.Struct):
 _API_NAMES: Final = {
     "event": "event",
     "user_id": "userId",
+    "anonymous_id": "anonymousId",
     "group_id": "groupId",
     "previous_id": "previousId",
 }
@@ -149,12 +186,10 @@ CALLS: Final[dict[str, type[Message]]] = {
 }
 """The calls that carry one message, by name. [D]"""
 
-TYPE_REQUIRED: Final = ("track",)
-"""Calls that need a ``type`` although their address implies it, as on the vendor's page. [S]"""
-
 _decoders: Final = {name: msgspec.json.Decoder(kind).decode for name, kind in CALLS.items()}
 _decode_type: Final = msgspec.json.Decoder(_MessageType).decode
 _decode_batch: Final = msgspec.json.Decoder(Batch).decode
+_decode_fields: Final = msgspec.json.Decoder(Object).decode
 
 
 def read_batch(body: bytes) -> Batch:
@@ -163,34 +198,63 @@ def read_batch(body: bytes) -> Batch:
     Raises:
         ValueError: It is not a JSON batch; the text is the reason.
     """
-    return _decode_batch(body)
+    return _decode_batch(msgspec.json.encode(_decode_fields(body)))
 
 
-def read_message(body: bytes | msgspec.Raw, call: str | None = None) -> Message:
+def read_message(
+    body: bytes | msgspec.Raw, call: str | None, policy: Policy
+) -> tuple[Message, Object]:
     """Read a message and check it.
+
+    Of a field that occurs several times, the last counts, as usual in JSON.
 
     Args:
         body: The message.
         call: Name of the call, or None for a message of a batch, whose ``type`` names it.
+        policy: What to do where the API is not documented.
+
+    Returns:
+        The message, and the fields that its model does not have, but never the API key.
 
     Raises:
         ValueError: The message is invalid; the text is the reason.
     """
+    fields = _decode_fields(body)
+    body = msgspec.json.encode(fields)
     kind = call or _decode_type(body).type
     if kind is None:
         raise ValueError("type is required")
     if kind not in _decoders:
         raise ValueError(f"type must be one of {', '.join(CALLS)}")
     message = _decoders[kind](body)
-    if message.type is None and kind in TYPE_REQUIRED:
-        raise ValueError("type is required")
     if message.type not in (None, kind):
         raise ValueError(f"type must be {kind}")
-    message.check()
-    return message
+    message.check(policy)
+    known = {*message.__struct_encode_fields__, WRITE_KEY}
+    return message, {name: value for name, value in fields.items() if name not in known}
 
 
 def message_fields(message: Message) -> dict[str, Any]:
     """The fields of a message by their names in the API; ``type`` is the name of its call."""
     names = zip(message.__struct_fields__, message.__struct_encode_fields__, strict=True)
     return {api_name: getattr(message, name) for name, api_name in names} | {"type": message.call}
+
+
+def without_key(body: bytes) -> bytes:
+    """A message without the API key, to be shown; text that is no JSON object is searched for it.
+
+    >>> without_key(b'{"writeKey": "k", "event": ""}')
+    b'{"event":""}'
+    >>> without_key(b'{"writeKey": "k", ')
+    b'{"writeKey": "...", '
+    """
+    try:
+        fields = _decode_fields(body)
+    except (ValueError, RecursionError):
+        return _KEY_TEXT.sub(rb'\1"..."', body)
+    return msgspec.json.encode(fields) if fields.pop(WRITE_KEY, None) is not None else body
+
+
+_KEY_TEXT: Final = re.compile(
+    rb'("%s"\s*:\s*)(?:"(?:[^"\\]|\\.)*"?|[^\s,}]*)' % WRITE_KEY.encode(), re.DOTALL
+)

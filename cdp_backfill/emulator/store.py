@@ -5,12 +5,18 @@ from __future__ import annotations
 import json
 import sqlite3
 import threading
+from contextlib import contextmanager
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Final
 
+import numpy as np
 import pandas as pd
 
+from cdp_backfill.emulator import figures
+
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 FIELDS: Final = (
@@ -19,7 +25,17 @@ FIELDS: Final = (
 )
 """The fields of all calls, which are the columns of the stored messages."""
 
-_OBJECTS: Final = ("properties", "context", "integrations", "traits")
+SENDER_FIELDS: Final = ("originalTimestamp", "sentAt", "channel", "_metadata")
+"""Fields that SDKs and receivers add, stored to be seen; they change nothing here. [K]"""
+
+MESSAGE_COLUMNS: Final = (*FIELDS, *SENDER_FIELDS, "otherFields", "warnings")
+"""The columns of a stored message: all fields by name, the other fields, and warnings."""
+
+OBJECTS: Final = ("properties", "context", "integrations", "traits", "_metadata", "otherFields")
+"""The columns that hold JSON."""
+
+PERSON: Final = "coalesce(nullif(userId, ''), nullif(anonymousId, ''))"
+"""The id of the person of a message: an empty id is nobody's."""
 
 _TABLES: Final = f"""
 CREATE TABLE IF NOT EXISTS requests (
@@ -28,23 +44,35 @@ CREATE TABLE IF NOT EXISTS requests (
 );
 CREATE TABLE IF NOT EXISTS messages (
     seq INTEGER PRIMARY KEY, request INTEGER, receivedAt TEXT,
-    {", ".join(f"{name} TEXT" for name in FIELDS)}
+    {", ".join(f"{name} TEXT" for name in MESSAGE_COLUMNS)}
 );
 CREATE TABLE IF NOT EXISTS rejected (
     seq INTEGER PRIMARY KEY, request INTEGER, receivedAt TEXT, position INTEGER, reason TEXT,
     message TEXT
 );
-CREATE VIEW IF NOT EXISTS events AS SELECT *, row_number() OVER (
+"""  # fixed names
+
+_VIEWS: Final = f"""
+DROP VIEW IF EXISTS events;
+CREATE VIEW events AS SELECT *, row_number() OVER (
     PARTITION BY coalesce(messageId, 'none ' || seq) ORDER BY seq) > 1 AS repeated FROM messages;
-CREATE VIEW IF NOT EXISTS duplicates AS SELECT messageId, count(*) AS times,
+DROP VIEW IF EXISTS duplicates;
+CREATE VIEW duplicates AS SELECT messageId, count(*) AS times,
     min(receivedAt) AS first, max(receivedAt) AS last FROM messages
     WHERE messageId IS NOT NULL GROUP BY messageId HAVING count(*) > 1;
-CREATE VIEW IF NOT EXISTS people AS SELECT coalesce(userId, anonymousId) AS id,
-    userId IS NULL AS anonymous, count(*) AS messages, min(timestamp) AS first,
-    max(timestamp) AS last FROM messages GROUP BY 1, 2;
+DROP VIEW IF EXISTS people;
+CREATE VIEW people AS SELECT {PERSON} AS id,
+    nullif(userId, '') IS NULL AS anonymous, count(*) AS messages, min(timestamp) AS first,
+    max(timestamp) AS last FROM messages WHERE id IS NOT NULL GROUP BY 1, 2;
 """  # noqa: S608  # fixed names
 
+_COUNTED: Final = (
+    f"coalesce(event, type), coalesce(substr(timestamp, 1, 7), ''), {PERSON}, warnings"
+)
+"""The columns of :class:`figures.Counted` in SQL."""
+
 _EXCERPT_LENGTH: Final = 500  # characters of a rejected message that are stored
+_CHUNK: Final = 10_000  # messages that are read at a time
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +113,27 @@ class RejectedMessage:
     message: str
 
 
+_INSERT_MESSAGE: Final = (
+    f"INSERT INTO messages (seq, request, receivedAt, {', '.join(MESSAGE_COLUMNS)}) "  # noqa: S608
+    f"VALUES (?, ?, ?{', ?' * len(MESSAGE_COLUMNS)})"
+)
+
+_TYPE, _USER, _ANONYMOUS, _EVENT, _TIMESTAMP, _WARNINGS = (
+    MESSAGE_COLUMNS.index(name)
+    for name in ("type", "userId", "anonymousId", "event", "timestamp", "warnings")
+)
+
+
+def _counted(messages: list[tuple[Any, ...]]) -> figures.Counted:
+    """What the figures need of messages; the same as :data:`_COUNTED`."""
+    return figures.Counted(
+        [each[_TYPE] if each[_EVENT] is None else each[_EVENT] for each in messages],
+        [each[_TIMESTAMP][:7] if each[_TIMESTAMP] else "" for each in messages],
+        [each[_USER] or each[_ANONYMOUS] or None for each in messages],
+        [each[_WARNINGS] for each in messages],
+    )
+
+
 class Store:
     """Stores requests, accepted messages and rejected messages.
 
@@ -96,10 +145,37 @@ class Store:
         self._lock = threading.Lock()
         self._closed = False
         self.path = path
+        self._people = figures.PeopleCounter()
         self._database = sqlite3.connect(str(path or ":memory:"), check_same_thread=False)
-        self._database.executescript(_TABLES)
+        try:
+            self._prepare()
+        except sqlite3.Error:
+            self._database.close()
+            raise
+
+    def _prepare(self) -> None:
+        """Make the tables, or bring those of an earlier version up to date."""
+        database = self._database
         # A rehearsal can be repeated, so speed matters more than surviving a power cut.
-        self._database.execute("PRAGMA synchronous = OFF")
+        database.execute("PRAGMA synchronous = OFF")
+        database.executescript(_TABLES)
+        names = {row[1] for row in database.execute("PRAGMA table_info(messages)")}
+        for name in (name for name in MESSAGE_COLUMNS if name not in names):
+            database.execute(f"ALTER TABLE messages ADD COLUMN {name} TEXT")
+        database.executescript(_VIEWS)
+        query = "SELECT name FROM sqlite_master WHERE name = 'months'"
+        counted = database.execute(query).fetchone()
+        database.executescript(figures.TABLES)
+        if counted is None:
+            with database:
+                self._count_all()
+
+    def _count_all(self) -> None:
+        query = f"SELECT seq, {_COUNTED} FROM messages ORDER BY seq"  # noqa: S608
+        messages = self._database.execute(query)
+        while chunk := messages.fetchmany(_CHUNK):
+            numbers, *columns = zip(*chunk, strict=True)
+            figures.add(self._database, numbers[0], figures.Counted(*columns))
 
     def add(
         self,
@@ -111,7 +187,7 @@ class Store:
 
         Args:
             request: The request.
-            messages: The accepted messages, each as the values of :data:`FIELDS`.
+            messages: The accepted messages, each as the values of :data:`MESSAGE_COLUMNS`.
             rejected: The invalid messages.
         """
         with self._lock, self._database:
@@ -130,11 +206,16 @@ class Store:
                 ),
             )
             number = cursor.lastrowid
+            first = self._database.execute("SELECT coalesce(max(seq), 0) + 1 FROM messages")
+            (seq,) = first.fetchone()
             self._database.executemany(
-                f"INSERT INTO messages (request, receivedAt, {', '.join(FIELDS)}) "  # noqa: S608
-                f"VALUES (?, ?{', ?' * len(FIELDS)})",
-                ((number, request.received, *message) for message in messages),
+                _INSERT_MESSAGE,
+                (
+                    (position, number, request.received, *message)
+                    for position, message in enumerate(messages, seq)
+                ),
             )
+            figures.add(self._database, seq, _counted(messages))
             self._database.executemany(
                 "INSERT INTO rejected (request, receivedAt, position, reason, message) "
                 "VALUES (?, ?, ?, ?, ?)",
@@ -152,14 +233,19 @@ class Store:
 
     def events(self) -> pd.DataFrame:
         """All accepted messages; see :meth:`ApiServer.events`."""
-        columns = ", ".join(FIELDS)
-        query = f"SELECT {columns}, receivedAt, request, repeated FROM events ORDER BY seq"  # noqa: S608
-        frame = self.sql(query)
-        for name in ("timestamp", "receivedAt"):
-            frame[name] = pd.to_datetime(frame[name], format="ISO8601", utc=True)
-        for name in _OBJECTS:
-            cells = [json.loads(text) if isinstance(text, str) else None for text in frame[name]]
+        last = ", ".join(MESSAGE_COLUMNS[len(FIELDS) :])
+        columns = f"{', '.join(FIELDS)}, receivedAt, request, repeated, {last}"
+        frame = self.sql(f"SELECT {columns} FROM events ORDER BY seq")  # noqa: S608
+        # All are UTC and of one form; numpy reads the years from 1 to 9999.
+        moments = [text[:-1] if isinstance(text, str) else None for text in frame["timestamp"]]
+        timestamps = pd.Series(np.array(moments, "datetime64[us]"), index=frame.index)
+        frame["timestamp"] = timestamps.dt.tz_localize("UTC")
+        frame["receivedAt"] = pd.to_datetime(frame["receivedAt"], format="ISO8601", utc=True)
+        for name in OBJECTS:
+            cells = [_decoded(text) if isinstance(text, str) else None for text in frame[name]]
             frame[name] = pd.Series(cells, index=frame.index, dtype=object)
+        lists = [json.loads(text) if isinstance(text, str) else [] for text in frame["warnings"]]
+        frame["warnings"] = pd.Series(lists, index=frame.index, dtype=object)
         frame["repeated"] = frame["repeated"].astype(bool)
         return frame
 
@@ -172,14 +258,37 @@ class Store:
 
     def totals(self) -> pd.DataFrame:
         """Messages, distinct message ids and people by event."""
-        return self.sql(
-            "SELECT event, count(*) AS messages, count(DISTINCT messageId) AS ids, "
-            "count(DISTINCT coalesce(userId, anonymousId)) AS people "
-            "FROM messages WHERE event IS NOT NULL GROUP BY event ORDER BY event"
-        ).set_index("event")
+        query = (  # of fixed names
+            "SELECT event, count(*) AS messages, count(DISTINCT messageId) AS ids, "  # noqa: S608
+            f"count(DISTINCT {PERSON}) AS people FROM messages "  # fixed names
+            "WHERE event IS NOT NULL GROUP BY event ORDER BY event"
+        )
+        return self.sql(query).set_index("event")
 
     def sql(self, query: str, parameters: tuple[Any, ...] = ()) -> pd.DataFrame:
         """The result of a query; see :meth:`ApiServer.sql`."""
+        with self._reading() as database:
+            return pd.read_sql_query(query, database, params=parameters)
+
+    def records(self, query: str, parameters: tuple[Any, ...] = ()) -> list[dict[str, Any]]:
+        """The rows of a query by the names of its columns."""
+        with self._reading() as database:
+            cursor = database.execute(query, parameters)
+            names = [column[0] for column in cursor.description]
+            return [dict(zip(names, row, strict=True)) for row in cursor]
+
+    def warned(self) -> int:
+        """The number of messages with warnings."""
+        (only,) = self.records("SELECT count(*) AS n FROM messages WHERE warnings IS NOT NULL")
+        return int(only["n"])
+
+    def people_by_event(self) -> dict[str, int]:
+        """The number of different people of each event, or type of other calls."""
+        with self._reading() as database:
+            return self._people.read(database)
+
+    @contextmanager
+    def _reading(self) -> Iterator[sqlite3.Connection]:
         with self._lock:
             if self._closed:
                 raise RuntimeError(
@@ -188,7 +297,7 @@ class Store:
                 )
             self._database.execute("PRAGMA query_only = ON")
             try:
-                return pd.read_sql_query(query, self._database, params=parameters)
+                yield self._database
             finally:
                 self._database.execute("PRAGMA query_only = OFF")
 
@@ -197,3 +306,15 @@ class Store:
         with self._lock:
             self._closed = True
             self._database.close()
+
+
+def _decoded(text: str) -> Any:
+    """The value of JSON that was accepted; whatever a client sends, it is no error here."""
+    for parse_int in (None, Decimal):  # Python converts no integer of thousands of digits
+        try:
+            return json.loads(text, parse_int=parse_int)
+        except RecursionError:
+            break
+        except ValueError:
+            continue
+    return text

@@ -1,19 +1,18 @@
-"""Compares names of columns and values of events with names in other people's tables.
+"""Reads the names of columns word by word, and says by rule for which field a name is.
 
-The names are in ``column_names.toml``. Letter case, spaces and punctuation do not count.
+The words are in ``column_names.toml``. A name is for a field only if every word of it is known to
+mean that field or to be neutral; one unknown word is enough for it to be for none.
 """
 
 from __future__ import annotations
 
+import itertools
 import re
 import tomllib
+from dataclasses import dataclass
+from functools import cache
 from importlib import resources
-from typing import TYPE_CHECKING, Any, Final
-
-from cdp_backfill.model.api_facts import Event
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
+from typing import Any, Final
 
 
 def fold(name: str) -> str:
@@ -25,113 +24,220 @@ def fold(name: str) -> str:
     return "".join(re.findall(r"[^\W_]+", name)).casefold()
 
 
-def split_words(name: str) -> list[str]:
-    """The words of a name, in lower case.
+def read_names(file: str) -> dict[str, Any]:
+    """The contents of a data file of this room."""
+    return tomllib.loads((resources.files(__package__) / file).read_text("utf-8"))
 
-    >>> split_words("[Amplitude] osVersion_NM")
-    ['amplitude', 'os', 'version', 'nm']
+
+_DATA: Final[dict[str, Any]] = read_names("column_names.toml")
+_SYNONYMS: Final[dict[str, list[str]]] = {
+    word: meaning.split() for word, meaning in _DATA["synonyms"].items()
+}
+_GROUPS: Final[dict[str, list[str]]] = _DATA["groups"]
+_PLACEHOLDER: Final = re.compile(r"\{(\w+)\}")
+
+# Upper-case letters before a capitalised word are one word: OSVersion is OS and Version.
+_WORD: Final = re.compile(r"[^\W\d_]+|\d+")
+_CAPITAL: Final = re.compile(r"(?<=[^\W\d_A-Z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
+_JOINED: Final = {
+    ("i", "os"): "ios",
+    ("ipad", "os"): "ipados",
+    ("mac", "os"): "macos",
+    ("e", "mail"): "email",
+    ("user", "i", "d"): "user id",
+    ("iso", "8601"): "iso8601",
+    ("sha", "1"): "sha1",
+    ("sha", "256"): "sha256",
+    ("md", "5"): "md5",
+    ("ipv", "4"): "ipv4",
+    ("ipv", "6"): "ipv6",
+    ("e", "164"): "e164",
+    ("apps", "flyer"): "appsflyer",
+    ("app", "metrica"): "appmetrica",
+}
+_SHORT_WORDS: Final = frozenset(["id", "os", "ip", "at", "no", "ts", "on"])
+_MIN_COMPOUND: Final = 4  # letters of a word that may be several, such as "osid"
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """What a name for a field is made of.
+
+    Attributes:
+        heads: The phrases that mean the field, with their rank; 0 is the best.
+        before: Neutral words before a head.
+        after: Neutral words after a head.
     """
-    return [word.casefold() for word in re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+", name)]
+
+    heads: dict[tuple[str, ...], int]
+    before: frozenset[str]
+    after: frozenset[str]
+
+    def rank(self, words: tuple[str, ...]) -> int | None:
+        """The rank of a name, or None if a word of it is neither of a head nor neutral."""
+        best: int | None = None
+        for start, stop in itertools.combinations(range(len(words) + 1), 2):
+            rank = self.heads.get(words[start:stop])
+            if rank is None or (best is not None and rank >= best):
+                continue
+            if self.before.issuperset(words[:start]) and self.after.issuperset(words[stop:]):
+                best = rank
+        return best
 
 
-_DATA: Final[dict[str, Any]] = tomllib.loads(
-    (resources.files(__package__) / "column_names.toml").read_text("utf-8")
+def expand(phrase: str, groups: dict[str, list[str]] = _GROUPS) -> list[tuple[str, ...]]:
+    """The phrases that one with groups stands for, word by word.
+
+    >>> expand("{app} build")
+    [('app', 'build'), ('application', 'build'), ('mobile', 'app', 'build')]
+    """
+    names = _PLACEHOLDER.findall(phrase)
+    phrases = []
+    for chosen in itertools.product(*(groups[name] for name in names)):
+        filled = phrase
+        for word in chosen:
+            filled = _PLACEHOLDER.sub(word, filled, count=1)
+        phrases.append(tuple(filled.split()))
+    return phrases
+
+
+def _rule(table: dict[str, Any]) -> Rule:
+    after = table["after"]
+    heads: dict[tuple[str, ...], int] = {}
+    for rank, phrases in enumerate(table["heads"]):
+        for phrase in phrases:
+            for words in expand(phrase):
+                heads.setdefault(meanings(words), rank)
+    return Rule(
+        heads,
+        frozenset(table["before"]),
+        frozenset(_DATA["lists"][after] if isinstance(after, str) else after),
+    )
+
+
+def meanings(words: tuple[str, ...] | list[str]) -> tuple[str, ...]:
+    """The words with synonyms and abbreviations replaced."""
+    return tuple(itertools.chain.from_iterable(_SYNONYMS.get(word, [word]) for word in words))
+
+
+RULES: Final[dict[str, Rule]] = {field: _rule(table) for field, table in _DATA["fields"].items()}
+"""For each field of a mapping: what a name for it is made of."""
+
+WRAPPERS: Final = frozenset(tuple(phrase.split()) for phrase in _DATA["lists"]["wrappers"])
+OBJECT_NAMES: Final = frozenset(meanings(phrase.split()) for phrase in _DATA["lists"]["objects"])
+ID_WORDS: Final = frozenset([*_GROUPS["id"], "number", "key", "hash"])
+PERSON_WORDS: Final = frozenset([*_GROUPS["person"], *_GROUPS["role"]])
+PERHAPS_PERSON: Final = frozenset(_GROUPS["perhaps_person"])
+_BARE: Final = frozenset(["id", "uuid", "guid", "name", "type", "kind", "code", "number", "key"])
+"""Words that mean nothing without the word before them, even if that is a wrapper."""
+
+_VOCABULARY: Final = frozenset(
+    itertools.chain(
+        _SYNONYMS,
+        (word for rule in RULES.values() for head in rule.heads for word in head),
+        (word for rule in RULES.values() for word in rule.before | rule.after),
+        itertools.chain.from_iterable(_GROUPS.values()),
+        itertools.chain.from_iterable(WRAPPERS),
+    )
+)
+_COMPOUNDS: Final = frozenset(
+    word
+    for word in _VOCABULARY
+    if len(word) > 2 or word in _SHORT_WORDS  # noqa: PLR2004
 )
 
-COLUMNS: Final[dict[str, dict[str, float]]] = _DATA["columns"]
-"""For each field of a mapping: folded names of columns, with their likelihood, 0.0 to 1.0."""
 
-EVENTS: Final[dict[str, Event]] = {
-    fold(spelling): Event(event)
-    for event, spellings in _DATA["events"].items()
-    for spelling in spellings
-}
-"""Folded spellings of the seven events."""
+@cache
+def split_words(name: str) -> tuple[str, ...]:
+    """The words of a name in lower case, with synonyms and abbreviations replaced.
 
-FIREBASE_EVENTS: Final = frozenset(map(fold, _DATA["firebase_events"]))
-"""Folded names of Firebase's automatic events."""
-
-_PEOPLE: Final = frozenset(_DATA["people"])
-_ABBREVIATIONS: Final[dict[str, str]] = _DATA["abbreviations"]
-_PREFIXES: Final = tuple(_DATA["prefixes"])
-_SUFFIXES: Final = tuple(_DATA["suffixes"])
-_LOCAL_SUFFIXES: Final = tuple(_DATA["local_suffixes"])
-
-_MIN_WEIGHT: Final = 0.9  # of a name with parts removed; below, nothing more is removed
-_ID_WORDS: Final = ("id", "uuid", "guid", "no", "nr", "nbr", "number", "key", "hash")
-_MIN_LENGTH: Final = len("uninstall")  # of the last part of a path that counts as an event
-
-
-def event_of(value: str) -> Event | None:
-    """The event that a spelling means, or None.
-
-    >>> event_of("App_Open")
-    <Event.OPENED: 'Application Opened'>
-    >>> event_of("purchase") is None
-    True
+    >>> split_words("[Amplitude] osVersion_NM")
+    ('amplitude', 'os', 'version', 'name')
+    >>> split_words("USERID"), split_words("Kundennummer"), split_words("campaignid")
+    (('user', 'id'), ('customer', 'number'), ('campaignid',))
     """
-    key, last = fold(value), fold(re.split(r"[./:]", value)[-1])
-    event = EVENTS.get(key)
-    if event is None and len(last) >= _MIN_LENGTH:  # "open" alone could mean anything
-        event = EVENTS.get(last)
-    return event or EVENTS.get(key.removeprefix("amplitude"))
+    words: list[str] = []
+    for run in _WORD.findall(name):
+        words += [part.casefold() for part in _CAPITAL.split(run)]
+    joined: list[str] = []
+    while words:
+        for size in (3, 2):
+            together = _JOINED.get(tuple(words[:size]))
+            if together is not None:
+                joined += together.split()
+                del words[:size]
+                break
+        else:
+            joined += _parts(words.pop(0))
+    return meanings(joined)
 
 
-def events_of(values: list[str], column: str) -> dict[str, Event]:
-    """The values of an event column that are certainly events.
+def _parts(word: str) -> list[str]:
+    """The known words that a word without a boundary is made of, or the word itself."""
+    if word in _VOCABULARY or len(word) < _MIN_COMPOUND:
+        return [word]
+    best: list[list[str] | None] = [[]] + [None] * len(word)
+    for stop in range(1, len(word) + 1):
+        for start in range(stop):
+            before = best[start]
+            if before is None or word[start:stop] not in _COMPOUNDS:
+                continue
+            here = best[stop]
+            if here is None or len(before) + 1 < len(here):
+                best[stop] = [*before, word[start:stop]]
+    return best[-1] or [word]
 
-    Args:
-        values: All distinct values of the column.
-        column: Name of the column.
+
+@cache
+def core_words(name: str) -> tuple[str, ...]:
+    """The words of a name without the wrappers that exports put before every name.
+
+    >>> core_words("payload_user_id"), core_words("data_id"), core_words("campaign_id")
+    (('user', 'id'), ('data', 'id'), ('campaign', 'id'))
     """
-    events = {value: event for value in values if (event := event_of(value)) is not None}
-    is_adjust = fold(column) == "activitykind"
-    is_one_event = len(set(events.values())) == 1
-    if is_one_event and not is_adjust and all(len(split_words(value)) == 1 for value in events):
-        events = {}  # a single word could be the crash of a car or the opening of a shop
-    keys = {fold(value) for value in values}
-    for value in values:
-        key = fold(value)
-        if (value.casefold() == "session_start" and len(keys & FIREBASE_EVENTS) > 1) or (
-            is_adjust and key == "session"
-        ):
-            events[value] = Event.OPENED
-        elif fold(column) == "errortype" and key == "fatal":
-            events[value] = Event.CRASHED
-    return events
-
-
-def likelihood(name: str, field: str, prefixes: tuple[str, ...] = ()) -> float:
-    """The likelihood that a column of this name is the field, 0.0 to 1.0.
-
-    Args:
-        name: Name of the column.
-        field: Field of a mapping.
-        prefixes: Folded beginnings that many columns of the table share.
-
-    >>> likelihood("USER_ID", "user_id"), likelihood("colour", "user_id")
-    (0.94, 0.0)
-    """
-    likelihoods = COLUMNS[field]
     words = split_words(name)
-    best, keys = 0.0, [(fold(name), 1.0)]
-    if any(word in _ABBREVIATIONS for word in words):
-        keys.append(("".join(_ABBREVIATIONS.get(word, word) for word in words), 0.97))
-    if field == "user_id" and words[-1:] and words[-1] in _ID_WORDS:
-        person = "".join(word for word in words[:-1] if word not in ("raw", "ctx", "prop", "evt"))
-        best = 0.85 if person in _PEOPLE else 0.0
-    for key, weight in keys:  # it grows while it is read, by shorter names
-        best = max(best, likelihoods.get(key, 0.0) * weight)
-        if weight > _MIN_WEIGHT:
-            removals = [((*_PREFIXES, *prefixes), str.removeprefix, 0.97)]
-            if field == "timestamp":
-                removals.append((_SUFFIXES, str.removesuffix, 0.99))
-                removals.append((_LOCAL_SUFFIXES, str.removesuffix, 0.9))
-            for parts, remove, factor in removals:
-                keys += [(rest, weight * factor) for rest in _without(key, parts, remove)]
-    return best
+    while True:
+        for size in (2, 1):
+            rest = words[size:]
+            if words[:size] in WRAPPERS and rest and not (len(rest) == 1 and rest[0] in _BARE):
+                words = rest
+                break
+        else:
+            return words
 
 
-def _without(key: str, parts: tuple[str, ...], remove: Callable[[str, str], str]) -> list[str]:
-    rests = (remove(key, part) for part in parts)
-    return [rest for rest in rests if rest != key and len(rest) > 1]
+def rank(name: str, field: str) -> int | None:
+    """The rank of a name for a field, 0 for the best; None if the name is not for it.
+
+    >>> rank("USER_ID", "user_id"), rank("campaign_user_id", "user_id")
+    (0, None)
+    """
+    rule = RULES[field]
+    found = [rule.rank(words) for words in {split_words(name), core_words(name)}]
+    return min((each for each in found if each is not None), default=None)
+
+
+_TIME_WORDS: Final = frozenset(["time", "date", "datetime", "timestamp", "when", "day", "at", "on"])
+
+
+def has_time_word(words: tuple[str, ...]) -> bool:
+    """Whether a name ends as that of a time does.
+
+    >>> has_time_word(split_words("loaded_at_utc")), has_time_word(split_words("time_zone"))
+    (True, False)
+    """
+    while words and words[-1] in _DATA["lists"]["time_forms"] and words[-1] not in _TIME_WORDS:
+        words = words[:-1]
+    return bool(words) and words[-1] in _TIME_WORDS
+
+
+def is_version_name(name: str) -> bool:
+    """Whether a name is that of a version or build: 1.10 and 1.1 are two versions and one number.
+
+    >>> is_version_name("plugin_version"), is_version_name("version_count")
+    (True, False)
+    """
+    words = split_words(name)
+    after = {*_DATA["lists"]["written"], "name", "code", "from", "to", "number"}
+    heads = [word for word in ("version", "build") if word in words]
+    return bool(heads) and after.issuperset(words[words.index(heads[0]) + 1 :])

@@ -1,240 +1,238 @@
-"""Checks whether the cells of a column fit the field that its name suggests."""
+"""Checks whether the cells of a column are what its name says."""
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any, Final
-from zoneinfo import available_timezones
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
 
-import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
-
-from cdp_backfill.messages.text import as_boolean, as_identifier, as_text, clean_text, decode
-from cdp_backfill.messages.times import read_times
+from cdp_backfill.inference import known_values
 from cdp_backfill.model import api_facts
-from cdp_backfill.model.arrow_types import can_be_text, is_bytes, is_number, is_text, is_time_like
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-_MIN_SHARE: Final = 0.9
-"""Share of the filled cells that must fit, 0.0 to 1.0."""
+    from cdp_backfill.inference.samples import SampleColumn
 
+NEARLY_ALL: Final = 0.9
+"""Share of the different cells that must fit; of fewer than ten, all must."""
+
+_FEW: Final = 10
 _HALF: Final = 0.5
+_MAX_NAMES: Final = 12
+"""Different names of apps in a table; more are the apps that people use on their phones."""
 
-_UNIQUE: Final = 0.999
-"""Share of message ids that must be distinct: the API may count equal ones as one event. [?]"""
+_NUMBER: Final = re.compile(r"[+-]?(\d+([.,]\d*)*|\d*\.\d+)([eE][+-]?\d+)?")
+_HASH: Final = re.compile(r"[0-9a-fA-F]{16,}|[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
+_EXPONENT: Final = re.compile(r"^[+-]?\d+(\.\d+)?[eE][+-]?\d+$")
+_URL: Final = re.compile(r"[A-Za-z][\w+.-]*://\S*")
+_VERSION: Final = re.compile(r"[vV]?\d+([._-][\w+-]+)*( ?\(.*\))?")
+_DOTTED: Final = re.compile(r"[vV]?\d+\.\d+([._-][\w+-]+)*( ?\(.*\))?")
+_BUILD: Final = re.compile(r"(?=.*\d)[0-9A-Za-z._+-]+")
+_PLAIN_BUILD: Final = re.compile(r"\d[\d._-]*")
+_OS_VERSION: Final = re.compile(r"[A-Za-z ]{0,24}(\d{1,3})([._]\d+){0,3}[ A-Za-z0-9().-]{0,24}")
+_BUNDLE: Final = re.compile(r"[A-Za-z][\w-]*(\.[A-Za-z_][\w-]*){1,}")
+_AGENT: Final = re.compile(r".*[A-Za-z]/\d|Mozilla|.*CFNetwork|.*okhttp|.*Dalvik")
+_LARGEST_SCREEN: Final = 20_000
 
-_EARLIEST: Final = int(
-    datetime.fromisoformat(api_facts.APP_STORES).replace(tzinfo=UTC).timestamp() * 1000
-)
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """What the cells of a column say about a field.
+
+    Attributes:
+        fits: Whether they say that it is the field.
+        share: Share of the different cells that fit, 0.0 to 1.0.
+        words: The reason in words.
+    """
+
+    fits: bool
+    share: float
+    words: str
 
 
-def check_content(field: str, column: Any, now: datetime) -> tuple[float, str]:
-    """How well cells fit a field: a factor from 0.0 to 1.0, and the reason in words.
+def check_content(field: str, rank: int, column: SampleColumn) -> Evidence:
+    """Whether the cells of a column fit a path of the context or a documented property.
 
     Args:
-        field: Field of a mapping, such as ``user_id`` or ``context.ip``.
-        column: Arrow array of some cells.
-        now: The current time; events lie before it.
+        field: Path, such as ``context.os.name``.
+        rank: Rank of the column's name; the less it says, the more its cells must.
+        column: The column.
     """
-    array = decode(column)
-    filled = _filled_cells(array, ids=_CHECKS.get(field) is _identifiers)
-    if not len(filled):
-        # An empty column is evidence neither for nor against a field.
-        return (0.55, "it is empty in the first rows") if "." in field else (0.0, "it is empty")
-    check = _CHECKS.get(field)
-    if field == "timestamp":
-        return _times(filled, now)
-    share, description = check(filled) if check else _plain_text(filled)
-    if share < _MIN_SHARE:
-        return 0.0, f"its cells are not {description}"
-    # A number can be the id of a row, which another table has as well.
-    doubtful = share < 1.0 or (field == "message_id" and is_number(array.type))
-    return (0.8 if doubtful else 1.0), f"its cells are {description}"
+    if column.is_nested or not len(column.filled):
+        return Evidence(fits=False, share=0.0, words="it is empty in the first rows")
+    check, what = _CHECKS[field]
+    texts = [text for text in column.texts if not known_values.is_unknown(text)]
+    if not texts:
+        return Evidence(fits=False, share=0.0, words="it holds no value")
+    good = sum(check(text, rank) for text in texts)
+    share = good / len(texts)
+    if field in _WHOLE and not _WHOLE[field](column, texts, rank):
+        return Evidence(fits=False, share=share, words=f"its cells are not {what}")
+    enough = NEARLY_ALL if len(texts) >= _FEW else 1.0
+    if (field, rank) in _BY_EXAMPLE:
+        enough = _HALF
+    fits = share >= enough
+    return Evidence(fits, share, f"its cells are {'' if fits else 'not '}{what}")
 
 
-def moments(column: Any) -> list[int | None]:
-    """Milliseconds since 1970 UTC of some cells; None where a cell is not a time."""
-    array = decode(column)
-    if is_text(array.type):
-        array = clean_text(array, _ignore)
-    if not is_time_like(array.type):
-        return [None] * len(array)
-    times = read_times(array, unit=None, timezone=None, earliest=_EARLIEST)
-    bad = times.missing | times.bad | times.unclear
-    return [None if b else int(m) for m, b in zip(times.millis, bad, strict=True)]
+def is_plain_text(text: str) -> bool:
+    """Whether a text is no number, no hash, no URL and no JSON.
+
+    >>> is_plain_text("Zürich"), is_plain_text("1.5E+10"), is_plain_text("8d2f255a12bece5f")
+    (True, False, False)
+    """
+    return (
+        any(map(str.isalpha, text))
+        and not _NUMBER.fullmatch(text)
+        and not _HASH.fullmatch(text)
+        and not _URL.fullmatch(text)
+        and text[0] not in "[{"
+        and "@" not in text
+        and len(text) <= _MAX_LENGTH
+    )
 
 
-def _ignore(code: str, where: Any) -> None:
-    del code, where
+_MAX_LENGTH: Final = 100
 
 
-def _filled_cells(array: Any, *, ids: bool) -> Any:
-    if ids and (is_text(array.type) or is_bytes(array.type)):
-        return array.filter(as_identifier(array, _ignore)[0].is_valid())
-    if is_text(array.type):
-        array = clean_text(array, _ignore)
-    if pa.types.is_floating(array.type):
-        array = pc.if_else(pc.is_nan(array), None, array)
-    return array.drop_null()
+def _model(text: str, rank: int) -> bool:
+    if rank:
+        return known_values.is_model(text)
+    return is_plain_text(text) and not known_values.is_form_factor(text)
 
 
-def _share(mask: Any) -> float:
-    if isinstance(mask, np.ndarray):
-        return float(mask.mean())
-    return float(pc.mean(mask.cast(pa.int8())).as_py() or 0.0)
+def _manufacturer(text: str, rank: int) -> bool:
+    return known_values.is_maker(text) if rank > 1 else is_plain_text(text)
 
 
-def _times(array: Any, now: datetime) -> tuple[float, str]:
-    if not is_time_like(array.type):
-        return 0.0, "its cells are not times"
-    latest = int((now + timedelta(hours=api_facts.FUTURE_HOURS)).timestamp() * 1000)
-    times = read_times(array, unit=None, timezone=None, earliest=_EARLIEST, latest=latest)
-    good = ~(times.missing | times.bad | times.unclear)
-    good &= (times.millis >= _EARLIEST) & (times.millis <= latest)
-    share = _share(good)
-    if not share:
-        return 0.0, "its cells are not times"
-    units = [unit for unit, mask in times.units.items() if mask.any()]
-    if units:
-        names = {"s": "seconds", "ms": "milliseconds", "us": "microseconds", "ns": "nanoseconds"}
-        description = f"its cells are {' and '.join(names[unit] for unit in units)} since 1970"
-    else:
-        zone = ", without a zone" if times.naive.any() else ""
-        description = f"its cells are times{zone}"
-    # A few bad cells do not rule the column out; each such row is reported later.
-    return (1.0 if share >= _MIN_SHARE else 0.8), description
+def _place(text: str, rank: int) -> bool:
+    del rank
+    return is_plain_text(text) and not any(map(str.isdigit, text))
 
 
-def _identifiers(array: Any) -> tuple[float, str]:
-    if not can_be_text(array.type) or pa.types.is_null(array.type):
-        return 0.0, "ids"
-    ids, bad = as_identifier(array, _ignore)
-    if bad.any():
-        return 0.0, "ids"
-    if is_text(array.type) and _share(pc.match_substring_regex(ids, r"^\s*[\[{]")) > 0:
-        return 0.0, "ids"
-    return 1.0, "ids"
+def _version(text: str, rank: int) -> bool:
+    pattern = _DOTTED if rank else _VERSION
+    return bool(pattern.fullmatch(text)) and len(text) <= _MAX_LENGTH and not _EXPONENT.search(text)
 
 
-def _unique(array: Any) -> tuple[float, str]:
-    share, _ = _identifiers(array)
-    distinct = len(pc.unique(array)) / len(array)
-    return (share if distinct >= _UNIQUE else 0.0), "different in every row"
+def _build(text: str, rank: int) -> bool:
+    pattern = _PLAIN_BUILD if rank else _BUILD
+    is_long_hash = _HASH.fullmatch(text) and not text.isdigit()
+    return bool(pattern.fullmatch(text)) and not is_long_hash and not _EXPONENT.search(text)
 
 
-def _pattern(pattern: str, what: str) -> Callable[[Any], tuple[float, str]]:
-    def check(array: Any) -> tuple[float, str]:
-        if not can_be_text(array.type):
-            return 0.0, what
-        text, _ = as_text(array, floats="version")
-        return _share(pc.match_substring_regex(text.drop_null(), pattern)), what
-
-    return check
+def _os_version(text: str, rank: int) -> bool:
+    del rank
+    return bool(_OS_VERSION.fullmatch(text))
 
 
-def _not_numbers(array: Any) -> tuple[float, str]:
-    """Text that is not a number, such as names of models and places."""
-    if not (is_text(array.type) or is_bytes(array.type)):
-        return 0.0, "text"
-    text, _ = as_text(array)
-    return 1.0 - _share(pc.match_substring_regex(text, r"^[+-]?\d+(\.\d+)?$")), "text"
+def _screen(text: str, rank: int) -> bool:
+    del rank
+    try:
+        return 0 < float(text) <= _LARGEST_SCREEN
+    except ValueError:
+        return False
 
 
-_SYSTEMS: Final = [
-    "ios",
-    "android",
-    "ipados",
-    "iphone",
-    "iphoneos",
-    "ipad",
-    "watchos",
-    "tvos",
-    "visionos",
-    "macos",
-    "osx",
-    "macosx",
-    "windows",
-    "linux",
-    "web",
-    "fireos",
-    "harmonyos",
-    "kaios",
-    "tizen",
-    "webos",
-    "roku",
-    "chromeos",
-]
+def _truth(text: str, rank: int) -> bool:
+    del rank
+    return text.casefold() in ("true", "false", "0", "1", "yes", "no", "t", "f")
 
 
-def _systems(array: Any) -> tuple[float, str]:
-    """Names of operating systems; other text may be an unknown one."""
-    share, what = _not_numbers(array)
-    if share < _MIN_SHARE:
-        return share, what
-    text, _ = as_text(array)
-    plain = pc.replace_substring_regex(pc.utf8_lower(text), r"[^a-z]", "")
-    known = _share(pc.is_in(plain, value_set=pa.array(_SYSTEMS).cast(plain.type)))
-    return (1.0, "operating systems") if known >= _HALF else (_MIN_SHARE, "text")
+def _known(check: Callable[[str], bool]) -> Callable[[str, int], bool]:
+    def known(text: str, rank: int) -> bool:
+        del rank
+        return check(text)
+
+    return known
 
 
-def _bundles(array: Any) -> tuple[float, str]:
-    return _pattern(r"^[A-Za-z][\w-]*(\.[\w-]+)+$", "package names")(array)
+def _matching(pattern: re.Pattern[str]) -> Callable[[str, int], bool]:
+    return _known(lambda text: bool(pattern.match(text)))
 
 
-def _plain_text(array: Any) -> tuple[float, str]:
-    if not (is_text(array.type) or is_bytes(array.type)):
-        return 0.0, "text"
-    return 1.0, "text"
+def _is_own_name(text: str) -> bool:
+    """Whether a device has the name that its maker gave it, and not one from its owner."""
+    return known_values.is_model(text) or bool(re.fullmatch(r"[a-z][a-z0-9_]{2,}", text))
 
 
-def _events(array: Any) -> tuple[float, str]:
-    if not (is_text(array.type) or is_bytes(array.type)):
-        return 0.0, "names"
-    return 1.0, "names"
+def _is_bundle(text: str) -> bool:
+    return bool(_BUNDLE.fullmatch(text))
 
 
-def _booleans(array: Any) -> tuple[float, str]:
-    if not (can_be_text(array.type) or pa.types.is_boolean(array.type)):
-        return 0.0, "true or false"
-    _, bad = as_boolean(array)
-    return _share(~bad), "true or false"
-
-
-def _zones(array: Any) -> tuple[float, str]:
-    if not is_text(array.type):
-        return 0.0, "time zone names"
-    known = pa.array(sorted(available_timezones() | {"UTC", "GMT"})).cast(array.type)
-    return _share(pc.is_in(array, value_set=known)), "time zone names"
-
-
-_VERSION: Final = r"^[vV]?\d+([._-][0-9A-Za-z+_-]+)*( ?\(.*\))?$"
-_OS_VERSION: Final = r"\d"
-_BUILD: Final = r"^[0-9A-Za-z._+-]+$"
-_LOCALE: Final = r"^[A-Za-z]{2,3}([-_][A-Za-z0-9#_-]{2,12})?$"
-_IP: Final = r"^(\d{1,3}(\.\d{1,3}){3}|[0-9A-Fa-f:]{2,39})$"
-
-_CHECKS: Final[dict[str, Callable[[Any], tuple[float, str]]]] = {
-    "user_id": _identifiers,
-    "anonymous_id": _identifiers,
-    "event": _events,
-    "message_id": _unique,
-    "properties.version": _pattern(_VERSION, "versions"),
-    "properties.previous_version": _pattern(_VERSION, "versions"),
-    "properties.build": _pattern(_BUILD, "builds"),
-    "properties.previous_build": _pattern(_BUILD, "builds"),
-    "properties.from_background": _booleans,
-    "context.device.id": _identifiers,
-    "context.device.advertisingId": _identifiers,
-    "context.os.name": _systems,
-    "context.app.namespace": _bundles,
-    "context.os.version": _pattern(_OS_VERSION, "versions"),
-    "context.device.manufacturer": _not_numbers,
-    "context.locale": _pattern(_LOCALE, "locales"),
-    "context.timezone": _zones,
-    "context.ip": _pattern(_IP, "IP addresses"),
-    "context.location.city": _not_numbers,
-    "context.location.country": _not_numbers,
+_CHECKS: Final[dict[str, tuple[Callable[[str, int], bool], str]]] = {
+    "properties.version": (_version, "versions"),
+    "properties.build": (_build, "builds"),
+    "properties.previous_version": (_version, "versions"),
+    "properties.previous_build": (_build, "builds"),
+    "properties.from_background": (_truth, "true or false"),
+    "properties.url": (_known(lambda text: bool(_URL.fullmatch(text))), "URLs"),
+    "properties.referring_application": (_known(is_plain_text), "names"),
+    "context.app.name": (
+        _known(lambda text: is_plain_text(text) and not _is_bundle(text)),
+        "names of few apps",
+    ),
+    "context.app.namespace": (_known(_is_bundle), "names of packages"),
+    "context.device.model": (_model, "models of devices"),
+    "context.device.manufacturer": (_manufacturer, "manufacturers"),
+    "context.device.name": (_known(_is_own_name), "names of devices without their owners"),
+    "context.os.name": (_known(known_values.is_system), "operating systems"),
+    "context.os.version": (_os_version, "versions"),
+    "context.screen.width": (_screen, "numbers"),
+    "context.screen.height": (_screen, "numbers"),
+    "context.screen.density": (_screen, "numbers"),
+    "context.network.wifi": (_truth, "true or false"),
+    "context.network.cellular": (_truth, "true or false"),
+    "context.network.bluetooth": (_truth, "true or false"),
+    "context.network.carrier": (_known(known_values.is_carrier), "carriers"),
+    "context.locale": (_known(known_values.is_locale), "languages"),
+    "context.timezone": (_known(known_values.is_zone), "names of time zones"),
+    "context.location.city": (_place, "names of places"),
+    "context.location.country": (_known(known_values.is_country), "countries"),
+    "context.location.region": (_place, "names of places"),
+    "context.userAgent": (_matching(_AGENT), "user agents"),
 }
+
+_BY_EXAMPLE: Final = {("context.device.model", 1), ("context.device.manufacturer", 2)}
+"""Fields and ranks of names that say little: half of the cells must be in an open list."""
+
+
+def _is_text(column: SampleColumn, texts: list[str], rank: int) -> bool:
+    del texts, rank
+    return column.is_text
+
+
+def _few_names(column: SampleColumn, texts: list[str], rank: int) -> bool:
+    del rank
+    return column.is_text and len(texts) <= _MAX_NAMES
+
+
+def _small_numbers(column: SampleColumn, texts: list[str], rank: int) -> bool:
+    """Versions of systems are below 100, but for Windows and the like."""
+    del column, rank
+    numbers = [int(match[1]) for text in texts if (match := _OS_VERSION.fullmatch(text))]
+    return sum(number < 100 for number in numbers) >= NEARLY_ALL * len(texts)  # noqa: PLR2004
+
+
+_WHOLE: Final[dict[str, Callable[[SampleColumn, list[str], int], bool]]] = {
+    "context.app.name": _few_names,
+    "context.app.namespace": _few_names,
+    "context.device.model": _is_text,
+    "context.device.manufacturer": _is_text,
+    "context.device.name": _is_text,
+    "context.os.version": _small_numbers,
+    "context.location.city": _is_text,
+    "context.location.region": _is_text,
+}
+
+
+def means_device_type(values: list[str]) -> bool:
+    """Whether every value of a column of operating systems is of Android or of Apple's.
+
+    >>> means_device_type(["iOS", "Android 13"]), means_device_type(["iOS", "Windows"])
+    (True, False)
+    """
+    known = [value for value in values if not known_values.is_unknown(value)]
+    letters = ["".join(filter(str.isalpha, value)).lower() for value in known]
+    return len(known) == len(values) > 0 and all(each in api_facts.DEVICE_TYPES for each in letters)

@@ -1,4 +1,4 @@
-"""A proposed mapping: its choices with their reasons, and its open questions."""
+"""A proposed mapping: its choices with their reasons, what it assumes, and its open questions."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class Choice:
     Attributes:
         field: Field of the mapping, such as ``context.device.model``.
         value: The column or the setting, in words.
-        confidence: Likelihood, 0.0 to 1.0.
+        confidence: Share of the cells looked at that fit, 0.0 to 1.0.
         reason: The reason in words.
     """
 
@@ -28,19 +28,52 @@ class Choice:
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """A question that the table does not answer.
+    """A question that the table does not answer; ``str()`` gives it with its answers.
 
     Attributes:
         field: Field of the mapping.
         columns: The candidate columns; empty if there are none.
-        text: The question, with the argument to pass.
+        text: The question, with the reasons against the candidates.
         needed: Whether the answer is needed before anything can be sent.
+        answers: Arguments to pass, one of which answers it, such as ``user_id='customer'``.
     """
 
     field: str
     columns: tuple[str, ...]
     text: str
     needed: bool
+    answers: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        return f"{self.text} Pass {' or '.join(self.answers)}." if self.answers else self.text
+
+
+@dataclass(frozen=True, slots=True)
+class Assumption:
+    """What a proposal takes for granted, although only a person knows it for certain.
+
+    Attributes:
+        field: Field of the mapping.
+        text: What is assumed, in a sentence.
+        otherwise: The argument to pass if it is wrong, such as ``timezone='...'``.
+    """
+
+    field: str
+    text: str
+    otherwise: str
+
+
+@dataclass(frozen=True, slots=True)
+class LeftOut:
+    """A column that stays out of the messages, because it holds personal data.
+
+    Attributes:
+        column: The column.
+        reason: The reason in words.
+    """
+
+    column: str
+    reason: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +86,8 @@ class Proposal:
         questions: The open questions.
         preset: Name of the preset that it comes from, or None.
         facts: The facts that the preset relies on, in sentences.
+        assumptions: What it takes for granted.
+        left_out: Columns of personal data that stay out, with the reasons.
     """
 
     mapping: Mapping
@@ -60,6 +95,8 @@ class Proposal:
     questions: tuple[Question, ...] = ()
     preset: str | None = None
     facts: tuple[str, ...] = ()
+    assumptions: tuple[Assumption, ...] = ()
+    left_out: tuple[LeftOut, ...] = ()
 
     @property
     def complete(self) -> bool:

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from contextlib import closing
-from dataclasses import fields, replace
+from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from cdp_backfill.errors import MappingError
-from cdp_backfill.inference import presets
-from cdp_backfill.inference.column_names import likelihood
-from cdp_backfill.inference.columns import MANY_VALUES, SURE, Inference, translations
+from cdp_backfill.inference.column_names import is_version_name
+from cdp_backfill.inference.columns import Inference, without_personal_data
+from cdp_backfill.inference.event_columns import MANY_VALUES
+from cdp_backfill.inference.preset_proposals import detect_preset, propose_preset
 from cdp_backfill.inference.proposal import Proposal
+from cdp_backfill.inference.samples import Sample
+from cdp_backfill.messages.deriving import Deriver
 from cdp_backfill.messages.text import as_text, decode
 from cdp_backfill.model.arrow_types import can_be_text
 from cdp_backfill.model.mapping import Mapping
@@ -35,14 +38,21 @@ def propose(
     """Propose the fields that a mapping leaves out: from a preset, or from the table.
 
     Args:
-        table: The table; it can be read more than once.
+        table: The table. One that can be read only once is not read: then only the names of its
+            columns are judged, and nothing is proposed but what stays out.
         given: The mapping of the caller.
         passed: Fields that the caller passed, even if they are at their default.
         now: The current time; None reads the clock.
+
+    Raises:
+        MappingError: The mapping names a column that the table lacks, or has a new column that
+            cannot be computed.
     """
     names = list(table.schema.names)
     _check_columns(names, given)
-    preset = presets.detect(names)
+    if not table.replayable:
+        return without_personal_data(Proposal(given), Sample(_empty(table)))
+    preset = detect_preset(table)
     if preset is not None:
         values = {item.name: getattr(given, item.name) for item in fields(Mapping)}
         fields_of_caller = {
@@ -50,44 +60,31 @@ def propose(
             for item in fields(Mapping)
             if item.name in passed or values[item.name] not in (item.default, {}, None)
         }
-        return preset.proposal(names, fields_of_caller, "its columns match")
-    # Closed before the next reading: some tables have only one reader at a time.
-    with closing(table.chunks(names)) as chunks:
-        first = next(chunks, None)
-    if first is None:
-        empty = table.schema.empty_table()
-        sample = pa.RecordBatch.from_arrays(
-            [column.combine_chunks() for column in empty.columns], names
-        )
-    else:
-        sample = first.batch
-    return Inference(sample, _counter(table), now).propose(given, passed)
+        proposal = propose_preset(table, preset, fields_of_caller, "its columns match")
+        return without_personal_data(proposal, Sample(_first_rows(table)))
+    deriver = Deriver(given.derive, table.schema) if given.derive else None
+    sample = _first_rows(table)
+    if deriver is not None:
+        sample = _with_new_columns(sample, deriver)
+    feeds = deriver.reads if deriver is not None else ()
+    return Inference(sample, _counter(table, deriver), now, feeds).propose(given, passed)
 
 
-def translate_events(table: Source, given: Mapping, passed: Collection[str] = ()) -> Proposal:
-    """Translate known spellings of events for a mapping that has who, what and when.
+def leave_out_personal_data(table: Source, proposal: Proposal) -> Proposal:
+    """A proposal without the personal data that nobody named.
 
     Args:
-        table: The table; it can be read more than once.
-        given: The mapping of the caller.
-        passed: Fields that the caller passed, even if they are at their default.
+        table: The table. One that can be read only once is judged by the names of its columns.
+        proposal: The proposal.
     """
-    event = given.event
-    if not isinstance(event, str) or event not in table.schema.names or "events" in passed:
-        return Proposal(given)
-    values = _counter(table)(event)
-    if values is None:
-        return Proposal(given)
-    events, choices = translations(values, event)
-    return Proposal(replace(given, events=events) if events else given, tuple(choices))
+    return without_personal_data(
+        proposal, Sample(_first_rows(table) if table.replayable else _empty(table))
+    )
 
 
 def version_columns(names: Collection[str]) -> frozenset[str]:
-    """Columns that are named like a version: 1.10 and 1.1 are two versions and one number."""
-    fields = ("properties.version", "properties.previous_version", "context.os.version")
-    return frozenset(
-        name for name in names if max(likelihood(name, field) for field in fields) >= SURE
-    )
+    """Columns whose name ends in version or build: 1.10 and 1.1 are two versions and one number."""
+    return frozenset(name for name in names if is_version_name(name))
 
 
 def _check_columns(names: list[str], given: Mapping) -> None:
@@ -100,23 +97,46 @@ def _check_columns(names: list[str], given: Mapping) -> None:
             )
 
 
-def _counter(table: Source) -> Callable[[str], dict[str, int] | None]:
+def _first_rows(table: Source) -> Any:
+    # Closed before the next reading: some tables have only one reader at a time.
+    with closing(table.chunks(list(table.schema.names))) as chunks:
+        first = next(chunks, None)
+    return _empty(table) if first is None else first.batch
+
+
+def _empty(table: Source) -> Any:
+    arrays = [pa.nulls(0, item.type) for item in table.schema]
+    return pa.RecordBatch.from_arrays(arrays, list(table.schema.names))
+
+
+def _with_new_columns(batch: Any, deriver: Deriver) -> Any:
+    arrays, _ = deriver.apply(batch)
+    names = [*batch.schema.names, *(item.name for item in deriver.fields)]
+    return pa.RecordBatch.from_arrays([*batch.columns, *arrays], names)
+
+
+def _counter(table: Source, deriver: Deriver | None) -> Callable[[str], dict[str, int] | None]:
     """A function that counts the values of a column, once for each column."""
     cache: dict[str, dict[str, int] | None] = {}
 
     def values_of(column: str) -> dict[str, int] | None:
         if column not in cache:
-            cache[column] = _values(table, column)
+            cache[column] = _values(table, column, deriver)
         return cache[column]
 
     return values_of
 
 
-def _values(table: Source, column: str) -> dict[str, int] | None:
+def _values(table: Source, column: str, deriver: Deriver | None) -> dict[str, int] | None:
     """The values of a column with their counts; None if there are too many."""
+    new = [item.name for item in deriver.fields] if deriver is not None else []
+    is_new = column in new
     counts: dict[str, int] = {}
-    for chunk in table.chunks([column]):
-        array = decode(chunk.batch.column(0))
+    for chunk in table.chunks(list(deriver.reads) if deriver and is_new else [column]):
+        array = chunk.batch.column(0) if not is_new else None
+        if deriver is not None and is_new:
+            array = deriver.apply(chunk.batch)[0][new.index(column)]
+        array = decode(array)
         if not (can_be_text(array.type) or pa.types.is_boolean(array.type)):
             return None
         text, _ = as_text(array)

@@ -1,7 +1,8 @@
 """Turns rows into JSON requests, whole columns at a time, without I/O, clock or threads."""
 
-from cdp_backfill.messages.binding import Binding, bind, text_columns
-from cdp_backfill.messages.building import MessageBatch, any_recent, build
+from cdp_backfill.messages.batches import MessageBatch
+from cdp_backfill.messages.binding import Binding, bind, is_data, text_columns
+from cdp_backfill.messages.building import any_recent, build
 from cdp_backfill.messages.json_cells import MAX_CELLS, TooWideError
 from cdp_backfill.messages.problems import Problems
 from cdp_backfill.messages.recency import may_be_recent
@@ -15,6 +16,7 @@ __all__ = [
     "any_recent",
     "bind",
     "build",
+    "is_data",
     "may_be_recent",
     "text_columns",
 ]

@@ -22,6 +22,7 @@ from cdp_backfill.model.outcomes import FAILURE_COLUMNS
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from cdp_backfill.model.distinct import DigestSet
     from cdp_backfill.model.mapping import Lit, Mapping
 
 _UNNAMED_INDEX: Final = re.compile(r"__index_level_\d+__")  # as pandas writes it to parquet
@@ -54,24 +55,28 @@ class Binding:
         properties: Leaves of ``properties``, including the columns that the mapping does not name.
         context: Leaves of ``context``.
         integrations: Leaves of ``integrations``.
+        traits: Leaves of ``traits``.
         columns: All columns to read, in the order of the schema.
         guard_columns: The columns of who, what and when.
         deriver: Computes the derived columns; None if there are none.
         guard_deriver: Computes the derived columns of who, what and when; None if there are none.
         schema: The columns of the table and the derived columns.
         earliest: Earlier times are invalid; milliseconds since 1970 UTC.
+        ambiguous_ids: Anonymous ids that have several user ids, for identify calls; or None.
     """
 
     mapping: Mapping
     properties: Branch
     context: Branch
     integrations: Branch
+    traits: Branch
     columns: tuple[str, ...]
     guard_columns: tuple[str, ...]
     deriver: Deriver | None
     guard_deriver: Deriver | None
     schema: Any
     earliest: int
+    ambiguous_ids: DigestSet | None = None
 
     def leaves(self) -> list[tuple[tuple[str, ...], str | Lit]]:
         """The path of each field of the message with its column or constant."""
@@ -86,7 +91,7 @@ class Binding:
         result: list[tuple[tuple[str, ...], str | Lit]] = [
             ((name,), source) for name, source in plain if source is not None
         ]
-        for branch in (self.properties, self.context, self.integrations):
+        for branch in (self.properties, self.context, self.integrations, self.traits):
             result.extend((leaf.path, leaf.source) for leaf in _leaves(branch))
         return result
 
@@ -141,11 +146,13 @@ def bind(mapping: Mapping, schema: Any) -> Binding:
         checker.type("json", name, can_be_text, "text that holds JSON")
 
     # A column that an expression reads does not become a property as well.
-    named = {*mapping.sources(), *(deriver.reads if deriver else ())}
+    read = (*deriver.reads, *deriver.inner) if deriver else ()
+    named = {*mapping.sources(), *read}
     properties = checker.branch(("properties",), mapping.properties, api_facts.PROPERTIES)
-    if mapping.rest == "properties":
+    if mapping.call == "track" and mapping.rest != "drop":
+        left_out = {*named, *mapping.drop}
         for name in schema.names:
-            if name in named or name in FAILURE_COLUMNS or _UNNAMED_INDEX.fullmatch(name):
+            if name in left_out or not is_data(name):
                 continue
             if name in properties:
                 raise MappingError(
@@ -159,15 +166,17 @@ def bind(mapping: Mapping, schema: Any) -> Binding:
     integrations = checker.branch(
         ("integrations",), mapping.integrations, dict.fromkeys(mapping.integrations, "boolean")
     )
-    _check_droppable(mapping, properties, context)
+    traits = checker.branch(("traits",), mapping.traits, {})
+    _check_droppable(mapping, properties, context, traits)
     guard = {mapping.user_id, mapping.anonymous_id, mapping.event, mapping.timestamp}
     guard_derived = {name for name in mapping.derive if name in guard}
     guard_deriver = Deriver(mapping.derive, source_schema, guard_derived) if deriver else None
     if guard_deriver is not None:
         guard |= set(guard_deriver.reads)
-    read = (
+    used = (
         named
-        | set(mapping.columns())
+        | (set(mapping.columns()) - set(mapping.drop))
+        | {source for source in id_sources(mapping) if isinstance(source, str)}
         | {leaf.source for leaf in _leaves(properties) if isinstance(leaf.source, str)}
     )
     return Binding(
@@ -175,7 +184,8 @@ def bind(mapping: Mapping, schema: Any) -> Binding:
         properties=properties,
         context=context,
         integrations=integrations,
-        columns=tuple(name for name in source_schema.names if name in read),
+        traits=traits,
+        columns=tuple(name for name in source_schema.names if name in used),
         guard_columns=tuple(name for name in source_schema.names if name in guard),
         deriver=deriver,
         guard_deriver=guard_deriver,
@@ -189,12 +199,13 @@ def _can_be_key(kind: Any) -> bool:
     return can_be_text(kind) or pa.types.is_boolean(kind) or is_time_like(kind)
 
 
-def _check_droppable(mapping: Mapping, properties: Branch, context: Branch) -> None:
-    filled = {leaf.source for leaf in (*_leaves(properties), *_leaves(context))}
+def _check_droppable(mapping: Mapping, *branches: Branch) -> None:
+    filled = {leaf.source for branch in branches for leaf in _leaves(branch)}
     for name in mapping.droppable:
         if name not in filled | set(mapping.expand):
             raise MappingError(
-                f"droppable= names {name!r}, which fills neither a property nor the context. "
+                f"droppable= names {name!r}, which fills no property, trait or field of the "
+                "context. "
                 "Remove it from droppable=."
             )
 
@@ -233,7 +244,19 @@ def _typed(tree: dict[str, Any], known: api_facts.Tree) -> set[str]:
     return columns
 
 
+def is_data(column: str) -> bool:
+    """Whether a column holds data of the table, and not an index or a remark of a report."""
+    return column not in FAILURE_COLUMNS and not _UNNAMED_INDEX.fullmatch(column)
+
+
 def _check_complete(mapping: Mapping) -> None:
+    if mapping.call == "identify":
+        if not mapping.complete:
+            raise MappingError(
+                "The mapping of identify calls has no user id or no anonymous id. Pass both "
+                "user_id='...' and anonymous_id='...'."
+            )
+        return
     if mapping.event is None:
         raise MappingError(
             "The mapping has no event. Pass a column, event='...', or a constant, "

@@ -2,90 +2,26 @@
 
 from __future__ import annotations
 
-import dataclasses
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from cdp_backfill.messages import json_cells
+from cdp_backfill.messages.batches import MessageBatch
 from cdp_backfill.messages.event_names import commands, read_events
-from cdp_backfill.messages.expanding import Parts, list_parts, map_parts, struct_parts
-from cdp_backfill.messages.ids import key_ids
+from cdp_backfill.messages.field_builder import FieldBuilder
 from cdp_backfill.messages.json_cells import MAX_CELLS
-from cdp_backfill.messages.keys import as_key
-from cdp_backfill.messages.problems import Problems
 from cdp_backfill.messages.recency import old_texts
-from cdp_backfill.messages.sdk_spelling import as_device_type, as_locale, as_os_name
-from cdp_backfill.messages.text import as_boolean, as_identifier, as_text, clean_text, decode
-from cdp_backfill.messages.times import FAR, format_times, read_times
-from cdp_backfill.messages.values import (
-    ValueReader,
-    bad_text,
-    make_struct,
-    nonexistent_time,
-    not_finite,
-)
+from cdp_backfill.messages.text import decode
+from cdp_backfill.messages.times import FAR, format_times
 from cdp_backfill.model import api_facts
-from cdp_backfill.model.arrow_types import is_bytes, is_json, is_list, is_text
-from cdp_backfill.model.distinct import hashes
-from cdp_backfill.model.mapping import Key, Lit
+from cdp_backfill.model.arrow_types import is_text
 from cdp_backfill.model.outcomes import Problem
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from cdp_backfill.messages.binding import Binding, Branch, Leaf
-    from cdp_backfill.model.arrays import Mask, Rows
-
-
-@dataclass(frozen=True)
-class MessageBatch:
-    """Message fields of the rows of a batch that the mapping does not leave out.
-
-    Attributes:
-        rows: Position in the batch of each row here; rows that are not here are skipped.
-        fields: Arrays by field name, in the order of
-            :data:`cdp_backfill.model.api_facts.MESSAGE_FIELDS`.
-        message_id: Ids from a column or a key, or None.
-        millis: Time of each row; milliseconds since 1970 UTC.
-        naive: Number of times that carry no zone.
-        problems: Problems and fixes of the rows here.
-        event_keys: Keys of the mapping's ``events`` that occur.
-        unknown_events: Rows by value of the event column that is no event.
-    """
-
-    rows: Rows
-    fields: dict[str, Any]
-    message_id: Any | None
-    millis: Rows
-    naive: int
-    problems: Problems
-    event_keys: frozenset[str]
-    unknown_events: dict[str, int]
-    _columns: dict[str, Any]
-
-    def raw(self, column: str) -> Any:
-        """A column as it was read or derived, one cell for each row of the batch."""
-        return self._columns[column]
-
-    def plain(self, column: str) -> Any:
-        """The same column without dictionaries, views and extension types."""
-        array = decode(self._columns[column])
-        return array.storage if is_json(array.type) else array
-
-    def without_cells(self) -> MessageBatch:
-        """The same without cells and without all fields but the event."""
-        event = {"event": self.fields["event"].dictionary_encode()}
-        return dataclasses.replace(self, fields=event, message_id=None, _columns={})
-
-    def people(self, mask: Mask) -> Any:
-        """Hashes of the user ids, or else anonymous ids, of the rows at which ``mask`` is true."""
-        names = [name for name in ("userId", "anonymousId") if name in self.fields]
-        ids = pc.coalesce(*(self.fields[name] for name in names)).filter(pa.array(mask))
-        return hashes(pc.unique(ids))
+    from cdp_backfill.messages.binding import Binding
+    from cdp_backfill.model.arrays import Mask
 
 
 def build(
@@ -103,19 +39,41 @@ def build(
         binding: The mapping, bound to the schema of the batch.
         batch: Arrow record batch that has at least the columns of the binding.
         latest: Later times lie in the future; milliseconds since 1970 UTC.
-        who_what_when: Leave out properties, context and integrations.
+        who_what_when: Leave out properties, traits, context and integrations.
         without: Cells to leave empty, by column.
         max_cells: Most cells that the arrays of JSON names may have; None for no limit.
 
     Raises:
         TooWideError: They would have more; fewer rows at a time have fewer.
     """
-    rows = np.arange(batch.num_rows)
     columns, problems = _columns(binding, batch, who_what_when=who_what_when)
     for name, mask in (without or {}).items():
         columns[name] = pc.if_else(pa.array(mask), None, decode(columns[name]))
-    all_columns = columns
-    events = read_events(binding.mapping, columns, batch.num_rows)
+    make = _identities if binding.mapping.call == "identify" else _events
+    return make(
+        binding,
+        columns,
+        problems,
+        batch.num_rows,
+        latest=latest,
+        who_what_when=who_what_when,
+        max_cells=max_cells,
+    )
+
+
+def _events(
+    binding: Binding,
+    columns: dict[str, Any],
+    problems: dict[Problem, Mask],
+    size: int,
+    *,
+    latest: int,
+    who_what_when: bool,
+    max_cells: int | None,
+) -> MessageBatch:
+    """The fields of track messages."""
+    rows, all_columns = np.arange(size), columns
+    events = read_events(binding.mapping, columns, size)
     names, problems = events.names, problems | events.problems
     if events.skipped.any():
         keep = ~events.skipped
@@ -124,7 +82,7 @@ def build(
         columns = {name: array.filter(selection) for name, array in columns.items()}
         names = names.filter(selection)
         problems = {problem: mask[keep] for problem, mask in problems.items()}
-    builder = _Builder(binding, columns, len(rows), latest, max_cells)
+    builder = FieldBuilder(binding, columns, len(rows), latest, max_cells)
     for problem, mask in problems.items():
         builder.problems.add(mask, problem)
     for problem, mask in commands(binding.mapping, names):
@@ -143,11 +101,8 @@ def build(
         message_id = builder.message_id()
     return MessageBatch(
         rows=rows,
-        fields={
-            name: array
-            for name in api_facts.MESSAGE_FIELDS
-            if (array := fields.get(name)) is not None
-        },
+        fields=_in_order(fields, api_facts.MESSAGE_FIELDS),
+        event_names=names,
         message_id=message_id,
         millis=times.millis,
         naive=int(np.count_nonzero(times.naive)),
@@ -156,6 +111,42 @@ def build(
         unknown_events=events.unknown,
         _columns=all_columns,
     )
+
+
+def _identities(
+    binding: Binding,
+    columns: dict[str, Any],
+    problems: dict[Problem, Mask],
+    size: int,
+    *,
+    latest: int,
+    who_what_when: bool,
+    max_cells: int | None,
+) -> MessageBatch:
+    """The fields of identify messages, which happen when they are sent and have no time."""
+    builder = FieldBuilder(binding, columns, size, latest, max_cells)
+    for problem, mask in problems.items():
+        builder.problems.add(mask, problem)
+    fields: dict[str, Any | None] = dict(builder.both_ids())
+    message_id = None
+    if not who_what_when:
+        fields["traits"] = builder.tree(binding.traits)
+        fields["integrations"] = builder.tree(binding.integrations)
+        message_id = builder.message_id()
+    return MessageBatch(
+        rows=np.arange(size),
+        fields=_in_order(fields, api_facts.IDENTIFY_FIELDS),
+        event_names=None,
+        message_id=message_id,
+        millis=np.zeros(size, dtype=np.int64),
+        problems=builder.problems,
+        _columns=columns,
+    )
+
+
+def _in_order(fields: dict[str, Any | None], names: tuple[str, ...]) -> dict[str, Any]:
+    """The fields that there are, in this order."""
+    return {name: array for name in names if (array := fields.get(name)) is not None}
 
 
 def any_recent(binding: Binding, batch: Any, *, recent: int, latest: int) -> bool:
@@ -171,7 +162,7 @@ def any_recent(binding: Binding, batch: Any, *, recent: int, latest: int) -> boo
     array = decode(batch.column(column))
     if is_text(array.type):
         array = array.filter(pa.array(~old_texts(array, recent)))
-    times = _Builder(binding, {column: array}, len(array), latest, None).times()
+    times = FieldBuilder(binding, {column: array}, len(array), latest, None).times()
     return bool(((times.millis >= recent) & (times.millis <= latest)).any())
 
 
@@ -190,241 +181,3 @@ def _columns(
         for name, mask in failed.items()
     }
     return columns | derived, problems
-
-
-class _Builder:
-    def __init__(
-        self,
-        binding: Binding,
-        columns: dict[str, Any],
-        rows: int,
-        latest: int,
-        max_cells: int | None,
-    ) -> None:
-        self._max_cells = max_cells
-        self._binding = binding
-        self._mapping = binding.mapping
-        self._columns = columns
-        self._rows = rows
-        self._latest = latest
-        self._nulls = pa.array(self._mapping.nulls, pa.string())
-        self.problems = Problems(rows)
-        self._values = ValueReader(self.problems, binding.mapping.timezone, max_cells)
-
-    def _array(self, source: str | Lit) -> Any:
-        if isinstance(source, Lit):
-            first = pa.array(np.zeros(self._rows, dtype=np.int64))
-            return pa.array([source.value]).take(first)
-        array = decode(self._columns[source])
-        if len(self._nulls) and is_text(array.type):
-            empty = pc.is_in(array, value_set=self._nulls.cast(array.type))
-            if pc.any(empty).as_py():
-                self.problems.record_fix("null_word", source, empty)
-                return pc.if_else(empty, None, array)
-        return array
-
-    def _note(self, source: str | Lit) -> Callable[[str, Any], None]:
-        column = _name_of(source)
-        return lambda code, where: self.problems.record_fix(code, column, where)
-
-    def identity(self) -> dict[str, Any]:
-        """``userId`` and ``anonymousId``; every row needs one of them."""
-        result, has_none, columns = {}, np.ones(self._rows, dtype=bool), []
-        for field, source in (
-            ("userId", self._mapping.user_id),
-            ("anonymousId", self._mapping.anonymous_id),
-        ):
-            if source is not None:
-                column = _name_of(source)
-                ids = self._identifier(source, "bad_user", field)
-                result[field] = ids
-                has_none &= ids.is_null().to_numpy(zero_copy_only=False)
-                columns.append(column)
-        has_none &= ~self.problems.mask_of("bad_user")
-        reason = f"column {columns[0]!r} is empty"
-        if len(columns) > 1:
-            reason = f"columns {columns[0]!r} and {columns[1]!r} are both empty"
-        self.problems.add(has_none, Problem("missing_user", columns[0], reason))
-        return result
-
-    def message_id(self) -> Any | None:
-        """Message ids from a column or a key."""
-        source = self._mapping.message_id
-        if isinstance(source, Key):
-            return key_ids([self._key_cells(column) for column in source.columns])
-        return source and self._identifier(source, "bad_message_id", "messageId")
-
-    def _key_cells(self, column: str) -> Any:
-        is_time = column == self._mapping.timestamp
-        text, bad = as_key(self._array(column), self._note(column), is_time=is_time)
-        self.problems.add(bad, _bad_identifier(column, "bad_message_id", "messageId"))
-        return text
-
-    def _identifier(self, source: str | Lit, code: str, field: str) -> Any:
-        text, bad = as_identifier(self._array(source), self._note(source))
-        self.problems.add(bad, _bad_identifier(_name_of(source), code, field))
-        return text
-
-    def times(self) -> Any:
-        """The times of the events; a row without a usable time has a problem."""
-        source = self._mapping.timestamp or ""
-        column, note = _name_of(source), self._note(source)
-        array = self._array(source)
-        if is_json(array.type):
-            array, _ = as_text(array)
-        if is_text(array.type):
-            array = clean_text(array, note)
-        earliest = self._binding.earliest
-        times = read_times(
-            array,
-            unit=self._mapping.timestamp_unit,
-            timezone=self._mapping.timezone,
-            earliest=earliest,
-            latest=self._latest,
-        )
-        for unit, mask in times.units.items():
-            note(f"epoch_{unit}", mask)
-        note("shown_twice", times.ambiguous)
-        good = ~(times.missing | times.bad | times.unclear | times.nonexistent)
-        for mask, code, reason in (
-            (times.missing, "missing_time", "is empty"),
-            (times.bad, "bad_time", "holds a value that is not a usable time"),
-            (times.unclear, "unclear_time", "holds a number whose unit is ambiguous"),
-            (
-                good & (times.millis < earliest),
-                "too_early",
-                f"holds a time before {self._mapping.earliest}",
-            ),
-            (good & (times.millis > self._latest), "in_future", "holds a time in the future"),
-        ):
-            self.problems.add(mask, Problem(code, column, f"column {column!r} {reason}"))
-        self.problems.add(times.nonexistent, nonexistent_time(column))
-        return times
-
-    def properties(self) -> Any | None:
-        """``properties``, with the parts of expanded columns."""
-        children = self._children(self._binding.properties)
-        used_names = set(self._binding.properties)
-        used_rows: dict[str, Mask] = {}
-        for column in self._mapping.expand:
-            for name, arrays in self._parts(column).items():
-                if name in used_names:
-                    for array in arrays:
-                        self.problems.record_fix("name_taken", column, array.is_valid())
-                    continue
-                known = api_facts.PROPERTIES.get(name, "any")
-                kind: api_facts.Kind = "any" if isinstance(known, dict) else known
-                children += [
-                    (name, value)
-                    for array in self._without_duplicates(name, arrays, column, used_rows)
-                    for value in self._values_of(array, column, kind)
-                ]
-        return make_struct(children)
-
-    def _without_duplicates(
-        self, name: str, arrays: list[Any], column: str, used_rows: dict[str, Mask]
-    ) -> list[Any]:
-        """Parts of one name, without rows in which an earlier column has a part of this name."""
-        present = np.zeros(self._rows, dtype=bool)
-        for array in arrays:
-            present |= array.is_valid().to_numpy(zero_copy_only=False)
-        earlier = used_rows.get(name)
-        used_rows[name] = present if earlier is None else present | earlier
-        if earlier is None or not (clash := present & earlier).any():
-            return arrays
-        self.problems.record_fix("name_taken", column, clash)
-        rows = pa.array(np.arange(self._rows), mask=earlier)
-        return [array.take(rows) for array in arrays]
-
-    def _parts(self, column: str) -> Parts:
-        """The parts of an expanded column."""
-        array = self._array(column)
-        kind, types = array.type, pa.types
-        if types.is_null(kind):
-            return {}
-        self.problems.record_fix("expanded", column, array.is_valid())
-        if types.is_struct(kind):
-            return struct_parts(array)
-        if types.is_map(kind):
-            return map_parts(array, self._max_cells)
-        if is_list(kind):
-            return list_parts(array, self._max_cells)
-        cells = self._values.parse_json(array, column)
-        parts: Parts = {}
-        others = [None if isinstance(cell, dict) else cell for cell in cells]
-        if any(cell is not None for cell in others):
-            parts[column] = json_cells.to_arrays(others, self._max_cells)[0]
-        objects = [cell if isinstance(cell, dict) else None for cell in cells]
-        for name, arrays, mixed in json_cells.member_arrays(objects, self._max_cells):
-            self.problems.record_fix("mixed_list", column, mixed)
-            parts[name] = [*parts.get(name, ()), *arrays]
-        return parts
-
-    def tree(self, branch: Branch) -> Any | None:
-        """A struct of the fields below, or None where there are none."""
-        return make_struct(self._children(branch))
-
-    def _children(self, branch: Branch) -> list[tuple[str, Any]]:
-        children = []
-        for name, value in branch.items():
-            if isinstance(value, dict):
-                array = self.tree(value)
-                children += [] if array is None else [(name, array)]
-            else:
-                children += [(name, array) for array in self._leaf(value)]
-        return children
-
-    def _leaf(self, leaf: Leaf) -> list[Any]:
-        array, column = self._array(leaf.source), _name_of(leaf.source)
-        is_json_text = leaf.kind == "any" and leaf.source in self._mapping.json
-        if is_json_text and (is_text(array.type) or is_bytes(array.type)):
-            return self._values.read_json(array, column)
-        return self._values_of(array, column, leaf.kind)
-
-    def _values_of(self, array: Any, column: str, kind: api_facts.Kind) -> list[Any]:
-        """The values of a column, as arrays that together are the column."""
-        if kind == "any":
-            return self._values.read(array, column)
-        note = self._note(column)
-        plain = array.type
-        if kind == "id":
-            array, bad = as_identifier(array, note)
-            reason = f"column {column!r} holds a value that cannot be an id"
-            self.problems.add(bad, Problem("bad_user", column, reason))
-            return [array]
-        if is_text(plain) and kind != "text":
-            array = clean_text(array, note)
-        if kind == "boolean":
-            array, bad = as_boolean(array)
-            if not pa.types.is_boolean(plain):
-                note("boolean_word", array.is_valid())
-            reason = f"column {column!r} holds a value that is neither true nor false"
-            self.problems.add(bad, Problem("bad_boolean", column, reason))
-            return [array]
-        number = pa.types.is_floating(plain)
-        array, bad = as_text(array, floats="version" if kind == "version" else "number")
-        if number:
-            note("version_float" if kind == "version" else "whole_float", array.is_valid())
-        self.problems.add(bad, not_finite(column) if number else bad_text(column))
-        if kind == "device_type":
-            array, bad = as_device_type(array)
-            reason = f"column {column!r} holds a value that is neither android nor ios"
-            self.problems.add(bad, Problem("bad_device_type", column, reason))
-        elif kind in ("os_name", "locale"):
-            before = array
-            array = as_os_name(array) if kind == "os_name" else as_locale(array)
-            note("sdk_spelling", pc.not_equal(before, array))
-        return [array]
-
-
-def _name_of(source: str | Lit) -> str:
-    return source if isinstance(source, str) else "lit()"
-
-
-def _bad_identifier(column: str, code: str, field: str) -> Problem:
-    return Problem(
-        code,
-        column,
-        f"column {column!r} holds a value that cannot be a {field}: a fraction, a number that lost "
-        "its last digits as a float, or text that is not UTF-8",
-    )

@@ -123,6 +123,8 @@ class Deriver:
                 f"{', '.join(self.reads)}. Rename one of them."
             )
         """Columns of the source that the expressions use."""
+        self.inner: frozenset[str] = frozenset(name for name in needed if name.casefold() in used)
+        """New columns that other expressions use."""
         # Without any column, DuckDB would not know the number of rows.
         source_fields = [
             pa.field(name, json_as_text_type(schema.field(name).type)) for name in self.reads

@@ -11,19 +11,18 @@ import pyarrow.compute as pc
 
 from cdp_backfill.messages.ids import ID_LENGTH, NO_DIGESTS, Ids, content_digests
 from cdp_backfill.messages.lines import lengths, lines_of
-from cdp_backfill.model import api_facts
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from cdp_backfill.model.arrays import Digests, Mask, Millis, Offsets
+    from cdp_backfill.model.mapping import Call
 
 __all__ = ["ContextScope", "Encoded", "encode", "lengths"]
 
 ContextScope = Literal["message", "batch"]
 
 _SHARED: Final = "context"
-_HEAD: Final = f'{{"type":"{api_facts.MESSAGE_TYPE}","messageId":"'
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,6 +79,7 @@ def encode(
     fields: dict[str, Any],
     millis: Millis,
     *,
+    call: Call = "track",
     message_id: Any | None = None,
     keep: Mask | None = None,
     context_scope: ContextScope = "message",
@@ -90,6 +90,7 @@ def encode(
     Args:
         fields: Arrow arrays by field name, of one length; each message has one that is not null.
         millis: Time of each message, for its id; milliseconds since 1970 UTC.
+        call: The ``type`` of each message.
         message_id: Ids from a column; where they are null, ids are made from the content.
         keep: True for each message to write, or None for all.
         context_scope: ``"message"`` writes ``context`` into each message; ``"batch"`` moves it into
@@ -112,22 +113,25 @@ def encode(
     if with_digests or id_column is None or id_column.null_count:
         digests = content_digests(fields, lines, ends, id_column, keep)
     ids = Ids(digests, millis[rows], id_column)
+    start = f'{{"type":"{call}","messageId":"'.encode()
     if context_scope == "message" or _SHARED not in fields:
-        data, offsets = _join(lines, ends, ids, keep)
+        data, offsets = _join(lines, ends, ids, keep, start)
         yield Encoded(data, offsets, b"", rows, np.diff(offsets) - len(","), ids)
         return
     # Bytes of each message alone; the join turns the brace of a line into a comma.
-    sizes = np.diff(ends, prepend=0)[rows] + len(_HEAD) + _lengths(ids) + len('"') - len("\n")
+    sizes = np.diff(ends, prepend=0)[rows] + len(start) + _lengths(ids) + len('"') - len("\n")
     own = {name: array for name, array in fields.items() if name != _SHARED}
     for head, places in _groups(fields[_SHARED].take(pa.array(rows))):
         selection = pa.array(rows[places])
         lines, ends = lines_of({name: array.take(selection) for name, array in own.items()})
         part, every = ids.select(places), np.ones(len(places), dtype=bool)
-        data, offsets = _join(lines, ends, part, every)
+        data, offsets = _join(lines, ends, part, every, start)
         yield Encoded(data, offsets, head, rows[places], sizes[places], part)
 
 
-def _join(lines: Any, ends: Offsets, ids: Ids, keep: Mask) -> tuple[memoryview, Offsets]:
+def _join(
+    lines: Any, ends: Offsets, ids: Ids, keep: Mask, start: bytes
+) -> tuple[memoryview, Offsets]:
     """Put type and id in front of each message and a comma behind it, whole columns at a time."""
     view = np.frombuffer(lines, np.uint8)
     starts = np.zeros(len(ends) + 1, dtype=np.int32)
@@ -140,7 +144,7 @@ def _join(lines: Any, ends: Offsets, ids: Ids, keep: Mask) -> tuple[memoryview, 
     if not every:
         names = names.take(pa.array(np.cumsum(keep) - 1, mask=~keep))
     # Joining with null leaves a message out.
-    joined = pc.binary_join_element_wise(_HEAD.encode(), names.cast(pa.binary()), b'"', rest, b"")
+    joined = pc.binary_join_element_wise(start, names.cast(pa.binary()), b'"', rest, b"")
     data, offsets = _texts_of(joined)
     return data, offsets if every else np.append(offsets[:-1][keep], offsets[-1])
 

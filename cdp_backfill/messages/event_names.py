@@ -112,7 +112,7 @@ def commands(mapping: Mapping, names: Any) -> Iterator[tuple[Problem, Mask]]:
         mask = pc.equal(plain, name.lower()).fill_null(False).to_numpy(zero_copy_only=False)
         if mask.any():
             column = mapping.event if isinstance(mapping.event, str) else "lit()"
-            reason = f"{name!r} is a command of the API and no event"
+            reason = f"{name!r} is a command of the API, not an event"
             yield Problem("command", column, reason), mask
 
 

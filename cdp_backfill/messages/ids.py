@@ -2,14 +2,15 @@ r"""Makes message ids that are the same for the same record, a whole column at a
 
 Recipe ``cdp2``. An id is a ULID: 26 characters of Crockford's base 32 for 128 bits, which are the
 time of the event (48 bits; milliseconds since 1970, 0 before) and the first 80 bits of the XXH3-128
-hash (seed 0) of the message's *canonical JSON*.
+hash (seed 0) of the message's *canonical JSON*. An identify message has no time: its 48 bits are 0.
 
 Canonical JSON is the message as it is sent, without ``type`` and ``messageId``: its fields in the
-order of :data:`cdp_backfill.model.api_facts.MESSAGE_FIELDS`, the names inside objects sorted,
-nothing that is null, no white space, UTF-8 with only ``"``, the backslash and control characters
-escaped (``\b \f \n \r \t``, else ``\u00xx``), and each number as its plain digits: the shortest
-ones that mean the same number, without an exponent and without zeros at the end of a fraction. So
-7, 7.0 and 7.00 are ``7``, whatever column, file or library they come from.
+order of :data:`cdp_backfill.model.api_facts.MESSAGE_FIELDS` (of an identify message, in that of
+``IDENTIFY_FIELDS`` there), the names inside objects sorted, nothing that is null, no white space,
+UTF-8 with only ``"``, the backslash and control characters escaped (``\b \f \n \r \t``, else
+``\u00xx``), and each number as its plain digits: the shortest ones that mean the same number,
+without an exponent and without zeros at the end of a fraction. So 7, 7.0 and 7.00 are ``7``,
+whatever column, file or library they come from.
 
 An id of a key (:func:`cdp_backfill.key`) has all 128 bits from the hash of the key: the JSON object
 of the cells as text under their positions, ``{"1":"A-7","2":"de"}``, without empty cells.

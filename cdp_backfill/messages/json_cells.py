@@ -6,6 +6,7 @@ which at most one is not null in each row, so that a row never depends on its ne
 
 from __future__ import annotations
 
+import math
 import re
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Final
@@ -29,14 +30,22 @@ _MIXED: Final = "mixed"
 _NONE: Final = "none"
 _LARGEST_EXACT: Final = 2**53
 _DIGITS: Final = 10**38  # what fits into a decimal lies below it
+_MORE_DIGITS: Final = 10**76  # and into a wide one
+_FLOAT_LENGTH: Final = 17  # characters of a number that a float may hold with all its digits
+_WHOLE_DIGITS: Final = 30
+_FRACTION_DIGITS: Final = 40  # of a fraction that is kept as a decimal; longer ones are floats
 
 _KINDS: Final[dict[type, str]] = {
     bool: "boolean",
     int: "integer",
     float: "float",
+    Decimal: "fraction",
     str: "text",
     dict: "object",
 }
+
+_LARGE: Final = {"decimal": _DIGITS, "wide decimal": _MORE_DIGITS}
+"""Kinds of whole numbers beyond 64 bits: what lies below the limit fits."""
 
 _STRINGS: Final = re.compile(r'"(?:[^"\\]|\\.)*"')
 
@@ -78,7 +87,7 @@ def parse(text: Any) -> tuple[list[Any], list[bool]]:
     a member contains a NUL character, at which Arrow would cut the name.
     """
     cells, bad = text.to_pylist(), [False] * len(text)
-    decode = msgspec.json.Decoder().decode
+    decode = msgspec.json.Decoder(float_hook=_number).decode
     for number, cell in enumerate(cells):
         if cell is not None:
             try:
@@ -108,6 +117,20 @@ def is_beyond_numbers(cell: str) -> bool:
     except (msgspec.DecodeError, UnicodeError, RecursionError):
         return False
     return False
+
+
+def _number(text: str) -> int | float | Decimal:
+    """A number with a point or an exponent; as a decimal where a float would lose digits."""
+    number = float(text)
+    if len(text) <= _FLOAT_LENGTH or not math.isfinite(number):
+        return number
+    exact = Decimal(text)
+    if exact == Decimal(repr(number)):
+        return number
+    digits, scale = exact.adjusted() + 1, -int(exact.as_tuple().exponent)
+    if digits > _WHOLE_DIGITS or scale > _FRACTION_DIGITS:
+        return number
+    return int(exact) if exact == exact.to_integral_value() else exact
 
 
 def _depth(text: str) -> int:
@@ -178,15 +201,19 @@ def _kind(value: Any) -> str:
         kind = _KINDS[type(value)]
         if kind == "float" and value.is_integer() and abs(value) < _LARGEST_EXACT:
             kind = "integer"
-        return "decimal" if kind == "integer" and not -(2**63) <= value < 2**63 else kind
+        if kind != "integer" or -(2**63) <= value < 2**63:
+            return kind
+        return next((k for k, limit in _LARGE.items() if abs(value) < limit), "digits")
     inner = {_kind(item) for item in value} - {_NONE}
+    if "fraction" in inner:  # in a list of numbers
+        inner = inner - {"fraction"} | {"float"}
     if inner == {"object"} and _wide(value):
         return f"list of {_MIXED}"
     if inner == {"integer", "float"} and all(
         abs(item) <= _LARGEST_EXACT for item in value if isinstance(item, int)
     ):
         inner = {"float"}
-    if len(inner) > 1 or any(kind.endswith((_MIXED, "decimal")) for kind in inner):
+    if len(inner) > 1 or any(kind.endswith((_MIXED, *_LARGE, "digits")) for kind in inner):
         return f"list of {_MIXED}"
     return f"list of {inner.pop() if inner else _NONE}"
 
@@ -209,21 +236,19 @@ def _array(values: list[Any], kind: str, max_cells: int | None) -> tuple[list[An
         if kind == "integer":
             values = [None if value is None else int(value) for value in values]
         return [pa.array(values, _TYPES[kind])], 0
-    if kind == "decimal":
-        return [_large(values)], 0
+    if kind in _LARGE or kind == "fraction":
+        # Arrow makes the decimals as wide as the longest needs.
+        cells = [None if value is None else Decimal(value) for value in values]
+        return [pa.array(cells)], 0
+    if kind == "digits":
+        texts = [None if value is None else str(value) for value in values]
+        return [pa.array(texts, pa.string())], 0
     if kind == "object":
         return _objects(values, max_cells)
     if kind == f"list of {_MIXED}":
         texts = [None if value is None else _text(value) for value in values]
         return [pa.array(texts, pa.string())], sum(value is not None for value in values)
     return _lists(values, kind.removeprefix("list of "), max_cells)
-
-
-def _large(values: list[Any]) -> Any:
-    """Whole numbers beyond 64 bits, as decimals or, where these are too small, as text."""
-    if all(value is None or abs(value) < _DIGITS for value in values):
-        return pa.array([None if v is None else Decimal(v) for v in values], pa.decimal128(38, 0))
-    return pa.array([None if value is None else str(value) for value in values], pa.string())
 
 
 def _text(value: Any) -> str:

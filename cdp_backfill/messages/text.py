@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 import numpy as np
@@ -19,7 +20,14 @@ if TYPE_CHECKING:
 
 
 LARGEST_EXACT: Final = 2**53
-"""From here on, a float cannot hold every whole number."""
+"""From here on, a float of 64 bits cannot hold every whole number."""
+
+
+def largest_exact(kind: Any) -> int:
+    """The whole number from which on a float type cannot hold every one."""
+    if pa.types.is_float16(kind):
+        return 2**11
+    return 2**24 if pa.types.is_float32(kind) else LARGEST_EXACT
 
 
 def decode(array: Any) -> Any:
@@ -95,15 +103,17 @@ def as_text(array: Any, *, floats: Literal["id", "version", "number"] = "id") ->
 
     Args:
         array: Text, bytes, numbers or booleans, decoded.
-        floats: How floats are written. ``"id"``: whole numbers below 2^53 without decimals, all
-            others are bad. ``"version"``: whole numbers with ``.0``. ``"number"``: whole numbers
-            without decimals, others with theirs. Infinity is always bad.
+        floats: How floats are written. ``"id"``: whole numbers that the type holds exactly, such
+            as those below 2^53 for 64 bits, without decimals; all others are bad. ``"version"``:
+            whole numbers with ``.0``. ``"number"``: whole numbers without decimals, others with
+            theirs. Infinity is always bad.
     """
     kind = array.type
     none = np.zeros(len(array), dtype=bool)
     if is_json(kind):
-        text, nested = json_cells.scalars_as_text(array.storage)
-        return text, nested.fill_null(False).to_numpy(zero_copy_only=False)
+        storage, bad = as_utf8(array.storage)
+        text, nested = json_cells.scalars_as_text(storage)
+        return text, bad | nested.fill_null(False).to_numpy(zero_copy_only=False)
     if is_text(kind) or is_bytes(kind):
         return as_utf8(array)
     if pa.types.is_decimal(kind):
@@ -114,7 +124,7 @@ def as_text(array: Any, *, floats: Literal["id", "version", "number"] = "id") ->
         array = array.cast(pa.float32())
     values = array.fill_null(np.nan).to_numpy(zero_copy_only=False)
     finite = np.isfinite(values)
-    whole = finite & (np.floor(values) == values) & (np.abs(values) < LARGEST_EXACT)
+    whole = finite & (np.floor(values) == values) & (np.abs(values) < largest_exact(kind))
     text = pa.array(np.where(whole, values, 0).astype(np.int64)).cast(pa.string())
     if floats == "version":
         text = pc.binary_join_element_wise(text, "0", ".")
@@ -172,7 +182,7 @@ _ZERO_LIKE: Final = byte_set(b"0-")
 _NUMBER_LIKE: Final = byte_set(b"-0123456789")
 _ZEROS: Final = r"^[0-]{8,}$"
 _WHOLE: Final = r"^-?\d+\.0+$"
-_ROUNDED: Final = r"^-?\d\.\d+[eE]\+?\d+$"
+_EXPONENT: Final = r"^-?\d\.\d+[eE]\+?\d+$"
 _EXACT_DIGITS: Final = 15
 
 
@@ -221,6 +231,13 @@ def as_identifier(array: Any, note: Callable[[str, Any], None]) -> tuple[Any, Ma
         return text, bad
     if is_bytes(kind):
         note("bytes_text", text.is_valid())
+    numbers = None
+    if is_json(kind):
+        array, _ = as_utf8(array.storage)
+        numbers = pc.match_substring_regex(array, r"^\s*-?\d")
+        flags = pc.match_substring_regex(array, r"^\s*(true|false)\s*$")
+        text = pc.if_else(flags, None, text)
+        bad = bad | flags.fill_null(False).to_numpy(zero_copy_only=False)
     text = clean_text(text, note)
     edges = Edges.of(text)
     if (_ZERO_LIKE[edges.first] & _ZERO_LIKE[edges.last] & (edges.lengths > 0)).any():
@@ -234,10 +251,31 @@ def as_identifier(array: Any, note: Callable[[str, Any], None]) -> tuple[Any, Ma
         whole = pc.match_substring_regex(text, _WHOLE)
         digits = pc.replace_substring_regex(text, r"\.0+$", "")
         exact = pc.less_equal(pc.binary_length(digits), _EXACT_DIGITS)
-        rounded = pc.match_substring_regex(text, _ROUNDED)
-        lost = pc.or_(pc.and_not(whole, exact), rounded)
-        fits = pc.and_(whole, exact)
+        exponent = pc.match_substring_regex(text, _EXPONENT)
+        if pc.any(exponent).as_py():
+            read = [_without_exponent(cell) for cell in text.filter(exponent).to_pylist()]
+            digits = pc.replace_with_mask(
+                digits, exponent.fill_null(False), pa.array(read, digits.type)
+            )
+        fits = pc.or_(pc.and_(whole, exact), pc.and_(exponent, digits.is_valid()))
+        lost = pc.and_not(pc.or_(whole, exponent), fits)
         note("whole_float", fits)
+        if numbers is not None:  # text may have a point, a number may not
+            lost = pc.or_(lost, pc.and_not(pc.and_(numbers, dotted), fits))
         text = pc.if_else(lost, None, pc.if_else(fits, digits, text))
         bad = bad | lost.fill_null(False).to_numpy(zero_copy_only=False)
     return text, bad
+
+
+def _without_exponent(cell: str) -> str | None:
+    """A number such as ``1.2345678E7`` as a whole number; None if it has lost digits.
+
+    Java and Scala write all the digits that there are. A plus sign after the E comes from
+    spreadsheets and statistics programs, which round: then all digits must be there.
+    """
+    number = Decimal(cell)
+    mantissa, _, exponent = cell.lower().partition("e")
+    digits = len(mantissa.partition(".")[2])
+    rounded = exponent.startswith("+") and digits < int(exponent)
+    whole = number == number.to_integral_value() and abs(number) < LARGEST_EXACT
+    return f"{int(number)}" if whole and not rounded else None

@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from cdp_backfill.messages.iso import read_iso
+from cdp_backfill.messages.text import largest_exact
 from cdp_backfill.model.arrow_types import is_number
 
 if TYPE_CHECKING:
@@ -41,14 +42,14 @@ _PLAIN: Final = (
 )
 _ZONED: Final = pa.timestamp("us", "UTC")
 _NAIVE: Final = pa.timestamp("us")
-_NUMBER: Final = r"^[+-]?\d{1,19}(\.\d+)?$"
+_NUMBER: Final = r"^[+-]?\d{1,19}(\.\d+)?([eE][+-]?\d{1,2})?$"
 
 
 _WHOLE: Final = r"^([0-8]?\d{18}|\d{1,17})$"  # always fits into 64 bits
 _SIGNED: Final = r"^[+-]?([0-8]?\d{18}|\d{1,17})$"
 _LAST_BIT: Final = 3e-4  # milliseconds; the error of a float of seconds since 1970
 
-_DIGITS: Final = r"^\d{9,19}(\.\d+)?$"
+_DIGITS: Final = r"^(\d{9,19}(\.\d+)?|\d\.\d+[eE]\+?\d{1,2})$"
 """Text that is a number of seconds since 1970, or of a smaller unit."""
 
 FAR: Final = 4_102_444_800_000
@@ -128,6 +129,10 @@ def read_times(
         else:
             millis, bad, not_numbers = _from_numbers(array, unit)
         missing = missing | not_numbers
+        if pa.types.is_floating(kind) and kind.bit_width < pa.float64().bit_width:
+            floats = array.cast(pa.float32()).to_numpy(zero_copy_only=False)
+            lost = np.abs(floats) >= largest_exact(kind)  # such a time is minutes off
+            bad, unclear = bad | lost, unclear & ~lost
     elif unit is not None:
         millis, bad = _from_digits(array, unit)
     else:

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from cdp_backfill.messages import json_cells
-from cdp_backfill.messages.text import LARGEST_EXACT, as_utf8, decode
+from cdp_backfill.messages.text import as_utf8, decode, largest_exact
 from cdp_backfill.messages.times import localise, out_of_range
 from cdp_backfill.model.arrow_types import is_bytes, is_json, is_list, is_text
 from cdp_backfill.model.outcomes import Problem
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 
 _INT64: Final = 9.2e18  # a little below 2^63, where floats lie far apart
+_DIGITS: Final = 76  # of the widest decimals
 _SHORT: Final = 16  # characters of a decimal with at most 15 digits, which a float keeps
 _SMALLEST: Final = 1e-4
 _LARGEST: Final = 1e10  # between these, floats are written without an exponent
@@ -85,9 +86,10 @@ class ValueReader:
 
     def read_json(self, array: Any, column: str) -> list[Any]:
         """The same for text that holds JSON; a cell that is not JSON stays text."""
-        values, mixed = json_cells.to_arrays(self.parse_json(array, column), self._max_cells)
+        arrays, mixed = json_cells.to_arrays(self.parse_json(array, column), self._max_cells)
         self._problems.record_fix("mixed_list", column, mixed)
-        return values
+        rows = np.arange(len(array))
+        return [part for value in arrays for part in self._read(value, column, rows, nested=False)]
 
     def parse_json(self, array: Any, column: str) -> list[Any]:
         """JSON text as Python values; a cell that is not JSON as its text."""
@@ -160,7 +162,8 @@ class ValueReader:
         infinite = np.isinf(values)
         self._note(infinite, rows, not_finite(column))
         missing = np.isnan(values) | infinite
-        whole = _whole(values) & ~missing
+        with np.errstate(invalid="ignore"):
+            whole = (np.floor(values) == values) & (np.abs(values) < largest_exact(array.type))
         if nested or not whole.any():
             return [pa.array(values, floats.type, mask=missing)]
         integers = pa.array(np.where(whole, values, 0).astype(np.int64), mask=~whole)
@@ -233,7 +236,11 @@ def split_decimals(array: Any) -> list[Any]:
         are neither.
     """
     near = array.cast(pa.float64()).fill_null(0).to_numpy(zero_copy_only=False)
-    whole = pc.equal(pc.trunc(array), array).fill_null(False).to_numpy(zero_copy_only=False)
+    whole = np.zeros(len(array), dtype=bool)
+    if array.type.scale < _DIGITS:
+        # Wide, because rounding needs a digit before the point.
+        wide = array.cast(pa.decimal256(_DIGITS, array.type.scale))
+        whole = pc.equal(pc.trunc(wide), wide).fill_null(False).to_numpy(zero_copy_only=False)
     whole &= np.abs(near) < _INT64
     left = array.is_valid().to_numpy(zero_copy_only=False) & ~whole
     parts = []
@@ -249,11 +256,6 @@ def split_decimals(array: Any) -> list[Any]:
         if (left & ~short).any():
             parts.append(pc.if_else(pa.array(left & ~short), array, None))
     return parts
-
-
-def _whole(values: npt.NDArray[Any]) -> Mask:
-    with np.errstate(invalid="ignore"):
-        return np.asarray((np.floor(values) == values) & (np.abs(values) < LARGEST_EXACT))
 
 
 def bad_text(column: str) -> Problem:

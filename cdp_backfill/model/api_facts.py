@@ -40,6 +40,17 @@ STRICT_HEADER: Final = ("X-Strict-Mode", "1")
 BATCH_PATH: Final = "/batch"
 """Path of the call with many messages, below the base address. [D]"""
 
+SHORT_PATHS: Final = {
+    "/i": "/identify",
+    "/t": "/track",
+    "/p": "/page",
+    "/s": "/screen",
+    "/g": "/group",
+    "/a": "/alias",
+    "/b": BATCH_PATH,
+}
+"""Paths of the calls in the native SDKs, which only use ``/b``, and in the browser's. [K]"""
+
 # --- limits -----------------------------------------------------------------------------------
 
 MAX_MESSAGE_BYTES: Final = 32_000
@@ -87,6 +98,9 @@ MESSAGE_FIELDS: Final = (
     "integrations",
 )
 """Fields of a track message beside ``type`` and ``messageId``, in this order. [S][D]"""
+
+IDENTIFY_FIELDS: Final = ("userId", "anonymousId", "traits", "integrations")
+"""Fields of an identify message beside ``type`` and ``messageId``, in this order. [D][K]"""
 
 
 class Event(StrEnum):

@@ -76,8 +76,10 @@ def json_as_text_type(kind: Any) -> Any:
 
 
 def viewless_type(kind: Any) -> Any:
-    """The type without views at any depth."""
+    """The type without views and runs at any depth, for which Arrow lacks functions."""
     types = pa.types
+    if types.is_run_end_encoded(kind):
+        return viewless_type(kind.value_type)
     if types.is_string_view(kind):
         return pa.large_string()
     if types.is_binary_view(kind):

@@ -122,21 +122,24 @@ class DigestSet:
         Args:
             digests: An array with 12 or more bytes for each key.
         """
-        seen = self.has(digests)
         high, low = split(digests)
         order = np.lexsort((low, high))
         high, low = high[order], low[order]
         # lexsort is stable: the first of equal keys is the first in the table.
         equal = (high[1:] == high[:-1]) & (low[1:] == low[:-1])
         again = np.concatenate([[False], equal])[: len(high)]
-        seen[order] |= again
-        new = ~seen[order]
-        self._add(high[new], low[new])
+        # In their order, keys are found many times faster in a large run.
+        again |= self._found(high, low)
+        self._add(high[~again], low[~again])
+        seen = np.empty(len(order), dtype=bool)
+        seen[order] = again
         return seen
 
     def has(self, digests: Digests) -> Mask:
         """True for each key that came before; remembers none."""
-        high, low = split(digests)
+        return self._found(*split(digests))
+
+    def _found(self, high: Hashes, low: npt.NDArray[np.uint32]) -> Mask:
         seen = np.zeros(len(high), dtype=bool)
         for run in self._runs:
             seen |= contains(run, high, low)

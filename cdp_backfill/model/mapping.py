@@ -37,9 +37,10 @@ from cdp_backfill.model.mapping_view import mapping_view
 
 __all__ = ["Field", "Key", "Lit", "Mapping", "Tree", "key", "lit"]
 
+Call = Literal["track", "identify"]
 TimestampUnit = Literal["s", "ms", "us", "ns"]
 OtherEvents = Literal["invalid", "skip", "send"]
-Rest = Literal["properties", "drop"]
+Rest = Literal["properties", "all", "drop"]
 Oversize = Literal["invalid", "drop_largest"]
 Duplicates = Literal["send", "skip"]
 
@@ -52,7 +53,7 @@ Tree = dict[str, Any]
 
 @dataclass(frozen=True, kw_only=True)
 class Mapping:
-    """Which column becomes which field of a track message.
+    """Which column becomes which field of a message.
 
     Every value is the name of a column or a constant from ``lit()``. All fields are optional
     here. A run needs ``event``, ``timestamp`` and one of ``user_id`` and ``anonymous_id``.
@@ -78,8 +79,9 @@ class Mapping:
             sends them under their own name.
         allow_commands: Names of events that make the API delete or change people, devices or
             objects, such as ``["User Deleted"]``. Such rows are invalid unless they are named here.
-        rest: ``"properties"`` makes a property of each column that the mapping does not name;
-            ``"drop"`` leaves those columns out.
+        rest: What becomes of columns that the mapping does not name: ``"properties"`` makes a
+            property of each but those in ``drop``, ``"all"`` of each, ``"drop"`` of none.
+        drop: Columns that ``rest="properties"`` leaves out. A proposal names personal data here.
         derive: New columns to SQL expressions (DuckDB's) over the columns of the same row, such as
             ``{"uid": "info->>'$.user.id'"}``; a later one may use an earlier one.
         expand: Columns whose parts become properties under their own names: JSON text of an
@@ -94,10 +96,17 @@ class Mapping:
         droppable: Columns that ``oversize="drop_largest"`` may drop.
         duplicates: What to do with a row whose message id an earlier row of the table has:
             ``"send"`` sends it too, ``"skip"`` leaves it out.
+        call: ``"track"`` makes an event of each row. ``"identify"`` makes a call that joins an
+            anonymous id to a user id; ``identify=`` of :func:`cdp_backfill.send` makes such a
+            mapping. It needs both ids, has no event, time, properties or context, and leaves out
+            columns that it does not name.
+        traits: Nested dict of attributes of the person to columns or constants; for
+            ``"identify"`` only.
 
     Raises:
-        MappingError: An argument has the wrong type, a context name is unknown, or an event name
-            is not one of the seven while ``other_events`` is not ``"send"``.
+        MappingError: An argument has the wrong type, does not belong to the call, a context name is
+            unknown, or an event name is not one of the seven while ``other_events`` is not
+            ``"send"``.
 
     >>> Mapping(user_id="uid", event=lit("Application Opened"), timestamp="ts")
     Mapping(user_id='uid', event=lit('Application Opened'), timestamp='ts')
@@ -117,6 +126,7 @@ class Mapping:
     other_events: OtherEvents = "invalid"
     allow_commands: Sequence[str] = ()
     rest: Rest = "properties"
+    drop: Sequence[str] = ()
     derive: dict[str, str] = field(default_factory=dict)
     expand: Sequence[str] = ()
     json: Sequence[str] = ()
@@ -125,15 +135,17 @@ class Mapping:
     oversize: Oversize = "invalid"
     droppable: Sequence[str] = ()
     duplicates: Duplicates = "send"
+    call: Call = "track"
+    traits: Tree = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         set_ = object.__setattr__  # the dataclass is frozen; this is its construction
         for name in ("user_id", "anonymous_id", "event", "timestamp", "message_id"):
             if name != "message_id" or not isinstance(self.message_id, Key):
                 check_field(name, getattr(self, name))
-        for name in ("properties", "context", "integrations"):
+        for name in ("properties", "context", "integrations", "traits"):
             set_(self, name, parse_tree(name, getattr(self, name)))
-        for name in ("expand", "json", "droppable"):
+        for name in ("drop", "expand", "json", "droppable"):
             set_(self, name, parse_names(name, getattr(self, name)))
         set_(self, "nulls", parse_names("nulls", self.nulls, "texts"))
         set_(self, "allow_commands", parse_commands(self.allow_commands))
@@ -145,11 +157,26 @@ class Mapping:
         check_known("context", self.context, api_facts.CONTEXT)
         self._check_integrations()
         self._check_droppable()
+        self._check_drop()
         if not isinstance(self.events, AbstractMapping):
             raise MappingError(f"events must be a dict, not {type(self.events).__name__}.")
         set_(self, "events", {event_key(key): value for key, value in self.events.items()})
         for name in self._named_events():
             check_event_name(name, self.other_events)
+        self._check_call()
+
+    def _check_call(self) -> None:
+        if self.call == "track":
+            if self.traits:
+                raise MappingError(
+                    "traits= belongs to call='identify'. Put data about an event into properties."
+                )
+            return
+        for name, _ in self._set_fields():
+            if name not in _IDENTIFY:
+                raise MappingError(
+                    f"call='identify' takes no {name}=. It has the ids of a person and traits."
+                )
 
     def _check_integrations(self) -> None:
         for name, value in self.integrations.items():
@@ -165,13 +192,28 @@ class Mapping:
                 "columns that may be dropped from an oversize message."
             )
 
+    def _check_drop(self) -> None:
+        if self.drop and self.rest == "all":
+            raise MappingError(
+                "rest='all' sends every column, so drop= cannot name any. Pass "
+                "rest='properties' to leave these columns out, or drop=[] to send them."
+            )
+        both = [name for name in self.sources() if name in self.drop]
+        if both:
+            raise MappingError(
+                f"drop= names {both[0]!r}, which also fills a field of the mapping. Remove it "
+                "from one of the two."
+            )
+
     def _named_events(self) -> list[Any]:
         constant = [self.event.value] if isinstance(self.event, Lit) else []
         return [*constant, *self.events.values()]
 
     @property
     def complete(self) -> bool:
-        """Whether it has who, what and when, which every message needs."""
+        """Whether it has who, what and when, which every event needs; or both ids to identify."""
+        if self.call == "identify":
+            return self.user_id is not None and self.anonymous_id is not None
         who = self.user_id is not None or self.anonymous_id is not None
         return who and self.event is not None and self.timestamp is not None
 
@@ -188,7 +230,8 @@ class Mapping:
     def columns(self) -> list[str]:
         """Names of all columns in the mapping, each once."""
         key = self.message_id.columns if isinstance(self.message_id, Key) else ()
-        return list(dict.fromkeys([*self.sources(), *key, *self.json, *self.droppable]))
+        named = [*self.sources(), *key, *self.json, *self.droppable, *self.drop]
+        return list(dict.fromkeys(named))
 
     def to_dict(self) -> dict[str, Any]:
         """The fields that differ from their defaults, as plain values; ``from_dict`` reads them."""
@@ -302,9 +345,10 @@ class Mapping:
 
 
 _CHOICES: Final[dict[str, tuple[Any, ...]]] = {
+    "call": ("track", "identify"),
     "timestamp_unit": (None, "s", "ms", "us", "ns"),
     "other_events": ("invalid", "skip", "send"),
-    "rest": ("properties", "drop"),
+    "rest": ("properties", "all", "drop"),
     "oversize": ("invalid", "drop_largest"),
     "duplicates": ("send", "skip"),
 }
@@ -319,8 +363,28 @@ _FIELD_NAMES: Final = frozenset(
         "properties",
         "context",
         "integrations",
+        "traits",
     }
 )
+
+_IDENTIFY: Final = frozenset(
+    {
+        "call",
+        "user_id",
+        "anonymous_id",
+        "traits",
+        "integrations",
+        "message_id",
+        "timezone",
+        "nulls",
+        "derive",
+        "json",
+        "oversize",
+        "droppable",
+        "duplicates",
+    }
+)
+"""The fields of a mapping for ``call="identify"``."""
 
 
 def _leaves(value: Any) -> list[Any]:

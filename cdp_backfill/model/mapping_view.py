@@ -41,22 +41,20 @@ def mapping_view(mapping: dict[str, Any]) -> View:
     for name, field in _FIELDS.items():
         if (source := mapping[name]) is not None:
             rows.append((field, *_describe(source), _treatment(mapping, name, source)))
-    for name in ("properties", "context", "integrations"):
+    for name in ("properties", "context", "integrations", "traits"):
         for path, source in _leaves(mapping[name], name):
             rows.append((path, *_describe(source), _json_treatment(mapping, source)))
     rows += [
         ("properties.*", "column", name, "a property for each part") for name in mapping["expand"]
     ]
-    missing = [name for name in ("event", "timestamp") if mapping[name] is None]
-    if mapping["user_id"] is None and mapping["anonymous_id"] is None:
-        missing.insert(0, "user_id or anonymous_id")
+    missing = _missing(mapping)
     notes = ["print(mapping) shows it as Python to edit; mapping.save('m.toml') keeps it."]
     if mapping["allow_commands"]:
         notes.insert(0, f"Commands that are sent: {', '.join(mapping['allow_commands'])}.")
     if missing:
         notes.insert(0, f"Nothing can be sent without {', '.join(missing)}.")
     return View(
-        "Mapping",
+        "Mapping" if mapping["call"] == "track" else "Mapping of identify calls",
         [
             Section("Fields", ("field", "kind", "from", "how"), rows),
             Section("Derived columns", ("column", "SQL"), [*mapping["derive"].items()]),
@@ -65,6 +63,17 @@ def mapping_view(mapping: dict[str, Any]) -> View:
         ],
         notes,
     )
+
+
+def _missing(mapping: dict[str, Any]) -> list[str]:
+    """What a run would need besides."""
+    ids = ("user_id", "anonymous_id")
+    if mapping["call"] == "identify":
+        return [name for name in ids if mapping[name] is None]
+    missing = [name for name in ("event", "timestamp") if mapping[name] is None]
+    if all(mapping[name] is None for name in ids):
+        missing.insert(0, "user_id or anonymous_id")
+    return missing
 
 
 def _describe(source: Any) -> tuple[str, str]:
@@ -102,9 +111,13 @@ def _json_treatment(mapping: dict[str, Any], source: Any) -> str:
 
 
 def _defaults(mapping: dict[str, Any]) -> list[tuple[object, ...]]:
-    unnamed = "become properties" if mapping["rest"] == "properties" else "are left out"
+    is_track = mapping["call"] == "track"
+    become = is_track and mapping["rest"] != "drop"
+    unnamed = "become properties" if become else "are left out"
     rows: list[tuple[object, ...]] = [("unnamed columns", unnamed)]
-    if not isinstance(mapping["event"], Lit):
+    if mapping["drop"]:
+        rows.append(("columns that are left out", ", ".join(mapping["drop"])))
+    if is_track and not isinstance(mapping["event"], Lit):
         rows.append(("other events", _OTHER_EVENTS[mapping["other_events"]]))
     if mapping["message_id"] is None:
         rows.append(("message ids", "are made from the content"))

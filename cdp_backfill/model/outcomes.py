@@ -98,10 +98,16 @@ FIXES: Final[dict[str, str]] = {
 }
 """Fix codes, and what each does. Every fix is counted, and none is silent."""
 
+AMBIGUOUS: Final = "ambiguous_identity"
+"""Code of an anonymous id that has more than one user id."""
+
 PROBLEMS: Final[dict[str, str]] = {
-    "missing_user": "Fill the user id or the anonymous id; every row needs one of them.",
+    "missing_user": "Fill the user id or the anonymous id; every event needs one of them, and an "
+    "identity both.",
     "bad_user": "Pass ids as text or whole numbers, and whole numbers above 2^53 as text. A float "
     "that large, or text such as 1.2E+15, has lost its last digits: read the source again.",
+    AMBIGUOUS: "The anonymous id has more than one user id, and nothing tells which of "
+    "them is right. Keep one of these rows, or none.",
     "bad_message_id": "Pass message ids as text or whole numbers, or leave them empty.",
     "missing_event": "Fill the event column, or pass a constant with lit().",
     "unknown_event": "Translate the value with events={...}, or choose other_events.",
@@ -144,6 +150,10 @@ FAILURE_COLUMNS: Final = (
 
 MAPPING_ATTRIBUTE: Final = "cdp_mapping"
 """Entry of ``DataFrame.attrs`` in which failures carry their mapping, as TOML."""
+
+JSON_ATTRIBUTE: Final = "cdp_json"
+"""Entry of ``DataFrame.attrs`` that names the columns whose text is JSON of cells of several types;
+pandas reads it from the parquet file of saved failures."""
 
 URL_ATTRIBUTE: Final = "cdp_url"
 """Entry of ``DataFrame.attrs`` in which failures carry the address that they were sent to."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,25 +12,30 @@ from urllib.parse import urlsplit
 import xxhash
 
 from cdp_backfill.errors import BadInputError, DestinationError, MappingError, SourceError
+from cdp_backfill.inference.proposal import Proposal
 from cdp_backfill.inference.propose import version_columns
 from cdp_backfill.messages import text_columns
 from cdp_backfill.model.destination import choose_destination, resolve
-from cdp_backfill.pipeline.journal import Journal
+from cdp_backfill.pipeline.identities import ambiguous_ids, identify_column, open_identities
+from cdp_backfill.pipeline.identity_pairs import anonymous_ids
+from cdp_backfill.pipeline.journal import Journal, identities_path
 from cdp_backfill.pipeline.prepared_source import PreparedSource
 from cdp_backfill.pipeline.recency_guard import refuse_recent
 from cdp_backfill.pipeline.runner import Run
+from cdp_backfill.pipeline.runs_in_turn import send_in_turn
 from cdp_backfill.results.progress import Progress, make_progress
 from cdp_backfill.sources import Source, open_source
 from cdp_backfill.sources.fingerprint import current_fingerprint
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from datetime import datetime
 
     import pandas as pd
 
-    from cdp_backfill.inference.proposal import Proposal
     from cdp_backfill.messages.encoding import ContextScope
     from cdp_backfill.model.destination import Destination
+    from cdp_backfill.model.distinct import DigestSet
     from cdp_backfill.pipeline.preparation import Recent
     from cdp_backfill.results.reports import Report
 
@@ -57,27 +63,52 @@ class Job:
         proposal: The mapping, with the questions that are still open.
         options: How to send it.
         fingerprint: The fingerprint that the table must still have, or None to send any.
+        identify: The identities to send first, as the caller passed them, or None.
+        identities: The job that sends them; None before :meth:`with_identities`, or if there are
+            none.
     """
 
     source: Source
     proposal: Proposal
     options: SendOptions
     fingerprint: tuple[Any, ...] | None = None
+    identify: Any = None
+    identities: Job | None = None
 
-    def prepare(self) -> PreparedSource:
+    def with_identities(self) -> Job:
+        """The same job with that of the identities, for which the table may be read.
+
+        Raises:
+            BadInputError: The identities cannot be read, or their columns are unclear.
+        """
+        if self.identities is not None or self.identify is None:
+            return self
+        source, mapping = open_identities(self.identify, self.source, self.proposal.mapping)
+        options = replace(self.options, canary=None, processes=1)
+        identities = Job(source=source, proposal=Proposal(mapping), options=options)
+        return replace(self, identities=identities)
+
+    def prepare(self, *, only: DigestSet | None = None) -> PreparedSource:
         """Bind the mapping to the table, whose column types are settled first.
+
+        Args:
+            only: See :class:`PreparedSource`.
 
         Raises:
             BadInputError: The mapping does not fit the table, or an option is wrong.
         """
-        source = self.source
-        text = text_columns(self.proposal.mapping, source.schema)
+        source, mapping = self.source, self.proposal.mapping
+        text = text_columns(mapping, source.schema)
+        source = source.settled(text | version_columns(source.schema.names))
+        is_track = mapping.call == "track"
         return PreparedSource(
-            source.settled(text | version_columns(source.schema.names)),
+            source,
             self.proposal,
             recent=self.options.recent,
             context_scope=self.options.context_scope,
             now=self.options.now,
+            ambiguous_ids=None if is_track else ambiguous_ids(source, mapping),
+            only=only,
         )
 
     def send(self) -> Report:
@@ -87,39 +118,111 @@ class Job:
             BackfillError: See :func:`cdp_backfill.send`.
         """
         require_answers(self.proposal)
-        source, options = self.source, self.options
         prepared = self.prepare()
         self._check_canary()
         self._check_processes()
         self._check_address()
-        destination = resolve(options.destination)
+        destination = resolve(self.options.destination)
         path = self._journal_path(destination)
-        if self.fingerprint is not None:
-            self._check_unchanged(prepared.source)
-        if options.recent == "raise" and source.replayable:
+        self.check_unchanged(prepared.source)
+        job = self.with_identities()
+        if self.options.recent == "raise" and self.source.replayable:
             refuse_recent(prepared)
-        types = prepared.source.found_types
-        journal = path and Journal(
-            path,
-            mapping=self.proposal.mapping,
-            url=destination.url,
-            paths=source.paths,
-            types={name: types[name] for name in prepared.binding.columns if name in types},
-        )
-        return Run(
+        identities = job.identities
+        with ExitStack() as opened:
+            if identities is None:
+                begin = job.ready(prepared, destination, path, opened)
+                opened.pop_all()  # the run releases its journal
+                return begin().report()
+            first = identities.prepare(only=self._canary_ids(prepared))
+            identities.check_unchanged(first.source)
+            begin = job.ready(prepared, destination, path, opened)
+            first_path = path and identities_path(path)
+            begin_first = identities.ready(first, destination, first_path, opened, is_first=True)
+            opened.pop_all()
+        return send_in_turn(begin_first, begin)
+
+    def ready(
+        self,
+        prepared: PreparedSource,
+        destination: Destination,
+        path: Path | None,
+        opened: ExitStack,
+        *,
+        is_first: bool = False,
+    ) -> Callable[[], Run]:
+        """Open the journal, and return what makes the run.
+
+        Args:
+            prepared: The table and its mapping.
+            destination: Where to send to, with a key.
+            path: The journal, or None for none.
+            opened: Releases the journal if there will be no run.
+            is_first: Another run follows.
+        """
+        options, journal = self.options, None
+        if path is not None:
+            types = prepared.source.found_types
+            journal = Journal(
+                path,
+                mapping=self.proposal.mapping,
+                url=destination.url,
+                paths=self.source.paths,
+                types={name: types[name] for name in prepared.binding.columns if name in types},
+                identify=self._described_identities(),
+            )
+            opened.callback(journal.release)
+        return lambda: Run(
             prepared,
             destination,
-            make_progress(options.progress),
-            journal=journal or None,
+            make_progress(options.progress, keep_open=is_first),
+            journal=journal,
             canary=options.canary,
             processes=options.processes,
-            send_again=lambda frame: self._retry(frame, path),
-        ).report()
+            send_again=lambda frame, first: self._retry(frame, first, path),
+        )
 
-    def _retry(self, frame: pd.DataFrame, journal: Path | None) -> Report:
-        """Send failures of this job in the same way, with the same journal."""
+    def _canary_ids(self, prepared: PreparedSource) -> DigestSet | None:
+        """The anonymous ids of a canary's rows, or None without a canary."""
+        canary, source = self.options.canary, prepared.source
+        if canary is None:
+            return None
+        if not (source.replayable and source.ordered):
+            raise BadInputError(
+                f"canary= and identify= together read the first rows of {source.name} twice, and "
+                "it may give others the second time. Write it to a table or a file first."
+            )
+        return anonymous_ids(source, prepared.binding, canary)
+
+    def _described_identities(self) -> dict[str, Any] | None:
+        """The identities, as the journal keeps them for a later run."""
+        if self.identify is None:
+            return None
+        column = identify_column(self.identify, self.source, self.proposal.mapping)
+        if column is not None:
+            return {"column": column}
+        return {"paths": self.identities.source.paths if self.identities else None}
+
+    def _retry(
+        self, frame: pd.DataFrame, first: pd.DataFrame | None, journal: Path | None
+    ) -> Report:
+        """Send failures of this job in the same way, with the same journal.
+
+        Args:
+            frame: The failures.
+            first: Failures of the identities to send before, or None.
+            journal: The journal, or None.
+        """
         options = replace(self.options, journal=journal or False, canary=None, processes=1)
-        return Job(source=open_source(frame), proposal=self.proposal, options=options).send()
+        identities = None
+        if self.identities is not None and first is not None:
+            identities = replace(self.identities, source=open_source(first), fingerprint=None)
+        return Job(
+            source=open_source(frame),
+            proposal=self.proposal,
+            options=options,
+            identities=identities,
+        ).send()
 
     def _check_canary(self) -> None:
         canary = self.options.canary
@@ -152,8 +255,16 @@ class Job:
                 "destination, as in .cdp.send(destination=...), or set it with configure()."
             )
 
-    def _check_unchanged(self, source: Source) -> None:
-        if current_fingerprint(source) != self.fingerprint:
+    def check_unchanged(self, source: Source) -> None:
+        """Refuse a table that has changed since its plan was made.
+
+        Args:
+            source: The table with its final column types.
+
+        Raises:
+            SourceError: It has changed.
+        """
+        if self.fingerprint is not None and current_fingerprint(source) != self.fingerprint:
             advice = (
                 ""
                 if source.ordered
@@ -189,7 +300,7 @@ def require_answers(proposal: Proposal) -> None:
     Raises:
         MappingError: A question is open; the text says what to pass.
     """
-    open_questions = [question.text for question in proposal.questions if question.needed]
+    open_questions = [str(question) for question in proposal.questions if question.needed]
     if open_questions:
         raise MappingError(" ".join(open_questions))
 

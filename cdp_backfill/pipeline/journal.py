@@ -75,6 +75,8 @@ class JournalContents:
         mapping: The mapping of the backfill.
         url: The address that it sends to.
         paths: Paths of the source, or None for an in-memory table.
+        identify: The identities that are sent first: ``{"column": name}``, or ``{"paths": [...]}``
+            with None for an in-memory table; None if there are none.
         delivered: Number of rows known to be delivered.
         runs: The runs so far.
     """
@@ -82,6 +84,7 @@ class JournalContents:
     mapping: Mapping
     url: str
     paths: list[str] | None
+    identify: dict[str, Any] | None
     delivered: int
     runs: list[RunRecord]
 
@@ -95,6 +98,7 @@ class Journal:
         url: The address that it sends to.
         paths: Paths of the source, or None for an in-memory table.
         types: Column types that were settled by reading all cells.
+        identify: The identities that are sent first; see :class:`JournalContents`.
 
     Raises:
         JournalError: It cannot be opened or written, is in use, or belongs to another backfill.
@@ -108,12 +112,17 @@ class Journal:
         url: str,
         paths: Sequence[str] | None = None,
         types: dict[str, str] | None = None,
+        identify: dict[str, Any] | None = None,
     ) -> None:
         self.path = path
         self._lock = _locked(path)
         try:
             self._database = _opened(path)
             self._begin(mapping, url, paths, types or {})
+            if identify is not None:  # resume goes on with the identities of the last run
+                self._database.execute(
+                    "INSERT OR REPLACE INTO about VALUES ('identify', ?)", (json.dumps(identify),)
+                )
             self.in_flight_at_crashes = self._in_flight_at_crashes()
             """Most rows that crashed runs can have had in flight; these may have arrived twice."""
             self._high, self._low = self._load()
@@ -246,6 +255,15 @@ class Journal:
         self._lock.release()
 
 
+def identities_path(path: Path) -> Path:
+    """The journal of the identities that belongs to a journal of events.
+
+    >>> identities_path(Path("opens.cdp-journal")).name
+    'opens-identities.cdp-journal'
+    """
+    return path.with_name(f"{path.stem}-identities{path.suffix}")
+
+
 def read_journal(path: str | Path) -> JournalContents:
     """Read a journal without changing it.
 
@@ -270,9 +288,13 @@ def read_journal(path: str | Path) -> JournalContents:
         raise JournalError(f"The journal {path} cannot be read: {error}.") from error
     finally:
         database.close()
-    paths: Any = json.loads(stored["paths"])
     return JournalContents(
-        Mapping.from_toml(stored["mapping"]), stored["url"], paths, delivered, runs
+        mapping=Mapping.from_toml(stored["mapping"]),
+        url=stored["url"],
+        paths=json.loads(stored["paths"]),
+        identify=json.loads(stored.get("identify", "null")),
+        delivered=delivered,
+        runs=runs,
     )
 
 

@@ -24,6 +24,15 @@ def join_reasons(problems: tuple[Problem, ...]) -> str:
 def harm_notes(mapping: Mapping) -> list[str]:
     """What a mapping can do to people, devices and destinations."""
     notes = []
+    if mapping.call == "identify":
+        traits = (
+            " It writes traits over the present attributes of people." if mapping.traits else ""
+        )
+        notes.append(
+            "An identify call acts when it is sent. It creates people who do not exist yet, and "
+            "joins events that the API holds for the anonymous id; those younger than "
+            f"{api_facts.RECENT_HOURS} hours can trigger campaigns.{traits}"
+        )
     if mapping.allow_commands:
         notes.append(
             f"allow_commands lets {', '.join(mapping.allow_commands)} pass. The API does not "

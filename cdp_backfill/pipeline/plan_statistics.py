@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from cdp_backfill.messages import MessageBatch
     from cdp_backfill.messages.packing import Packer, Request
+    from cdp_backfill.model.arrays import Millis
     from cdp_backfill.model.outcomes import Fix, Problem
     from cdp_backfill.pipeline.preparation import PreparedChunk, TimeLimits
 
@@ -126,10 +127,15 @@ class PlanStatistics:
         self.people.add(batch.people(good))
         millis = batch.millis[good]
         self._add_identity(batch, good, millis)
+        if batch.event_names is not None:
+            self._add_events(batch.event_names.filter(pa.array(good)), millis)
+
+    def _add_events(self, event_names: Any, millis: Millis) -> None:
+        """Count rows by event and day."""
         first, last = int(millis.min()), int(millis.max())
         self.first = first if self.first is None else min(self.first, first)
         self.last = last if self.last is None else max(self.last, last)
-        names = batch.fields["event"].filter(pa.array(good)).dictionary_encode()
+        names = event_names.dictionary_encode()
         codes = names.indices.to_numpy()
         first_day = int(millis.min()) // _DAY
         event_days = codes.astype(np.int64) * _MAX_DAYS + (millis // _DAY - first_day)
@@ -161,7 +167,8 @@ class PlanStatistics:
             masks["internal_ids"] = pc.starts_with(user, "cio_")
         long_ids = [_longer(ids, api_facts.PERSON_ID_BYTES) for ids in (user, anonymous)]
         masks["long_ids"] = functools.reduce(pc.or_, [m for m in long_ids if m is not None])
-        masks["long_names"] = _longer(chosen["event"], api_facts.EVENT_NAME_BYTES)
+        if "event" in chosen:
+            masks["long_names"] = _longer(chosen["event"], api_facts.EVENT_NAME_BYTES)
         for name, mask in masks.items():
             self.identity[name] += pc.sum(mask).as_py() or 0
 

@@ -10,9 +10,11 @@ from cdp_backfill.messages.packing import Packer
 from cdp_backfill.model.arrow_types import describe_type
 from cdp_backfill.model.destination import choose_destination
 from cdp_backfill.model.mapping import Lit
+from cdp_backfill.pipeline.doubts import assumptions_of
 from cdp_backfill.pipeline.notes import mapping_notes
+from cdp_backfill.pipeline.plan_parts import Column, as_moment
 from cdp_backfill.pipeline.plan_statistics import PlanStatistics, sample, shorten
-from cdp_backfill.pipeline.plans import Column, Plan, as_moment
+from cdp_backfill.pipeline.plans import Plan
 from cdp_backfill.sources.fingerprint import ContentFingerprint
 
 if TYPE_CHECKING:
@@ -27,7 +29,8 @@ if TYPE_CHECKING:
 def make_plan(job: Job) -> Plan:
     """Read the whole table once and count what a run would do with it.
 
-    Where a question is open, only the first rows are read and nothing is counted.
+    The identities come first, and for a column of identities the table is read once more. Where a
+    question is open, only the first rows are read and nothing is counted.
 
     Args:
         job: What the plan is about and, later, sends.
@@ -36,6 +39,8 @@ def make_plan(job: Job) -> Plan:
     if not job.proposal.complete:
         return _plan_with_questions(job, destination)
     prepared_source = job.prepare()
+    job = job.with_identities()
+    identities = None if job.identities is None else make_plan(job.identities)
     source, binding = prepared_source.source, prepared_source.binding
     packer = Packer(max_messages=destination.max_messages)
     statistics = PlanStatistics(packer, binding.schema.names, prepared_source.limits)
@@ -76,12 +81,25 @@ def make_plan(job: Job) -> Plan:
         fill=statistics.fill,
         seconds=_seconds(statistics.requests, destination),
         samples=tuple(statistics.samples),
+        assumptions=assumptions_of(
+            job.proposal, statistics.naive, statistics.fixes, _unnamed(prepared_source)
+        ),
         notes=(
             *source.notes,
-            *mapping_notes(job.proposal, statistics.naive, statistics.event_keys),
+            # Without a zone in the mapping, the same is among the assumptions.
+            *mapping_notes(
+                job.proposal,
+                statistics.naive if job.proposal.mapping.timezone else 0,
+                statistics.event_keys,
+            ),
         ),
         url=destination.url,
-        _job=replace(job, fingerprint=fingerprint if content is None else content.value),
+        identities=identities,
+        _job=replace(
+            job,
+            fingerprint=fingerprint if content is None else content.value,
+            identities=None if identities is None else identities._job,  # noqa: SLF001  # our own
+        ),
     )
 
 
@@ -94,6 +112,7 @@ def _plan_with_questions(job: Job, destination: Destination) -> Plan:
         proposal=job.proposal,
         rows=source.rows or 0,
         columns=tuple(_describe(field, first) for field in source.schema),
+        assumptions=job.proposal.assumptions,
         notes=source.notes,
         url=destination.url,
         _job=job,
@@ -108,6 +127,15 @@ def _describe(field: Any, first: Chunk | None) -> Column:
         filled = 1 - array.null_count / len(array)
         cell = sample(array)
     return Column(field.name, describe_type(field.type), filled, cell, (), "")
+
+
+def _unnamed(prepared_source: PreparedSource) -> list[str]:
+    """The columns that become properties although the mapping does not name them."""
+    binding = prepared_source.binding
+    named = set(binding.mapping.sources())
+    return [
+        name for name in binding.schema.names if name in binding.properties and name not in named
+    ]
 
 
 def _seconds(requests: int, destination: Destination) -> float | None:

@@ -4,51 +4,33 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass, field, replace
-from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final, NoReturn, Self
 
 from cdp_backfill.model import api_facts
 from cdp_backfill.model.mapping import Key
-from cdp_backfill.model.outcomes import PROBLEMS, Fix, Outcome, Problem
+from cdp_backfill.model.outcomes import AMBIGUOUS, PROBLEMS, Fix, Outcome, Problem
 from cdp_backfill.model.plurals import count
 from cdp_backfill.model.views import Section, View, duration, fixes_section
+from cdp_backfill.pipeline.doubts import doubt_sections
 from cdp_backfill.pipeline.job import require_answers
 from cdp_backfill.pipeline.notes import harm_notes
+from cdp_backfill.pipeline.plan_parts import becomes, by_rows, moment_text, people_lines
+from cdp_backfill.pipeline.plan_statistics import IDENTITY
 from cdp_backfill.results.progress import megabytes
 
 if TYPE_CHECKING:
+    from datetime import datetime
     from pathlib import Path
 
-    from cdp_backfill.inference.proposal import Proposal, Question
+    from cdp_backfill.inference.proposal import Assumption, Proposal, Question
     from cdp_backfill.model.destination import Destination
     from cdp_backfill.model.mapping import Mapping
     from cdp_backfill.pipeline.job import Job
+    from cdp_backfill.pipeline.plan_parts import Column
     from cdp_backfill.results.progress import Progress
     from cdp_backfill.results.reports import Report
 
 _MAX_LINES: Final = 12
-_MAX_NAME_LENGTH: Final = 60
-
-
-@dataclass(frozen=True, slots=True)
-class Column:
-    """A column, or a constant, in a plan.
-
-    Attributes:
-        name: The column, or None for a constant.
-        kind: Its type in words.
-        filled: Share of the rows in which it is not empty, 0.0 to 1.0.
-        sample: One of its cells, cut where it is long.
-        fields: Paths in the message that it fills; empty where it is left out.
-        verdict: Problems and fixes in this column, or its purpose.
-    """
-
-    name: str | None
-    kind: str
-    filled: float
-    sample: str
-    fields: tuple[str, ...]
-    verdict: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,8 +73,11 @@ class Plan:
         fill: Mean size of the requests as a share of the byte limit, 0.0 to 1.0.
         seconds: Seconds that the requests take at the rate limit, or None without one.
         samples: The first messages that would be sent.
+        assumptions: What the plan takes for granted, and what to pass if it is wrong.
         notes: Further sentences about the table and the mapping.
         url: The address that it would be sent to.
+        identities: The plan of the identities that would be sent first, each of which is a row of
+            its own; None without ``identify=``.
     """
 
     source: str
@@ -128,8 +113,10 @@ class Plan:
     fill: float = 0.0
     seconds: float | None = None
     samples: tuple[dict[str, Any], ...] = ()
+    assumptions: tuple[Assumption, ...] = ()
     notes: tuple[str, ...]
     url: str
+    identities: Plan | None = None
     _job: Job = field(repr=False)
 
     @property
@@ -179,7 +166,12 @@ class Plan:
         )
         require_answers(job.proposal)
         # Opened anew, so that a table that has changed since is noticed.
-        return replace(job, source=job.source.reopen(), options=options).send()
+        job = replace(job, source=job.source.reopen(), options=options)
+        if (first := job.identities) is not None:
+            first_options = replace(options, canary=None, processes=1)
+            first = replace(first, source=first.source.reopen(), options=first_options)
+            job = replace(job, identities=first)
+        return job.send()
 
     def __copy__(self) -> Self:
         return self  # nothing in it can change
@@ -231,6 +223,8 @@ class Plan:
             "facts": list(self.proposal.facts),
             "choices": [asdict(choice) for choice in self.proposal.choices],
             "questions": [asdict(question) for question in self.proposal.questions],
+            "assumptions": [asdict(each) for each in self.assumptions],
+            "left_out": [asdict(each) for each in self.proposal.left_out],
             "duplicates": self.duplicates,
             "samples": list(self.samples),
             "first": self.first and self.first.isoformat(),
@@ -254,6 +248,7 @@ class Plan:
             "alerts": self.alerts,
             "notes": list(self.notes),
             "url": self.url,
+            "identities": None if self.identities is None else self.identities.to_dict(),
         }
 
     def _view(self) -> View:
@@ -262,13 +257,14 @@ class Plan:
             needed = sum(question.needed for question in self.questions)
             title = f"Plan for {self.source}: {count(needed, 'open question')}"
         sections = [
-            Section("Questions", (), [(q.field, q.text) for q in self.questions]),
+            *doubt_sections(self.questions, self.assumptions, self.proposal),
+            Section("Identities, sent first", (), self._identities()),
             Section("Rows", (), [(n, k.replace("_", " ")) for k, n in self.counts.items() if n]),
-            Section("Rows to send, by event", (), _by_rows(self.events)),
+            Section("Rows to send, by event", (), by_rows(self.events)),
             Section(
                 "Other values of the event column",
                 (),
-                _by_rows(self.unknown_events, limit=_MAX_LINES),
+                by_rows(self.unknown_events, limit=_MAX_LINES),
             ),
             Section(
                 "Problems",
@@ -290,7 +286,7 @@ class Plan:
                         column.kind,
                         f"{column.filled:.0%}",
                         column.sample,
-                        _becomes(column),
+                        becomes(column),
                     )
                     for column in self.columns
                     if column.fields or not self.proposal.complete
@@ -298,7 +294,7 @@ class Plan:
             ),
             Section(
                 "Why this mapping",
-                ("field", "from", "sure", "reason"),
+                ("field", "from", "fits", "reason"),
                 [
                     (choice.field, choice.value, f"{choice.confidence:.0%}", choice.reason)
                     for choice in self.proposal.choices
@@ -324,13 +320,21 @@ class Plan:
         commands = {p: rows for p, rows in self.problems.items() if p.code == "command"}
         if commands:
             rows = sum(commands.values())
+            names = [f"{p.reason.partition(' is ')[0]} ({n:,})" for p, n in commands.items()]
             alerts.append(
                 f"{count(rows, 'row')} {'names a command' if rows == 1 else 'name commands'} of "
-                "the API that would delete or change people, devices or objects. The run does not "
-                "send them. "
-                + "; ".join(f"{p.reason} ({rows:,})" for p, rows in commands.items())
-                + "."
+                "the API, which deletes or changes people, devices or objects: "
+                f"{', '.join(names)}. The run does not send {'it' if rows == 1 else 'them'}."
             )
+        ambiguous = [n for problem, n in self.problems.items() if problem.code == AMBIGUOUS]
+        if ambiguous:
+            alerts.append(
+                f"{count(sum(ambiguous), 'identity', 'identities')} "
+                f"{'has' if sum(ambiguous) == 1 else 'have'} an anonymous id with more than one "
+                "user id. Which is right is not known, so the run sends none of them."
+            )
+        if self.identities is not None:
+            alerts += self.identities.alerts
         alerts += harm_notes(self.mapping)
         if self.recent:
             alerts.append(
@@ -342,42 +346,27 @@ class Plan:
         return alerts
 
     def _people(self) -> list[tuple[object, ...]]:
-        """What the events do to the people that they are about."""
         if not self.to_send:
             return []
-        about = "" if self.people_exact else "about "
-        lines: list[tuple[object, ...]] = [
-            (
-                f"{about}{self.people:,}",
-                "people. At worst, none of them has a profile yet, and each becomes a new one",
-            )
+        rows = {name: getattr(self, name) for name in IDENTITY}
+        return people_lines(self.people, rows, exact=self.people_exact)
+
+    def _identities(self) -> list[tuple[object, ...]]:
+        """What becomes of the identities, for the plan of the events."""
+        if self.identities is None:
+            return []
+        plan = self.identities
+        return [
+            *((rows, name.replace("_", " ")) for name, rows in plan.counts.items() if rows),
+            *((rows, f"{p.code}: {p.reason}") for p, rows in plan.problems.items()),
         ]
-        days = api_facts.ANONYMOUS_DAYS
-        days, id_bytes = api_facts.ANONYMOUS_DAYS, api_facts.PERSON_ID_BYTES
-        anonymous = (
-            f"rows have an anonymous id only; {self.anonymous_old:,} of them are older than {days} "
-            "days and join nobody, even if the person is identified later"
-        )
-        longest = "bytes, the longest that is documented"
-        for rows, text in (
-            (self.anonymous, anonymous),
-            (self.email_ids, "rows have a user id with an @, which is read as an e-mail address"),
-            (self.internal_ids, "rows have a user id cio_..., which is read as an internal id"),
-            (self.long_ids, f"rows have an id of more than {id_bytes} {longest}"),
-            (
-                self.long_names,
-                f"rows have an event name of more than {api_facts.EVENT_NAME_BYTES} {longest}",
-            ),
-        ):
-            if rows:
-                lines.append((f"{rows:,}", text))
-        return lines
 
     def _size(self) -> list[tuple[object, ...]]:
         if not self.to_send:
             return []
+        times = f"{moment_text(self.first)} to {moment_text(self.last)}"
         size: list[tuple[object, ...]] = [
-            ("time (UTC)", f"{_moment(self.first)} to {_moment(self.last)}"),
+            *([("time (UTC)", times)] if self.first is not None else []),
             (
                 "messages",
                 (
@@ -410,12 +399,17 @@ class Plan:
                     "records, name further columns in key()."
                 )
             notes.insert(0, f"{count(self.duplicates, 'row')} {has} {shared}")
-        if self.to_send:
+        if self.to_send and self.mapping.call == "track":
             notes.append(
                 "Events of any age count for segments, and a person who enters or leaves a segment "
                 "can start campaigns."
             )
-        left_out = [repr(c.name) for c in self.columns if c.verdict.startswith("left out")]
+        listed_before = {each.column for each in self.proposal.left_out}
+        left_out = [
+            repr(column.name)
+            for column in self.columns
+            if column.verdict.startswith("left out") and column.name not in listed_before
+        ]
         if left_out and self.proposal.complete:
             listed = ", ".join(left_out[:_MAX_LINES])
             more = f" and {len(left_out) - _MAX_LINES} more" if left_out[_MAX_LINES:] else ""
@@ -437,30 +431,3 @@ class Plan:
 
     def _repr_html_(self) -> str:
         return self._view().html()
-
-
-def _by_rows(counts: dict[str, int], limit: int | None = None) -> list[tuple[object, ...]]:
-    ordered = sorted(counts.items(), key=lambda item: -item[1])
-    lines: list[tuple[object, ...]] = [(rows, _cut(name)) for name, rows in ordered[:limit]]
-    if limit is not None and len(ordered) > limit:
-        rest = sum(rows for _, rows in ordered[limit:])
-        lines.append((rest, f"({len(ordered) - limit} more)"))
-    return lines
-
-
-def _cut(name: str) -> str:
-    return name if len(name) <= _MAX_NAME_LENGTH else name[: _MAX_NAME_LENGTH - 1] + "…"
-
-
-def _becomes(column: Column) -> str:
-    fields = ", ".join(column.fields) or "-"
-    return f"{fields} ({column.verdict})" if column.verdict else fields
-
-
-def _moment(moment: datetime | None) -> str:
-    return moment.strftime("%Y-%m-%d %H:%M:%S") if moment else "?"
-
-
-def as_moment(millis: int) -> datetime:
-    """Milliseconds since 1970 UTC as a datetime in UTC."""
-    return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=millis)

@@ -11,6 +11,7 @@ import pyarrow as pa
 from cdp_backfill.messages import Binding, MessageBatch, build
 from cdp_backfill.messages.encoding import ContextScope, Encoded, encode, lengths
 from cdp_backfill.model import api_facts
+from cdp_backfill.model.distinct import key_digests
 from cdp_backfill.model.mapping import Lit
 from cdp_backfill.model.outcomes import Problem
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from cdp_backfill.model.arrays import Digests, Mask, Rows
+    from cdp_backfill.model.distinct import DigestSet
     from cdp_backfill.sources import Chunk
 
 
@@ -52,6 +54,7 @@ class PreparedChunk:
         duplicates: Rows of the chunk that are left out because an earlier row has their id.
         recent: Mask over the messages: recent ones without a problem.
         held: Mask over the messages: recent ones that are not to be sent.
+        outside: Rows of the chunk that a canary does not need.
         delivered_before: Rows of the chunk that an earlier run delivered.
         dropped: Rows of the chunk by the column that was left out of their oversize message.
         encoded: The messages to send, each part with its rows of the chunk.
@@ -62,6 +65,7 @@ class PreparedChunk:
     duplicates: Rows
     recent: Mask
     held: Mask
+    outside: Rows
     delivered_before: Rows
     dropped: dict[str, Rows]
     encoded: list[tuple[Encoded, Rows]]
@@ -73,6 +77,7 @@ def prepare(
     *,
     limits: TimeLimits,
     hold: bool,
+    only: DigestSet | None = None,
     context_scope: ContextScope,
     with_digests: bool = False,
     max_cells: int | None = None,
@@ -84,6 +89,7 @@ def prepare(
         chunk: The rows.
         limits: The times that rows are compared with.
         hold: Leave recent rows out.
+        only: Anonymous ids; leave out rows without one of them. None leaves out none.
         context_scope: See :func:`cdp_backfill.messages.encoding.encode`.
         with_digests: See there.
         max_cells: See :func:`cdp_backfill.messages.build`.
@@ -97,6 +103,11 @@ def prepare(
     recent = (encoder.messages.millis >= limits.recent) & encoder.good
     held = recent if hold else np.zeros(len(recent), dtype=bool)
     encoder.exclude(held)
+    outside = np.zeros(len(recent), dtype=bool) if only is None else encoder.good.copy()
+    if only is not None:
+        anonymous = encoder.messages.fields["anonymousId"].fill_null("")
+        outside &= ~only.has(key_digests(anonymous))
+        encoder.exclude(outside)
     encoder.encode()
     encoder.drop_oversize()
     messages = encoder.messages
@@ -109,6 +120,7 @@ def prepare(
         duplicates=_NO_ROWS,
         recent=recent & good,
         held=held & good,
+        outside=messages.rows[outside],
         delivered_before=_NO_ROWS,
         dropped={name: messages.rows[mask] for name, mask in encoder.dropped.items()},
         encoded=[(part, messages.rows[part.rows]) for part in encoder.encoded],
@@ -198,6 +210,7 @@ class _ChunkEncoder:
             encode(
                 self.messages.fields,
                 self.messages.millis,
+                call=self._binding.mapping.call,
                 message_id=self.messages.message_id,
                 keep=self.good,
                 context_scope=self._scope,

@@ -32,6 +32,15 @@ if TYPE_CHECKING:
 class PreparedSource:
     """A table, a mapping that fits it, and the options of a run.
 
+    Args:
+        source: The table.
+        proposal: The mapping.
+        recent: See :func:`cdp_backfill.send`, as for the next two.
+        context_scope: See there.
+        now: See there.
+        ambiguous_ids: See :class:`cdp_backfill.messages.Binding`.
+        only: See :func:`cdp_backfill.pipeline.preparation.prepare`.
+
     Raises:
         BadInputError: The mapping does not fit the table, or an option is wrong.
     """
@@ -44,6 +53,8 @@ class PreparedSource:
         recent: Recent,
         context_scope: ContextScope,
         now: datetime | None,
+        ambiguous_ids: DigestSet | None = None,
+        only: DigestSet | None = None,
     ) -> None:
         if recent not in ("raise", "hold", "send"):
             raise BadInputError(f"recent must be 'raise', 'hold' or 'send', not {recent!r}.")
@@ -60,7 +71,10 @@ class PreparedSource:
         self.recent: Recent = recent
         self.context_scope: ContextScope = context_scope
         self.now = moment
-        self.binding: Binding = bind(proposal.mapping, source.schema)
+        self.binding: Binding = replace(
+            bind(proposal.mapping, source.schema), ambiguous_ids=ambiguous_ids
+        )
+        self.only = only
         self.limits = TimeLimits(
             recent=_millis(moment - timedelta(hours=api_facts.RECENT_HOURS)),
             latest=_millis(moment + timedelta(hours=api_facts.FUTURE_HOURS)),
@@ -119,6 +133,7 @@ class PreparedSource:
             recent=self.recent,
             context_scope=self.context_scope,
             now=self.now,
+            ambiguous_ids=self.binding.ambiguous_ids,
             columns=list(columns),
             with_digests=with_digests,
         )
@@ -133,6 +148,7 @@ class PreparedSource:
                 chunk,
                 limits=self.limits,
                 hold=self.recent == "hold",
+                only=self.only,
                 context_scope=self.context_scope,
                 with_digests=with_digests,
                 max_cells=MAX_CELLS if chunk.batch.num_rows > 1 else None,

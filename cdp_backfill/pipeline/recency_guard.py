@@ -45,6 +45,8 @@ def refuse_recent(prepared: PreparedSource) -> None:
 def _may_have_recent(prepared: PreparedSource) -> bool:
     """Whether any time is recent. Reads the times alone, which is quick."""
     mapping, limits = prepared.mapping, prepared.limits
+    if mapping.call == "identify":  # it has no time
+        return False
     column = mapping.timestamp
     if not isinstance(column, str) or column in mapping.derive:
         return True

@@ -10,6 +10,7 @@ from cdp_backfill.results.progress import Progress, Reason, Snapshot, State, Tim
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from cdp_backfill.model.mapping import Call
     from cdp_backfill.results.reasons import FailureReason
     from cdp_backfill.results.run_stats import RunStats
 
@@ -22,10 +23,12 @@ class RunProgress:
 
     Args:
         progress: Shows the snapshots.
+        call: What the rows of the run become.
     """
 
-    def __init__(self, progress: Progress) -> None:
+    def __init__(self, progress: Progress, call: Call) -> None:
         self._progress = progress
+        self._call: Call = call
         self._timeline = Timeline()
 
     @property
@@ -66,6 +69,7 @@ class RunProgress:
             counts=counts,
             reasons=_frequent_reasons(reasons),
             state=state,
+            call=self._call,
             stats=stats,
         )
         self._timeline.add(snapshot)

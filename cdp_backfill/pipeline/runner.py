@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 
     import numpy as np
     import numpy.typing as npt
-    import pandas as pd
 
     from cdp_backfill.model.destination import Destination
     from cdp_backfill.model.outcomes import Fix
@@ -35,6 +34,7 @@ if TYPE_CHECKING:
     from cdp_backfill.pipeline.preparation import PreparedChunk
     from cdp_backfill.pipeline.prepared_source import PreparedSource
     from cdp_backfill.results.chunk_outcomes import ChunkOutcomes
+    from cdp_backfill.results.reports import SendAgain
     from cdp_backfill.results.run_stats import RunStats
     from cdp_backfill.sources import Chunk
 
@@ -89,7 +89,7 @@ class Run:
         journal: Knows the rows that are delivered, or None to do without.
         canary: Number of rows after which to stop, or None.
         processes: Number of processes that read, check and encode.
-        send_again: Sends a frame with the same options; for :meth:`Report.retry`.
+        send_again: Sends failures with the same options; for :meth:`Report.retry`.
     """
 
     def __init__(
@@ -101,7 +101,7 @@ class Run:
         journal: Journal | None = None,
         canary: int | None = None,
         processes: int = 1,
-        send_again: Callable[[pd.DataFrame], Report] | None = None,
+        send_again: SendAgain | None = None,
     ) -> None:
         self._prepared_source = prepared_source
         self._journal = journal
@@ -109,7 +109,7 @@ class Run:
         self._processes = processes
         self._send_again = send_again
         self._destination = destination
-        self._progress = RunProgress(progress)
+        self._progress = RunProgress(progress, prepared_source.mapping.call)
         self._started = time.monotonic()
         self._interrupts = 0
         self._finished = False
@@ -132,17 +132,30 @@ class Run:
         Raises:
             StoppedError: The run stopped early; the error has the report.
         """
+        return self._report(self._send_all)
+
+    def report_unsent(self, *, interrupted: bool) -> Report:
+        """Report every row as unsent, because what should come before was not finished.
+
+        Args:
+            interrupted: An interrupt is the reason.
+        """
+        self._interrupts = int(interrupted)
+        self._sender.stop()
+        return self._report(lambda: None)
+
+    def _report(self, send: Callable[[], None]) -> Report:
         try:
-            return self._report()
+            return self._run(send)
         finally:
             self._recorder.shutdown()
             if self._journal is not None:
                 self._journal.release()
 
-    def _report(self) -> Report:
+    def _run(self, send: Callable[[], None]) -> Report:
         stop_error: StoppedError | None = None
         try:
-            self._send_all()
+            send()
         except KeyboardInterrupt:
             self._interrupts = 1
         except BadInputError as error:  # such as a file that is damaged in the middle
@@ -158,7 +171,8 @@ class Run:
             stop_error.__cause__ = error
         self._wait_for_finish(stop=stop_error is not None)
         final_error = self._sender.error or stop_error
-        self._show_end(State.STOPPED if final_error is not None else State.DONE)
+        stopped = final_error is not None or self._sender.stopped
+        self._show_end(State.STOPPED if stopped else State.DONE)
         report = self._make_report()
         if isinstance(final_error, StoppedError):
             final_error.report = report
@@ -253,6 +267,13 @@ class Run:
             Outcome.HELD,
             code="recent",
             reason=f"younger than {api_facts.RECENT_HOURS} hours",
+        )
+        tracker.settle(
+            outcomes,
+            prepared.outside,
+            Outcome.UNSENT,
+            code="canary",
+            reason="no row of the canary has this anonymous id",
         )
         parts = []
         for encoded, rows in prepared.encoded:

@@ -37,6 +37,7 @@ def _run(task: Task) -> Iterator[tuple[Chunk, PreparedChunk]]:
         recent=task.recent,
         context_scope=task.context_scope,
         now=task.now,
+        ambiguous_ids=task.ambiguous_ids,
     )
     with closing(source.all_chunks(task.columns, with_digests=task.with_digests)) as chunks:
         for chunk, prepared in chunks:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from cdp_backfill.inference.proposal import Proposal
     from cdp_backfill.messages.encoding import ContextScope
+    from cdp_backfill.model.distinct import DigestSet
     from cdp_backfill.pipeline.preparation import PreparedChunk, Recent
     from cdp_backfill.sources import Chunk, Source
 
@@ -42,6 +43,7 @@ class Task:
         recent: See :func:`cdp_backfill.send`, as for the next two.
         context_scope: See there.
         now: See there.
+        ambiguous_ids: See :class:`cdp_backfill.messages.Binding`.
         columns: Columns to read.
         with_digests: See :func:`cdp_backfill.messages.encoding.encode`.
     """
@@ -51,6 +53,7 @@ class Task:
     recent: Recent
     context_scope: ContextScope
     now: datetime
+    ambiguous_ids: DigestSet | None
     columns: Sequence[str]
     with_digests: bool
 

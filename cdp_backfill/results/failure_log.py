@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol
+from json import dumps
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import numpy as np
 import pandas as pd
@@ -11,7 +12,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from cdp_backfill.errors import BadInputError
-from cdp_backfill.model.outcomes import OUTCOMES, Outcome
+from cdp_backfill.model.arrow_types import is_json
+from cdp_backfill.model.outcomes import JSON_ATTRIBUTE, OUTCOMES, Outcome
 from cdp_backfill.results.histogram import EventCounts
 from cdp_backfill.results.reasons import FailureReason, FailureReasons
 
@@ -23,6 +25,10 @@ if TYPE_CHECKING:
 
     Filter = Callable[[Any], Mask]
     """Gives a mask of the rows of a table to keep."""
+
+
+_FARTHEST: Final = 2**63 // 1000
+"""Seconds from 1970 that fit into 64 bits as milliseconds."""
 
 
 class FailureLog(Protocol):
@@ -239,19 +245,52 @@ class CombinedFailures:
         return pd.concat(frames).drop_duplicates(ignore_index=True)
 
 
-def write_parquet(log: FailureLog, path: Path) -> None:
+def write_parquet(log: FailureLog, path: Path, attributes: dict[str, Any]) -> None:
     """Write failures to a parquet file, a part at a time.
 
     Without failures, the file has the columns and no rows.
+
+    Args:
+        log: The failures.
+        path: The file.
+        attributes: What ``DataFrame.attrs`` holds when pandas reads the file, so that the frame can
+            be sent as the failures in memory can.
     """
     writer = None
     try:
-        for table in log.failure_tables():
-            writer = writer or pq.ParquetWriter(path, table.schema)
+        for whole in log.failure_tables():
+            table = _storable(whole)
+            if writer is None:
+                json = [field.name for field in table.schema if is_json(field.type)]
+                attrs = dumps(attributes | {JSON_ATTRIBUTE: json})
+                metadata = (table.schema.metadata or {}) | {"PANDAS_ATTRS": attrs}
+                writer = pq.ParquetWriter(path, table.schema.with_metadata(metadata))
             writer.write_table(table.cast(writer.schema))
     finally:
         if writer is not None:
             writer.close()
+
+
+def _storable(table: Any) -> Any:
+    """The same as parquet can hold it.
+
+    Columns of types that it does not have, such as empty structs, become text. It stores seconds as
+    milliseconds; times too far for that, which are in no calendar, are left out.
+    """
+    for number, field in enumerate(table.schema):
+        if pa.types.is_timestamp(field.type) and field.type.unit == "s":
+            seconds = table.column(number).cast(pa.int64())
+            fits = pc.less(pc.abs_checked(seconds), _FARTHEST)
+            near = pc.if_else(fits, table.column(number), None)
+            table = table.set_column(number, field.name, near)
+        try:
+            pq.write_table(pa.schema([field]).empty_table(), pa.BufferOutputStream())
+        except pa.ArrowException:
+            cells = [
+                None if cell is None else str(cell) for cell in table.column(number).to_pylist()
+            ]
+            table = table.set_column(number, field.name, pa.array(cells, pa.string()))
+    return table
 
 
 def _common_schema(one: Any, other: Any) -> Any:

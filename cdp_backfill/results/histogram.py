@@ -102,7 +102,9 @@ class EventHistogram:
             rows: Number of rows of the chunk.
         """
         result = np.full(rows, NO_BIN, dtype=np.int32)
-        names = messages.fields["event"].dictionary_encode()
+        if messages.event_names is None:
+            return result
+        names = messages.event_names.dictionary_encode()
         codes = names.indices.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64)
         usable = codes >= 0
         if messages.problems.mask().any():

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 import pyarrow as pa
 
 from cdp_backfill.model.arrow_types import is_bytes, is_text
-from cdp_backfill.model.outcomes import PROBLEMS, Outcome, Problem
+from cdp_backfill.model.outcomes import AMBIGUOUS, PROBLEMS, Outcome, Problem
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -23,7 +23,14 @@ _MAX_TEXT: Final = 1_000
 
 _ROW_FIXES: Final = frozenset(
     # The true value is unknown, or nothing that should be sent.
-    {"missing_user", "missing_time", "too_early", "in_future", "command"}
+    {
+        "missing_user",
+        AMBIGUOUS,
+        "missing_time",
+        "too_early",
+        "in_future",
+        "command",
+    }
 )
 _CELL_FIXES: Final = frozenset(
     {"bad_user", "bad_message_id", "bad_boolean", "bad_device_type", "not_finite"}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from cdp_backfill.model.outcomes import Outcome
+from cdp_backfill.model.plurals import count
 from cdp_backfill.model.views import Section, View, duration, fixes_section
 from cdp_backfill.results.progress import megabytes
 from cdp_backfill.results.remedies import remedy
@@ -13,33 +14,38 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+    from cdp_backfill.model.mapping import Call
     from cdp_backfill.model.outcomes import Fix
     from cdp_backfill.results.reasons import FailureReason
     from cdp_backfill.results.run_stats import RunStats
 
 
-def headline(counts: dict[str, int], *, canary: int | None, interrupted: bool) -> str:
+def headline(
+    counts: dict[str, int], *, canary: int | None, interrupted: bool, call: Call = "track"
+) -> str:
     """The result of a run in one line.
 
     Args:
         counts: Rows by outcome.
         canary: Rows to send as a canary, or None.
         interrupted: Whether the run was interrupted.
+        call: What the rows became.
     """
+    subject = "Identities" if call == "identify" else "Backfill"
     rows = sum(counts.values())
     delivered, skipped = counts[Outcome.DELIVERED], counts[Outcome.SKIPPED]
     missing = rows - delivered - skipped
     suffix = f", {skipped:,} skipped on purpose" if skipped else ""
     if not rows:
-        return "Backfill: the table has no rows"
+        return f"{subject}: the table has no rows"
     if canary is not None and not interrupted:
         first = min(canary, rows)
         return f"Canary: {delivered:,} of the first {first:,} rows delivered{suffix}"
     if skipped == rows:
-        return f"Backfill: nothing to send, all {skipped:,} rows are skipped on purpose"
+        return f"{subject}: nothing to send, all {skipped:,} rows are skipped on purpose"
     if not missing:
-        return f"Backfill: all {delivered:,} rows delivered{suffix}"
-    return f"Backfill: {missing:,} of {rows:,} rows not delivered{suffix}"
+        return f"{subject}: all {delivered:,} rows delivered{suffix}"
+    return f"{subject}: {missing:,} of {rows:,} rows not delivered{suffix}"
 
 
 def report_view(
@@ -53,6 +59,8 @@ def report_view(
     url: str,
     journal: Path | None,
     interrupted: bool,
+    identities: dict[str, int] | None,
+    alerts: list[str],
 ) -> View:
     """The tables and notes of a report.
 
@@ -66,6 +74,8 @@ def report_view(
         url: The address that the rows were sent to.
         journal: The journal, or None.
         interrupted: Whether the run was interrupted.
+        identities: Identities by outcome, or None if there are none.
+        alerts: Sentences for the top.
     """
     by_reason: list[tuple[object, ...]] = [
         (item.rows, item.outcome, item.code, f"{item.reason}. {remedy(item)}".strip())
@@ -74,13 +84,43 @@ def report_view(
     return View(
         title,
         [
-            Section("Rows by outcome", (), [(rows, name) for name, rows in counts.items() if rows]),
+            Section("Identities by outcome, sent first", (), _by_outcome(identities or {})),
+            Section("Rows by outcome", (), _by_outcome(counts)),
             Section("Not delivered, by reason", ("rows", "outcome", "code", "reason"), by_reason),
             fixes_section(fixes),
             Section(f"Sent to {url}", (), _traffic(counts, stats, journal)),
         ],
         [*notes, *_notes(counts, stats, interrupted=interrupted)],
+        alerts,
     )
+
+
+def identities_alerts(counts: dict[str, int], *, is_canary: bool) -> list[str]:
+    """How many people may not be joined with their anonymous events.
+
+    Args:
+        counts: Identities by outcome.
+        is_canary: Unsent ones wait for their turn.
+    """
+    missing = {
+        name: rows
+        for name, rows in counts.items()
+        if rows and not Outcome(name).settled and not (is_canary and name == Outcome.UNSENT)
+    }
+    if not missing:
+        return []
+    total, listed = sum(missing.values()), ", ".join(f"{n:,} {name}" for name, n in missing.items())
+    alert = (
+        f"{total:,} of {count(sum(counts.values()), 'identity', 'identities')} "
+        f"{'was' if total == 1 else 'were'} not delivered ({listed}): up to "
+        f"{count(total, 'person', 'people')} may not be joined with their anonymous events. "
+        "report.identities.failures has them."
+    )
+    return [alert]
+
+
+def _by_outcome(counts: dict[str, int]) -> list[tuple[object, ...]]:
+    return [(rows, name) for name, rows in counts.items() if rows]
 
 
 def _traffic(

@@ -23,11 +23,11 @@ from cdp_backfill.results.merging import (
 )
 from cdp_backfill.results.plots import Kind, figure
 from cdp_backfill.results.remedies import remedy, suggested_fix
-from cdp_backfill.results.report_view import headline, report_view
+from cdp_backfill.results.report_view import headline, identities_alerts, report_view
 from cdp_backfill.results.run_stats import WithStats
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection
 
     from matplotlib.figure import Figure
 
@@ -35,6 +35,11 @@ if TYPE_CHECKING:
     from cdp_backfill.model.views import View
     from cdp_backfill.results.failure_log import FailureLog
     from cdp_backfill.results.progress import Snapshot
+
+    SendAgain = Callable[[pd.DataFrame, pd.DataFrame | None], "Report"]
+    """Sends failures, and before them failures of the identities unless None."""
+
+_WORTH_A_RETRY: Final = (Outcome.FAILED, Outcome.UNKNOWN, Outcome.UNSENT)
 
 _REASON_COLUMNS: Final = (
     "outcome",
@@ -65,6 +70,8 @@ class Report(WithStats):
         fixes: Number of cells that were changed on the way, by what was done.
         notes: Notes on the run, in sentences.
         url: The address that the rows were sent to.
+        identities: The report of the identities that were sent first, each of which is a row of its
+            own; None without ``identify=``.
     """
 
     counts: dict[str, int]
@@ -75,9 +82,10 @@ class Report(WithStats):
     fixes: dict[Fix, int]
     notes: tuple[str, ...]
     url: str
+    identities: Report | None = None
     _mapping: Mapping | None = field(repr=False)
     _failure_log: FailureLog = field(repr=False)
-    _send_again: Callable[[pd.DataFrame], Report] | None = field(repr=False)
+    _send_again: SendAgain | None = field(repr=False)
 
     @property
     def rows(self) -> int:
@@ -92,9 +100,9 @@ class Report(WithStats):
 
     @property
     def ok(self) -> bool:
-        """Whether every row was delivered, or skipped on purpose."""
+        """Whether every row was delivered, or skipped on purpose; identities included."""
         settled = sum(self.counts[outcome] for outcome in Outcome if outcome.settled)
-        return settled == self.rows
+        return settled == self.rows and (self.identities is None or self.identities.ok)
 
     @property
     def failures(self) -> pd.DataFrame:
@@ -168,6 +176,8 @@ class Report(WithStats):
     def retry(self, *outcomes: str) -> Report:
         """Send rows again that need no repair, with the same options and the same journal.
 
+        Identities that are ``failed``, ``unknown`` or ``unsent`` are sent before them.
+
         Args:
             *outcomes: Outcomes of the rows to send; by default ``failed``, ``unknown`` and
                 ``unsent``. Rows with other outcomes need a repair first, see :attr:`failures`.
@@ -180,7 +190,7 @@ class Report(WithStats):
                 rows.
             BackfillError: As :func:`cdp_backfill.send` does.
         """
-        requested = outcomes or (Outcome.FAILED, Outcome.UNKNOWN, Outcome.UNSENT)
+        requested = outcomes or _WORTH_A_RETRY
         for name in requested:
             if name not in self.counts:
                 raise BadInputError(
@@ -191,15 +201,25 @@ class Report(WithStats):
                 "This report combines runs with different mappings or destinations. Send the "
                 "failures of each report separately."
             )
-        failures = self.failures
-        selected = failures[failures["cdp_outcome"].isin(list(requested))]
+        selected = self._failures_of(requested)
+        first = None
+        if self.identities is not None:
+            first = self.identities._failures_of(_WORTH_A_RETRY)  # noqa: SLF001  # of this class
         if not len(selected):
+            hint = "" if first is None or first.empty else " report.identities.retry() sends those."
             raise BadInputError(
                 f"No row is {' or '.join(str(name) for name in requested)}: nothing is worth "
                 "sending again as it is. Repair the other rows first, see report.failures and "
-                "report.by_reason()."
+                f"report.by_reason().{hint}"
             )
-        return self._send_again(selected)
+        return self._send_again(selected, None if first is None or first.empty else first)
+
+    def _failures_of(self, outcomes: Collection[str]) -> pd.DataFrame:
+        """The failures with one of these outcomes."""
+        if not any(self.counts[name] for name in outcomes):
+            return pd.DataFrame()
+        failures = self.failures
+        return failures[failures["cdp_outcome"].isin(list(outcomes))]
 
     def __add__(self, other: object) -> Report:
         """The report of two runs together; the later run may have sent failures of the earlier.
@@ -252,6 +272,7 @@ class Report(WithStats):
                 self.notes, other.notes, () if failures.linked else (SEVERAL_TABLES,)
             ),
             url=self.url if self.url == other.url else f"{self.url} and {other.url}",
+            identities=_sum_of(self.identities, other.identities),
             _failure_log=failures,
             # Failures of two tables can only be sent together if the mapping is the same.
             _mapping=other._mapping if failures.linked or same_mapping else None,
@@ -262,7 +283,8 @@ class Report(WithStats):
         """Write ``failures.parquet``, ``report.json``, ``report.txt`` and ``mapping.toml``.
 
         Failures are written a part at a time, so that any number of them fits in memory. If
-        columns were left out of large messages, ``dropped.parquet`` lists them.
+        columns were left out of large messages, ``dropped.parquet`` lists them. The folder
+        ``identities`` has the same files for the identities, if there are any.
 
         Args:
             folder: Created if it does not exist; files with these names in it are replaced.
@@ -272,13 +294,19 @@ class Report(WithStats):
         """
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        write_parquet(self._failure_log, folder / "failures.parquet")
-        if len(dropped := self.dropped):
-            dropped.to_parquet(folder / "dropped.parquet", index=False)
+        # The smallest first: what is written stays if the disk is full after it.
         (folder / "report.json").write_text(json.dumps(self.to_dict(), indent=1), "utf-8")
         (folder / "report.txt").write_text(f"{self}\n", "utf-8")
         if self._mapping is not None:
             self._mapping.save(folder / "mapping.toml")
+        attributes = {URL_ATTRIBUTE: self.url}
+        if self._mapping is not None:
+            attributes[MAPPING_ATTRIBUTE] = self._mapping.to_toml()
+        write_parquet(self._failure_log, folder / "failures.parquet", attributes)
+        if len(dropped := self.dropped):
+            dropped.to_parquet(folder / "dropped.parquet", index=False)
+        if self.identities is not None:
+            self.identities.save(folder / "identities")
 
     def plot(self, kind: Kind = "all") -> Figure:
         """Draw the results, for a light or a dark background.
@@ -316,7 +344,7 @@ class Report(WithStats):
             UndeliveredError: Rows were not delivered; its ``report`` is this report.
         """
         if not self.ok:
-            raise UndeliveredError(self._headline(), self)
+            raise UndeliveredError(" ".join([f"{self._headline()}.", *self._alerts()]), self)
 
     def to_dict(self) -> dict[str, Any]:
         """The report without its rows, as plain values for JSON."""
@@ -353,10 +381,21 @@ class Report(WithStats):
                 }
                 for item in self._failure_log.reasons()
             ],
+            "identities": None if self.identities is None else self.identities.to_dict(),
         }
 
     def _headline(self) -> str:
-        return headline(self.counts, canary=self.canary, interrupted=self.interrupted)
+        return headline(
+            self.counts,
+            canary=self.canary,
+            interrupted=self.interrupted,
+            call="track" if self._mapping is None else self._mapping.call,
+        )
+
+    def _alerts(self) -> list[str]:
+        if self.identities is None:
+            return []
+        return identities_alerts(self.identities.counts, is_canary=self.canary is not None)
 
     def _view(self) -> View:
         return report_view(
@@ -369,6 +408,8 @@ class Report(WithStats):
             url=self.url,
             journal=self.journal,
             interrupted=self.interrupted,
+            identities=None if self.identities is None else self.identities.counts,
+            alerts=self._alerts(),
         )
 
     def __copy__(self) -> Report:
@@ -390,3 +431,7 @@ class Report(WithStats):
 
     def _repr_html_(self) -> str:
         return self._view().html()
+
+
+def _sum_of(first: Report | None, second: Report | None) -> Report | None:
+    return first + second if first is not None and second is not None else first or second

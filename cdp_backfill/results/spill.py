@@ -1,4 +1,4 @@
-"""Stores failed rows: some in memory, the rest in temporary files."""
+"""Stores tables of rows: some in memory, the rest in temporary files."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
-class FailureStore:
-    """Stores tables of failed rows in memory, and moves them to temporary files at a limit.
+class TableStore:
+    """Stores tables of rows in memory, and moves them to temporary files at a limit.
 
     The files are deleted with the store.
 
@@ -39,7 +39,7 @@ class FailureStore:
 
         Args:
             position: Its position among all tables, which may be stored in any order.
-            table: Failed rows.
+            table: The rows.
         """
         self._in_memory.append((position, table))
         self._memory_bytes += table.nbytes

@@ -13,13 +13,14 @@ import pandas as pd
 import pyarrow as pa
 
 from cdp_backfill.errors import AccountingError, BadInputError
+from cdp_backfill.model.arrow_types import is_json, is_text
 from cdp_backfill.model.outcomes import FAILURE_COLUMNS, Outcome
 from cdp_backfill.results.chunk_outcomes import EVENT_BIN, POSITION, ChunkOutcomes
 from cdp_backfill.results.histogram import EventCounts, EventHistogram
 from cdp_backfill.results.lineage import ORIGIN_COLUMNS, Lineage
 from cdp_backfill.results.reasons import FailureReason, FailureReasons
 from cdp_backfill.results.row_ranges import RowRanges
-from cdp_backfill.results.spill import FailureStore
+from cdp_backfill.results.spill import TableStore
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -67,8 +68,8 @@ class OutcomeTracker:
         self._reasons = FailureReasons()
         self._pending: dict[int, ChunkOutcomes] = {}  # by id()
         self._pending_bytes = 0
-        self._failures = FailureStore(SPILL_BYTES)
-        self._dropped = FailureStore(SPILL_BYTES)
+        self._failures = TableStore(SPILL_BYTES)
+        self._dropped = TableStore(SPILL_BYTES)
 
     # --- While the run goes on ---
 
@@ -344,7 +345,7 @@ class OutcomeTracker:
 
     def _frame(self, table: Any) -> pd.DataFrame:
         positions = table.column(POSITION).to_numpy()
-        frame: pd.DataFrame = table.drop_columns([*_INTERNAL]).to_pandas(types_mapper=_dtype)
+        frame = _as_frame(table.drop_columns([*_INTERNAL]))
         if not self._source.keeps_rows:
             return frame
         original = self._source.original(positions)
@@ -359,7 +360,14 @@ class OutcomeTracker:
         if not self._source.keeps_rows:
             return table.drop_columns([*_INTERNAL])
         frame = self._source.typed(self._frame(table))
-        return pa.Table.from_pandas(frame, preserve_index=True)
+        typed = pa.Table.from_pandas(frame, preserve_index=True)
+        for field in self._source.schema:
+            at = typed.schema.get_field_index(field.name)
+            if is_json(field.type) and at >= 0 and is_text(typed.schema.field(at).type):
+                column = typed.column(at).cast(pa.string()).combine_chunks()
+                json = pa.ExtensionArray.from_storage(pa.json_(), column)
+                typed = typed.set_column(at, field.name, json)
+        return typed
 
     def _empty_table(self) -> Any:
         columns = {name: pa.array([], kind) for name, kind in _TYPES.items()}
@@ -399,6 +407,18 @@ _NULLABLE: Final = {
     pa.uint64(): pd.UInt64Dtype(),
     pa.bool_(): pd.BooleanDtype(),
 }
+
+
+def _as_frame(table: Any) -> pd.DataFrame:
+    try:
+        frame: pd.DataFrame = table.to_pandas(types_mapper=_dtype)
+    except (pa.ArrowException, ValueError, OverflowError):  # Python has no such time
+        frame = table.to_pandas(types_mapper=_dtype_of_any_time)
+    return frame
+
+
+def _dtype_of_any_time(kind: Any) -> Any:
+    return pd.ArrowDtype(kind) if pa.types.is_temporal(kind) else _dtype(kind)
 
 
 def _dtype(kind: Any) -> Any:

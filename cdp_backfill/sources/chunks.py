@@ -140,7 +140,7 @@ def titled(name: str) -> str:
 
 
 def check_names(names: Sequence[str], where: str) -> None:
-    """Refuse a table with two columns of one name, or with a NUL character in a name.
+    """Refuse a table with two columns of one name, or with a name that Arrow does not keep.
 
     Raises:
         SourceError: The table has such a name.
@@ -151,6 +151,11 @@ def check_names(names: Sequence[str], where: str) -> None:
             raise SourceError(
                 f"{where} has a column whose name contains a NUL character, which would cut the "
                 "name short. Rename the column."
+            )
+        if not name.isascii() and any("\ud800" <= letter <= "\udfff" for letter in name):
+            raise SourceError(
+                f"{where} has a column whose name contains half a character (a lone surrogate). "
+                "Rename the column."
             )
         if name in seen:
             raise SourceError(

@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from cdp_backfill.errors import SourceError
 from cdp_backfill.sources.chunks import CHUNK_ROWS, check_names
-from cdp_backfill.sources.frames import keep_surrogates
+from cdp_backfill.sources.mixed_cells import keep_surrogates
 from cdp_backfill.sources.streams import Stream, StreamSource
 
 if TYPE_CHECKING:

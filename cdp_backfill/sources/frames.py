@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 from datetime import date, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
-import numpy as np
 import pandas as pd
 import pyarrow as pa
 
 from cdp_backfill.errors import SourceError
-from cdp_backfill.model.arrow_types import viewless_type
-from cdp_backfill.model.outcomes import MAPPING_ATTRIBUTE, URL_ATTRIBUTE
+from cdp_backfill.model.arrow_types import is_json, viewless_type
+from cdp_backfill.model.outcomes import JSON_ATTRIBUTE, MAPPING_ATTRIBUTE, URL_ATTRIBUTE
 from cdp_backfill.sources.chunks import CHUNK_BYTES, CHUNK_ROWS, Chunk, Source, check_names, slices
+from cdp_backfill.sources.mixed_cells import (
+    has_json,
+    is_empty,
+    keep_surrogates,
+    kind_of,
+    mixed_cells,
+)
 from cdp_backfill.sources.views import viewless
 
 if TYPE_CHECKING:
@@ -48,8 +54,12 @@ class FrameSource(Source):
         self.rows: int | None = len(frame)
         self.earlier_mapping = frame.attrs.get(MAPPING_ATTRIBUTE)
         self.earlier_url = frame.attrs.get(URL_ATTRIBUTE)
+        json = set(frame.attrs.get(JSON_ATTRIBUTE, ()))
         self._readers = {
-            name: _reader(name, frame.iloc[:, number]) for number, name in enumerate(self._names)
+            name: _Reader(pa.json_())
+            if name in json and pd.api.types.is_string_dtype(frame.iloc[:, number])
+            else _reader(name, frame.iloc[:, number])
+            for number, name in enumerate(self._names)
         }
         self.schema = pa.schema([(name, reader.kind) for name, reader in self._readers.items()])
 
@@ -81,6 +91,8 @@ class FrameSource(Source):
         for name in frame.columns:
             if frame[name].dtype == object and str(name) in self._readers:
                 array = self._readers[str(name)].read(frame[name])
+                if is_json(array.type):  # pandas has no name for the type
+                    array = array.storage
                 values = pd.arrays.ArrowExtensionArray(pa.chunked_array([array]))
                 frame[name] = pd.Series(values, index=frame.index)
         if frame.index.dtype == object:
@@ -99,14 +111,17 @@ class FrameSource(Source):
 class _Reader:
     """Converts parts of one column to one Arrow type."""
 
-    def __init__(self, kind: Any, *, as_text: bool = False) -> None:
+    def __init__(self, kind: Any, *, mixed: bool = False) -> None:
         self.kind = kind
-        self._as_text = as_text
+        self._mixed = mixed
 
     def read(self, part: pd.Series[Any]) -> Any:
-        if self._as_text:
-            return keep_surrogates([_text_of(cell) for cell in part])
+        if self._mixed:
+            return mixed_cells(part)
         try:
+            if is_json(self.kind):
+                array = pa.array(part, pa.string(), from_pandas=True)
+                return pa.ExtensionArray.from_storage(self.kind, array)
             if isinstance(part.dtype, pd.ArrowDtype):
                 array = part.array.__arrow_array__()
             else:
@@ -139,23 +154,31 @@ def _is_arrows_own(kind: Any) -> bool:
     return bool(kind.extension_name.startswith("arrow."))
 
 
+_JOINED: Final = ({"integer", "float"}, {"integer", "decimal"})
+"""Kinds of cells that Arrow joins without loss."""
+
+
 def _object_reader(name: str, column: pd.Series[Any]) -> _Reader:
     inferred = pd.api.types.infer_dtype(column, skipna=True)
     if inferred in ("date", "datetime", "mixed"):
         _check_one_kind_of_time(name, column)
     if inferred in ("string", "empty"):
         return _Reader(pa.string() if inferred == "string" else pa.null())
+    kinds = {kind_of(cell) for cell in column} - {"empty"}
+    if len(kinds) > 1 and kinds not in _JOINED and all(map(has_json, column)):
+        return _Reader(pa.json_(), mixed=True)  # Arrow would turn a flag into a number
     try:
         return _Reader(pa.array(column, from_pandas=True).type)
-    except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError, UnicodeEncodeError):
-        kinds = {type(cell) for cell in column if not _empty(cell)}
-        if all(issubclass(kind, _TEXT_TYPES) for kind in kinds):
-            return _Reader(pa.string(), as_text=True)
-        listed = ", ".join(sorted(kind.__name__ for kind in kinds))
-        raise SourceError(
-            f"Column {name!r} holds values without a common type ({listed}). Convert them to one "
-            "type, for example text with .map(json.dumps), or drop the column."
-        ) from None
+    except (pa.ArrowInvalid, TypeError, OverflowError, UnicodeEncodeError):
+        if not all(map(has_json, column)):
+            listed = ", ".join(
+                sorted({type(cell).__name__ for cell in column if not is_empty(cell)})
+            )
+            raise SourceError(
+                f"Column {name!r} holds values without a common type ({listed}). Convert them to "
+                "one type, for example text with .map(str), or drop the column."
+            ) from None
+        return _Reader(pa.json_(), mixed=True)
 
 
 def _check_one_kind_of_time(name: str, column: pd.Series[Any]) -> None:
@@ -167,36 +190,10 @@ def _check_one_kind_of_time(name: str, column: pd.Series[Any]) -> None:
         if cell.tzinfo is None
         else "a time with a zone"
         for cell in column
-        if isinstance(cell, date) and not _empty(cell)
+        if isinstance(cell, date) and not is_empty(cell)
     }
     if len(kinds) > 1:
         raise SourceError(
             f"Column {name!r} mixes {' and '.join(sorted(kinds))}. Convert them to one kind, for "
             "example text with .map(str), or times with pd.to_datetime(..., utc=True)."
         )
-
-
-# A column that mixes these types, as ids often do, becomes text.
-_TEXT_TYPES = (str, int, float, bool, np.integer, np.floating, np.bool_)
-
-
-def _empty(cell: Any) -> bool:
-    is_nan = isinstance(cell, float | np.floating) and bool(np.isnan(cell))
-    return is_nan or cell is None or cell is pd.NA or cell is pd.NaT
-
-
-def _text_of(cell: Any) -> str | None:
-    if _empty(cell):
-        return None
-    if isinstance(cell, bool | np.bool_):
-        return "true" if cell else "false"
-    if isinstance(cell, float | np.floating) and float(cell).is_integer():
-        return str(int(cell))
-    return str(cell)
-
-
-def keep_surrogates(cells: list[Any]) -> Any:
-    """Text without a UTF-8 form, as bytes under a text type; a later check reports each row."""
-    encoded = [None if _empty(cell) else cell.encode("utf-8", "surrogatepass") for cell in cells]
-    array = pa.array(encoded, pa.binary())
-    return pa.Array.from_buffers(pa.string(), len(array), array.buffers())

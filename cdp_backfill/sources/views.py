@@ -1,4 +1,4 @@
-"""Converts view types, which polars and others use, to the older types of Arrow."""
+"""Converts views and runs, which polars and others use, to the older types of Arrow."""
 
 from __future__ import annotations
 
@@ -12,10 +12,12 @@ from cdp_backfill.model.arrow_types import viewless_type
 
 
 def viewless(array: Any) -> Any:
-    """The array without views at any depth."""
+    """The array without views and runs at any depth."""
     kind, types = array.type, pa.types
     if _same(kind):
         return array
+    if types.is_run_end_encoded(kind):
+        return viewless(pc.run_end_decode(array))
     if types.is_string_view(kind) or types.is_binary_view(kind):
         return array.cast(viewless_type(kind))
     if types.is_dictionary(kind):

@@ -311,8 +311,9 @@ def test_nothing_to_send_is_no_success_unless_chosen(box: Sandbox, tmp_path: Pat
     """A file of other events only: exit code 1, but for those who said that they are skipped."""
     path = tmp_path / "o.csv"
     path.write_text("user_id,event,ts\nu1,purchase,2023-05-01T10:00:00Z\n")
-    assert run("plan", path).exit_code == 1
-    assert run("send", path, "--base-url", box.url).exit_code == 1
+    assert run("plan", path).exit_code == 2
+    assert run("plan", path, "--event", "event").exit_code == 1
+    assert run("send", path, "--event", "event", "--base-url", box.url).exit_code == 1
     assert run("plan", path, "--other-events", "skip").exit_code == 0
     assert run("send", path, "--base-url", box.url, "--other-events", "skip").exit_code == 0
 
@@ -336,3 +337,33 @@ def test_rehearse(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "No column is clearly the id of a person" in asked.stderr
     assert "No column is clearly the time of the event" in asked.stderr
     assert not (tmp_path / "not-there").exists()
+
+
+def test_identities(box: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A column or a file; plan, send, resume, status and rehearse have them."""
+    monkeypatch.chdir(tmp_path)
+    opens(4, did=["a", "a", "b", "c"], uid=[None, "x", "y", None]).to_parquet("opens.parquet")
+    Path("people.csv").write_text("did,uid,plan\na,x,gold\nc,z,\nc,w,\n")
+    options = ["opens.parquet", *ARGUMENTS, "--anonymous-id", "did"]
+    planned = run("plan", *options, "--identify", "uid", "--json", key=None)
+    assert planned.exit_code == 0
+    assert json.loads(planned.stdout)["identities"]["counts"]["to_send"] == 2
+    assert run("plan", *options, "--identify", "people.csv", key=None).exit_code == 1
+    journal = ["--journal", "o.journal", "--no-progress"]
+    sent = run("send", *options, "--identify", "people.csv", "--base-url", box.url, *journal)
+    assert sent.exit_code == 1
+    assert "2 of 3 identities were not delivered (2 invalid)" in " ".join(sent.stdout.split())
+    again = run("resume", "o.journal", "--no-progress", "--json")
+    assert json.loads(again.stdout)["identities"]["delivered_before"] == 1
+    shown = run("status", "o.journal").output
+    assert "Identities, sent first" in shown
+    status = json.loads(run("status", "o.journal", "--json").stdout)
+    assert status["identities_delivered"] == 1
+    assert status["identify"] == {"paths": [str(tmp_path / "people.csv")]}
+    canary = run(
+        "send", *options, "--identify", "uid", "--base-url", box.url, "--canary", 1, "--no-progress"
+    )
+    assert canary.exit_code == 0
+    rehearsed = run("rehearse", *options, "--identify", "uid", "--keep", "k", "--no-progress")
+    assert rehearsed.exit_code == 0
+    assert "the sandbox holds 6 messages with 6 different ids" in " ".join(rehearsed.output.split())

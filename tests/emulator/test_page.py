@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -36,8 +37,9 @@ def page(browser: Browser, box: Sandbox) -> Iterator[Page]:
     yield page
     page.close()
     assert {url for url in urls if not url.startswith(box.page)} == set()
-    # The browser itself reports that a stopped sandbox refuses connections.
-    assert [text for text in messages if "ERR_CONNECTION_REFUSED" not in text] == []
+    # The browser itself reports that a stopped sandbox refuses connections, and unknown messages.
+    expected = ("ERR_CONNECTION_REFUSED", "status of 404")
+    assert [text for text in messages if not any(each in text for each in expected)] == []
 
 
 def send(box: Sandbox, **columns: Any) -> None:
@@ -104,6 +106,134 @@ def test_it_updates_itself(box: Sandbox, page: Page) -> None:
     expect(page.locator("#stored")).to_have_text("6", timeout=10_000)
     box.stop()
     expect(page.locator("#state")).to_contain_text("cannot be reached", timeout=10_000)
+
+
+FOREIGN = [
+    *(
+        ATTACK,
+        "</script><script>alert(1)</script>",
+        "<!--",
+        '"><svg onload=alert(1)>',
+        "javascript:x",
+    ),
+    *(
+        "&lt;b&gt;",
+        "__proto__",
+        "constructor",
+        "\u202egnp.exe",
+        "\u0000\u001f\u2028",
+        "🐈",
+        "{{x}}",
+    ),
+]
+
+
+def test_foreign_text_is_only_text(box: Sandbox, page: Page) -> None:
+    """Names and values of clients are shown as they are, wherever they stand on the page."""
+    for text in FOREIGN:
+        message = {"userId": text, "event": text, "channel": text, text: text}
+        more = {"properties": {text: text}, "context": {"app": {"name": 1}, "campaign": {text: 2}}}
+        assert post(box, "/track", message | more).status_code == 200
+        post(box, "/track", {"userId": text, "event": "x", "timestamp": text})
+    page.goto(box.page)
+    expect(page.locator("#latest tbody tr")).to_have_count(12)
+    scripts = page.locator("script, img, svg[onload], iframe").count()
+    assert scripts == 1
+    shown = page.locator("#events tbody th").all_text_contents()
+    assert sorted(shown) == sorted(FOREIGN)
+    assert set(page.locator("#latest tbody th").all_text_contents()) <= set(FOREIGN)
+    warnings = page.locator("#warnings tbody th").all_text_contents()
+    assert {f"context.campaign.{text} must be a string" for text in FOREIGN} <= set(warnings)
+    for number, text in enumerate(FOREIGN, start=1):
+        page.goto(f"{box.page}#message-{number}")
+        expect(page.locator("#h-message")).to_have_text(f"Message {number}")
+        opened = json.loads(page.locator("#json").text_content() or "")
+        assert opened["event"] == opened["channel"] == opened[text] == text
+        assert opened["properties"] == {text: text}
+        assert text in (page.locator("#message-warnings").text_content() or "")
+    assert page.locator("script, img, svg[onload], iframe").count() == 1
+
+
+def test_a_message_can_be_opened(box: Sandbox, page: Page) -> None:
+    """Its whole JSON is shown, numbers as they were written, with its warnings."""
+    text = """{
+  "type": "track",
+  "userId": "ada",
+  "event": "Application Opened",
+  "timestamp": "2023-05-01T10:00:00.000Z",
+  "properties": {
+    "big": 1000000000000000000001,
+    "exact": 1.50,
+    "nothing": null
+  },
+  "context": {
+    "app": {
+      "version": 2
+    }
+  },
+  "sentAt": "2023-05-01T10:00:00Z",
+  "mine": [
+    1,
+    2
+  ]
+}"""
+    assert post(box, "/track", text.encode()).status_code == 200
+    page.goto(box.page)
+    link = page.locator("#latest tbody a")
+    expect(link).to_have_class("warned")
+    link.click()
+    expect(page.locator("dialog")).to_be_visible()
+    expect(page.locator("#h-message")).to_have_text("Message 1")
+    expect(page.locator("#received")).to_contain_text("in request 1")
+    assert page.locator("#json").text_content() == text
+    assert page.locator("#message-warnings li").all_text_contents() == box.events()["warnings"][0]
+    page.locator("#close").click()
+    expect(page.locator("dialog")).to_be_hidden()
+    assert page.url == box.page
+    link.click()
+    page.go_back()
+    expect(page.locator("dialog")).to_be_hidden()
+    page.goto(f"{box.page}#message-99")
+    expect(page.locator("#h-message")).to_have_text("Message 99 does not exist")
+
+
+def test_warnings_are_shown(box: Sandbox, page: Page) -> None:
+    """Each has its number of messages and leads to the latest one; without any, there is none."""
+    page.goto(box.page)
+    expect(page.locator("#empty")).to_be_visible()
+    expect(page.locator("#warned")).to_be_hidden()
+    old = {"userId": "u", "event": "x", "timestamp": "2023-05-01T10:00:00Z"}
+    for sent_at in ("2023-05-01T10:00:05Z", "2023-05-01T10:00:06Z"):
+        post(box, "/track", old | {"sentAt": sent_at})
+    rows = page.locator("#warnings tbody tr")
+    expect(rows).to_have_count(1, timeout=10_000)
+    expect(rows).to_contain_text("shifts timestamp")
+    expect(rows.locator("td").first).to_have_text("2")
+    rows.locator("a").click()
+    expect(page.locator("#h-message")).to_have_text("Message 2")
+
+
+def test_many_events(box: Sandbox, page: Page) -> None:
+    """Fifty are listed by name, the others are added up."""
+    batch = [
+        {
+            "type": "track",
+            "userId": "u",
+            "event": f"e{number:03d}",
+            "timestamp": "2023-05-01T10:00:00Z",
+        }
+        for number in range(120)
+    ]
+    assert post(box, "/batch", {"batch": [*batch, batch[7]]}).status_code == 200
+    page.goto(box.page)
+    rows = page.locator("#events tbody tr")
+    expect(rows).to_have_count(51)
+    expect(rows.first).to_contain_text("e007")
+    expect(rows.last).to_contain_text("70 more events")
+    expect(rows.last.locator("td").first).to_have_text("70")
+    expect(page.locator("#legend")).to_contain_text("other events")
+    page.locator("details").click()
+    expect(page.locator("#months tbody td").last).to_have_text("121")
 
 
 CONTRAST = """() => {

@@ -155,16 +155,18 @@ def test_limits_as_documented(box: Sandbox) -> None:
     assert box.requests()["stored"].tolist() == [1, 0, 0]
 
 
-def test_the_context_of_a_batch(box: Sandbox) -> None:
-    """It applies to every message without a context of its own."""
+def test_the_fields_of_a_batch(box: Sandbox) -> None:
+    """Its context applies to messages without one; its integrations have no effect."""
     bare = {name: EXAMPLE[name] for name in ("userId", "type", "event")}
+    own = bare | {"context": {"ip": "5.6.7.8"}, "integrations": {"All": False}}
     top = {"context": {"ip": "1.2.3.4"}, "integrations": {"All": True}}
-    body = top | {"batch": [bare, bare | {"context": {"ip": "5.6.7.8"}}]}
-    assert post(box, "/batch", body).status_code == 200
+    assert post(box, "/batch", top | {"batch": [bare, own]}).status_code == 200
     stored = box.events()
     assert stored["context"].tolist() == [{"ip": "1.2.3.4"}, {"ip": "5.6.7.8"}]
-    assert stored["integrations"].tolist() == [{"All": True}] * 2
+    assert stored["integrations"].tolist() == [None, {"All": False}]
     assert stored["timestamp"].isna().all()
+    warning = "the integrations at the top of the batch have no effect"
+    assert stored["warnings"].tolist() == [[warning], []]
 
 
 def test_other_calls(box: Sandbox) -> None:

@@ -14,11 +14,10 @@ import hypothesis
 import pandas as pd
 import pytest
 import schemathesis
-from hypothesis import strategies as st
 
 import cdp_backfill as cdp
 from cdp_backfill.cli.rehearse import rehearse
-from cdp_backfill.emulator import application, fast_path
+from cdp_backfill.model import api_facts
 from tests.emulator.test_sandbox import EXAMPLE, post
 
 if TYPE_CHECKING:
@@ -46,7 +45,7 @@ CALLS: dict[str, dict[str, Any]] = {
 
 REQUIRED = {
     "identify": ["userId"],
-    "track": ["userId", "event", "type"],
+    "track": ["userId", "event"],
     "page": ["userId"],
     "screen": ["userId"],
     "group": ["groupId"],
@@ -79,13 +78,12 @@ def test_required_fields(box: Sandbox, call: str, name: str, *, strict: bool) ->
         message = {key: value for key, value in CALLS[call].items() if key != name} | replacement
         answer = post(box, f"/{call}", message, strict=strict)
         assert answer.status_code == (400 if strict else 200)
-        reason = "type must be" if replacement == {"type": ""} else "is required"
-        assert answer.json() == {} or reason in answer.json()["meta"]["errors"][0]
+        assert answer.json() == {} or "is required" in answer.json()["meta"]["errors"][0]
     assert len(box.events()) == 0
     assert len(box.rejected()) == 3
 
 
-@pytest.mark.parametrize("name", ["userId", "type", "event"])
+@pytest.mark.parametrize("name", ["userId", "event"])
 def test_the_vendors_example_without_a_field(box: Sandbox, name: str) -> None:
     """The vendor's example without a required field gets 400, or 200. Nothing is stored."""
     message = {key: value for key, value in EXAMPLE.items() if key != name}
@@ -94,6 +92,22 @@ def test_the_vendors_example_without_a_field(box: Sandbox, name: str) -> None:
             answer = post(box, path, body, strict=strict)
             assert answer.status_code == (400 if strict else 200)
     assert len(box.events()) == 0
+
+
+@pytest.mark.parametrize("call", CALLS)
+def test_only_a_batch_needs_types(box: Sandbox, call: str) -> None:
+    """A single call sets the type itself; a message of a batch without one is invalid."""
+    message = {name: value for name, value in CALLS[call].items() if name != "type"}
+    assert post(box, f"/{call}", message).status_code == 200
+    assert post(box, f"/{call}", message | {"type": None}).status_code == 200
+    assert box.events()["type"].tolist() == [call] * 2
+    for each in ({}, {"type": None}):
+        answer = post(box, "/batch", {"batch": [message | each]})
+        assert answer.json()["meta"]["errors"] == ["batch[0]: type is required"]
+    other = "page" if call == "track" else "track"
+    answer = post(box, f"/{call}", message | {"type": other})
+    assert answer.json()["meta"]["errors"] == [f"type must be {call}"]
+    assert len(box.events()) == 2
 
 
 def test_anonymous_ids_are_enough(box: Sandbox) -> None:
@@ -130,38 +144,6 @@ def test_properties_of_mobile_events(
     assert reason is None or reason in answer.json()["meta"]["errors"][0]
 
 
-def test_undocumented_behaviour_is_an_option() -> None:
-    """Options decide whether a 400 names invalid messages and stores the valid ones."""
-    body = {"batch": [EXAMPLE, EXAMPLE | {"event": None}, EXAMPLE | {"userId": 7}]}
-    with cdp.sandbox(keep_rest=True) as box:
-        errors = post(box, "/batch", body).json()["meta"]["errors"]
-        assert [error[:8] for error in errors] == ["batch[1]", "batch[2]"]
-        assert len(box.events()) == 1
-        assert box.rejected()["position"].tolist() == [1, 2]
-    with cdp.sandbox(name_bad=False) as box:
-        (error,) = post(box, "/batch", body).json()["meta"]["errors"]
-        assert error == "the batch contains invalid messages"
-        assert len(box.events()) == 0
-
-
-def test_a_backfill_works_with_each_option() -> None:
-    """Whatever the server does with a batch with an invalid message, each row has one outcome."""
-    frame = pd.DataFrame({"uid": [f"u{n}" for n in range(40)], "ts": "2023-05-01T10:00:00Z"})
-    for options in ({}, {"name_bad": False}, {"keep_rest": True}):
-        with cdp.sandbox(refuse_users=["u7"], **options) as box:  # type: ignore[arg-type]
-            report = frame.cdp.send(
-                user_id="uid",
-                timestamp="ts",
-                event=cdp.lit("Application Opened"),
-                destination=box.destination,
-                progress=False,
-            )
-            assert report.counts["delivered"] == 39
-            assert report.counts["refused"] == 1
-            assert len(box.totals()) == 1
-            assert int(box.totals()["ids"].iloc[0]) == 39
-
-
 def test_sql_queries(box: Sandbox) -> None:
     """They read the stored messages and cannot change them."""
     for _ in range(2):
@@ -186,6 +168,7 @@ def test_health_and_readiness(box: Sandbox) -> None:
     assert description["openapi"] == "3.1.0"
     assert set(description["paths"]) == {
         *(f"/v1/{call}" for call in (*CALLS, "batch")),
+        *(f"/v1{path}" for path in api_facts.SHORT_PATHS),
         "/health",
         "/ready",
     }
@@ -312,14 +295,14 @@ def test_a_rehearsal_shows_differences(tmp_path: Path) -> None:
         }
     )
     mapping = cdp.Mapping(user_id="uid", timestamp="ts", event=cdp.lit("Application Opened"))
-    fine = rehearse(frame, mapping, tmp_path / "fine", progress=False)
+    fine = rehearse(frame, {"mapping": mapping}, tmp_path / "fine", progress=False)
     assert fine.ok
     assert fine.stored == {
         ("Application Opened", "2023-05-01"): 1,
         ("Application Opened", "2023-05-02"): 2,
     }
     assert "2 of 2" in str(fine)
-    lost = rehearse(frame, mapping, tmp_path / "lost", progress=False, silent=1.0)
+    lost = rehearse(frame, {"mapping": mapping}, tmp_path / "lost", progress=False, silent=1.0)
     assert lost.report.ok
     assert not lost.ok
     assert lost.differences() == [
@@ -328,69 +311,3 @@ def test_a_rehearsal_shows_differences(tmp_path: Path) -> None:
     ]
     assert "Days that differ" in str(lost)
     assert lost.to_dict()["differences"][0]["planned"] == 1
-
-
-fields: st.SearchStrategy[dict[str, Any]] = st.fixed_dictionaries(
-    {},
-    optional={
-        "type": st.sampled_from(["track", "identify", None, 3]),
-        "event": st.sampled_from(["Application Opened", "Else", "", None, 1]),
-        "userId": st.sampled_from(["u1", "bad", "", None, 1]),
-        "anonymousId": st.sampled_from(["a1", "", None]),
-        "messageId": st.sampled_from(["m1", None, 5]),
-        "timestamp": st.sampled_from(
-            [
-                "2024-01-15T10:30:00.000Z",
-                "2024-01-15T10:30:00Z",
-                "2024-01-15T10:30:00.000+02:00",
-                "2024-01-15T10:30:00.0001",
-                "2024-02-30T10:30:00.000Z",
-                "nonsense",
-                None,
-            ]
-        ),
-        "properties": st.sampled_from(
-            [{"url": "x", "n": [1]}, {"url": 1}, {"from_background": True}, {}, None, [], "x"]
-        ),
-        "context": st.sampled_from([{"ip": "1"}, {}, None, [], 7]),
-        "integrations": st.sampled_from([{"All": False}, {"All": {}}, {"All": 3}, {}, None, 7]),
-        "unknown": st.sampled_from([1, {}, None]),
-    },
-)
-
-
-@hypothesis.given(messages=st.lists(fields, max_size=4), top=fields)
-def test_both_parsers_give_the_same_rows(
-    messages: list[dict[str, Any]], top: dict[str, Any]
-) -> None:
-    """If the fast parser gives rows, the full parser gives the same."""
-    shared = {name: top[name] for name in ("context", "integrations") if name in top}
-    body = json.dumps({"batch": messages} | shared).encode()
-    refused = frozenset({"bad"})
-    fast_rows = fast_path.read_rows(body, refused)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(application, "read_rows", lambda *_: None)
-        try:
-            parsed = application._parse("/batch", body, refused)
-        except application._RequestError:
-            assert fast_rows is None
-            return
-    if fast_rows is None:
-        return
-    assert not parsed.rejected
-    assert parsed.dropped is None
-    for fast_row, full_row in zip(fast_rows, parsed.rows, strict=True):
-        assert [_decoded(cell) for cell in fast_row] == [_decoded(cell) for cell in full_row]
-
-
-def _decoded(cell: Any) -> Any:
-    return json.loads(cell) if isinstance(cell, str) and cell[:1] == "{" else cell
-
-
-def test_the_fast_parser_reads_plain_messages() -> None:
-    """It reads the messages of a backfill, but none that are too large or refused."""
-    body = json.dumps({"batch": [EXAMPLE | {"properties": {"version": "1"}}]}).encode()
-    assert fast_path.read_rows(body, frozenset()) is not None
-    assert fast_path.read_rows(body, frozenset({"user_12345"})) is None
-    large = json.dumps({"batch": [EXAMPLE | {"properties": {"x": "y" * 32_000}}]}).encode()
-    assert fast_path.read_rows(large, frozenset()) is None

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pandas as pd
 import pyarrow as pa
@@ -12,124 +11,9 @@ import pytest
 import cdp_backfill as cdp
 from cdp_backfill import Mapping
 from cdp_backfill.inference import presets
-from cdp_backfill.inference.column_names import EVENTS, event_of
-from cdp_backfill.inference.columns import NEEDED, Inference
 from cdp_backfill.inference.propose import propose
 from cdp_backfill.sources import open_source
-from tests.inference.column_sets import COLUMN_SETS, HOLDOUT, ColumnSet
-
-if TYPE_CHECKING:
-    from cdp_backfill.inference.proposal import Proposal
-
-NOW = datetime(2026, 6, 1, tzinfo=UTC)
-
-# What a careful reader knows and a table does not show; only a preset or a person knows it.
-KNOWN_GAPS = {
-    "firebase_params_wide": "app_exception is a crash only where a parameter says so",
-    "kscrash_reports": "machine is a model in one vendor's words",
-    "crash_stream_types": "a lone word, crash, could be of anything",
-    "adjust_callbacks_android": "device_name is often the name that its owner gave the device",
-    "snowplow_mobile": "application_error may be a handled error",
-    "aws_clickstream_flat": "_app_end and _app_exception are one vendor's words",
-    "us_style_spreadsheet": "1/2/2021 may be of January or of February: it asks for the time",
-    "clevertap_like": "objectId is one vendor's word",
-}
-
-
-def proposed(columns: dict[str, list[Any]], given: Mapping | None = None) -> Proposal:
-    """What looking alone proposes: presets are tested elsewhere."""
-    frame = pd.DataFrame(columns)
-    batch = next(iter(open_source(frame).chunks([str(name) for name in frame.columns]))).batch
-
-    def values(column: str) -> dict[str, int] | None:
-        cells = frame[column].dropna().map(str)
-        return {str(value): int(rows) for value, rows in cells.value_counts().items()}
-
-    return Inference(batch, values, NOW).propose(given or Mapping())
-
-
-def paths(mapping: Mapping) -> dict[str, str]:
-    """The columns of a mapping by field."""
-    actual = {
-        name: value
-        for name in ("user_id", "anonymous_id", "event", "timestamp", "message_id")
-        if isinstance(value := getattr(mapping, name), str)
-    }
-
-    def below(path: str, tree: dict[str, Any]) -> None:
-        for name, value in tree.items():
-            if isinstance(value, dict):
-                below(f"{path}.{name}", value)
-            else:
-                actual[f"{path}.{name}"] = value
-
-    below("properties", mapping.properties)
-    below("context", mapping.context)
-    return actual
-
-
-def events(actual: Proposal, table: ColumnSet) -> dict[str, str]:
-    """Values of the event column that become events."""
-    column = actual.mapping.event
-    cells = table.columns.get(column, []) if isinstance(column, str) else []
-    named = {cell: cell for cell in cells if cell in list(cdp.Event)}
-    return {**named, **actual.mapping.events}
-
-
-@pytest.mark.parametrize("table", [*COLUMN_SETS, *HOLDOUT], ids=lambda table: table.name)
-def test_nothing_is_wrong_without_asking(table: ColumnSet) -> None:
-    """Each choice is the one a careful reader makes; what cannot be decided is asked."""
-    actual = proposed(table.columns)
-    wrong = {
-        field: column
-        for field, column in paths(actual.mapping).items()
-        if table.expected.get(field) != column
-    }
-    assert wrong == {}
-    assert events(actual, table).items() <= table.events.items()
-    # Of what is not needed, nothing is taken where there is a doubt; it may not be asked for.
-    asked = {question.field for question in actual.questions}
-    assert asked >= {field for field in table.asks if field in NEEDED and field != "anonymous_id"}
-
-
-def exact(table: ColumnSet) -> bool:
-    """Whether the proposal is that of a careful reader, without a needless question."""
-    actual = proposed(table.columns)
-    return (
-        paths(actual.mapping) == table.expected
-        and events(actual, table) == table.events
-        and {question.field for question in actual.questions} == table.asks
-    )
-
-
-@pytest.mark.parametrize("table", COLUMN_SETS, ids=lambda table: table.name)
-def test_all_is_found(table: ColumnSet) -> None:
-    """All that a careful reader finds, and the questions that one has; known gaps aside."""
-    assert exact(table) is (table.name not in KNOWN_GAPS)
-
-
-def test_how_many_are_right() -> None:
-    """Of sixty tables 52 are exactly right, 15 of all with a question; of forty others 22."""
-    assert [len(COLUMN_SETS), len(HOLDOUT)] == [60, 40]
-    assert len(KNOWN_GAPS) == 8
-    assert sum(bool(table.asks) for table in COLUMN_SETS) == 15
-    assert sum(map(exact, HOLDOUT)) == 22
-
-
-WITH_UNITS = [table for table in COLUMN_SETS if table.unit and "timestamp" in table.expected]
-
-
-@pytest.mark.parametrize("table", WITH_UNITS, ids=lambda table: table.name)
-def test_the_unit_is_told(table: ColumnSet) -> None:
-    """Epoch numbers are read in the right unit by their size alone."""
-    frame = pd.DataFrame(table.columns)
-    column = table.expected["timestamp"]
-    plan = frame.cdp.plan(
-        Mapping(user_id=column, timestamp=column, event=cdp.lit(cdp.Event.OPENED))
-    )
-    output = {fix.code for fix in plan.fixes if fix.column == column and fix.code != "whole_float"}
-    assert output == {f"epoch_{table.unit}"}
-
+from tests.inference.proposing import NOW, cycled, paths, proposed, table
 
 BASE: dict[str, list[Any]] = {
     "user_id": ["u1", "u2", "u3"],
@@ -158,32 +42,6 @@ def test_what_is_given_at_its_default_wins_too() -> None:
     assert export.cdp.plan(other_events="invalid").mapping.other_events == "invalid"
 
 
-def test_two_columns_that_compete_are_asked_for() -> None:
-    """Both are named, neither is taken, and nothing is sent until it is decided."""
-    columns = BASE | {"customer_id": ["c1", "c2", "c3"]}
-    actual = proposed(columns)
-    (question,) = actual.questions
-    assert question.columns == ("user_id", "customer_id")
-    assert question.needed
-    assert actual.mapping.user_id is None
-    with pytest.raises(
-        cdp.MappingError, match="'user_id' and 'customer_id' look equally like user_id"
-    ):
-        pd.DataFrame(columns).cdp.send()
-
-
-def test_two_columns_that_say_the_same_are_no_question() -> None:
-    """Copies do not compete; of two times the one that leaves no zone open is taken."""
-    columns = BASE | {"customer_id": BASE["user_id"]}
-    assert proposed(columns).questions == ()
-    times: dict[str, list[Any]] = {
-        "event_timestamp": ["2023-05-01 10:00:00"] * 3,
-        "event_time_msec": [1682935200000] * 3,
-    }
-    both = {"user_id": BASE["user_id"], "event": BASE["event"]} | times
-    assert proposed(both).mapping.timestamp == "event_time_msec"
-
-
 def test_each_choice_has_a_reason() -> None:
     """Field, column, confidence from 0 to 1, and words, in the plan as text and as a dict."""
     plan = pd.DataFrame(BASE).cdp.plan(now=NOW)
@@ -205,49 +63,53 @@ def test_a_proposal_is_an_ordinary_mapping(tmp_path: Any) -> None:
     assert again.proposal.choices == ()
 
 
-def test_what_is_not_known_is_never_an_event() -> None:
-    """Unknown values are skipped, counted and shown; known spellings are translated."""
-    plan = pd.DataFrame(BASE).cdp.plan(now=NOW)
-    assert plan.events == {"Application Opened": 1, "Application Crashed": 1}
-    assert plan.unknown_events == {"purchase": 1}
-    assert plan.counts["skipped"] == 1
-    for value in ("purchase", "login", "openness", "screen", "update", "session", "start", "", "x"):
-        assert event_of(value) is None
-    for value in (
-        "App Opened",
-        "app_open",
-        "APP-OPEN",
-        "appOpen",
-        "[Amplitude] Application Opened",
-    ):
-        assert event_of(value) is cdp.Event.OPENED
-    assert len(EVENTS) > 100
-
-
 def test_all_values_of_the_event_column_count() -> None:
     """A spelling that comes late in the table is translated like one in the first rows."""
     rows = 20_000
     frame = pd.DataFrame(
         {
-            "user_id": "u",
+            "user_id": [f"u{row % 99}" for row in range(rows)],
             "event": ["app_open"] * (rows - 1) + ["app_crash"],
-            "ts": "2023-05-01T10:00:00Z",
+            "ts": pd.date_range("2023-05-01", periods=rows, freq="s", tz="UTC"),
         }
     )
     assert frame.cdp.plan(now=NOW).events["Application Crashed"] == 1
 
 
-def test_message_ids_must_be_different() -> None:
-    """A column that is named like an id of the event but repeats is not taken for one."""
-    assert proposed(BASE | {"event_id": ["a", "b", "c"]}).mapping.message_id == "event_id"
-    assert proposed(BASE | {"event_id": ["a", "b", "a"]}).mapping.message_id is None
+IDS = [f"{number:08x}-aaaa-4bbb-8ccc-dddddddddddd" for number in range(40)]
 
 
-def test_parts_of_event_properties_are_expanded() -> None:
-    """JSON objects under a telling name become properties; other text does not."""
-    column = {"event_properties": ['{"plan": "pro"}', "{}", '{"n": 1}'], "note": ["{}", "x", "y"]}
-    actual = proposed(BASE | column).mapping
-    assert actual.expand == ("event_properties",)
+@pytest.mark.parametrize(
+    ("name", "cells", "is_taken"),
+    [
+        ("event_id", IDS, True),
+        ("messageId", IDS, True),
+        ("$insert_id", [f"e{row}" for row in range(40)], True),
+        ("event_id", IDS[:39] + IDS[:1], False),
+        ("event_id", list(range(40)), False),
+        ("event_id", [str(row) for row in range(40)], False),
+        ("uuid", IDS, True),
+        ("id", IDS, True),
+        ("id", list(range(40)), False),
+        ("record_id", IDS, False),
+        ("request_id", IDS, False),
+        ("transaction_id", IDS, False),
+        ("campaign_message_id", IDS, False),
+        ("row_hash", IDS, False),
+    ],
+)
+def test_message_ids(name: str, cells: list[Any], is_taken: bool) -> None:  # a table
+    """An id of the event that differs in every row and is no number of a row."""
+    found = proposed(table(**{name: cells}))
+    assert found.mapping.message_id == (name if is_taken else None)
+    assert found.questions == ()
+
+
+def test_a_bare_id_is_of_the_row_if_people_repeat() -> None:
+    """Where each person has one row, it could be the id of the person."""
+    once = [f"u{row}" for row in range(40)]
+    assert proposed(table(user_id=once, id=IDS)).mapping.message_id is None
+    assert proposed(table(no="user_id", device_id=once, id=IDS)).mapping.message_id is None
 
 
 def test_words_for_nothing_are_found() -> None:
@@ -289,17 +151,6 @@ def test_presets_come_first() -> None:
     assert actual.mapping.user_id == "platform"
 
 
-def test_a_lone_word_is_asked_about() -> None:
-    """A table of one kind of row, called by one word, is neither guessed nor skipped silently."""
-    columns = BASE | {"event": ["install"] * 3}
-    plan = pd.DataFrame(columns).cdp.plan(now=NOW)
-    (question,) = plan.questions
-    assert question.field == "events"
-    assert "events={'install': 'Application Installed'}" in question.text
-    answered = pd.DataFrame(columns).cdp.plan(events={"install": "Application Installed"}, now=NOW)
-    assert answered.events == {"Application Installed": 3}
-
-
 def test_given_translations_are_added_to_known_ones() -> None:
     """Naming one more value does not take the known ones away."""
     plan = pd.DataFrame(BASE).cdp.plan(events={"purchase": "Application Updated"}, now=NOW)
@@ -316,12 +167,72 @@ def test_known_spellings_are_translated_where_all_else_is_given() -> None:
     given: dict[str, Any] = {"user_id": "user_id", "event": "event", "timestamp": "ts"}
     plan = frame.cdp.plan(**given)
     assert plan.events == {"Application Opened": 1, "Application Crashed": 1}
-    assert plan.counts["invalid"] == 1
+    assert plan.counts["skipped"] == 1
     assert [choice.field for choice in plan.proposal.choices] == [
         "events['app_open']",
         "events['crash']",
+        "other_events",
     ]
     assert frame.cdp.plan(Mapping(**given)).counts["invalid"] == 3
+
+
+@pytest.mark.parametrize("number", range(5))
+def test_keywords_add_however_many_are_passed(number: int) -> None:
+    """Any of them leaves the proposal of the other fields as it is."""
+    columns = table(
+        app_version=cycled("1.1", "1.2"), platform=cycled("iOS", "Android"), device_id=IDS, note=IDS
+    )
+    frame = pd.DataFrame(columns)
+    keywords: dict[str, Any] = {
+        "user_id": "user_id",
+        "event": "event",
+        "timestamp": "event_time",
+        "properties": {"remark": "note"},
+    }
+    few = dict(list(keywords.items())[:number])
+    all_of_them = paths(frame.cdp.plan(**keywords).mapping)
+    found = paths(frame.cdp.plan(**few).mapping)
+    assert found == {
+        path: column for path, column in all_of_them.items() if number > 3 or column != "note"
+    }
+    assert (
+        found.items()
+        >= {
+            "anonymous_id": "device_id",
+            "context.os.name": "platform",
+            "context.app.version": "app_version",
+        }.items()
+    )
+
+
+def test_new_columns_are_columns() -> None:
+    """They are proposed, translated and judged as those of the table; what feeds them is not."""
+    frame = pd.DataFrame(
+        table(no="event user_id", raw=cycled("APP_OPEN", "APP_INSTALL", "x"), u=IDS)
+    )
+    derive = {"event_name": "lower(raw)", "user_id": "u || '-7'", "mail": "u || '@example.com'"}
+    plan = frame.cdp.plan(derive=derive)
+    assert (plan.mapping.event, plan.mapping.user_id) == ("event_name", "user_id")
+    assert plan.events == {"Application Opened": 14, "Application Installed": 13}
+    assert plan.mapping.drop == ("mail",)
+
+
+def test_a_mapping_is_used_exactly() -> None:
+    """A Mapping object is not completed, not even where it lacks who, what or when."""
+    frame = pd.DataFrame(table(app_version=cycled("1.1", "1.2")))
+    whole = Mapping(user_id="user_id", event=cdp.lit("Application Opened"), timestamp="event_time")
+    assert frame.cdp.plan(whole).mapping == whole
+    with pytest.raises(cdp.MappingError, match="has no event"):
+        frame.cdp.plan(Mapping(user_id="user_id"))
+
+
+def test_columns_to_drop_are_not_proposed() -> None:
+    """What the caller drops fills no field."""
+    frame = pd.DataFrame(table(city=cycled("Rome", "Bern")))
+    assert frame.cdp.plan().mapping.context == {"location": {"city": "city"}}
+    plan = frame.cdp.plan(drop=["city"])
+    assert plan.mapping.context == {}
+    assert "properties" not in plan.samples[0]
 
 
 def test_a_plan_with_a_question_shows_the_columns() -> None:

@@ -13,6 +13,7 @@ import xxhash
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cdp_backfill import Mapping
 from cdp_backfill.messages.encoding import encode
 from cdp_backfill.messages.text import as_identifier
 from tests.rows import built, payloads, texts
@@ -125,6 +126,34 @@ def _of(shape: Any, kind: Any) -> Any:
 def test_golden_ids(columns: dict[str, Any], expected: str) -> None:
     """Recipe 2 is pinned: these ids must never change."""
     assert payloads(built(columns))[0]["messageId"] == expected
+
+
+@pytest.mark.parametrize(
+    ("columns", "expected"),
+    [
+        ({}, "000000000016HT5P6TYCYB2BYH"),
+        ({"plan": ["gold"], "n": [1.50], "city": ["Zürich"]}, "000000000000H35665MN44403H"),
+        (
+            {"deep": [{"k": {"z": 1.5, "a": None}}], "tags": [["a", 'b"']]},
+            "000000000056MFT54HA1SXM073",
+        ),
+    ],
+)
+def test_golden_ids_of_identities(columns: dict[str, Any], expected: str) -> None:
+    """An identify call has no time: its first 48 bits are 0; these ids must never change."""
+    mapping = Mapping(
+        call="identify",
+        user_id="uid",
+        anonymous_id="did",
+        traits={name: name for name in columns},
+    )
+    messages = built({"did": ["d-1"]} | columns, mapping)
+    (message,) = payloads(messages)
+    (part,) = encode(messages.fields, messages.millis, call="identify")
+    assert message["type"] == "identify"
+    assert set(message) <= {"type", "messageId", "userId", "anonymousId", "traits"}
+    assert message["messageId"] == by_hand(part.message(0), 0) == expected
+    assert expected.startswith("0000000000")
 
 
 def test_ids_sort_by_time() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import pickle
+import re
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -219,3 +220,79 @@ def test_rest_leaves_bookkeeping_out() -> None:
     schema = pa.Schema.from_pandas(frame).append(pa.field("__index_level_0__", pa.int64()))
     binding = bind(Mapping(user_id="u", timestamp="t", event=lit("Application Opened")), schema)
     assert binding.columns == ("u", "t", "x")
+
+
+def test_columns_to_drop() -> None:
+    """They stay out of what rest makes properties, and are kept in the file."""
+    mapping = Mapping(user_id="u", drop=["email", "email", "ip"])
+    assert mapping.drop == ("email", "ip")
+    assert mapping.columns() == ["u", "email", "ip"]
+    assert mapping.sources() == ["u"]
+    assert Mapping.from_toml(mapping.to_toml()) == mapping
+    assert "columns that are left out" in mapping._repr_html_()
+    assert Mapping(rest="all").rest == "all"
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"drop": ["a"], "rest": "all"}, "rest='all' sends every column"),
+        ({"drop": ["a"], "user_id": "a"}, "'a', which also fills a field"),
+        ({"drop": ["a"], "context": {"os": {"name": "a"}}}, "'a', which also fills a field"),
+        ({"drop": ["a"], "expand": ["a"]}, "'a', which also fills a field"),
+        ({"drop": "a"}, "drop must be a list of column names"),
+        ({"rest": "some"}, "'properties', 'all', 'drop'"),
+    ],
+)
+def test_drop_contradicts_nothing(fields: dict[str, Any], message: str) -> None:
+    """A column cannot be both sent and left out."""
+    with pytest.raises(MappingError, match=re.escape(message)):
+        Mapping(**fields)
+
+
+IDENTIFY = Mapping(
+    call="identify",
+    user_id="uid",
+    anonymous_id="did",
+    traits={"plan": "tariff", "home": {"city": "town"}, "source": lit("import")},
+    integrations={"All": False},
+)
+
+
+def test_a_mapping_of_identify_calls() -> None:
+    """It is complete with both ids, survives TOML, names its columns, and shows what it is."""
+    assert Mapping.from_toml(IDENTIFY.to_toml()) == IDENTIFY
+    assert IDENTIFY.complete
+    assert IDENTIFY.columns() == ["uid", "did", "tariff", "town"]
+    assert not Mapping(call="identify", user_id="uid").complete
+    shown = IDENTIFY._repr_html_()
+    assert "Mapping of identify calls" in shown
+    assert "traits.home.city" in shown
+    assert "Nothing can be sent without" not in shown
+    assert "anonymous_id" in Mapping(call="identify", user_id="uid")._repr_html_()
+
+
+def test_identify_calls_leave_out_what_is_not_named() -> None:
+    """Only named columns become traits, and only the ids and these are read."""
+    schema = pa.schema([(name, pa.string()) for name in ("uid", "did", "tariff", "town", "more")])
+    binding = bind(IDENTIFY, schema)
+    assert binding.columns == ("uid", "did", "tariff", "town")
+    assert binding.guard_columns == ("uid", "did")
+    with pytest.raises(MappingError, match="no user id or no anonymous id"):
+        bind(Mapping(call="identify", user_id="uid"), schema)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"traits": {"a": "b"}}, "traits= belongs to call='identify'"),
+        ({"call": "identify", "event": lit("Application Opened")}, "takes no event="),
+        ({"call": "identify", "timestamp": "ts"}, "takes no timestamp="),
+        ({"call": "identify", "rest": "drop"}, "takes no rest="),
+        ({"call": "alias"}, "call must be"),
+    ],
+)
+def test_what_belongs_to_another_call(arguments: dict[str, Any], words: str) -> None:
+    """A field that would be ignored is refused."""
+    with pytest.raises(MappingError, match=words):
+        Mapping(**arguments)

@@ -224,6 +224,7 @@ def save_screenshot(of: Locator | Page, name: str) -> None:
 
 
 MEASURE_CONTRAST: Final = """(root) => {
+  if (!root.isConnected) return null;  // replaced by a newer state since it was found
   const canvas = document.createElement('canvas').getContext('2d', {willReadFrequently: true});
   const rgba = (color) => {
     canvas.clearRect(0, 0, 1, 1);
@@ -273,7 +274,9 @@ def check_view(view: Locator) -> None:
     """Check contrast and width of a view, and that only numbers are aligned to the right."""
     expect(view).to_be_visible()
     assert set(view.evaluate(FIND_ALIGNMENTS)) <= {"left", "n right"}
-    assert view.evaluate(MEASURE_CONTRAST) >= 4.5
+    while (contrast := view.evaluate(MEASURE_CONTRAST)) is None:
+        expect(view).to_be_visible()
+    assert contrast >= 4.5
     assert view.evaluate("(node) => node.scrollWidth - node.clientWidth") <= 0
 
 
@@ -337,7 +340,7 @@ def test_progress_changes_in_place(lab: Lab, page: Page, theme: str) -> None:
     lab.write(
         f"{name}.ipynb",
         DEFINE_LONG_SEND,
-        "report = long_send(12_000, too_many=0.05)\nreport",
+        "report = long_send(20_000, too_many=0.05)\nreport",
         "report.ok",
     )
     notebook = Notebook(page, lab, f"{name}.ipynb")
@@ -353,7 +356,7 @@ def test_progress_changes_in_place(lab: Lab, page: Page, theme: str) -> None:
     save_screenshot(notebook.element, f"{name}_running")
     notebook.wait(1)
     expect(live).to_have_count(1)
-    expect(live).to_contain_text("Backfill done: 100%, 12,000 of 12,000 rows")
+    expect(live).to_contain_text("Backfill done: 100%, 20,000 of 20,000 rows")
     check_view(live)
     check_view(outputs.locator(".cdp"))
     save_screenshot(notebook.element, f"{name}_done")

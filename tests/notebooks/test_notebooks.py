@@ -37,7 +37,7 @@ EXPECTED: Final = {
         "Backfill: 1 of 6 rows not delivered",
         "Backfill done: 100%, 6 of 6 rows",
         "1 x missing_user: column 'customer' is empty",
-        "barbara",
+        "c-52",
     ],
     "02_warehouse_export.ipynb": [
         "Plan: 3,984 of 3,984 rows of the DuckDB relation",
@@ -50,7 +50,7 @@ EXPECTED: Final = {
     ],
     "03_reading_a_plan.ipynb": [
         "Plan for the DataFrame: 2 open questions",
-        "'user_id' and 'customer_id' look equally like user_id but hold",
+        "'user_id' and 'customer_id' look equally like the id of a person",
         "Plan: 5 of 6 rows of the DataFrame",
         "1  debug_ping",
         "properties.agent_note",
@@ -63,7 +63,7 @@ EXPECTED: Final = {
         "Backfill: 22 of 1,000 rows not delivered",
         "978  delivered",
         "the server answered 400: batch[0]: userId is",
-        "failures.loc[failures.cdp_code == 'bad_time', 'at'] = pd.to_datetime(",
+        "failures.loc[failures.cdp_code == 'bad_time', 'happened_at'] = pd.to_datetime(",
         "{'delivered': 989,\n  'invalid': 11,",
         "{'delivered': 300, 'failed': 100, 'unsent': 580}",
         "No row of this run is known to be delivered",

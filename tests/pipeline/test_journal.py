@@ -369,7 +369,11 @@ def test_save_of_maps_and_mixed_columns(box: Sandbox, tmp_path: Path) -> None:
     frame = opens(3, uid=None, odd=pd.Series([1, "x", 2.5], dtype=object))
     send(frame.set_index(pd.Index([1, 1, "x"], dtype=object)), box, None).save(tmp_path / "odd")
     saved = pd.read_parquet(tmp_path / "odd" / "failures.parquet")
-    assert saved["odd"].tolist() == ["1", "x", "2.5"]
+    assert saved["odd"].tolist() == ["1", '"x"', "2.5"]  # JSON, and read as such when sent again
+    repaired = saved.assign(uid="a")
+    again = repaired.cdp.messages(3)
+    assert [message["properties"]["odd"] for message in again] == [1, "x", 2.5]
+    assert again == frame.assign(uid="a").cdp.messages(3, OPENED)
 
 
 @pytest.mark.parametrize("damage", [b"INSERT", None])

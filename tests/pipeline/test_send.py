@@ -691,6 +691,7 @@ def test_whatever_the_rows_the_counts_add_up(
     assert sum(report.counts.values()) == len(frame)
     stored = box.events().iloc[before:]
     assert len(stored) == report.counts["delivered"]
-    assert len(report.failures) == report.counts["invalid"] == len(frame) - len(stored)
+    assert len(report.failures) == report.counts["invalid"]
+    assert report.counts["invalid"] + report.counts["skipped"] == len(frame) - len(stored)
     sent = frame.drop(report.failures.index)
-    assert sorted(stored["userId"]) == sorted(sent["uid"])
+    assert set(stored["userId"]) <= set(sent["uid"])

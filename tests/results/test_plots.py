@@ -233,9 +233,11 @@ def test_empty_panels_have_a_message(box: Sandbox) -> None:
 
 def test_an_interrupted_run_says_so() -> None:
     """The title and a line at the end say so; in the sum with its retry, neither does."""
+    first = ["the first run"]
 
     def answer(number: int, seen: ReceivedRequest) -> Reply:
-        if number == 5 and seen.raw:
+        # Again, should Python have dropped the first one in a place that ignores exceptions.
+        if first and number in (5, 60, 120) and seen.raw:
             _thread.interrupt_main()
         return Reply()
 
@@ -247,6 +249,7 @@ def test_an_interrupted_run_says_so() -> None:
         (part,) = report.plot("run").subfigs
         assert any("interrupted" in text for text in words(report.plot("run")))
         assert any(line.get_linestyle() == "--" for line in part.axes[0].lines)
+        first.clear()
         both = report + report.retry()
     assert both.ok
     assert not any("interrupted" in text for text in words(both.plot("run")))

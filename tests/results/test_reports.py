@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import pickle
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -296,6 +297,12 @@ PROBLEM_CASES: list[tuple[str, dict[str, Any], dict[str, Any], str]] = [
     ("missing_user", {"uid": [None, "b"]}, {}, "gone"),
     ("missing_user", {"uid": ["NULL", "b"]}, {}, "gone"),
     ("missing_user", {"uid": [np.nan, 2.0]}, {}, "gone"),
+    (
+        "ambiguous_identity",
+        {"uid": ["a", "b"], "did": ["d", "d"]},
+        {"call": "identify", "anonymous_id": "did"},
+        "gone",
+    ),
     ("bad_user", {"uid": [1.5, 2.0]}, {}, "gone"),
     (
         "bad_user",
@@ -398,7 +405,10 @@ def test_suggested_fixes_work(
     if code == "duplicate":
         options = {"message_id": "uid", "duplicates": "skip"}
         frame["uid"] = "a"
-    mapping = cdp.Mapping.from_dict(OPENED.to_dict() | {"event": OPENED.event} | options)
+    base = OPENED.to_dict() | {"event": OPENED.event}
+    if "call" in options:
+        base = {"user_id": OPENED.user_id}
+    mapping = cdp.Mapping.from_dict(base | options)
     first = send(frame, box, mapping, **how)
     reasons = first.by_reason()
     if fate == "none":
@@ -512,3 +522,32 @@ def test_reasons_of_a_sum_count_the_remaining_failures(box: Sandbox) -> None:
         ["bad_time", 1, 1],
     ]
     assert reasons["fix"].str.len().gt(0).all()
+
+
+ODD_CELLS: dict[str, Any] = {
+    "nanoseconds": pa.array([1, 2], pa.time64("ns")),
+    "far dates": pa.array([0, 4_000_000], pa.date32()),
+    "far times": pa.array([0, 2**60], pa.timestamp("s")),
+    "zone": pa.array([0, 1], pa.timestamp("us", "Etc/GMT+5")),
+    "empty structs": pa.array([{}, {}], pa.struct([])),
+    "views": pa.array(["a", "b"], pa.string_view()),
+    "runs": pa.RunEndEncodedArray.from_arrays([2], ["a"]),
+    "halves": pa.array(np.array([0.5, 1], dtype=np.float16)),
+    "decimals": pa.array([Decimal("0.1"), None], pa.decimal256(60, 30)),
+    "lists of empty structs": pa.array([[{}], None], pa.list_(pa.struct([]))),
+    "durations": pa.array([1, None], pa.duration("ns")),
+}
+
+
+@pytest.mark.parametrize("name", ODD_CELLS)
+def test_failures_with_odd_cells_are_read_and_saved(
+    box: Sandbox, tmp_path: Path, name: str
+) -> None:
+    """Whatever the other columns hold, every failure is in the frame and in the file."""
+    table = pa.table(
+        {"uid": [None, None], "ts": ["2023-05-01T10:00:00Z"] * 2, "x": ODD_CELLS[name]}
+    )
+    report = cdp.send(table, OPENED, destination=box.destination, progress=False)
+    assert len(report.failures) == 2
+    report.save(tmp_path)
+    assert pq.read_table(tmp_path / "failures.parquet").num_rows == 2

@@ -110,7 +110,7 @@ def test_text_without_a_utf8_form_is_kept_for_the_row_to_answer() -> None:
         (pd.DataFrame([[1, 2]], columns=["a", "a"]), "more than one column named 'a'"),
         (pd.DataFrame([[1, 2]], columns=[1, "1"]), "more than one column named '1'"),
         (pd.DataFrame({("a", "b"): [1]}), "several levels"),
-        (pd.DataFrame({"x": [{"a": 1}, {"a": "x"}]}), r"without a common type \(dict\)"),
+        (pd.DataFrame({"x": [{"a": {1}}, "x"]}), r"without a common type \(dict, str\)"),
         (pd.DataFrame({"x": [object(), 1]}), r"without a common type \(int, object\)"),
         (pd.DataFrame({"x": [1 + 2j]}), "complex128 cannot be read"),
         (

@@ -40,10 +40,12 @@ class SafeDisplay:
 
     Args:
         display: The display.
+        keep_open: Do not close the display, because another run follows that it shows, too.
     """
 
-    def __init__(self, display: Progress) -> None:
+    def __init__(self, display: Progress, *, keep_open: bool = False) -> None:
         self._display: Progress | None = display
+        self._keep_open = keep_open
 
     def update(self, snapshot: Snapshot) -> None:
         """Show the latest state of the run."""
@@ -51,7 +53,8 @@ class SafeDisplay:
 
     def close(self) -> None:
         """Show the final state and end."""
-        self._try(lambda display: display.close())
+        if not self._keep_open:
+            self._try(lambda display: display.close())
 
     def _try(self, action: Callable[[Progress], None]) -> None:
         if self._display is not None:
@@ -69,16 +72,17 @@ class SafeDisplay:
                     )
 
 
-def make_progress(progress: bool | Progress) -> Progress:
+def make_progress(progress: bool | Progress, *, keep_open: bool = False) -> Progress:
     """Choose a display.
 
     Args:
         progress: True for the display that fits the environment, False for none, or a display.
+        keep_open: Another run follows, which a display that was passed shows as well.
     """
     if progress is False:
         return NoDisplay()
     if progress is not True:
-        return SafeDisplay(progress)
+        return SafeDisplay(progress, keep_open=keep_open)
     try:
         return SafeDisplay(_default_display())
     except Exception:  # noqa: BLE001  # a run without a display is better than none

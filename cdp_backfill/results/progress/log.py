@@ -38,7 +38,7 @@ class LogDisplay(Display):
         now = pace.now
         percent = f" ({wording.percent(now)})" if now.total is not None else ""
         parts = [
-            f"{wording.TITLES[now.state]}: {wording.row_count(now)}{percent}",
+            f"{wording.title(now)}: {wording.row_count(now)}{percent}",
             *wording.speed(pace),
             *wording.outcomes(now),
             *wording.traffic(pace),

@@ -78,7 +78,7 @@ def _lines(pace: Pace) -> list[str]:
 
 def text_view(pace: Pace) -> str:
     """The progress as lines of text of at most 80 characters."""
-    title = wording.TITLES[pace.now.state]
+    title = wording.title(pace.now)
     first, *more = _lines(pace)
     lines = [f"{title}: {first}", *more, *wording.reasons(pace.now)]
     return "\n".join(textwrap.fill(line, _WIDTH, subsequent_indent="    ") for line in lines)
@@ -86,7 +86,7 @@ def text_view(pace: Pace) -> str:
 
 def html_view(pace: Pace) -> str:
     """The same text with a bar, for light and dark themes; it is readable without its style."""
-    now, title = pace.now, wording.TITLES[pace.now.state]
+    now, title = pace.now, wording.title(pace.now)
     first, *more = map(html.escape, _lines(pace))
     parts = [_STYLE, f'<div class="cdp-live"><div><b>{title}:</b> {first}</div>']
     if now.share is not None:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from cdp_backfill.results.run_stats import WithStats
+
+if TYPE_CHECKING:
+    from cdp_backfill.model.mapping import Call
 
 _MAX_SNAPSHOTS: Final = 1_000
 
@@ -61,6 +64,7 @@ class Snapshot(WithStats):
         counts: Rows by outcome, unsent ones included.
         reasons: The most frequent reasons why rows were not delivered, most rows first.
         state: State of the run.
+        call: What the rows become: ``"track"`` for events, ``"identify"`` for identities.
         stats: All figures of the run so far.
     """
 
@@ -72,6 +76,7 @@ class Snapshot(WithStats):
     counts: dict[str, int] = field(default_factory=dict)
     reasons: tuple[Reason, ...] = ()
     state: State = State.RUNNING
+    call: Call = "track"
 
     @property
     def share(self) -> float | None:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from typing import TextIO
 
     from cdp_backfill.results.progress.pace import Pace
+    from cdp_backfill.results.progress.snapshots import Snapshot
 
 _INTERVAL: Final = 0.1
 _BAR_WIDTH: Final = 10  # characters; less in a narrow terminal
@@ -59,7 +60,7 @@ class TerminalDisplay(Display):
         now = pace.now
         # The last column stays empty, since some terminals start a new line after it.
         width = (self._columns or _width(self._file)) - 1
-        head = f"{_TITLES.get(now.state, 'Backfill')} {wording.percent(now):>4}"
+        head = f"{_title(now)} {wording.percent(now):>4}"
         bar, bar_width = "", 0
         if now.share is not None:
             size = min(_BAR_WIDTH, width // 8)
@@ -85,6 +86,14 @@ class TerminalDisplay(Display):
         super().close()
         if self._bar is not None:
             self._bar.close()
+
+
+def _title(now: Snapshot) -> str:
+    """The state in one word; before it, whether the rows are identities."""
+    is_identities = now.call == "identify"
+    if now.state is State.RUNNING:
+        return "Identities" if is_identities else "Backfill"
+    return f"Identities {_TITLES[now.state].lower()}" if is_identities else _TITLES[now.state]
 
 
 def _figures(pace: Pace, width: int) -> str:

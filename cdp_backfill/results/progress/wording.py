@@ -11,13 +11,25 @@ if TYPE_CHECKING:
     from cdp_backfill.results.progress.pace import Pace
     from cdp_backfill.results.progress.snapshots import Snapshot
 
-TITLES = {
-    State.RUNNING: "Backfill",
-    State.STOPPING: "Backfill stopping",
-    State.DONE: "Backfill done",
-    State.INTERRUPTED: "Backfill interrupted",
-    State.STOPPED: "Backfill stopped by an error",
+_STATES = {
+    State.RUNNING: "",
+    State.STOPPING: " stopping",
+    State.DONE: " done",
+    State.INTERRUPTED: " interrupted",
+    State.STOPPED: " stopped by an error",
 }
+
+
+def title(snapshot: Snapshot) -> str:
+    """What runs, and its state.
+
+    >>> from cdp_backfill.results.progress.snapshots import Snapshot
+    >>> from cdp_backfill.results.run_stats import RunStats
+    >>> title(Snapshot(1, 2, 0, 1, call="identify", stats=RunStats()))
+    'Identities'
+    """
+    subject = "Identities" if snapshot.call == "identify" else "Backfill"
+    return f"{subject}{_STATES[snapshot.state]}"
 
 
 def megabytes(size: int) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import chain
 from typing import TYPE_CHECKING, Final
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from cdp_backfill.errors import SourceError
+from cdp_backfill.sources.texts import apple_reports
 from cdp_backfill.sources.texts.json_text import Scanner, replace_half_characters, replace_words
 from cdp_backfill.sources.texts.reading import blocks
 
@@ -62,6 +64,9 @@ def read_objects(file: TextFile, remarks: Remarks) -> Iterator[list[Row]]:
     parts = blocks(file, remarks.windows)
     head = next(parts, b"")
     first = _EMPTY.sub(b"", head, count=1).partition(b"\n")[0]
+    if apple_reports.is_report(head) and _is_complete(first):
+        yield [_apple_report(file, chain([head], parts))]
+        return
     is_array = head.lstrip()[:1] == b"["
     if is_array or (first[:1] == b"{" and not _is_complete(first)):
         yield from _split(file, chain([head], parts), remarks, is_array=is_array)
@@ -77,6 +82,16 @@ def read_objects(file: TextFile, remarks: Remarks) -> Iterator[list[Row]]:
         if objects:
             yield objects
         line += part.count(b"\n")
+
+
+def _apple_report(file: TextFile, parts: Iterable[bytes]) -> Row:
+    text: list[bytes] = []
+    for part in parts:
+        text.append(part)
+        _check_size(file, sum(map(len, text)))
+    with suppress(msgspec.DecodeError, RecursionError):
+        return apple_reports.report(replace_half_characters(b"".join(text)))
+    raise _broken_line(file, 2)
 
 
 def _to_line_ends(file: TextFile, parts: Iterable[bytes]) -> Iterator[bytes]:

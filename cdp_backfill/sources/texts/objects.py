@@ -12,7 +12,9 @@ import msgspec
 import pyarrow as pa
 
 from cdp_backfill.model.plurals import count
-from cdp_backfill.sources.texts.json_objects import Remarks, read_objects
+from cdp_backfill.sources.chunks import check_names
+from cdp_backfill.sources.texts.envelopes import Opening, check_not_a_list, find_opening
+from cdp_backfill.sources.texts.json_objects import Remarks, Row, read_objects
 from cdp_backfill.sources.texts.json_text import INFINITE
 from cdp_backfill.sources.texts.reading import windows_note
 
@@ -104,12 +106,15 @@ class Objects:
 
     def __init__(self, files: Sequence[TextFile]) -> None:
         self.rows: list[int | None] = []
+        self._opening = _find_opening(files)
         kinds: defaultdict[str, _Kind] = defaultdict(_Kind)
         remarks = Remarks()
+        last: Row = {}
         for file in files:
             rows = 0
-            for objects in read_objects(file, remarks):
+            for objects in _records(file, remarks, self._opening):
                 rows += len(objects)
+                last = objects[-1]
                 values: defaultdict[str, list[bytes]] = defaultdict(list)
                 for item in objects:
                     for key, raw in item.items():
@@ -117,12 +122,17 @@ class Objects:
                 for key, cells in values.items():
                     kinds[key].add(cells)
             self.rows.append(rows)
+        listed = f"The file {files[0].name!r}" if len(files) == 1 else "One of the files"
+        check_names(list(kinds), listed)
+        if self.rows == [1]:
+            check_not_a_list(last, files[0].name)
         self._files = [
             file.as_windows() if file.name in remarks.windows else file for file in files
         ]
         self._infinite = frozenset(key for key, kind in kinds.items() if kind.infinite)
         self.schema = pa.schema([(key, kind.type()) for key, kind in kinds.items()])
-        self.notes = tuple(_notes(remarks))
+        opened = self._opening.notes() if self._opening is not None else ()
+        self.notes = (*_notes(remarks), *opened)
 
     def settled(self, text: Collection[str]) -> Objects:
         """The same with some columns as text, so that 1.10 stays 1.10."""
@@ -147,7 +157,7 @@ class Objects:
             columns: May be empty; then the batches have one column of nulls.
         """
         schema = pa.schema([self.schema.field(name) for name in columns] or [("", pa.null())])
-        for objects in read_objects(self._files[number], Remarks()):
+        for objects in _records(self._files[number], Remarks(), self._opening):
             arrays = [
                 _column([item.get(field.name, _NULL) for item in objects], field.type)
                 for field in schema
@@ -177,6 +187,20 @@ def _as_text(raw: bytes) -> str | None:
     if raw == b"null":
         return None
     return _string(raw) if raw[:1] == b'"' else raw.decode()
+
+
+def _find_opening(files: Sequence[TextFile]) -> Opening | None:
+    """How to open the envelopes that the files hold; None if they hold rows."""
+    remarks = Remarks()
+    return find_opening(
+        row for file in files for rows in read_objects(file, remarks) for row in rows
+    )
+
+
+def _records(file: TextFile, remarks: Remarks, opening: Opening | None) -> Iterator[list[Row]]:
+    """The rows of a file, some at a time."""
+    objects = read_objects(file, remarks)
+    return objects if opening is None else opening.rows(objects, file.name)
 
 
 def _notes(remarks: Remarks) -> Iterator[str]:

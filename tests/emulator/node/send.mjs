@@ -1,11 +1,11 @@
-// Makes each call once with the vendor's SDK for Node. Prints the messages, the SDK's requests and
-// its failures as JSON. See tests/emulator/test_sdks.py.
+// Makes each call once with an SDK for Node. Prints the messages, the SDK's requests and its
+// failures as JSON. See tests/emulator/test_node_sdks.py.
 //
-//     node send.mjs HOST KEY MESSAGES_PER_REQUEST
+//     node send.mjs SDK HOST KEY MESSAGES_PER_REQUEST
 
-import { Analytics } from "@customerio/cdp-analytics-node";
+import { readFile } from "node:fs/promises";
 
-const [host, writeKey, perRequest] = process.argv.slice(2);
+const [sdk, host, writeKey, perRequest] = process.argv.slice(2);
 
 const timestamp = new Date("2023-05-01T12:30:15.250+02:00");
 const context = { app: { name: "Tidbits", build: "421" }, locale: "pt-BR", ip: "203.0.113.7" };
@@ -34,17 +34,36 @@ const calls = [
   { ...fields, messageId: `node-${number}`, timestamp, context, integrations },
 ]);
 
-const analytics = new Analytics({ host, writeKey, maxEventsInBatch: Number(perRequest) });
-const requests = [];
+let version;  // that the SDK reports
 const failures = [];
-analytics.on("http_request", ({ url, method, headers, body }) => {
-  requests.push({ url, method, headers, body });
-});
-analytics.on("error", ({ code, reason }) => failures.push(`${code}: ${reason}`));
+const requests = [];
+const sent = globalThis.fetch;
+globalThis.fetch = (url, options) => {
+  requests.push({ url: String(url), headers: options.headers, body: options.body });
+  return sent(url, options);
+};
 
-// The SDK may change its arguments, so it gets copies.
-for (const [type, message] of calls) analytics[type](structuredClone(message));
-await analytics.closeAndFlush();
+// The SDKs may change their arguments, so they get copies.
+if (sdk === "customerio-node") {
+  const { PipelinesClient } = await import(sdk);
+  const about = new URL(`node_modules/${sdk}/package.json`, import.meta.url);
+  ({ version } = JSON.parse(await readFile(about)));
+  const client = new PipelinesClient(writeKey, { url: `${host}/v1`, strictMode: true });
+  if (Number(perRequest) === 1) {
+    for (const [type, message] of calls) await client[type](structuredClone(message));
+  } else {
+    await client.batch(calls.map(([type, message]) => ({ type, ...structuredClone(message) })));
+  }
+} else {
+  const { Analytics } = await import(sdk);
+  const analytics = new Analytics({ host, writeKey, maxEventsInBatch: Number(perRequest) });
+  version = analytics.VERSION;
+  analytics.on("http_request", ({ url, headers, body }) => requests.push({ url, headers, body }));
+  analytics.on("error", ({ code, reason }) => failures.push(`${code}: ${reason}`));
+  for (const [type, message] of calls) analytics[type](structuredClone(message));
+  await analytics.closeAndFlush();
+}
 
 const messages = calls.map(([type, message]) => ({ type, ...message }));
-console.log(JSON.stringify({ messages, requests, failures, version: analytics.VERSION }));
+const unique = [...new Map(requests.map((each) => [each.body, each])).values()];
+console.log(JSON.stringify({ messages, requests: unique, failures, version }));
