@@ -82,7 +82,7 @@ def _why_no_texts(column: SampleColumn, *, bare: bool) -> str | None:
     for pattern, what in ((_DAY, "days or times"), (_URL, "URLs")):
         if _most(texts, pattern):
             return f"its cells are {what}"
-    if sum(" " in text.strip() for text in texts) * 2 > len(texts):
+    if sum(" " in text.strip() and not _has_digit(text) for text in texts) * 2 > len(texts):
         return "its cells are words, not ids"
     if bare and not column.is_number and sum(map(_has_digit, texts)) * 2 < len(texts):
         return "its cells may be names"

@@ -62,6 +62,8 @@ trees = st.fixed_dictionaries(
         ),
         "derive": st.dictionaries(st.sampled_from(["mine", "yours"]), st.just("upper(uid)")),
         "nulls": st.lists(st.sampled_from(["-", "?"]), unique=True),
+        "drop": st.lists(st.sampled_from(["note", "remark"]), unique=True),
+        "allow_commands": st.lists(st.just("User Deleted")),
         "user_id": columns,
         "rest": st.sampled_from(["properties", "drop"]),
         "duplicates": st.sampled_from(["send", "skip"]),
@@ -80,7 +82,8 @@ def test_dicts_grow_and_other_fields_are_replaced(fields: dict[str, Any], name: 
         assert leaves(getattr(both, field)) == merged
     for field in ("events", "derive"):
         assert getattr(both, field) == getattr(mine, field) | getattr(theirs, field)
-    assert set(both.nulls) == {*mine.nulls, *theirs.nulls}
+    for field in ("nulls", "drop", "allow_commands"):
+        assert set(getattr(both, field)) == {*getattr(mine, field), *getattr(theirs, field)}
     for field in ("user_id", "rest", "duplicates"):
         assert getattr(both, field) == fields.get(field, getattr(mine, field))
     untouched = {"event", "timestamp", "message_id", "other_events", "expand", "json"}

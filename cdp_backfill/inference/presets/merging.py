@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from cdp_backfill.model.mapping import Mapping
 
 _DICTS: Final = ("properties", "context", "integrations", "events", "derive")
-_LISTS: Final = ("expand", "json", "nulls", "droppable")
+_LISTS: Final = ("allow_commands", "drop", "expand", "json", "nulls", "droppable")
 
 read_by = cache(columns_of)
 """The columns that an expression names; parsed once, because presets do not change."""
