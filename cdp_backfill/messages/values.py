@@ -9,9 +9,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from cdp_backfill.messages import json_cells
-from cdp_backfill.messages.text import as_utf8, decode, largest_exact
+from cdp_backfill.messages.text import as_utf8, decode
 from cdp_backfill.messages.times import localise, out_of_range
-from cdp_backfill.model.arrow_types import is_bytes, is_json, is_list, is_text
+from cdp_backfill.model.arrow_types import is_bytes, is_json, is_list, is_text, largest_exact
 from cdp_backfill.model.outcomes import Problem
 
 if TYPE_CHECKING:

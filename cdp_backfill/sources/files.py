@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from cdp_backfill.errors import SourceError
+from cdp_backfill.model.arrow_types import describe_type, viewless_type
+from cdp_backfill.model.joined_types import ColumnApartError, fitted, join_schemas
 from cdp_backfill.sources.chunks import CHUNK_BYTES, CHUNK_ROWS, Chunk, Source, check_names, slices
 from cdp_backfill.sources.columnar import open_columnar
 from cdp_backfill.sources.unpacking import READ_ERRORS
@@ -89,29 +90,30 @@ class ColumnarSource(Source):
                 for file, start in zip(self._files, starts, strict=False)
             ]
         )
-        self.schema = self._unified(schemas)
+        self.schema = self._joined(schemas)
+        self.types_vary = any(
+            not viewless_type(field.type).equals(self.schema.field(field.name).type)
+            for schema in schemas
+            for field in schema
+        )
 
-    def _unified(self, schemas: list[Any]) -> Any:
-        result = schemas[0]
-        for file, schema in zip(self._files, schemas, strict=True):
-            try:
-                result = pa.unify_schemas([result, schema], promote_options="permissive")
-            except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
-                clash = next(
-                    (
-                        f"column {field.name!r} is {field.type} there and "
-                        f"{result.field(field.name).type} in earlier files"
-                        for field in schema
-                        if field.name in result.names
-                        and field.type != result.field(field.name).type
-                    ),
-                    "their columns differ",
-                )
-                raise SourceError(
-                    f"The files do not fit together at {file.name!r}: {clash}. "
-                    "Send them in separate runs, or convert them to one type."
-                ) from error
-        return result
+    def _joined(self, schemas: list[Any]) -> Any:
+        try:
+            return join_schemas(schemas)
+        except ColumnApartError as error:
+            columns = error.columns
+        name, first, second, apart = columns[0]
+        kinds = [describe_type(apart.one), describe_type(apart.other)]
+        if kinds[0] == kinds[1]:
+            kinds = [str(apart.one), str(apart.other)]
+        where = f"column {name!r}" + (f", at {apart.path!r} inside it," if apart.path else "")
+        others = ", ".join(repr(name) for name, *_ in columns[1:])
+        raise SourceError(
+            f"The files do not fit together: {where} is of type {kinds[0]} in "
+            f"{self._files[first].name!r} and of type {kinds[1]} in {self._files[second].name!r}. "
+            "Send them in separate runs, or convert the column to one type."
+            + (f" These columns differ, too: {others}." if others else "")
+        )
 
     def chunks(self, columns: Sequence[str], *, start: int = 0) -> Generator[Chunk]:
         """Read the rows in order, file by file.
@@ -218,17 +220,14 @@ def _groups_of(piece: _Piece) -> Iterator[_Piece]:
 
 
 def _conformed(batch: Any, schema: Any) -> Any:
+    """The columns of a schema, each in its type if that changes no cell."""
     if batch.schema.equals(schema):
         return batch
+    present = set(batch.schema.names)
     arrays = [
-        _fitted(batch.column(field.name), field.type)
-        if field.name in batch.schema.names
+        fitted(viewless(batch.column(field.name)), field.type)
+        if field.name in present
         else pa.nulls(batch.num_rows, field.type)
         for field in schema
     ]
-    return pa.RecordBatch.from_arrays(arrays, schema=schema)
-
-
-def _fitted(array: Any, kind: Any) -> Any:
-    array = viewless(array)
-    return array if array.type.equals(kind) else pc.cast(array, kind)
+    return pa.RecordBatch.from_arrays(arrays, schema.names)

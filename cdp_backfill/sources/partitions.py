@@ -60,7 +60,7 @@ class PartitionedSource(Source):
         types = {name: self._type(name) for name in names if name not in inner.schema.names}
         self._types: dict[str, Any] = types
         self.name, self.rows = inner.name, inner.rows
-        self.paths = inner.paths
+        self.paths, self.types_vary = inner.paths, inner.types_vary
         self.schema = pa.schema([*inner.schema, *types.items()])
         self.found_types = {
             **inner.found_types,
