@@ -7,7 +7,7 @@ from datetime import UTC, date, datetime
 from decimal import Decimal
 from itertools import combinations
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -20,6 +20,9 @@ from cdp_backfill import SourceError
 from cdp_backfill.api import messages
 from cdp_backfill.model.joined_types import ApartError, fitted, join_types
 from cdp_backfill.sources import open_source
+
+if TYPE_CHECKING:
+    from cdp_backfill import Sandbox
 
 TIME = "2023-05-01T10:00:00Z"
 MAPPING = cdp.Mapping(user_id="uid", timestamp="ts", event=cdp.lit("Application Opened"))
@@ -259,21 +262,20 @@ MIXES: Final = {
 }
 
 
-@pytest.mark.usefixtures("box")
 @pytest.mark.parametrize("mix", list(MIXES))
 def test_failures_of_files_that_differ(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mix: str
+    box: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mix: str
 ) -> None:
     """They are kept, stored on disk and saved as one table, and can be sent again."""
     monkeypatch.setattr("cdp_backfill.results.tracker.SPILL_BYTES", 0)
     written(tmp_path, MIXES[mix])
-    late = {"earliest": "2024-01-01", "progress": False, "journal": False}
-    report = cdp.send(tmp_path, MAPPING, **late)
+    options: Any = {"destination": box.destination, "progress": False, "journal": False}
+    report = cdp.send(tmp_path, MAPPING, earliest="2024-01-01", **options)
     rows = sum(map(len, MIXES[mix]))
     assert report.counts["invalid"] == rows
     assert len(report.failures) == rows
     report.save(tmp_path / "report")
-    again = cdp.send(report.failures, MAPPING, progress=False, journal=False)
+    again = cdp.send(report.failures, MAPPING, earliest="2020-01-01", **options)
     assert again.counts["delivered"] == rows
 
 
