@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, replace
+from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Final, Literal
 
 from cdp_backfill.sources import zips
@@ -44,6 +45,13 @@ _DOCUMENTS: Final = frozenset({
     "sql", "svg", "tex", "toml", "ts", "xml", "yaml", "yml",
 })  # fmt: skip
 """Endings of texts that are no tables, even if they have commas."""
+
+
+_DESCRIPTIONS: Final = re.compile(
+    r"(?:.*[-_. ])?(?:manifest|schema|metadata|dataset_info|datapackage|package|config)",
+    re.IGNORECASE,
+)
+"""Names that tools give to a list of the files in a folder, or to what describes them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +107,8 @@ def _recognise_text(file: File, text: str, *, complete: bool) -> Recognised:
         return Recognised(file, "empty")
     if file.listed and file.ending in _DOCUMENTS:
         return Recognised(file, None, Foreign("a text that is no table"))
+    if file.listed and _is_description(file, start):
+        return Recognised(file, None, Foreign("a description of files, and no table"))
     if _JSON_START.match(start):
         return Recognised(file, "JSON")
     foreign = foreign_text(start, file)
@@ -108,6 +118,20 @@ def _recognise_text(file: File, text: str, *, complete: bool) -> Recognised:
     if file.ending in _JSON_ENDINGS and not layout.is_table:
         return Recognised(file, "JSON")
     is_named = file.ending in _CSV_ENDINGS and (not file.listed or file.ending != "txt")
-    if is_named or layout.is_table or (not file.listed and layout.may_be_table):
+    may_be_table = layout.may_be_table and not file.listed and file.ending not in _DOCUMENTS
+    is_table = layout.is_table and not (file.listed and layout.is_spaced)
+    if is_named or is_table or may_be_table:
         return Recognised(file, "CSV")
     return Recognised(file, None, Foreign("a text that is no table"))
+
+
+def _is_description(file: File, start: str) -> bool:
+    """Whether a text is a JSON document about the files beside it, such as ``manifest.json``."""
+    name = PurePosixPath(file.name).name
+    if not (_DESCRIPTIONS.fullmatch(name.partition(".")[0]) or name.endswith(".manifest")):
+        return False
+    first, *others = start.splitlines()
+    if "manifest" in name.casefold():
+        return first.startswith(("{", "["))
+    # Rows are several objects; a document is one, on one line or on many.
+    return first.startswith("{") and not any(line.startswith("{") for line in others)

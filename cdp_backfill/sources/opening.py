@@ -13,7 +13,7 @@ from cdp_backfill.sources.lake_tables import refuse_lake_tables
 from cdp_backfill.sources.partitions import PartitionedSource, partition_of
 from cdp_backfill.sources.paths import absolute_paths, files_of
 from cdp_backfill.sources.texts import TextSource
-from cdp_backfill.sources.zips import members_of
+from cdp_backfill.sources.zips import is_member, members_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -89,10 +89,14 @@ def _tables(found: Sequence[Recognised]) -> list[Recognised]:
         kinds = [
             f"{each.file.name!r} is {_article(str(kind))} file" for kind, each in firsts.items()
         ]
-        raise SourceError(
-            f"{kinds[0]} and {kinds[1]}. Send them in separate runs, for example with a glob such "
-            "as 'folder/*.csv' for each."
+        first = next(iter(firsts.values()))
+        way = (
+            "Unpack the archive, and send them in separate runs."
+            if is_member(first.file)
+            else "Send them in separate runs, for example with a glob such as 'folder/*.csv' for "
+            "each."
         )
+        raise SourceError(f"{kinds[0]} and {kinds[1]}. {way}")
     tables = [each for each in found if each.format is not None]
     if not tables:
         foreign = next(each for each in found if each.foreign is not None)

@@ -83,6 +83,12 @@ def members_of(file: File) -> list[File]:
     return sorted(members, key=lambda member: member.path)
 
 
+def is_member(file: File) -> bool:
+    """Whether a file lies in an archive."""
+    system = file.system
+    return isinstance(system, pa.fs.PyFileSystem) and isinstance(system.handler, _Archive)
+
+
 class _Raw(io.RawIOBase):
     """An Arrow file as a file of Python, with Python's error for a place that is not in it."""
 

@@ -52,6 +52,16 @@ def test_a_line_that_names_the_delimiter(tmp_path: Path, line: str, end: str) ->
     assert "names the delimiter, ';'. It is not a row." in note
 
 
+@pytest.mark.parametrize("delimiter", [",", ";", "\t", "|"])
+def test_a_delimiter_at_the_end_of_each_row(tmp_path: Path, delimiter: str) -> None:
+    """With one in the header it makes an empty column; without, it is not certain which it is."""
+    rows = "".join(f"{number},x,\n" for number in range(20))
+    source = opened(tmp_path, f"a,b,\n{rows}".replace(",", delimiter))
+    assert read(source) == [{"a": n, "b": "x", "column_3": None} for n in range(20)]
+    with pytest.raises(SourceError, match="If each row ends with a delimiter"):
+        read(opened(tmp_path, f"a,b\n{rows}".replace(",", delimiter)))
+
+
 def test_a_delimiter_is_what_all_rows_have(tmp_path: Path) -> None:
     """Not what is frequent in names or in cells."""
     for text, names in {

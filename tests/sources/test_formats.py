@@ -343,6 +343,58 @@ def test_texts_beside_tables(tmp_path: Path, format_: str) -> None:
     assert note.endswith(" and 3 more.")
 
 
+DESCRIPTIONS = {
+    "manifest.json": json.dumps({"entries": [{"url": "s3://b/part-0"}]}, indent=1),
+    "0a1b-manifest": json.dumps([{"file": "part-0"}]),
+    "unload.manifest": json.dumps({"entries": []}),
+    "schema.json": json.dumps({"type": "struct", "fields": [{"name": "uid"}]}) + "\n",
+    "table_metadata.json": json.dumps({"rows": 7}, indent=1),
+}
+
+
+@pytest.mark.parametrize("name", DESCRIPTIONS)
+@pytest.mark.parametrize("format_", ["csv", "ndjson", "parquet"])
+def test_descriptions_beside_tables(tmp_path: Path, name: str, format_: str) -> None:
+    """Lists of the files in a folder, and what describes them, are no rows."""
+    (tmp_path / "part-0").write_bytes(FORMATS[format_]())
+    (tmp_path / name).write_text(DESCRIPTIONS[name])
+    source = open_source(tmp_path)
+    assert read(source) == ROWS
+    (note,) = source.notes
+    assert f"{name}' (a description of files, and no table)" in note
+
+
+@pytest.mark.parametrize("name", ["manifest.json", "schema.json"])
+def test_tables_that_are_called_descriptions(tmp_path: Path, name: str) -> None:
+    """A file that is named itself, or has a row on each line, is a table under any name."""
+    path = tmp_path / name
+    path.write_text('{"uid": "a"}\n')
+    assert read(open_source(path)) == [{"uid": "a"}]
+    if name == "schema.json":
+        path.write_text('{"uid": "a"}\n{"uid": "b"}\n')
+        assert len(read(open_source(tmp_path))) == 2
+
+
+@pytest.mark.parametrize("text", ["hello, all\nof you, people\n", "a, b\nc, d\ne, f\n"])
+def test_short_sentences_beside_tables(tmp_path: Path, text: str) -> None:
+    """Texts in which a blank follows each comma are no tables, unless their names say so."""
+    (tmp_path / "part-0").write_bytes(FORMATS["csv"]())
+    (tmp_path / "notes.txt").write_text(text)
+    assert read(open_source(tmp_path)) == ROWS
+    (tmp_path / "notes.txt").rename(tmp_path / "notes.csv")
+    assert len(read(open_source(tmp_path))) > len(ROWS)
+
+
+def test_several_formats_in_an_archive(tmp_path: Path) -> None:
+    """The error says what can be done: a glob does not reach into an archive."""
+    path = tmp_path / "export.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        for name in ("csv", "ndjson"):
+            archive.writestr(name, FORMATS[name]())
+    with pytest.raises(SourceError, match="Unpack the archive, and send them in separate runs"):
+        open_source(path)
+
+
 def test_empty_files_beside_tables(tmp_path: Path) -> None:
     """They have no rows, and are left out of files that cannot be empty."""
     (tmp_path / "a").write_bytes(FORMATS["parquet"]())

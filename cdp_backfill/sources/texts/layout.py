@@ -76,6 +76,12 @@ class Layout:
         return self.may_be_table and self.share >= _MOST and len(self.rows) > 1
 
     @property
+    def is_spaced(self) -> bool:
+        """Whether a blank follows each delimiter, as in sentences."""
+        cells = [cell for row in self.rows for cell in row[1:]]
+        return bool(cells) and all(cell.startswith(" ") for cell in cells)
+
+    @property
     def _is_prose(self) -> bool:
         """Whether the commas of the first line are those of a sentence."""
         first, *others = self.rows[0]

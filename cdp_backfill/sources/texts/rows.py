@@ -193,12 +193,18 @@ class _Parser:
             )
         fields, expected = wrong.actual_columns, wrong.expected_columns
         number = wrong.number - 1
+        trailing = (
+            " If each row ends with a delimiter, add one at the end of the header; if each begins "
+            "with a number of its own, add a name at its start."
+            if fields == expected + 1
+            else ""
+        )
         return SourceError(
             f"Row {self.rows + number} of the file {name!r} (line {self._line_of(text, number)}; "
             f"rows are counted from 0, without the header) has {fields} "
             f"field{'s' * (fields != 1)}, but the header has {expected}. Text that contains the "
             "delimiter or a quote must stand in quotes. Take out lines that are no rows, such as "
-            "totals."
+            f"totals.{trailing}"
         )
 
     def _line_of(self, text: bytes, number: int) -> int:
