@@ -9,19 +9,30 @@ from __future__ import annotations
 import itertools
 import re
 import tomllib
+import unicodedata
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
 from typing import Any, Final
 
 
+def without_accents(name: str) -> str:
+    """A name in plain letters.
+
+    >>> without_accents("Numéro_Abonné"), without_accents("Straße")
+    ('Numero_Abonne', 'Straße')
+    """
+    parts = unicodedata.normalize("NFKD", name)
+    return "".join(part for part in parts if not unicodedata.combining(part))
+
+
 def fold(name: str) -> str:
-    """A name without letter case, spaces and punctuation.
+    """A name without letter case, accents, spaces and punctuation.
 
     >>> fold("[Amplitude] Application Opened")
     'amplitudeapplicationopened'
     """
-    return "".join(re.findall(r"[^\W_]+", name)).casefold()
+    return "".join(re.findall(r"[^\W_]+", without_accents(name))).casefold()
 
 
 def read_names(file: str) -> dict[str, Any]:
@@ -55,7 +66,7 @@ _JOINED: Final = {
     ("apps", "flyer"): "appsflyer",
     ("app", "metrica"): "appmetrica",
 }
-_SHORT_WORDS: Final = frozenset(["id", "os", "ip", "at", "no", "ts", "on"])
+_SHORT_WORDS: Final = frozenset(["id", "os", "ip", "at", "no", "nr", "ts", "on"])
 _MIN_COMPOUND: Final = 4  # letters of a word that may be several, such as "osid"
 
 
@@ -125,9 +136,11 @@ RULES: Final[dict[str, Rule]] = {field: _rule(table) for field, table in _DATA["
 
 WRAPPERS: Final = frozenset(tuple(phrase.split()) for phrase in _DATA["lists"]["wrappers"])
 OBJECT_NAMES: Final = frozenset(meanings(phrase.split()) for phrase in _DATA["lists"]["objects"])
-ID_WORDS: Final = frozenset([*_GROUPS["id"], "number", "key", "hash"])
+ID_WORDS: Final = frozenset([*_GROUPS["id"], "number", "key", "hash", "reference"])
 PERSON_WORDS: Final = frozenset([*_GROUPS["person"], *_GROUPS["role"]])
-PERHAPS_PERSON: Final = frozenset(_GROUPS["perhaps_person"])
+ROLE_WORDS: Final = frozenset(_GROUPS["role"])
+OTHER_PEOPLE: Final = frozenset(_GROUPS["other_people"])
+PERHAPS_PERSON: Final = frozenset([*_GROUPS["perhaps_person"], *OTHER_PEOPLE])
 _BARE: Final = frozenset(["id", "uuid", "guid", "name", "type", "kind", "code", "number", "key"])
 """Words that mean nothing without the word before them, even if that is a wrapper."""
 
@@ -157,7 +170,7 @@ def split_words(name: str) -> tuple[str, ...]:
     (('user', 'id'), ('customer', 'number'), ('campaignid',))
     """
     words: list[str] = []
-    for run in _WORD.findall(name):
+    for run in _WORD.findall(without_accents(name)):
         words += [part.casefold() for part in _CAPITAL.split(run)]
     joined: list[str] = []
     while words:

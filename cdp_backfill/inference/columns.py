@@ -84,7 +84,7 @@ class Inference:
         passed_time = sample.get(given.timestamp)
         if passed_time is not None:
             assume_forms(draft, passed_time)
-        return _finished(draft, self._feeds)
+        return _finished(draft, {*self._feeds, *draft.feeds})
 
 
 def _finished(draft: Draft, feeds: Collection[str]) -> Proposal:

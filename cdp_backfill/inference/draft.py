@@ -52,6 +52,7 @@ class Draft:
         now: The current time; events lie before it.
         fields: The fields that were chosen.
         used: Columns that fill a field.
+        feeds: Columns that a proposed expression reads.
         choices: The choices with their reasons.
         questions: The open questions.
         assumptions: What was taken for granted.
@@ -64,6 +65,7 @@ class Draft:
     now: datetime
     fields: dict[str, Any] = field(default_factory=dict)
     used: set[str] = field(default_factory=set)
+    feeds: set[str] = field(default_factory=set)
     choices: list[Choice] = field(default_factory=list)
     questions: list[Question] = field(default_factory=list)
     assumptions: list[Assumption] = field(default_factory=list)

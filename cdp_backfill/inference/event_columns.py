@@ -10,6 +10,7 @@ from cdp_backfill.inference.event_spellings import (
     doubtful_events,
     events_of,
     is_certain,
+    is_event_name,
     translations,
 )
 from cdp_backfill.inference.proposal import Choice
@@ -30,6 +31,11 @@ _OBJECT_WORDS: Final = frozenset(
 """Words in the name of a column that holds the object of an action."""
 
 _MAX_CANDIDATES: Final = 3
+_SAYS_ACTION: Final = 2
+"""The worst rank of a name that says that a column holds events or actions."""
+
+_NAMES_SHARE: Final = 0.8
+"""Share of the values that must be shaped as names of events, if none is a known spelling."""
 
 
 def choose_event(draft: Draft, *, others_are_decided: bool) -> None:
@@ -62,11 +68,16 @@ def _choose(draft: Draft, *, by_name: bool) -> str | None:
         if named:
             share = len(named) / len(values)
             why = "some of its values are known spellings of events"
-            telling.append(Candidate(column, rank, share, why))
-    if telling and _asks_about_object(draft, telling):
+            # An event's name and its type are equally good, where both hold known spellings.
+            telling.append(Candidate(column, max(rank, 1), share, why))
+    if not telling:
+        telling = [
+            each
+            for each in candidates
+            if (by_name and each.rank < _SAYS_ACTION) or _holds_names(draft, each)
+        ]
+    if _asks_about_object(draft, telling):
         return None
-    if not telling and by_name:
-        telling = [each for each in candidates if each.rank == 0]
     rivals = best_of(telling, text_cells)
     if len(rivals) > 1:
         names = [each.name for each in rivals]
@@ -92,11 +103,20 @@ def _names(draft: Draft, column: SampleColumn) -> dict[str, int] | None:
     return draft.values(column.name) or None
 
 
+def _holds_names(draft: Draft, candidate: Candidate) -> bool:
+    """Whether a column that is named like the event holds names of events of one's own."""
+    if candidate.rank > _SAYS_ACTION:
+        return False
+    values = list(draft.values(candidate.name) or {})
+    return sum(map(is_event_name, values)) >= _NAMES_SHARE * len(values)
+
+
 def _asks_about_object(draft: Draft, telling: list[Candidate]) -> bool:
     """Ask if the values are single verbs and another column names their object."""
     objects = [column.name for column in draft.sample if _OBJECT_WORDS & set(column.words)]
     for each in telling:
-        known = events_of(draft.values(each.name) or {}, each.name)
+        values = draft.values(each.name) or {}
+        known = list(events_of(values, each.name)) or list(values)
         if objects and all(len(split_words(value)) == 1 for value in known):
             names = [each.name, *objects]
             draft.ask(
@@ -185,15 +205,9 @@ def translate(draft: Draft, *, others_are_decided: bool) -> None:
         if value not in known and value not in api_facts.EVENTS
     }
     draft.fields["events"] = known
-    doubtful = doubtful_events(unknown)
     is_open = not given.events and not others_are_decided
-    if doubtful and is_open and len(unknown) == len(values):
-        text = (
-            f"Column {event!r} holds {listed(list(doubtful))}, which may be an event of an app or "
-            "anything else."
-        )
-        answer = f"events={doubtful!r} if it is of the app"
-        draft.ask("events", text, [answer], [event])
+    if is_open and unknown and len(unknown) == len(values):
+        _ask_what_becomes_of(draft, event, doubtful_events(unknown))
     others = sum(unknown.values())
     if others and given.other_events == "invalid" and not others_are_decided:
         draft.fields["other_events"] = "skip"
@@ -207,6 +221,17 @@ def translate(draft: Draft, *, others_are_decided: bool) -> None:
                 "other_events='send' sends these too",
             )
         )
+
+
+def _ask_what_becomes_of(draft: Draft, event: str, doubtful: dict[str, str]) -> None:
+    """Ask how events are sent of which none is certainly one of the seven."""
+    text = f"None of the values of {event!r} is certainly one of the seven events of an app."
+    known = "events={'...': 'Application Opened'}"
+    if doubtful:
+        text = f"{text} {listed(list(doubtful))} may be of an app or of anything else."
+        known = f"events={doubtful!r}"
+    send = "other_events='send' to send each under its own name"
+    draft.ask("other_events", text, [send, f"{known} for those that are"], [event])
 
 
 def verbs(words: tuple[str, ...]) -> set[Any]:

@@ -28,9 +28,15 @@ EVENTS: Final[dict[str, Event]] = {
 _FIREBASE_EVENTS: Final = frozenset(map(fold, _DATA["firebase_events"]))
 _DOUBTFUL: Final = frozenset(map(fold, _DATA["doubtful"]))
 _MESSAGE_WORDS: Final = frozenset(map(fold, _DATA["message_words"]))
+_DEEDS: Final = frozenset(_DATA["deeds"])
 
 # The punctuation of names; a slash, a brace or a question mark makes it a path, JSON or a URL.
 _NAME: Final = re.compile(r"[\w \-.:$\[\]()!]+")
+# Words joined as programs join them: level_up, order.completed, addToCart.
+_JOINED: Final = re.compile(r"[^\W_]+(?:[_.:-][^\W_]+)+|[^\W\d_]+[a-z](?:[A-Z][a-z]+)+")
+_DOMAIN: Final = re.compile(r"(com|org|net|io|[a-z]{2})\.\w+\.\w")
+_GERMAN_PAST: Final = re.compile(r"(?:\w*ge\w{2,}(?:t|en)|\w{2,}iert)")
+_MIN_LETTERS: Final = 2
 _MANY_KINDS: Final = 3
 """Different events among single words that show together that they are of an app."""
 
@@ -56,6 +62,30 @@ def is_certain(value: str) -> bool:
     (True, False)
     """
     return event_of(value) is not None and fold(value) not in _DOUBTFUL
+
+
+def _is_deed(word: str) -> bool:
+    return word in _DEEDS or word.endswith("ed") or bool(_GERMAN_PAST.fullmatch(word))
+
+
+def is_event_name(value: str) -> bool:
+    """Whether a text is shaped as the name of an event of any kind, such as one of your own.
+
+    It says what was done, or its words are joined as a program joins them. Titles, codes and
+    other texts are no names of events.
+
+    >>> is_event_name("lock_closed"), is_event_name("Boat Booked"), is_event_name("checkout")
+    (True, True, True)
+    >>> is_event_name("Opera Gala"), is_event_name("C03"), is_event_name("2024-05-01")
+    (False, False, False)
+    """
+    text = value.strip()
+    if not _NAME.fullmatch(text) or _DOMAIN.match(text):
+        return False
+    words = [word for word in split_words(text) if word.isalpha() and len(word) >= _MIN_LETTERS]
+    if fold(text) in EVENTS or any(map(_is_deed, words)):
+        return True
+    return len(words) > 1 and bool(_JOINED.fullmatch(text))
 
 
 def events_of(values: Iterable[str], column: str) -> dict[str, Event]:

@@ -11,20 +11,30 @@ from cdp_backfill.inference.column_names import has_time_word
 from cdp_backfill.inference.column_names import rank as rank_of
 from cdp_backfill.inference.draft import Candidate, best_of, listed
 from cdp_backfill.inference.event_columns import verbs
-from cdp_backfill.inference.event_spellings import event_of
-from cdp_backfill.inference.samples import EARLIEST
+from cdp_backfill.inference.event_spellings import event_of, events_of
+from cdp_backfill.inference.samples import EARLIEST, SampleColumn, matches_all
+from cdp_backfill.inference.time_forms import TimeForm, read_form, time_form
 from cdp_backfill.messages.deriving import quote
 from cdp_backfill.model import api_facts
 
 if TYPE_CHECKING:
     from cdp_backfill.inference.draft import Draft
-    from cdp_backfill.inference.samples import SampleColumn
-
 _MIN_SHARE: Final = 0.9
 """Share of the cells that must be times; each other row is reported later."""
 
-_CREATED: Final = 2
+_DONE: Final = 2
+"""Rank of names that say when one thing was done, such as ``purchased_at``."""
+
+_CREATED: Final = 3
 """Rank of names that say when a row was made."""
+
+_CHANGES: Final = (
+    frozenset(["insert", "inserted", "create", "created", "c", "i"]),
+    frozenset(["update", "updated", "u"]),
+    frozenset(["delete", "deleted", "d"]),
+)
+_OTHER_CHANGES: Final = frozenset(["r", "read", "snapshot", "upsert", "merge", "truncate", "t"])
+"""What a log of the changes of a table calls them."""
 
 _ONE_MOMENT: Final = 5
 """Rows with one and the same time of day that show when a table was loaded."""
@@ -33,6 +43,12 @@ _REPEATED: Final = 3
 _MONTHS: Final = 3
 _MAX_CANDIDATES: Final = 3
 _UNITS: Final = {"s": "seconds", "ms": "milliseconds", "us": "microseconds", "ns": "nanoseconds"}
+
+_NUMBER: Final = r"^[\d.]+$"
+_UPDATED: Final = frozenset(
+    [(verb, word) for verb in ("updated", "upgraded") for word in ("at", "on", "time", "timestamp")]
+)
+"""Names of the time of an update, in a table that says from which version it was."""
 
 _MEANINGS: Final = (
     (
@@ -48,7 +64,10 @@ _MEANINGS: Final = (
     ({"insert", "inserted", "created", "stored"}, "made"),
     ({"sent", "uploaded", "upload"}, "sent"),
 )
-"""Words that explain in a question what a time is; they decide nothing."""
+"""Words that explain in a question what a time is."""
+
+_ABOUT_THE_COPY: Final = 6
+"""The first of them are about the copy of a row, never about what it tells."""
 
 
 def choose_time(draft: Draft) -> None:
@@ -57,7 +76,20 @@ def choose_time(draft: Draft) -> None:
         return
     rejected: dict[str, str] = {}
     candidates = []
-    for column, rank in draft.named("timestamp"):
+    forms: dict[str, TimeForm] = {}
+    changes = _log_of_changes(draft)
+    for original, rank in _named(draft):
+        column = original
+        form = time_form(original) if _share(draft, original) < _MIN_SHARE else None
+        if form is not None and len(form.formats) > 1:
+            rejected[column.name] = "no cell tells whether the day or the month comes first"
+            continue
+        if form is not None:
+            forms[column.name] = form
+            column = SampleColumn(column.name, read_form(original, form))
+        if changes is not None:
+            rejected[column.name] = f"{changes!r} says that the rows are changes of a table"
+            continue
         share = _share(draft, column)
         reason = _why_not(draft, column, rank, share)
         if reason is None:
@@ -77,15 +109,53 @@ def choose_time(draft: Draft) -> None:
             names,
         )
     elif rivals:
-        _take(draft, rivals[0])
+        _take(draft, rivals[0], forms.get(rivals[0].name))
     else:
         _ask(draft, rejected)
 
 
-def _take(draft: Draft, candidate: Candidate) -> None:
+def _named(draft: Draft) -> list[tuple[SampleColumn, int]]:
+    """The columns whose names are those of the time of an event."""
+    named = draft.named("timestamp")
+    if draft.named("properties.previous_version"):
+        free = (column for column in draft.sample if column.name not in draft.used)
+        named += [(column, 1) for column in free if column.core in _UPDATED]
+    return named
+
+
+def _log_of_changes(draft: Draft) -> str | None:
+    """The column that says that each row is a change of a row in another table, if there is one."""
+    for column in draft.sample:
+        if not column.is_text or column.distinct > len(_OTHER_CHANGES) + 6:
+            continue
+        words = {text.casefold() for text in column.texts}
+        kinds = sum(bool(words & kind) for kind in _CHANGES)
+        if kinds > 1 and words <= frozenset().union(*_CHANGES, _OTHER_CHANGES):
+            return column.name
+    return None
+
+
+def _read_as(draft: Draft, name: str, form: TimeForm) -> str:
+    """Read a column of text in a form, as a new column; returns its name."""
+    new = f"{name}_as_time"
+    while new in draft.sample or new in draft.given.derive:
+        new += "_"
+    draft.feeds.add(name)
+    draft.fields["derive"] = {**draft.given.derive, new: form.expression(name)}
+    return new
+
+
+def _take(draft: Draft, candidate: Candidate, form: TimeForm | None) -> None:
     column = candidate.column
-    draft.fields["timestamp"] = column.name
+    name = column.name if form is None else _read_as(draft, column.name, form)
+    draft.fields["timestamp"] = name
     draft.take("timestamp", candidate)
+    if form is not None:
+        draft.assume(
+            "timestamp",
+            f"{column.name!r} is read in the form {form.formats[0]!r}, the only one that fits.",
+            f"derive={{{name!r}: '...'}}",
+        )
     if candidate.rank % 10 == _CREATED:
         draft.assume(
             "timestamp",
@@ -148,7 +218,7 @@ def _why_not(draft: Draft, column: SampleColumn, rank: int, share: float) -> str
     if reason is None and len(moments) >= _ONE_MOMENT and len(set(moments)) == 1 and not days:
         reason = "all of its times are the same, as those of a load are"
     if reason is None:
-        reason = _why_other_event(draft, column)
+        reason = _why_other_event(draft, column, rank)
     if reason is None and rank == _CREATED and not _has_event(draft):
         reason = "it says when each row was made, which may be the day on which a person signed up"
     if reason is None and _is_about_person(draft, column):
@@ -194,11 +264,11 @@ def _is_time_of_day(column: SampleColumn, day: SampleColumn) -> bool:
     return column.words[-1:] in (("hour",), ("minute",), ("minutes",), ("hours",))
 
 
-def _why_other_event(draft: Draft, column: SampleColumn) -> str | None:
+def _why_other_event(draft: Draft, column: SampleColumn, rank: int) -> str | None:
     """The reason against a time such as ``installed_at`` beside other events."""
     spoken = verbs(column.words)
     if not spoken:
-        return None
+        return _why_other_deed(draft, column) if rank == _DONE else None
     event = draft.column("event")
     constant = draft.constant_event
     if event is not None:
@@ -208,6 +278,26 @@ def _why_other_event(draft: Draft, column: SampleColumn) -> str | None:
     else:
         return None
     return None if named <= spoken else "it is the time of one event only, and there are others"
+
+
+def _why_other_deed(draft: Draft, column: SampleColumn) -> str | None:
+    """The reason against a time such as ``purchased_at``, beside other times or an app's events."""
+    for other in draft.sample:
+        words = set(other.words)
+        if (
+            other.name not in draft.used | {column.name}
+            and _share(draft, other) > 0
+            and (
+                has_time_word(other.words)
+                or not (other.is_number or matches_all(other.texts, _NUMBER))
+            )
+            and not any(words & meant for meant, _ in _MEANINGS[:_ABOUT_THE_COPY])
+        ):
+            return f"another time is in {other.name!r}"
+    event = draft.value("event")
+    values = (draft.values(event) or {}) if isinstance(event, str) else {}
+    is_of_app = draft.constant_event is not None or events_of(values, str(event))
+    return "it is the time of one event only, and there are others" if is_of_app else None
 
 
 def _is_about_person(draft: Draft, column: SampleColumn) -> bool:
@@ -248,19 +338,26 @@ def _ask(draft: Draft, rejected: dict[str, str]) -> None:
         text = f"{text} {names[0]!r} is the only time column of the table, but {reasons[names[0]]}."
     elif names:
         text = f"{text} {' '.join(f'{name!r}: {reasons[name]}.' for name in names)}"
-    answers = [_answer(draft, name) for name in names[:1]] or ["timestamp='...'"]
+    answers = [answer for name in names[:1] for answer in _answers(draft, name)]
+    answers = answers or ["timestamp='...'"]
     answers += _joined(draft, rejected)
     draft.ask("timestamp", text, answers, names)
 
 
-def _answer(draft: Draft, name: str) -> str:
+def _answers(draft: Draft, name: str) -> list[str]:
     """The arguments that make a column the time."""
     column = draft.sample[name]
+    form = time_form(column)
+    if form is not None:
+        expressions = [form.expression(name, place) for place in range(len(form.formats))]
+        return [f"timestamp='moment', derive={{'moment': {each!r}}}" for each in expressions]
     if _share(draft, column) < _MIN_SHARE and column.is_text and not column.time_of_day:
-        expression = f"strptime({quote(name)}, '%d.%m.%Y %H:%M:%S')"
-        return f"timestamp='moment', derive={{'moment': {expression!r}}} with the form of its cells"
+        expression = f"try_strptime({quote(name)}, '%Y-%m-%d %H:%M:%S')"
+        return [
+            f"timestamp='moment', derive={{'moment': {expression!r}}} with the form of its cells"
+        ]
     zone = ", timezone='...'" if "local" in column.words and column.has_no_zone else ""
-    return f"timestamp={name!r}{zone}"
+    return [f"timestamp={name!r}{zone}"]
 
 
 def _joined(draft: Draft, rejected: dict[str, str]) -> list[str]:

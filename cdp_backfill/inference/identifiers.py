@@ -39,7 +39,8 @@ _DAY: Final = re.compile(r"\d{4}-\d\d-\d\d([T ].*)?|\d{1,2}[./]\d{1,2}[./]\d{2,4
 _URL: Final = re.compile(r"[a-z][a-z0-9+.-]*://.*", re.IGNORECASE)
 _EMAIL: Final = re.compile(r"[^@\s]+@[^@\s]+\.[^@\s]+")
 _SAYS_ANONYMOUS: Final = re.compile(
-    r"(anonymous|anon|guest|visitor|device|install|installation)[-_:.#|].+|\$device:.+",
+    r"(anonymous|anon|guest|visitor|device|install|installation)[-_:.#|].+|\$device:.+"
+    r"|\$?\w*AnonymousID:.+|(android|android_?id|ios|idfv|idfa|gaid|aaid|udid|vendor_?id)[:#|].+",
     re.IGNORECASE,
 )
 _RANDOM: Final = re.compile(r"[0-9a-fA-F]{16,}|[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")

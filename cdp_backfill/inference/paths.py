@@ -31,6 +31,7 @@ _LONG_ID: Final = 12
 
 _RANDOM: Final = re.compile(r"(?=.*\d)[\w-]{16,}")
 _PATHS: Final = [path for path in RULES if "." in path]
+_WHO: Final = ("user_id", "anonymous_id")
 _TWINS: Final = {
     "properties.version": ("context", "app", "version"),
     "properties.build": ("context", "app", "build"),
@@ -118,9 +119,10 @@ def _choose_path(draft: Draft, path: str, given: Any) -> Candidate | None:
         candidates = [Candidate(each, found, 1.0, "its cells are ids") for each, found in named]
     else:
         candidates = []
+        knows_nobody = not any(draft.value(field) or draft.named(field) for field in _WHO)
         for each, found in named:
             evidence = check_content(path, found, each)
-            if evidence.fits:
+            if evidence.fits and not (knows_nobody and _may_be_of_anything(path, found)):
                 candidates.append(Candidate(each, found, evidence.share, evidence.words))
     rivals = best_of(candidates, text_cells)
     if path == "context.location.country":
@@ -130,6 +132,11 @@ def _choose_path(draft: Draft, path: str, given: Any) -> Candidate | None:
     if path == "context.location.region" and not _has_place(draft):
         return None
     return rivals[0]
+
+
+def _may_be_of_anything(path: str, rank: int) -> bool:
+    """Whether a name such as ``model`` or ``city`` says nothing in a table that has no person."""
+    return rank > 0 or path.startswith("context.location.")
 
 
 def _is_taken(draft: Draft, tree: str, names: list[str], column: str) -> bool:

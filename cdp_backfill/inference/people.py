@@ -5,7 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
-from cdp_backfill.inference.column_names import ID_WORDS, PERHAPS_PERSON, PERSON_WORDS
+from cdp_backfill.inference.column_names import (
+    ID_WORDS,
+    OTHER_PEOPLE,
+    PERHAPS_PERSON,
+    PERSON_WORDS,
+    ROLE_WORDS,
+)
 from cdp_backfill.inference.draft import Candidate, best_of, listed
 from cdp_backfill.inference.identifiers import (
     Identity,
@@ -15,6 +21,7 @@ from cdp_backfill.inference.identifiers import (
     why_no_devices,
     why_no_ids,
 )
+from cdp_backfill.inference.samples import are_equal
 from cdp_backfill.inference.sums import daily_sums
 
 if TYPE_CHECKING:
@@ -26,6 +33,12 @@ _LONG: Final = 5_000
 """Rows that can all be of a few people, if a table is sorted by person."""
 
 _MANY: Final = 5
+_ROLE: Final = 1
+"""Rank of names of people in a role."""
+
+_SHARED: Final = 0.3
+"""Share of the devices with several rows that are of several people."""
+
 _EITHER: Final = ("user_id='...'", "anonymous_id='...'")
 _PERSONAL_IDS: Final = frozenset(["email", "login", "username", "identity", "adid"])
 """Names of columns that companies also tell people apart by."""
@@ -85,13 +98,71 @@ def _choose_user(
         )
     elif rivals:
         found = next(found for each, found in people if each is rivals[0])
-        _take_or_ask(draft, rivals[0], found)
+        if found.kind != "person" or not _asks_which(draft, rivals[0], devices):
+            _take_or_ask(draft, rivals[0], found)
     return anonymous
+
+
+def _asks_which(draft: Draft, candidate: Candidate, devices: list[SampleColumn]) -> bool:
+    """Ask if another person is in the rows, too, and may be the one who did it.
+
+    A column that says ``user`` is of who uses the app, whoever else is in the row.
+    """
+    if "user" in candidate.column.core and not ROLE_WORDS & set(candidate.column.core):
+        return False
+    others = _other_people(draft, candidate.column)
+    if others:
+        names = [candidate.name, *others][:_MAX_CANDIDATES]
+        draft.ask(
+            "user_id",
+            f"{listed(names)} are of different people, and only one of them did it.",
+            [f"user_id={name!r}" for name in names],
+            names,
+        )
+        return True
+    shared = None
+    if candidate.rank == _ROLE:
+        shared = next((each for each in devices if _is_shared(each, candidate.column)), None)
+    if shared is not None:
+        draft.ask(
+            "user_id",
+            f"{candidate.name!r} is named like the id of a person, but one and the same "
+            f"{shared.name!r} has several of them, so the app may be used by another person.",
+            [f"user_id={candidate.name!r}", f"anonymous_id={shared.name!r}"],
+            [candidate.name],
+        )
+    return shared is not None
+
+
+def _other_people(draft: Draft, chosen: SampleColumn) -> list[str]:
+    """The columns with ids of other people than those of a chosen column."""
+    words = PERSON_WORDS | OTHER_PEOPLE
+    mine = chosen.ids.to_pylist()
+    return [
+        column.name
+        for column in draft.sample
+        if column.name not in draft.used | {chosen.name}
+        and _is_id(column)
+        and (words & set(column.core) or column.core[-2:] == ("distinct", "id"))
+        and why_no_ids(column, any_variety=True) is None
+        and not are_equal(mine, column.ids.to_pylist())
+    ]
+
+
+def _is_shared(device: SampleColumn, person: SampleColumn) -> bool:
+    """Whether many devices are of several people, so that a person is no owner of a device."""
+    people: dict[str, list[str]] = {}
+    for one, other in zip(device.ids.to_pylist(), person.ids.to_pylist(), strict=True):
+        if one is not None and other is not None:
+            people.setdefault(one, []).append(other)
+    repeated = [found for found in people.values() if len(found) > 1]
+    several = sum(len(set(found)) > 1 for found in repeated)
+    return several > _SHARED * len(repeated)
 
 
 def _why_not(draft: Draft, column: SampleColumn) -> str | None:
     """The reason against a column whose name is that of the id of a person."""
-    reason = why_no_ids(column, bare=column.core[-1] in PERSON_WORDS)
+    reason = why_no_ids(column, bare=column.core[-1] in PERSON_WORDS and not _is_id(column))
     # Where a table is sorted by person, its first rows are of few people.
     is_long = reason is not None and len(column.filled) >= _LONG
     if is_long and why_no_ids(column, any_variety=True) is None:
@@ -107,7 +178,10 @@ def _identity(draft: Draft, column: SampleColumn, devices: list[SampleColumn]) -
     if column.core[-2:] == ("distinct", "id") and are_random(column):
         return Identity("doubt", "its cells are random, as those of anonymous people are")
     is_of_rows = column.distinct == len(column.filled) >= _MANY
-    if column.core == ("uid",) and is_of_rows and (are_random(column) or are_numbered(column)):
+    numbered = is_of_rows and are_numbered(column)
+    if numbered and ROLE_WORDS & set(column.core):
+        return Identity("doubt", "its cells count the rows")
+    if column.core == ("uid",) and (numbered or (is_of_rows and are_random(column))):
         return Identity("doubt", "its cells differ in every row, as ids of rows do")
     return found
 
@@ -194,13 +268,16 @@ def _ask_who(draft: Draft, rejected: dict[str, str]) -> None:
 
 
 def _is_id(column: SampleColumn) -> bool:
-    return len(column.core) > 1 and column.core[-1] in ID_WORDS
+    """Whether a name says that it is of ids: at its end, or at its start in some languages."""
+    words = column.core
+    return len(words) > 1 and (words[-1] in ID_WORDS or words[0] in ("id", "number"))
 
 
 def _perhaps(column: SampleColumn) -> str | None:
     """The reason against a column that may be the id of a person; None if it is none."""
     words = column.core
-    if words[-1] == "uid" or (_is_id(column) and words[-2] in PERSON_WORDS | PERHAPS_PERSON):
+    people = PERSON_WORDS | PERHAPS_PERSON
+    if words[-1] == "uid" or (_is_id(column) and people & {words[-2], words[-1]}):
         return why_no_ids(column) or _name_against(column)
     if words[-1] in _PERSONAL_IDS or words[-2:] in (("email", "address"), ("user", "name")):
         return None if column.is_truth else "its cells are personal data, not ids"
@@ -209,7 +286,7 @@ def _perhaps(column: SampleColumn) -> str | None:
 
 def _name_against(column: SampleColumn) -> str:
     """Why the name of a column is not that of the id of a person."""
-    others = [w for w in column.core if w not in ID_WORDS | PERSON_WORDS]
+    others = [word for word in column.core if word not in ID_WORDS | PERSON_WORDS]
     if not others:
         return "its name does not say that it is of a person"
     return f"its name also says {listed(others)}, so it may be another thing than a person"

@@ -326,7 +326,7 @@ def test_neutral_words(name: str, field: str) -> None:
         "user_group_id", "user_session_id", "user_type", "user_agent_id", "member_level",
         "customer_segment_id", "created_by_user_id", "referrer_user_id", "admin_user_id",
         "client_id",
-        "guest_id", "driver_id", "host_id", "profile_id", "contact_id", "external_id",
+        "tenant_id", "worker_id", "host_id", "profile_id", "contact_id", "external_id",
         "amplitude_id",
         "data_id", "vendor_id", "ad_id", "user_count", "customer_since",
     ],

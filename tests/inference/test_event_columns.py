@@ -108,17 +108,48 @@ def test_columns_that_are_no_events(cells: list[object]) -> None:
     assert asked(found) == {"event"}
 
 
-def test_a_column_of_other_events_is_asked_about() -> None:
-    """Without a known spelling nothing would be sent; the question says how to name one."""
-    cells = cycled("login", "purchase")
-    found = proposed(table(no="event", event_name=cells))
+@pytest.mark.parametrize(
+    "cells",
+    [
+        ["login", "purchase"],
+        ["lock_closed", "battery_low", "lock_opened"],
+        ["Boat Booked", "Order Completed"],
+        ["addToCart", "viewItem"],
+        ["TRIP_STARTED", "TRIP_ENDED"],
+        ["Verbindung gesucht", "Karte gekauft"],
+        ["pedido_aceptado", "pedido_entregado"],
+    ],
+)
+def test_events_of_ones_own(cells: list[str]) -> None:
+    """A column named like the event with names of events is it; how they go is asked."""
+    found = proposed(table(no="event", event_name=cycled(*cells)))
+    assert found.mapping.event == "event_name"
+    assert found.mapping.events == {}
     (question,) = found.questions
-    assert question.columns == ("event_name",)
-    assert question.answers[0] == "event='event_name', events={'...': 'Application Opened'}"
-    assert "none of its values is a known spelling" in str(question)
-    assert proposed(table(no="event", event_name=cells), other_events="send").mapping.event
-    answered = proposed(table(no="event", event_name=cells), events={"login": "Application Opened"})
-    assert answered.mapping.event == "event_name"
+    assert question.field == "other_events"
+    assert question.answers[0].startswith("other_events='send'")
+    sent = proposed(table(no="event", event_name=cycled(*cells)), other_events="send")
+    assert not sent.questions
+    assert sent.mapping.event == "event_name"
+
+
+@pytest.mark.parametrize(
+    "cells",
+    [
+        ["Opera Gala", "Jazz im Hof", "The Lanterns Tour"],
+        ["A01", "C03", "B17"],
+        ["red", "green", "blue"],
+        ["vip", "standard"],
+        ["2024-05-01", "2024-05-02"],
+        ["2024-W19", "2024-W20"],
+        ["Final", "Semi-final"],
+    ],
+)
+def test_other_texts_are_no_events(cells: list[str]) -> None:
+    """Titles, codes, colours and days under the name of an event are asked about."""
+    found = proposed(table(no="event", event=cycled(*cells)))
+    assert found.mapping.event is None
+    assert asked(found) == {"event"}
 
 
 def test_a_name_that_says_nothing_is_named_in_the_question() -> None:
@@ -142,11 +173,10 @@ def test_a_verb_and_its_object() -> None:
 def test_a_lone_word_of_a_given_column_is_asked_about() -> None:
     """A table of one kind of row, called by one word, is neither guessed nor skipped silently."""
     cells = table(event=["install"] * 40)
-    (question,) = proposed(cells).questions
-    assert question.field == "event"
-    (question,) = proposed(cells, event="event").questions
-    assert question.field == "events"
-    assert "events={'install': 'Application Installed'}" in str(question)
+    for found in (proposed(cells), proposed(cells, event="event")):
+        (question,) = found.questions
+        assert question.field == "other_events"
+        assert "events={'install': 'Application Installed'}" in str(question)
     answered = proposed(cells, events={"install": "Application Installed"})
     assert answered.questions == ()
     assert answered.mapping.event == "event"

@@ -199,7 +199,7 @@ def test_people_who_compete() -> None:
 @pytest.mark.parametrize(
     "name",
     [
-        "account_id", "profile_id", "client_id", "contact_id", "guest_id", "driver_id",
+        "account_id", "profile_id", "client_id", "contact_id", "owner_id", "worker_id",
         "external_id", "household_id", "identity", "email", "username", "warehouse_user_id",
         "record_uid",
     ],

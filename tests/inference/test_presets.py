@@ -310,10 +310,10 @@ def test_empty_properties_as_text(cell: str | None, box: Sandbox) -> None:
 
 
 def test_device_type_that_the_api_does_not_know(box: Sandbox) -> None:
-    """A type of device that the API would refuse is left out, and the row is sent."""
+    """A type of device that the API would refuse gives way to what the system says."""
     frame = CASES["segment_tracks"].frame.iloc[[0]].assign(context_device_type="tvos")
     frame.cdp.send(destination=box.destination, progress=False)
-    assert "type" not in arrived(box)[0]["context"]["device"]
+    assert arrived(box)[0]["context"]["device"]["type"] == "ios"
 
 
 def test_adjust_time_as_text(box: Sandbox) -> None:
