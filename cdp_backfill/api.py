@@ -181,7 +181,8 @@ def send(
         source: A DataFrame of pandas or polars; a LazyFrame; a table, reader or dataset of
             pyarrow; a relation of DuckDB; a table of ibis; any other object with an Arrow stream
             (``__arrow_c_stream__``); a cursor of ADBC or DB-API, or a result of BigQuery or
-            Snowflake; or a path, a glob or a list of paths to parquet, CSV or JSON files.
+            Snowflake; or a path, a glob or a list of paths to files, archives or folders.
+            Files can be parquet, CSV, JSON, Arrow or ORC; their content decides, not their names.
         mapping: Which column becomes which field. Fields of :class:`Mapping` passed as keywords
             replace its own. Failures of an earlier run use the mapping of that run if None is
             passed. If who, what or when is missing, a proposal fills it in, as a plan shows; if a

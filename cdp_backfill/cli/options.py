@@ -16,7 +16,9 @@ from cdp_backfill.model.mapping import Mapping, key, lit
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-Sources = Annotated[list[str], typer.Argument(help="Parquet, CSV or JSON files, folders or globs.")]
+Sources = Annotated[
+    list[str], typer.Argument(help="Parquet, CSV, JSON, Arrow or ORC files, folders or globs.")
+]
 JournalFile = Annotated[Path, typer.Argument(help="The journal of the backfill.")]
 Region = Annotated[str, typer.Option(help="Region of the account: us or eu.")]
 BaseUrl = Annotated[

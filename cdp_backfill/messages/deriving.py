@@ -222,7 +222,10 @@ class Deriver:
             return [], {}
         arrays = [json_as_text(batch.column(name)) for name in self.reads]
         arrays = arrays or [pa.nulls(batch.num_rows, pa.bool_())]
-        source = pa.RecordBatch.from_arrays(arrays, schema=self._source)
+        source = pa.RecordBatch.from_arrays(
+            [_cast(*pair) for pair in zip(arrays, self._source.types, strict=True)],
+            self._source.names,
+        )
         try:
             return self._compute(source, self._expressions), {}
         except duckdb.Error:  # its text holds a cell
@@ -280,6 +283,16 @@ def _not_repeatable(name: str, function: str) -> MappingError:
         f"derive[{name!r}] uses {function}(), whose result differs from run to run. The same "
         "record would get another message id each time. Remove it."
     )
+
+
+def _cast(array: Any, kind: Any) -> Any:
+    """The array in a type, if its cells fit; files of one table can have types of their own."""
+    if array.type.equals(kind):
+        return array
+    try:
+        return array.cast(kind)
+    except pa.ArrowException:
+        return array
 
 
 def _select_list(tree: dict[str, Any]) -> list[Any]:

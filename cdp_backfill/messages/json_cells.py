@@ -105,6 +105,20 @@ def parse(text: Any) -> tuple[list[Any], list[bool]]:
     return cells, bad
 
 
+def is_beyond_numbers(cell: str) -> bool:
+    """Whether text is JSON but for a number that is too large for all types, such as 1e999.
+
+    That is also how Infinity in a JSON file is read.
+    """
+    try:
+        msgspec.json.Decoder().decode(cell)
+    except msgspec.ValidationError:
+        return True
+    except (msgspec.DecodeError, UnicodeError, RecursionError):
+        return False
+    return False
+
+
 def _number(text: str) -> int | float | Decimal:
     """A number with a point or an exponent; as a decimal where a float would lose digits."""
     number = float(text)

@@ -11,23 +11,19 @@ import pyarrow.compute as pc
 
 from cdp_backfill.messages import json_cells
 from cdp_backfill.messages.edges import Edges, byte_set, holds
-from cdp_backfill.model.arrow_types import is_bytes, is_json, is_number, is_text
+from cdp_backfill.model.arrow_types import (
+    LARGEST_EXACT,
+    is_bytes,
+    is_json,
+    is_number,
+    is_text,
+    largest_exact,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from cdp_backfill.model.arrays import Mask
-
-
-LARGEST_EXACT: Final = 2**53
-"""From here on, a float of 64 bits cannot hold every whole number."""
-
-
-def largest_exact(kind: Any) -> int:
-    """The whole number from which on a float type cannot hold every one."""
-    if pa.types.is_float16(kind):
-        return 2**11
-    return 2**24 if pa.types.is_float32(kind) else LARGEST_EXACT
 
 
 def decode(array: Any) -> Any:
@@ -117,7 +113,7 @@ def as_text(array: Any, *, floats: Literal["id", "version", "number"] = "id") ->
     if is_text(kind) or is_bytes(kind):
         return as_utf8(array)
     if pa.types.is_decimal(kind):
-        return pc.replace_substring_regex(array.cast(pa.string()), r"\.0*$", ""), none
+        return pc.replace_substring_regex(_plain_digits(array), r"\.0*$", ""), none
     if not pa.types.is_floating(kind):
         return array.cast(pa.string()), none
     if pa.types.is_float16(kind):
@@ -133,6 +129,14 @@ def as_text(array: Any, *, floats: Literal["id", "version", "number"] = "id") ->
         text = pc.if_else(pa.array(whole), text, array.cast(pa.string()))
         good = finite
     return pc.if_else(pa.array(good), text, None), ~good & ~np.isnan(values)
+
+
+def _plain_digits(decimals: Any) -> Any:
+    """Decimals as text without an exponent, which Arrow writes where many zeros lead."""
+    text = decimals.cast(pa.string())
+    if not pc.any(pc.match_substring(text, "E")).as_py():
+        return text
+    return pa.array([None if each is None else f"{each:f}" for each in decimals.to_pylist()])
 
 
 _TRUE: Final = pa.array(["true", "1", "yes", "t", "y", "on"])

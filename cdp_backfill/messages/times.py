@@ -11,8 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from cdp_backfill.messages.iso import read_iso
-from cdp_backfill.messages.text import largest_exact
-from cdp_backfill.model.arrow_types import is_number
+from cdp_backfill.model.arrow_types import is_number, largest_exact
 
 if TYPE_CHECKING:
     import numpy.typing as npt

@@ -9,9 +9,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from cdp_backfill.messages import json_cells
-from cdp_backfill.messages.text import as_utf8, decode, largest_exact
+from cdp_backfill.messages.text import as_utf8, decode
 from cdp_backfill.messages.times import localise, out_of_range
-from cdp_backfill.model.arrow_types import is_bytes, is_json, is_list, is_text
+from cdp_backfill.model.arrow_types import is_bytes, is_json, is_list, is_text, largest_exact
 from cdp_backfill.model.outcomes import Problem
 
 if TYPE_CHECKING:
@@ -97,6 +97,11 @@ class ValueReader:
         text, bad = as_utf8(array.storage if declared_json else array)
         self._note(bad, np.arange(len(text)), bad_text(column))
         cells, not_json = json_cells.parse(text)
+        if declared_json and any(not_json):
+            infinite = np.zeros(len(text), dtype=bool)
+            for row in np.flatnonzero(not_json):
+                infinite[row] = json_cells.is_beyond_numbers(cells[row])
+            self._note(infinite, np.arange(len(text)), not_finite(column))
         if not declared_json:
             parsed = pc.invert(pc.or_(pa.array(not_json, pa.bool_()), text.is_null()))
             self._problems.record_fix("json_text", column, parsed)

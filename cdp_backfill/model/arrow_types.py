@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 import pyarrow as pa
+
+LARGEST_EXACT: Final = 2**53
+"""From here on, a float of 64 bits cannot hold every whole number."""
 
 
 def is_text(kind: Any) -> bool:
@@ -28,6 +31,13 @@ def is_number(kind: Any) -> bool:
     """Whether it is a number type."""
     types = pa.types
     return bool(types.is_integer(kind) or types.is_floating(kind) or types.is_decimal(kind))
+
+
+def largest_exact(kind: Any) -> int:
+    """The whole number from which on a float type cannot hold every one."""
+    if pa.types.is_float16(kind):
+        return 2**11
+    return 2**24 if pa.types.is_float32(kind) else LARGEST_EXACT
 
 
 def is_list(kind: Any) -> bool:

@@ -15,6 +15,7 @@ from cdp_backfill.errors import BadInputError
 from cdp_backfill.model.arrow_types import is_json
 from cdp_backfill.model.outcomes import JSON_ATTRIBUTE, OUTCOMES, Outcome
 from cdp_backfill.results.histogram import EventCounts
+from cdp_backfill.results.joined_tables import common_schema, with_schema
 from cdp_backfill.results.reasons import FailureReason, FailureReasons
 
 if TYPE_CHECKING:
@@ -196,11 +197,9 @@ class CombinedFailures:
 
     def failure_tables(self, keep: Filter | None = None) -> Iterator[Any]:
         """The failures a part at a time, as Arrow tables of one schema; in no fixed order."""
-        schema = None
+        schema = common_schema(lambda: self._tables(keep))
         for table in self._tables(keep):
-            schema = table.schema if schema is None else _common_schema(schema, table.schema)
-        for table in self._tables(keep):
-            yield _cast(table, schema)
+            yield with_schema(table, schema)
 
     def _tables(self, keep: Filter | None) -> Iterator[Any]:
         yield from self._first.failure_tables(self._remaining(keep))
@@ -291,32 +290,3 @@ def _storable(table: Any) -> Any:
             ]
             table = table.set_column(number, field.name, pa.array(cells, pa.string()))
     return table
-
-
-def _common_schema(one: Any, other: Any) -> Any:
-    """A schema for the rows of both; a column whose types cannot be unified becomes text."""
-    for name in set(one.names) & set(other.names):
-        pair = [pa.schema([schema.field(name)]) for schema in (one, other)]
-        try:
-            pa.unify_schemas(pair, promote_options="permissive")
-        except pa.ArrowException:
-            one, other = (
-                schema.set(schema.get_field_index(name), pa.field(name, pa.string()))
-                for schema in (one, other)
-            )
-    return pa.unify_schemas([one, other], promote_options="permissive")
-
-
-def _cast(table: Any, schema: Any) -> Any:
-    """A table with the columns and types of a schema."""
-    columns = []
-    for field in schema:
-        if field.name not in table.schema.names:
-            columns.append(pa.nulls(table.num_rows, field.type))
-            continue
-        column = table.column(field.name)
-        try:
-            columns.append(column.cast(field.type))
-        except pa.ArrowException:
-            columns.append(pa.array([None if v is None else str(v) for v in column.to_pylist()]))
-    return pa.table(dict(zip(schema.names, columns, strict=True)), schema=schema)

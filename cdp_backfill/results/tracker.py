@@ -17,6 +17,7 @@ from cdp_backfill.model.arrow_types import is_json, is_text
 from cdp_backfill.model.outcomes import FAILURE_COLUMNS, Outcome
 from cdp_backfill.results.chunk_outcomes import EVENT_BIN, POSITION, ChunkOutcomes
 from cdp_backfill.results.histogram import EventCounts, EventHistogram
+from cdp_backfill.results.joined_tables import common_schema, with_schema
 from cdp_backfill.results.lineage import ORIGIN_COLUMNS, Lineage
 from cdp_backfill.results.reasons import FailureReason, FailureReasons
 from cdp_backfill.results.row_ranges import RowRanges
@@ -304,7 +305,8 @@ class OutcomeTracker:
         tables = list(self._tables(keep))
         if not tables:
             return self._frame(self._empty_table())
-        table = pa.concat_tables(tables, promote_options="permissive")
+        schema = common_schema(lambda: tables)
+        table = pa.concat_tables(with_schema(table, schema) for table in tables)
         # A chunk that was shrunk stores the rows last that were pending longest.
         order = np.argsort(table.column(POSITION).to_numpy(), kind="stable")
         return self._frame(table.take(pa.array(order)))
@@ -312,9 +314,10 @@ class OutcomeTracker:
     def failure_tables(self, keep: Filter | None = None) -> Iterator[Any]:
         """The failures a part at a time, as Arrow tables of one schema; at least one table."""
         empty = True
+        schema = common_schema(lambda: self._tables(keep)) if self._source.types_vary else None
         for table in self._tables(keep):
             empty = False
-            yield self._typed(table)
+            yield self._typed(table if schema is None else with_schema(table, schema))
         if empty:
             yield self._typed(self._empty_table())
 

@@ -11,9 +11,9 @@ import pandas as pd
 from cdp_backfill.errors import SourceError
 from cdp_backfill.sources.chunks import Chunk, Source
 from cdp_backfill.sources.cursors import database_cursor
-from cdp_backfill.sources.files import ParquetSource
+from cdp_backfill.sources.files import ColumnarSource
 from cdp_backfill.sources.frames import FrameSource
-from cdp_backfill.sources.paths import absolute_paths, files_of
+from cdp_backfill.sources.opening import open_files
 from cdp_backfill.sources.tables import (
     adbc_cursor,
     arrow_dataset,
@@ -24,12 +24,12 @@ from cdp_backfill.sources.tables import (
     polars_frame,
     snowflake_cursor,
 )
-from cdp_backfill.sources.texts import TextSource, is_text_file
+from cdp_backfill.sources.texts import TextSource
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["Chunk", "ParquetSource", "Source", "TextSource", "open_source"]
+__all__ = ["Chunk", "ColumnarSource", "Source", "TextSource", "open_source"]
 
 
 def open_source(table: Any) -> Source:
@@ -53,7 +53,8 @@ def open_source(table: Any) -> Source:
         f"A table of type {type(table).__name__} cannot be read.{_HINTS.get(maker, '')} "
         "Pass a DataFrame of pandas or polars; a LazyFrame; a table, reader or dataset of pyarrow; "
         "a relation of DuckDB; a table of ibis; any other object with an Arrow stream; a cursor "
-        "after execute(); or a path, a glob or a list of paths to parquet, CSV or JSON files."
+        "after execute(); or a path, a glob or a list of paths to parquet, CSV, JSON, Arrow or ORC "
+        "files."
     )
 
 
@@ -63,12 +64,12 @@ def _pandas_frame(table: Any) -> Source | None:
 
 def _files(table: Any) -> Source | None:
     if isinstance(table, str | Path):
-        return _open_files([table])
+        return open_files([table])
     if isinstance(table, list | tuple):
         if not table:
             raise SourceError("The list of paths is empty.")
         if all(isinstance(item, str | Path) for item in table):
-            return _open_files(list(table))
+            return open_files(list(table))
     return None
 
 
@@ -93,17 +94,3 @@ _HINTS: Final = {
     "modin": " Pass df.modin.to_pandas().",
     "records": " Pass pandas.DataFrame(rows).",
 }
-
-
-def _open_files(paths: list[str | Path]) -> Source:
-    """Open files of one kind, which follows from their names; other names mean parquet."""
-    files = files_of(paths)
-    is_text = [is_text_file(name) for name, _, _ in files]
-    if any(is_text) and not all(is_text):
-        text, other = files[is_text.index(True)][0], files[is_text.index(False)][0]
-        raise SourceError(
-            f"{text!r} is a text file and {other!r} is not. Send them in separate runs."
-        )
-    source = TextSource(files) if all(is_text) else ParquetSource(files)
-    source.paths = absolute_paths(paths)
-    return source

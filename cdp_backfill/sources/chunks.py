@@ -51,6 +51,8 @@ class Source:
         instead: If it cannot: what to pass where it must be read again.
         ordered: Whether every reading gives the rows in the same order.
         keeps_rows: Whether :meth:`original` can return rows by their number alone.
+        types_vary: Whether chunks can have columns of other types than the schema, because only
+            these keep the meaning of all cells.
         notes: What people should know about it, in sentences.
         found_types: Columns that got another type than text because all of their cells fit it.
         paths: Absolute paths and globs that it was opened from, or None if it is no file.
@@ -65,6 +67,7 @@ class Source:
     instead: str = ""
     ordered: bool = True
     keeps_rows: bool = False
+    types_vary: bool = False
     notes: tuple[str, ...] = ()
     found_types: Mapping[str, str] = MappingProxyType({})
     paths: list[str] | None = None

@@ -1,19 +1,21 @@
-"""Parquet files, one or many."""
+"""Parquet, Arrow and ORC files, one or many."""
 
 from __future__ import annotations
 
 import copy
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from cdp_backfill.errors import SourceError
+from cdp_backfill.model.arrow_types import describe_type, viewless_type
+from cdp_backfill.model.joined_types import ColumnApartError, fitted, join_schemas
 from cdp_backfill.sources.chunks import CHUNK_BYTES, CHUNK_ROWS, Chunk, Source, check_names, slices
+from cdp_backfill.sources.columnar import open_columnar
+from cdp_backfill.sources.unpacking import READ_ERRORS
+from cdp_backfill.sources.views import viewless
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator, Sequence
@@ -21,22 +23,20 @@ if TYPE_CHECKING:
     from cdp_backfill.sources.paths import File
 
 
-_OTHER_ENDINGS: Final = {
-    ".feather": "pandas.read_feather",
-    ".arrow": "pandas.read_feather",
-    ".orc": "pandas.read_orc",
-    ".xlsx": "pandas.read_excel",
-}
-
-
 @dataclass(frozen=True, slots=True)
 class _File:
-    name: str
-    path: str
-    system: Any
-    rows: int
+    file: File
     row_bytes: int
     group_rows: tuple[int, ...]
+    state: tuple[str, int, int | None]
+
+    @property
+    def name(self) -> str:
+        return self.file.name
+
+    @property
+    def rows(self) -> int:
+        return sum(self.group_rows)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,30 +58,31 @@ class _Piece:
     origin_start: int
 
 
-class ParquetSource(Source):
-    """Parquet files, read one after another.
+class ColumnarSource(Source):
+    """Files of groups of rows, read one after another.
 
     Args:
-        files: Name, file system and path there of each.
+        files: The files.
+        format_: Their format: ``"parquet"``, ``"Arrow"`` or ``"ORC"``.
+        notes: Sentences about how the files were found.
 
     Raises:
-        SourceError: A file is missing or is not parquet, or the files do not fit together.
+        SourceError: A file is missing or damaged, or the files do not fit together.
     """
 
-    def __init__(self, files: Sequence[File]) -> None:
+    def __init__(
+        self, files: Sequence[File], format_: str = "parquet", notes: Sequence[str] = ()
+    ) -> None:
+        self._format = format_
         self._files: list[_File] = []
+        self.notes = tuple(notes)
         schemas = []
-        for name, system, path in files:
-            with _open(name, system, path) as file:
-                metadata, schema = file.metadata, file.schema_arrow
-            check_names(schema.names, f"The file {name!r}")
-            groups = [metadata.row_group(n) for n in range(metadata.num_row_groups)]
-            size = sum(group.total_byte_size for group in groups)
-            rows = metadata.num_rows
-            group_rows = tuple(group.num_rows for group in groups)
-            self._files.append(_File(name, path, system, rows, size // max(1, rows), group_rows))
-            schemas.append(schema.remove_metadata())
-        self.name = self._files[0].name if len(files) == 1 else f"{len(files)} parquet files"
+        for file in files:
+            with open_columnar(file, format_) as opened:
+                check_names(opened.schema.names, f"The file {file.name!r}")
+                self._files.append(_File(file, opened.row_bytes, opened.group_rows, _state(file)))
+                schemas.append(opened.schema)
+        self.name = self._files[0].name if len(files) == 1 else f"{len(files)} {format_} files"
         starts = np.cumsum([0, *(file.rows for file in self._files)]).tolist()
         self._take(
             [
@@ -89,29 +90,30 @@ class ParquetSource(Source):
                 for file, start in zip(self._files, starts, strict=False)
             ]
         )
-        self.schema = self._unified(schemas)
+        self.schema = self._joined(schemas)
+        self.types_vary = any(
+            not viewless_type(field.type).equals(self.schema.field(field.name).type)
+            for schema in schemas
+            for field in schema
+        )
 
-    def _unified(self, schemas: list[Any]) -> Any:
-        result = schemas[0]
-        for file, schema in zip(self._files, schemas, strict=True):
-            try:
-                result = pa.unify_schemas([result, schema], promote_options="permissive")
-            except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
-                clash = next(
-                    (
-                        f"column {field.name!r} is {field.type} there and "
-                        f"{result.field(field.name).type} in earlier files"
-                        for field in schema
-                        if field.name in result.names
-                        and field.type != result.field(field.name).type
-                    ),
-                    "their columns differ",
-                )
-                raise SourceError(
-                    f"The files do not fit together at {file.name!r}: {clash}. "
-                    "Send them in separate runs, or convert them to one type."
-                ) from error
-        return result
+    def _joined(self, schemas: list[Any]) -> Any:
+        try:
+            return join_schemas(schemas)
+        except ColumnApartError as error:
+            columns = error.columns
+        name, first, second, apart = columns[0]
+        kinds = [describe_type(apart.one), describe_type(apart.other)]
+        if kinds[0] == kinds[1]:
+            kinds = [str(apart.one), str(apart.other)]
+        where = f"column {name!r}" + (f", at {apart.path!r} inside it," if apart.path else "")
+        others = ", ".join(repr(name) for name, *_ in columns[1:])
+        raise SourceError(
+            f"The files do not fit together: {where} is of type {kinds[0]} in "
+            f"{self._files[first].name!r} and of type {kinds[1]} in {self._files[second].name!r}. "
+            "Send them in separate runs, or convert the column to one type."
+            + (f" These columns differ, too: {others}." if others else "")
+        )
 
     def chunks(self, columns: Sequence[str], *, start: int = 0) -> Generator[Chunk]:
         """Read the rows in order, file by file.
@@ -135,7 +137,7 @@ class ParquetSource(Source):
             for number in np.unique(which)
         ] or [self]
 
-    def _part(self, pieces: list[_Piece]) -> ParquetSource:
+    def _part(self, pieces: list[_Piece]) -> ColumnarSource:
         part = copy.copy(self)
         part._take(pieces)  # noqa: SLF001
         return part
@@ -155,12 +157,9 @@ class ParquetSource(Source):
             SourceError: A file cannot be read any more.
         """
         for piece in self._pieces:
-            file = piece.file
-            with _open(file.name, file.system, file.path) as parquet:
+            with open_columnar(piece.file.file, self._format) as opened:
                 groups = tuple(
-                    number
-                    for number in piece.groups
-                    if _may_hold(parquet, number, column, may_hold)
+                    number for number in piece.groups if opened.may_hold(number, column, may_hold)
                 )
             if groups:
                 yield from self._piece_chunks(replace(piece, groups=groups), [column], 0)
@@ -169,32 +168,31 @@ class ParquetSource(Source):
         file = piece.file
         schema = pa.schema([self.schema.field(name) for name in columns])
         rows = min(CHUNK_ROWS, max(64, CHUNK_BYTES // max(1, file.row_bytes)))
-        with _open(file.name, file.system, file.path) as parquet:
-            if parquet.metadata.num_rows != file.rows:
-                raise SourceError(
-                    f"The file {file.name!r} changed while it was being read. Run it again."
-                )
-            present = [name for name in columns if name in parquet.schema_arrow.names]
+        if _state(file.file) != file.state:
+            raise SourceError(
+                f"The file {file.name!r} changed while it was being read. Run it again."
+            )
+        with open_columnar(file.file, self._format) as opened:
+            present = [name for name in columns if name in opened.schema.names]
             offset = 0
             try:
                 # A file may lack all requested columns; then one column gives the number of rows.
-                for batch in parquet.iter_batches(
-                    batch_size=rows,
-                    row_groups=list(piece.groups),
-                    columns=present or parquet.schema_arrow.names[:1],
-                ):
+                for batch in opened.batches(piece.groups, present or opened.schema.names[:1], rows):
                     stop = offset + batch.num_rows
                     if stop > skip:
-                        rest = _conformed(batch, schema)
+                        rest = batch
                         if offset < skip:
                             rest, offset = rest.slice(skip - offset), skip
                         for first, part in slices(rest):
                             here = offset + first
                             yield Chunk(
-                                part, piece.start + here, file.name, piece.origin_start + here
+                                _conformed(part, schema),
+                                piece.start + here,
+                                file.name,
+                                piece.origin_start + here,
                             )
                     offset = stop
-            except (pa.ArrowException, OSError) as error:
+            except READ_ERRORS as error:
                 here = piece.origin_start + offset
                 raise SourceError(
                     f"The file {file.name!r} cannot be read beyond row {here}: {error}."
@@ -202,9 +200,13 @@ class ParquetSource(Source):
 
     def fingerprint(self) -> tuple[Any, ...]:
         """Name, size and modification time of each file."""
-        infos = [file.system.get_file_info(file.path) for file in self._files]
-        named = zip(self._files, infos, strict=True)
-        return tuple((file.name, info.size, info.mtime_ns) for file, info in named)
+        return tuple(_state(file.file) for file in self._files)
+
+
+def _state(file: File) -> tuple[str, int, int | None]:
+    """Name, size and modification time of a file."""
+    info = file.system.get_file_info(file.path)
+    return file.name, info.size, info.mtime_ns
 
 
 def _groups_of(piece: _Piece) -> Iterator[_Piece]:
@@ -217,42 +219,15 @@ def _groups_of(piece: _Piece) -> Iterator[_Piece]:
         before += rows
 
 
-def _may_hold(
-    parquet: Any, number: int, column: str, may_hold: Callable[[Any, Any, Any], bool]
-) -> bool:
-    """Whether a row group may hold it, according to its statistics."""
-    group = parquet.metadata.row_group(number)
-    for place in range(group.num_columns):
-        chunk = group.column(place)
-        if chunk.path_in_schema == column and chunk.is_stats_set and chunk.statistics.has_min_max:
-            kind = parquet.schema_arrow.field(column).type
-            return may_hold(kind, chunk.statistics.min, chunk.statistics.max)
-    return True
-
-
 def _conformed(batch: Any, schema: Any) -> Any:
+    """The columns of a schema, each in its type if that changes no cell."""
     if batch.schema.equals(schema):
         return batch
+    present = set(batch.schema.names)
     arrays = [
-        pc.cast(batch.column(field.name), field.type)
-        if field.name in batch.schema.names
+        fitted(viewless(batch.column(field.name)), field.type)
+        if field.name in present
         else pa.nulls(batch.num_rows, field.type)
         for field in schema
     ]
-    return pa.RecordBatch.from_arrays(arrays, schema=schema)
-
-
-def _open(name: str, system: Any, path: str) -> Any:
-    ending = Path(name).suffix.lower()
-    if ending in _OTHER_ENDINGS:
-        raise SourceError(
-            f"{name!r} is neither parquet nor CSV nor JSON. Read it with "
-            f"{_OTHER_ENDINGS[ending]}(...) and pass the DataFrame."
-        )
-    try:
-        # Buffering a whole row group ahead would keep all of them until the file is closed.
-        return pq.ParquetFile(path, filesystem=system, pre_buffer=False, buffer_size=2**20)
-    except FileNotFoundError as error:
-        raise SourceError(f"There is no file {name!r}. Check the path.") from error
-    except (pa.ArrowException, OSError) as error:
-        raise SourceError(f"{name!r} cannot be read as a parquet file: {error}.") from error
+    return pa.RecordBatch.from_arrays(arrays, schema.names)

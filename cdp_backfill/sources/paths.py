@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import glob as globbing
+from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Any, Final
 
 import pyarrow as pa
 import pyarrow.fs
@@ -15,8 +16,46 @@ from cdp_backfill.errors import SourceError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-File = tuple[str, Any, str]
-"""Name, Arrow file system, and path there."""
+_OWN: Final = ".cdp-journal"
+"""In the names of this package's own files, which lie beside tables."""
+
+
+@dataclass(frozen=True, slots=True)
+class File:
+    """A file, and how to read its bytes.
+
+    Attributes:
+        name: The name in messages, and the origin of its rows.
+        system: Arrow file system.
+        path: Path in that file system.
+        listed: Whether a folder, a glob or an archive led to it, so that it can be left out.
+        layers: Compressions to undo, from outside to inside.
+        encoding: Encoding of its text.
+        mark: Bytes of the mark before the text.
+    """
+
+    name: str
+    system: Any
+    path: str
+    listed: bool = False
+    layers: tuple[str, ...] = ()
+    encoding: str = "utf-8"
+    mark: int = 0
+
+    @property
+    def ending(self) -> str:
+        """The last part of the name, in lower case and without the dot; "" if there is none.
+
+        >>> File("opens.CSV.gz", None, "").ending, File("part-00000", None, "").ending
+        ('csv', '')
+        """
+        suffixes = [suffix.lower()[1:] for suffix in PurePosixPath(self.name).suffixes]
+        while suffixes and suffixes[-1] in _COMPRESSIONS:
+            suffixes.pop()
+        return suffixes[-1] if suffixes else ""
+
+
+_COMPRESSIONS: Final = frozenset({"gz", "gzip", "bz2", "xz", "zst", "zstd", "lz4", "zip"})
 
 
 def absolute_paths(paths: Sequence[str | Path]) -> list[str]:
@@ -39,8 +78,20 @@ def files_of(paths: Sequence[str | Path]) -> list[File]:
         SourceError: There are no files, or one is there twice.
     """
     files = [file for path in paths for file in _expand(str(path))]
-    _check_twice([name for name, _, _ in files])
+    _check_twice([file.name for file in files])
     return files
+
+
+def is_hidden(inner: PurePosixPath) -> bool:
+    """Whether a file is not part of the table in its folder.
+
+    Such are the files that Spark and others write for themselves, such as _SUCCESS and .part.crc,
+    and the journals of this package.
+
+    Args:
+        inner: Its path below the folder.
+    """
+    return any(part[0] in "_." for part in inner.parts) or _OWN in inner.name
 
 
 def _check_twice(names: list[str]) -> None:
@@ -65,17 +116,18 @@ def _expand(path: str) -> list[File]:
     else:
         system, inner, prefix = pa.fs.LocalFileSystem(), str(Path(path).expanduser()), ""
     is_glob = any(letter in inner for letter in "*?[")
+    listed = True
     if is_glob and system.get_file_info(inner).type == pa.fs.FileType.NotFound:
         names = _glob(system, inner)
         if not names:
             raise SourceError(f"No file matches {path!r}.")
+    elif system.get_file_info(inner).type == pa.fs.FileType.Directory:
+        names = _below(system, inner)
+        if not names:
+            raise SourceError(f"There is no file in the folder {path!r}.")
     else:
-        names = [inner]
-        if system.get_file_info(inner).type == pa.fs.FileType.Directory:
-            names = _below(system, inner)
-            if not names:
-                raise SourceError(f"There is no parquet file in the folder {path!r}.")
-    return [(prefix + name, system, name) for name in names]
+        names, listed = [inner], False
+    return [File(prefix + name, system, name, listed=listed) for name in names]
 
 
 def _glob(system: Any, pattern: str) -> list[str]:
@@ -85,6 +137,7 @@ def _glob(system: Any, pattern: str) -> list[str]:
             file
             for name in names
             for file in (_below(system, name) if Path(name).is_dir() else [name])
+            if _OWN not in file
         )
     fixed = pattern[: min(pattern.index(letter) for letter in "*?[" if letter in pattern)]
     selector = pa.fs.FileSelector(fixed.rsplit("/", 1)[0], recursive=True)
@@ -98,7 +151,6 @@ def _below(system: Any, folder: str) -> list[str]:
     return sorted(
         info.path
         for info in system.get_file_info(selector)
-        # Not the files that Spark and others write for themselves, such as _SUCCESS and .part.crc.
         if info.is_file
-        and not any(part[0] in "_." for part in Path(info.path).relative_to(root).parts)
+        and not is_hidden(PurePosixPath(Path(info.path).relative_to(root).as_posix()))
     )

@@ -16,6 +16,7 @@ import cdp_backfill as cdp
 from cdp_backfill import Mapping
 from cdp_backfill.api import messages
 from cdp_backfill.messages.encoding import encode
+from cdp_backfill.messages.text import as_text
 from tests.rows import OPENED, built, codes, opens, payloads
 
 if TYPE_CHECKING:
@@ -98,6 +99,16 @@ def test_decimals_are_plain_digits(scale: int, unscaled: int) -> None:
     value = text.partition('"x":')[2].partition("}")[0]
     assert Decimal(value) == number
     assert "e" not in value.lower()
+
+
+@given(st.integers(0, 37), st.integers(-(10**15) + 1, 10**15 - 1))
+def test_decimals_as_text_are_plain_digits(scale: int, unscaled: int) -> None:
+    """As a version, too, a decimal has no exponent."""
+    number = Decimal(unscaled).scaleb(-scale)
+    (text,), bad = as_text(pa.array([number], pa.decimal128(38, scale)), floats="version")
+    assert not bad.any()
+    assert Decimal(text.as_py()) == number
+    assert "E" not in text.as_py()
 
 
 def test_numbers_beyond_64_bits_are_whole(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ import cdp_backfill as cdp
 from cdp_backfill import api
 from cdp_backfill.model import destination as destinations
 from cdp_backfill.results import tracker as trackers
-from cdp_backfill.sources import ParquetSource
+from cdp_backfill.sources import ColumnarSource
 from cdp_backfill.sources.paths import files_of
 from tests.rows import OPENED, opens, texts
 from tests.sending import counts, send
@@ -458,7 +458,7 @@ def test_a_table_that_changes_while_it_is_read(
     for number in range(2):
         opens(5).to_parquet(tmp_path / f"p{number}.parquet")
     source = sorted(tmp_path.glob("*.parquet"))
-    table = ParquetSource(files_of(source))
+    table = ColumnarSource(files_of(source))
     read = table.chunks
 
     def shrinking(columns: Any, *, start: int = 0) -> Any:

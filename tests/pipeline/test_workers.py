@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import cdp_backfill as cdp
-from cdp_backfill.sources import ParquetSource, Source, open_source
+from cdp_backfill.sources import ColumnarSource, Source, open_source
 from tests.rows import opens
 from tests.servers import ReceivedRequest, Reply, run_interrupted, serving
 
@@ -212,14 +212,14 @@ def test_a_task_that_cannot_be_handed_over_stops_the_run(
     path: Path, box: Sandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A file system that cannot go to another process, say: an error, and nobody waits for ever."""
-    split = ParquetSource.parts
+    split = ColumnarSource.parts
 
-    def parts(self: ParquetSource, count: int) -> list[Source]:
+    def parts(self: ColumnarSource, count: int) -> list[Source]:
         actual = split(self, count)
         actual[0].notes = (threading.Lock(),)  # type: ignore[assignment]
         return actual
 
-    monkeypatch.setattr(ParquetSource, "parts", parts)
+    monkeypatch.setattr(ColumnarSource, "parts", parts)
     with pytest.raises(
         cdp.StoppedError, match=r"passed to a worker process \(TypeError\)"
     ) as caught:

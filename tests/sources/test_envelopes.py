@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 import cdp_backfill as cdp
 from cdp_backfill.sources import open_source
 from cdp_backfill.sources.texts import envelopes
-from cdp_backfill.sources.texts.reading import BLOCK_BYTES
+from cdp_backfill.sources.unpacking import BLOCK_BYTES
 
 if TYPE_CHECKING:
     from pathlib import Path

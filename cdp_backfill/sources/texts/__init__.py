@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import copy
-import re
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pyarrow as pa
 
-from cdp_backfill.errors import SourceError
 from cdp_backfill.sources.chunks import Chunk, Source, slices
 from cdp_backfill.sources.texts.delimited import Delimited
 from cdp_backfill.sources.texts.objects import Objects
@@ -17,23 +15,12 @@ from cdp_backfill.sources.texts.reading import TextFile
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Generator, Iterable, Sequence
-    from pathlib import Path
 
+    from cdp_backfill.sources.paths import File
 
-__all__ = ["TextSource", "is_text_file"]
+__all__ = ["TextSource"]
 
-_ENDING: Final = re.compile(
-    r"\.(?:(?P<csv>csv|tsv|txt)|ips|json|ndjson|jsonl)(?:\.(?:gz|bz2|zst))?$", re.IGNORECASE
-)
-
-
-def is_text_file(path: str | Path) -> bool:
-    """Whether :class:`TextSource` reads a file of this name.
-
-    >>> is_text_file("events.csv.gz"), is_text_file("events.parquet")
-    (True, False)
-    """
-    return _ENDING.search(str(path)) is not None
+Kind = Literal["CSV", "JSON"]
 
 
 class TextSource(Source):
@@ -43,18 +30,27 @@ class TextSource(Source):
     they are opened, because only that reveals all keys.
 
     Args:
-        files: Name, Arrow file system and path there of each.
+        files: The files.
+        kind: What they are: CSV stands for all delimited text.
+        notes: Sentences about how the files were found.
 
     Attributes:
-        notes: Sentences about what is read differently from the files.
+        notes: These, and sentences about what is read differently from the files.
 
     Raises:
-        SourceError: A file is missing or cannot be read, or the files are of both kinds.
+        SourceError: A file is missing or cannot be read.
     """
 
-    def __init__(self, files: Sequence[tuple[str, Any, str]]) -> None:
-        kind = _one_kind([name for name, _, _ in files])
-        self._files = [TextFile.open(*file) for file in files]
+    def __init__(self, files: Sequence[File], kind: Kind, notes: Sequence[str] = ()) -> None:
+        self._files = [TextFile.open(file) for file in files]
+        self._own_notes = (
+            *notes,
+            *(
+                f"The file {file.name!r} is UTF-16 without a byte order mark, and is read as such."
+                for file in files
+                if file.encoding != "utf-8" and not file.mark
+            ),
+        )
         self.name = self._files[0].name if len(files) == 1 else f"{len(files)} {kind} files"
         reader = Delimited.open(self._files) if kind == "CSV" else Objects(self._files)
         self._numbers: frozenset[int] | None = None  # of the files to read, or None for all
@@ -63,7 +59,7 @@ class TextSource(Source):
     def _take(self, reader: Delimited | Objects) -> None:
         self._reader = reader
         self.schema: Any = reader.schema
-        self.notes = reader.notes
+        self.notes = (*self._own_notes, *reader.notes)
         known = [rows for rows in reader.rows if rows is not None]
         self.rows: int | None = sum(known) if len(known) == len(reader.rows) else None
 
@@ -135,21 +131,3 @@ class TextSource(Source):
                     yield Chunk(part, position + row, file.name, row)
                 offset += batch.num_rows
             position += offset
-
-
-def _one_kind(names: list[str]) -> str:
-    kinds: dict[str, str] = {}
-    for name in names:
-        ending = _ENDING.search(name)
-        if ending is None:
-            raise SourceError(
-                f"{name!r} is neither CSV nor JSON, according to its name. Rename it, or read it "
-                "into a DataFrame."
-            )
-        kinds["CSV" if ending["csv"] else "JSON"] = name
-    if len(kinds) > 1:
-        raise SourceError(
-            f"{kinds['CSV']!r} is a CSV file and {kinds['JSON']!r} is a JSON file. Send them in "
-            "separate runs."
-        )
-    return next(iter(kinds))

@@ -43,6 +43,11 @@ class CellTypes:
             self._seen.add(name)
             self._candidates[name] = [kind for kind in self._candidates[name] if _FITS[kind](cells)]
 
+    def keep_text(self, names: Iterable[str]) -> None:
+        """Let some columns be text, whatever their cells are."""
+        for name in names:
+            self._candidates[name] = []
+
     def result(self) -> dict[str, Any]:
         """The columns that are not text, with their types."""
         return {name: self._candidates[name][0] for name in self.open_columns if name in self._seen}

@@ -13,7 +13,7 @@ import msgspec
 
 from cdp_backfill.errors import SourceError
 from cdp_backfill.model.plurals import count
-from cdp_backfill.sources.texts.reading import BLOCK_BYTES
+from cdp_backfill.sources.unpacking import BLOCK_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

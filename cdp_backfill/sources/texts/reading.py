@@ -3,74 +3,67 @@
 from __future__ import annotations
 
 import codecs
-import re
-from contextlib import ExitStack
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Final
 
 import pyarrow as pa
-import pyarrow.fs
 
 from cdp_backfill.errors import SourceError
+from cdp_backfill.model.plurals import count
+from cdp_backfill.sources import unpacking
+from cdp_backfill.sources.texts.windows import WINDOWS, certain_windows_1252
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-BLOCK_BYTES: Final = 2 * 2**20
-"""Bytes of a block: enough for a parser to be fast, few enough to hold several blocks."""
+    from cdp_backfill.sources.paths import File
 
-_COMPRESSED: Final = (
-    (re.compile(rb"\x1f\x8b"), "gzip"),
-    (re.compile(rb"\x28\xb5\x2f\xfd"), "zstd"),
-    # "BZh" alone could begin a header.
-    (re.compile(rb"BZh[1-9](?:1AY&SY|\x17rE8P\x90)"), "bz2"),
-)
-
-_FOREIGN: Final = {
-    b"PK\x03\x04": "a zip archive or an Excel workbook",
-    b"PAR1": "a parquet file",
-    b"\xfd7zXZ\x00": "an xz archive",
-}
-
-_MARKS: Final = {
-    b"\xef\xbb\xbf": "utf-8",
-    b"\xff\xfe": "utf-16-le",
-    b"\xfe\xff": "utf-16-be",
+_LABELS: Final = {
+    "utf-8": "UTF-8",
+    "utf-16-le": "UTF-16",
+    "utf-16-be": "UTF-16",
+    "utf-32-le": "UTF-32",
+    "utf-32-be": "UTF-32",
 }
 
 
 @dataclass(frozen=True, slots=True)
 class TextFile:
-    """A file in the state in which it was opened.
+    """A text file in the state in which it was opened.
 
     Attributes:
-        name: The name in messages.
-        system: Arrow file system.
-        path: Path in that file system.
+        file: The file.
         size: Bytes, as stored.
         mtime_ns: Modification time, or None if the file system has none.
     """
 
-    name: str
-    system: Any
-    path: str
+    file: File
     size: int
     mtime_ns: int | None
 
     @classmethod
-    def open(cls, name: str, system: Any, path: str) -> TextFile:
+    def open(cls, file: File) -> TextFile:
         """Open a file without reading it.
 
         Raises:
             SourceError: There is no such file.
         """
         try:
-            info = system.get_file_info(path)
+            info = file.system.get_file_info(file.path)
         except (pa.ArrowException, OSError) as error:
-            raise SourceError(f"The file {name!r} cannot be opened: {error}.") from error
+            raise SourceError(f"The file {file.name!r} cannot be opened: {error}.") from error
         if not info.is_file:
-            raise SourceError(f"There is no file {name!r}. Check the path.")
-        return cls(name, system, path, info.size, info.mtime_ns)
+            raise SourceError(f"There is no file {file.name!r}. Check the path.")
+        return cls(file, info.size, info.mtime_ns)
+
+    @property
+    def name(self) -> str:
+        """The name in messages."""
+        return self.file.name
+
+    def as_windows(self) -> TextFile:
+        """The same file, known to be Windows-1252."""
+        return replace(self, file=replace(self.file, encoding=WINDOWS))
 
     def check(self) -> None:
         """Check that the file has not changed.
@@ -79,7 +72,8 @@ class TextFile:
             SourceError: It has changed.
         """
         try:
-            same = TextFile.open(self.name, self.system, self.path) == self
+            now = TextFile.open(self.file)
+            same = (now.size, now.mtime_ns) == (self.size, self.mtime_ns)
         except SourceError:
             same = False
         if not same:
@@ -88,65 +82,72 @@ class TextFile:
             )
 
 
-def blocks(file: TextFile) -> Iterator[bytes]:
+def blocks(file: TextFile, windows: dict[str, int] | None = None) -> Iterator[bytes]:
     """The text of a file as UTF-8 without a byte order mark, in blocks that are not empty.
+
+    Args:
+        file: The file.
+        windows: Gets the name of the file and its number of letters beyond ASCII, if it is not
+            UTF-8 but certainly Windows-1252.
 
     Raises:
         SourceError: The file cannot be read, has changed, or has another encoding.
     """
-    decoder: codecs.IncrementalDecoder | None = None
-    encoding, line = "utf-8", 1
+    encoding, skip, line = file.file.encoding, file.file.mark, 1
+    decoder = codecs.getincrementaldecoder(encoding)()
+    is_ascii = True
     for stored in _stored(file):
-        block = stored
-        if decoder is None:
-            mark = next((mark for mark in _MARKS if block.startswith(mark)), b"")
-            encoding = _MARKS.get(mark, encoding)
-            decoder = codecs.getincrementaldecoder(encoding)()
-            block = block[len(mark) :]
+        fresh, skip = stored[skip:], max(0, skip - len(stored))
+        block = decoder.getstate()[0] + fresh  # the part of a letter that the last block ended with
         try:
-            text = decoder.decode(block, final=not stored)
+            text = decoder.decode(fresh, final=not stored)
         except UnicodeDecodeError as error:
-            line += error.object[: error.start].count(b"\n")
-            raise SourceError(_not_utf8(file.name, line)) from None
-        if encoding != "utf-8":
+            before = error.object[: error.start]
+            letters = None
+            if encoding == "utf-8" and is_ascii and before.isascii():
+                letters = certain_windows_1252(_stored(file))
+            if letters is None:
+                raise _wrong_encoding(file.name, encoding, line + before.count(b"\n")) from None
+            if windows is not None:
+                windows[file.name] = letters
+            encoding = WINDOWS
+            decoder = codecs.getincrementaldecoder(encoding)()
+            text = decoder.decode(block)
+        if encoding == "utf-8":
+            block = block[: len(block) - len(decoder.getstate()[0])]
+        else:
             block = text.encode()
+        is_ascii = is_ascii and block.isascii()
         line += block.count(b"\n")
         if block:
             yield block
 
 
-def _not_utf8(name: str, line: int) -> str:
+def windows_note(name: str, letters: int) -> str:
+    """What people should know about a file in Windows-1252."""
     return (
-        f"The file {name!r} is not UTF-8: line {line} cannot be decoded. Convert it first, for "
-        "example with: iconv -f WINDOWS-1252 -t UTF-8 old > new"
+        f"The file {name!r} is not UTF-8 but Windows-1252, and is read as such. It has "
+        f"{count(letters, 'letter')} beyond ASCII."
+    )
+
+
+def _wrong_encoding(name: str, encoding: str, line: int) -> SourceError:
+    if encoding != "utf-8":
+        return SourceError(
+            f"The file {name!r} is not {_LABELS.get(encoding, encoding)}, as it begins: line "
+            f"{line} cannot be decoded. Write it again, in UTF-8."
+        )
+    return SourceError(
+        f"The file {name!r} is not UTF-8: line {line} cannot be decoded, and the encoding is not "
+        "certain. If it is from Windows, read it with df = pd.read_csv(..., encoding='cp1252', "
+        "dtype=str) and pass df, or convert it first, for example with: iconv -f WINDOWS-1252 -t "
+        "UTF-8 old > new"
     )
 
 
 def _stored(file: TextFile) -> Iterator[bytes]:
-    """The decompressed bytes in blocks, and an empty block at the end."""
+    """The unpacked bytes in blocks, and an empty block at the end."""
     file.check()
-    done = 0
-    try:
-        with ExitStack() as opened:
-            stream = opened.enter_context(file.system.open_input_file(file.path))
-            head = stream.read(16)
-            stream.seek(0)
-            for mark, what in _FOREIGN.items():
-                if head.startswith(mark):
-                    raise SourceError(
-                        f"{file.name!r} is neither CSV nor JSON: it begins like {what}."
-                    )
-            for pattern, compression in _COMPRESSED:
-                if pattern.match(head):
-                    # The decompressor reads little at a time, which is slow in an object store.
-                    stream = pa.BufferedInputStream(stream, BLOCK_BYTES)
-                    stream = opened.enter_context(pa.CompressedInputStream(stream, compression))
-            while block := stream.read(BLOCK_BYTES):
-                yield block
-                done += len(block)
-    except (pa.ArrowException, OSError, EOFError) as error:
-        raise SourceError(
-            f"The file {file.name!r} cannot be read beyond {done:,} bytes of text: {error}."
-        ) from error
+    yield from unpacking.blocks_of(file.file)
     file.check()
     yield b""

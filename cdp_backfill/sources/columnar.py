@@ -1,0 +1,214 @@
+"""Opens parquet, Arrow and ORC files, which hold their rows in groups."""
+
+from __future__ import annotations
+
+from contextlib import closing, contextmanager
+from typing import TYPE_CHECKING, Any, Final, Protocol
+
+import pyarrow as pa
+import pyarrow.fs
+import pyarrow.parquet as pq
+from pyarrow import orc
+
+from cdp_backfill.errors import SourceError
+from cdp_backfill.model.arrow_types import viewless_type
+from cdp_backfill.sources.unpacking import READ_ERRORS, random_access
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from cdp_backfill.sources.paths import File
+
+
+class Columnar(Protocol):
+    """An open file.
+
+    Attributes:
+        schema: Arrow schema.
+    """
+
+    schema: Any
+
+    @property
+    def group_rows(self) -> tuple[int, ...]:
+        """Number of rows of each group, which can cost a reading."""
+
+    @property
+    def row_bytes(self) -> int:
+        """Approximate bytes of a row, or 0 where it is not known."""
+
+    def batches(self, groups: Sequence[int], columns: list[str], rows: int) -> Iterator[Any]:
+        """The rows of some groups.
+
+        Args:
+            groups: Numbers of the groups.
+            columns: Columns to read; at least one.
+            rows: Number of rows of a batch, where the format lets readers choose.
+        """
+
+    def may_hold(self, group: int, column: str, may_hold: Callable[[Any, Any, Any], bool]) -> bool:
+        """Whether a group may hold it, according to statistics in the file."""
+
+
+@contextmanager
+def open_columnar(file: File, format_: str) -> Iterator[Columnar]:
+    """Open a file.
+
+    Args:
+        file: The file.
+        format_: Its format: ``"parquet"``, ``"Arrow"`` or ``"ORC"``.
+
+    Raises:
+        SourceError: The file is missing or damaged.
+    """
+    try:
+        opened = _OPENERS[format_](file)
+    except FileNotFoundError as error:
+        raise SourceError(f"There is no file {file.name!r}. Check the path.") from error
+    except READ_ERRORS as error:
+        kind = f"{'an' if format_ in ('Arrow', 'ORC') else 'a'} {format_}"
+        raise SourceError(f"{file.name!r} cannot be read as {kind} file: {error}.") from error
+    with closing(opened.stream):
+        yield opened
+
+
+class _Parquet:
+    def __init__(self, file: File) -> None:
+        self.stream = random_access(file)
+        # Buffering a whole row group ahead would keep all of them until the file is closed.
+        self._file = pq.ParquetFile(self.stream, pre_buffer=False, buffer_size=2**20)
+        self.schema = self._file.schema_arrow.remove_metadata()
+
+    @property
+    def _groups(self) -> Iterator[Any]:
+        metadata = self._file.metadata
+        return (metadata.row_group(number) for number in range(metadata.num_row_groups))
+
+    @property
+    def group_rows(self) -> tuple[int, ...]:
+        return tuple(group.num_rows for group in self._groups)
+
+    @property
+    def row_bytes(self) -> int:
+        size = sum(group.total_byte_size for group in self._groups)
+        return int(size // max(1, self._file.metadata.num_rows))
+
+    def batches(self, groups: Sequence[int], columns: list[str], rows: int) -> Iterator[Any]:
+        yield from self._file.iter_batches(
+            batch_size=rows, row_groups=list(groups), columns=columns
+        )
+
+    def may_hold(self, group: int, column: str, may_hold: Callable[[Any, Any, Any], bool]) -> bool:
+        metadata = self._file.metadata.row_group(group)
+        for place in range(metadata.num_columns):
+            chunk = metadata.column(place)
+            if (
+                chunk.path_in_schema == column
+                and chunk.is_stats_set
+                and chunk.statistics.has_min_max
+            ):
+                kind = self._file.schema_arrow.field(column).type
+                return may_hold(kind, chunk.statistics.min, chunk.statistics.max)
+        return True
+
+
+class _WithoutStatistics:
+    @property
+    def row_bytes(self) -> int:
+        return 0
+
+    def may_hold(self, group: int, column: str, may_hold: Callable[[Any, Any, Any], bool]) -> bool:
+        del group, column, may_hold
+        return True
+
+
+class _Arrow(_WithoutStatistics):
+    """A file of record batches, as Feather is; each is read as a whole."""
+
+    def __init__(self, file: File) -> None:
+        is_local = isinstance(file.system, pa.fs.LocalFileSystem) and not file.layers
+        # Of a mapped file, the system keeps only what is used.
+        self.stream = pa.memory_map(file.path) if is_local else random_access(file)
+        reader = pa.ipc.open_file(self.stream)
+        self._names = reader.schema.names
+        self.schema = _viewless_schema(reader.schema)
+        self._count = reader.num_record_batches
+
+    @property
+    def group_rows(self) -> tuple[int, ...]:
+        reader = self._reader(self._names[:1])
+        return tuple(reader.get_batch(number).num_rows for number in range(self._count))
+
+    def _reader(self, columns: list[str]) -> Any:
+        fields = [self._names.index(name) for name in columns]
+        options = pa.ipc.IpcReadOptions(included_fields=fields, use_threads=False)
+        return pa.ipc.open_file(self.stream, options=options)
+
+    def batches(self, groups: Sequence[int], columns: list[str], rows: int) -> Iterator[Any]:
+        del rows
+        reader = self._reader(columns)
+        for number in groups:
+            yield reader.get_batch(number)
+
+
+class _ArrowStream(_WithoutStatistics):
+    """Record batches one after another, without a table of contents."""
+
+    def __init__(self, file: File) -> None:
+        self._file = file
+        self.stream = random_access(file)
+        with pa.ipc.open_stream(self.stream) as reader:
+            self.schema = _viewless_schema(reader.schema)
+
+    @property
+    def group_rows(self) -> tuple[int, ...]:
+        self.stream.seek(0)
+        with pa.ipc.open_stream(self.stream) as reader:
+            return tuple(batch.num_rows for batch in reader)
+
+    def batches(self, groups: Sequence[int], columns: list[str], rows: int) -> Iterator[Any]:
+        del rows
+        wanted = set(groups)
+        self.stream.seek(0)
+        with pa.ipc.open_stream(self.stream) as reader:
+            for number, batch in enumerate(reader):
+                if number in wanted:
+                    yield batch.select(columns)
+
+
+class _Orc(_WithoutStatistics):
+    """A file of stripes; each is read as a whole."""
+
+    def __init__(self, file: File) -> None:
+        self.stream = random_access(file)
+        self._file = orc.ORCFile(self.stream)
+        self.schema = self._file.schema.remove_metadata()
+
+    @property
+    def group_rows(self) -> tuple[int, ...]:
+        first = self.schema.names[:1]
+        stripes = range(self._file.nstripes)
+        return tuple(self._file.read_stripe(number, columns=first).num_rows for number in stripes)
+
+    def batches(self, groups: Sequence[int], columns: list[str], rows: int) -> Iterator[Any]:
+        del rows
+        for number in groups:
+            yield self._file.read_stripe(number, columns=columns)
+
+
+def _viewless_schema(schema: Any) -> Any:
+    return pa.schema([(field.name, viewless_type(field.type)) for field in schema])
+
+
+def _open_arrow(file: File) -> Any:
+    try:
+        return _Arrow(file)
+    except pa.ArrowInvalid:
+        return _ArrowStream(file)
+
+
+_OPENERS: Final[dict[str, Callable[[File], Any]]] = {
+    "parquet": _Parquet,
+    "Arrow": _open_arrow,
+    "ORC": _Orc,
+}

@@ -1,0 +1,130 @@
+"""Columns in the names of folders, such as ``year=2024``, as Hive and Spark write them."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import unquote
+
+import pyarrow as pa
+
+from cdp_backfill.sources.chunks import Chunk, Source
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Generator, Sequence
+
+    from cdp_backfill.sources.paths import File
+
+_FOLDER: Final = re.compile(r"([^=/]+)=(.*)")
+_EMPTY: Final = "__HIVE_DEFAULT_PARTITION__"
+_WHOLE: Final = re.compile(r"-?(?:0|[1-9]\d{0,17})")
+
+
+def partition_of(file: File) -> dict[str, str | None]:
+    """The columns in the names of the folders of a file, with their cells.
+
+    All folders from the root on count, so that the same file has the same columns whether you pass
+    it, its folder or a glob.
+
+    >>> from cdp_backfill.sources.paths import File
+    >>> partition_of(File("s3://b/year=2024/city=K%C3%B6ln/a.csv", None, "b/year=2024"))
+    {'year': '2024', 'city': 'Köln'}
+    """
+    name = file.name if "://" in file.name else Path(file.name).absolute().as_posix()
+    matches = (_FOLDER.fullmatch(part) for part in PurePosixPath(name).parts[:-1])
+    return {
+        unquote(match[1]): None if match[2] == _EMPTY else unquote(match[2])
+        for match in matches
+        if match
+    }
+
+
+class PartitionedSource(Source):
+    """Files with further columns, each of which has one cell for all rows of a file.
+
+    Args:
+        inner: The files.
+        cells: For each file, its cells by column.
+        text: Columns that stay text.
+    """
+
+    def __init__(
+        self,
+        inner: Source,
+        cells: dict[str, dict[str, str | None]],
+        text: Collection[str] = (),
+    ) -> None:
+        self._inner, self._cells, self._text = inner, cells, text
+        names = dict.fromkeys(name for own in cells.values() for name in own)
+        types = {name: self._type(name) for name in names if name not in inner.schema.names}
+        self._types: dict[str, Any] = types
+        self.name, self.rows = inner.name, inner.rows
+        self.paths, self.types_vary = inner.paths, inner.types_vary
+        self.schema = pa.schema([*inner.schema, *types.items()])
+        self.found_types = {
+            **inner.found_types,
+            **{name: str(kind) for name, kind in types.items() if kind != pa.string()},
+        }
+        listed = ", ".join(map(repr, types))
+        notes = [f"Columns that come from the names of folders: {listed}."] if types else []
+        taken = ", ".join(repr(name) for name in names if name not in types)
+        if taken:
+            notes.append(
+                f"The names of folders also have {taken}, which the files have themselves. The "
+                "cells in the files count."
+            )
+        self.notes = (*inner.notes, *notes)
+
+    def _type(self, name: str) -> Any:
+        """Whole numbers if all cells are such, and each is written as a number would be."""
+        cells = {own.get(name) for own in self._cells.values()} - {None}
+        whole = name not in self._text and all(_WHOLE.fullmatch(cell or "") for cell in cells)
+        return pa.int64() if whole and cells and "-0" not in cells else pa.string()
+
+    def _with(self, inner: Source) -> PartitionedSource:
+        return PartitionedSource(inner, self._cells, self._text)
+
+    def settled(self, text: Collection[str]) -> Source:
+        """The same files with final column types; see :class:`Source`."""
+        return PartitionedSource(self._inner.settled(text), self._cells, text)
+
+    def parts(self, count: int) -> list[Source]:
+        """The files in parts; see :class:`Source`."""
+        return [self._with(part) for part in self._inner.parts(count)]
+
+    def fingerprint(self) -> tuple[Any, ...] | None:
+        """The fingerprint of the files; it has the names of the folders."""
+        return self._inner.fingerprint()
+
+    def chunks(self, columns: Sequence[str], *, start: int = 0) -> Generator[Chunk]:
+        """Read the rows in order, file by file."""
+        inner = [name for name in columns if name not in self._types]
+        for chunk in self._inner.chunks(inner, start=start):
+            yield self._extended(chunk, columns)
+
+    def chunks_within(
+        self, column: str, may_hold: Callable[[Any, Any, Any], bool]
+    ) -> Generator[Chunk]:
+        """Read one column, leaving out parts that cannot hold what the caller looks for."""
+        if column in self._types:
+            return self.chunks([column])
+        return self._inner.chunks_within(column, may_hold)
+
+    def _extended(self, chunk: Chunk, columns: Sequence[str]) -> Chunk:
+        if not any(name in self._types for name in columns):
+            return chunk
+        own = self._cells[chunk.origin or ""]
+        arrays = [
+            self._repeated(own.get(name), self._types[name], chunk.batch.num_rows)
+            if name in self._types
+            else chunk.batch.column(name)
+            for name in columns
+        ]
+        batch = pa.RecordBatch.from_arrays(arrays, list(columns))
+        return Chunk(batch, chunk.start, chunk.origin, chunk.origin_start)
+
+    @staticmethod
+    def _repeated(cell: str | None, kind: Any, rows: int) -> Any:
+        value = int(cell) if cell is not None and kind == pa.int64() else cell
+        return pa.repeat(pa.scalar(value, kind), rows)

@@ -1,0 +1,302 @@
+"""Reads the objects of a JSON file: one on each line, in an array, or one after another."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from contextlib import suppress
+from dataclasses import dataclass, field
+from itertools import chain
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+
+from cdp_backfill.errors import SourceError
+from cdp_backfill.sources.texts import apple_reports
+from cdp_backfill.sources.texts.json_text import Scanner, replace_half_characters, replace_words
+from cdp_backfill.sources.texts.reading import blocks
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from cdp_backfill.sources.texts.reading import TextFile
+
+Row = dict[str, msgspec.Raw]
+
+_OBJECT_BYTES: Final = 2**28
+"""Most bytes of an object, or of a line; it is held as a whole."""
+
+# Reads objects one after another, with or without line ends between and inside them.
+_rows: Final = msgspec.json.Decoder(Row).decode_lines
+_list: Final = msgspec.json.Decoder(list[msgspec.Raw]).decode
+
+# Objects without a key look the same in every layout.
+_EMPTY: Final = re.compile(rb"\s*+(?:\{\s*+\}\s*+)*+")
+
+_PLACE: Final = re.compile(r"\(byte (\d+)\)")
+
+
+@dataclass(slots=True)
+class Remarks:
+    r"""What is read differently from the files.
+
+    Attributes:
+        halves: Files with half a character, such as ``\ud83d`` alone.
+        nans: Number of NaN by file.
+        windows: See :func:`cdp_backfill.sources.texts.reading.blocks`.
+    """
+
+    halves: dict[str, None] = field(default_factory=dict)
+    nans: Counter[str] = field(default_factory=Counter)
+    windows: dict[str, int] = field(default_factory=dict)
+
+
+def read_objects(file: TextFile, remarks: Remarks) -> Iterator[list[Row]]:
+    """The objects of a file, some at a time.
+
+    Args:
+        file: The file.
+        remarks: Gets what is read differently.
+
+    Raises:
+        SourceError: The file cannot be read, or holds something other than objects.
+    """
+    parts = blocks(file, remarks.windows)
+    head = next(parts, b"")
+    first = _EMPTY.sub(b"", head, count=1).partition(b"\n")[0]
+    if apple_reports.is_report(head) and _is_complete(first):
+        yield [_apple_report(file, chain([head], parts))]
+        return
+    is_array = head.lstrip()[:1] == b"["
+    if is_array or (first[:1] == b"{" and not _is_complete(first)):
+        yield from _split(file, chain([head], parts), remarks, is_array=is_array)
+        return
+    line = 1
+    for part in _to_line_ends(file, chain([head], parts)):
+        try:
+            objects = _decode(part, file, remarks)
+        except (msgspec.DecodeError, RecursionError):
+            objects = []
+            for number, text in enumerate(part.split(b"\n"), line):
+                objects += _decode_at(text, number, file, remarks)
+        if objects:
+            yield objects
+        line += part.count(b"\n")
+
+
+def _apple_report(file: TextFile, parts: Iterable[bytes]) -> Row:
+    text: list[bytes] = []
+    for part in parts:
+        text.append(part)
+        _check_size(file, sum(map(len, text)))
+    with suppress(msgspec.DecodeError, RecursionError):
+        return apple_reports.report(replace_half_characters(b"".join(text)))
+    raise _broken_line(file, 2)
+
+
+def _to_line_ends(file: TextFile, parts: Iterable[bytes]) -> Iterator[bytes]:
+    """Text in blocks that end at the end of a line."""
+    pending: list[bytes] = []
+    size = 0
+    for block in parts:
+        end = block.rfind(b"\n") + 1
+        if end:
+            yield b"".join([*pending, block[:end]])
+            pending, size = [], 0
+        pending.append(block[end:])
+        size += len(block) - end
+        _check_size(file, size)
+    if size:
+        yield b"".join(pending)
+
+
+def _check_size(file: TextFile, size: int) -> None:
+    if size > _OBJECT_BYTES:
+        raise SourceError(
+            f"The file {file.name!r} has an object, or a line, of more than {_OBJECT_BYTES:,} "
+            "bytes. If the rows are inside it, take them out first, for example with: jq -c '.[]' "
+            "old > new"
+        )
+
+
+def _split(
+    file: TextFile, parts: Iterable[bytes], remarks: Remarks, *, is_array: bool
+) -> Iterator[list[Row]]:
+    """The objects of an array, or of a file with line ends inside objects.
+
+    Of the text, only the object that a block ends in is held until the next block.
+    """
+    splitter = _Splitter(file, is_array=is_array)
+    for part in parts:
+        items = splitter.split(part)
+        if not items.places:
+            continue
+        try:
+            objects = _decode(items.joined(), file, remarks)
+        except (msgspec.DecodeError, RecursionError):
+            objects = [row for item in items.each() for row in _decode_at(*item, file, remarks)]
+        yield objects
+    splitter.finish()
+
+
+@dataclass(frozen=True, slots=True)
+class _Items:
+    """Whole objects in a text.
+
+    Attributes:
+        text: The text.
+        line: Number of its first line.
+        places: Where the objects begin and end.
+    """
+
+    text: bytes
+    line: int
+    places: list[tuple[int, int]]
+
+    def joined(self) -> bytes:
+        """The objects with nothing but line ends between them."""
+        return b"\n".join(self.text[begin:end] for begin, end in self.places)
+
+    def each(self) -> Iterator[tuple[bytes, int]]:
+        """Each object and the number of its first line."""
+        line, last = self.line, 0
+        for begin, end in self.places:
+            line += self.text.count(b"\n", last, begin)
+            yield self.text[begin:end], line
+            last = begin
+
+
+class _Splitter:
+    """Cuts text into objects at their outer brackets, and checks what is between them."""
+
+    def __init__(self, file: TextFile, *, is_array: bool) -> None:
+        self._file = file
+        self._is_array = is_array
+        self._scanner = Scanner(1 if is_array else 0)
+        self._backslashes = b""
+        self._count = 0  # of all objects so far
+        # Since the end of the last of them: the text, its size, its first line, and the place
+        # where an object begins in it.
+        self._parts: list[bytes] = []
+        self._size, self._line = 0, 1
+        self._begin: list[int] = []
+
+    def split(self, block: bytes) -> _Items:
+        """The objects that end in the next block."""
+        block = self._backslashes + block
+        size = len(block.rstrip(b"\\"))
+        block, self._backslashes = block[:size], block[size:]
+        starts, stops, line_end = self._scanner.scan(block)
+        if line_end is not None:
+            before = sum(part.count(b"\n") for part in self._parts)
+            line = self._line + before + block.count(b"\n", 0, line_end)
+            raise _broken_line(self._file, line)
+        begins = [*self._begin, *(self._size + start for start in starts)]
+        places = list(zip(begins, (self._size + stop for stop in stops), strict=False))
+        text, line = b"".join([*self._parts, block]) if places else b"", self._line
+        last = 0
+        for begin, end in places:
+            self._check_gap(text[last:begin], line + text.count(b"\n", 0, last))
+            self._count += 1
+            last = end
+        self._parts = [text[last:]] if places else [*self._parts, block]
+        self._size += len(block) - last
+        self._line += text.count(b"\n", 0, last)
+        self._begin = [begin - last for begin in begins[len(places) :]]
+        _check_size(self._file, self._size)
+        return _Items(text, line, places)
+
+    def _check_gap(self, gap: bytes, line: int) -> None:
+        """Check the text before an object."""
+        expected = b""
+        if self._is_array:
+            expected = b"," if self._count else b"["
+        if gap.strip() != expected:
+            raise self._wrong(gap, line)
+
+    def finish(self) -> None:
+        """Check the text behind the last object.
+
+        Raises:
+            SourceError: An object or the array does not end, or there is something else.
+        """
+        rest = b"".join([*self._parts, self._backslashes])
+        expected = b""
+        if self._is_array:
+            expected = b"]" if self._count else b"[]"
+        if self._begin or self._scanner.in_string:
+            raise _broken_line(self._file, self._line + rest.rstrip().count(b"\n"))
+        if b"".join(rest.split()) != expected:
+            raise self._wrong(rest, self._line)
+
+    def _wrong(self, gap: bytes, line: int) -> SourceError:
+        """The error about a text between objects: other values, or no JSON."""
+        other = gap.strip(b" \t\r\n[],")
+        place = gap.index(other) if other else len(gap.rstrip())
+        line += gap.count(b"\n", 0, place)
+        try:
+            is_value = b"{" not in other and bool(_list(b"[" + other + b"]"))
+        except msgspec.DecodeError:
+            is_value = False
+        return _no_object(self._file, line) if is_value else _broken_line(self._file, line)
+
+
+def _decode(text: bytes, file: TextFile, remarks: Remarks) -> list[Row]:
+    """The objects of a text, with what JSON does not have replaced."""
+    try:
+        return _rows(text)
+    except msgspec.DecodeError:
+        whole = replace_half_characters(text)
+        changed, nans = replace_words(whole)
+        if changed == text:
+            raise
+    objects = _rows(changed)
+    if whole != text:
+        remarks.halves[file.name] = None
+    if nans:
+        remarks.nans[file.name] += nans
+    return objects
+
+
+def _is_complete(text: bytes) -> bool:
+    try:
+        _rows(replace_words(replace_half_characters(text))[0])
+    except msgspec.ValidationError:
+        return True
+    except (msgspec.DecodeError, RecursionError):
+        return False
+    return True
+
+
+def _decode_at(text: bytes, line: int, file: TextFile, remarks: Remarks) -> list[Row]:
+    """The objects of a text.
+
+    Args:
+        text: The text.
+        line: Number of its first line.
+        file: The file.
+        remarks: Gets what is read differently.
+    """
+    try:
+        return _decode(text, file, remarks)
+    except msgspec.ValidationError:
+        problem = _no_object(file, line)
+    except (msgspec.DecodeError, RecursionError) as error:
+        place = _PLACE.search(str(error))
+        end = int(place[1]) if place else 0
+        problem = _broken_line(file, line + text.count(b"\n", 0, end))
+    raise problem
+
+
+def _no_object(file: TextFile, line: int) -> SourceError:
+    return SourceError(
+        f"Line {line} of the file {file.name!r} is not a JSON object. Each row must be one, such "
+        'as {"key": "value"}.'
+    )
+
+
+def _broken_line(file: TextFile, line: int) -> SourceError:
+    return SourceError(
+        f"Line {line} of the file {file.name!r} is not valid JSON, or is nested too deeply. "
+        "Correct the line."
+    )
