@@ -6,6 +6,8 @@ import base64
 import html
 import json
 import re
+import socket
+import ssl
 from dataclasses import dataclass
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, Final, Protocol
@@ -19,8 +21,6 @@ from cdp_backfill.model import api_facts
 from cdp_backfill.model.secret import Secret
 
 if TYPE_CHECKING:
-    import ssl
-
     from cdp_backfill.model.destination import Destination
 
 _MAX_ANSWER_BYTES: Final = 65_536
@@ -45,7 +45,16 @@ class Answer:
 
 
 class NotSentError(Exception):
-    """The server cannot have received the whole request."""
+    """The server cannot have received the whole request.
+
+    Args:
+        text: What happened.
+        reached: False if there is no such host, or nothing accepts connections at its address.
+    """
+
+    def __init__(self, text: str, *, reached: bool = True) -> None:
+        super().__init__(text)
+        self.reached = reached
 
 
 class NoAnswerError(Exception):
@@ -166,7 +175,7 @@ class HttpTransport:
         ) as error:
             # The text of a failed connection is about the network, never about a row.
             cause = f": {error}" if isinstance(error, httpx.ConnectError) and str(error) else ""
-            return NotSentError(_error_name(error) + cause)
+            return NotSentError(_error_name(error) + cause, reached=not _is_unreachable(error))
         except Exception as error:  # noqa: BLE001  # after any other error it may have arrived
             # Such as RuntimeError: another thread closed the connection meanwhile.
             return NoAnswerError(_error_name(error))
@@ -235,6 +244,16 @@ def _read(response: httpx.Response) -> bytes:
     except (httpx.HTTPError, RuntimeError, OSError):
         pass  # the status has arrived, and the body is optional
     return b"".join(parts)[:_MAX_ANSWER_BYTES]
+
+
+def _is_unreachable(error: BaseException | None) -> bool:
+    """Whether a host is unknown, refuses connections, or is not the one of its certificate."""
+    kinds = (socket.gaierror, ConnectionRefusedError, ssl.SSLCertVerificationError)
+    while error is not None:
+        if isinstance(error, kinds):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def _error_name(error: Exception) -> str:

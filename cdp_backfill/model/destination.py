@@ -42,8 +42,9 @@ class Destination:
         workers: Most requests in flight, or None to let a run find its own concurrency, up to
             128.
         timeout: Seconds to wait for an answer.
-        max_attempts: Most attempts for a request, including the first.
-        retry_seconds: Seconds after which a request gets no further attempt.
+        patience: Seconds for which a run waits for a server that is away: it goes on as long as its
+            last success is younger. If nothing has ever been at the address (an unknown host, a
+            refused connection), a run waits for 30 seconds at most.
         max_messages: Most messages in a request.
 
     Raises:
@@ -60,8 +61,7 @@ class Destination:
     rate_limit: float | None = api_facts.REQUESTS_PER_SECOND
     workers: int | None = None
     timeout: float = 60.0
-    max_attempts: int = 6
-    retry_seconds: float = 300.0
+    patience: float = 600.0
     max_messages: int = api_facts.MAX_REQUEST_MESSAGES
 
     def __init__(
@@ -74,8 +74,7 @@ class Destination:
         rate_limit: float | None = api_facts.REQUESTS_PER_SECOND,
         workers: int | None = None,
         timeout: float = 60.0,
-        max_attempts: int = 6,
-        retry_seconds: float = 300.0,
+        patience: float = 600.0,
         max_messages: int = api_facts.MAX_REQUEST_MESSAGES,
     ) -> None:
         values = {
@@ -87,8 +86,7 @@ class Destination:
             "rate_limit": rate_limit,
             "workers": workers,
             "timeout": timeout,
-            "max_attempts": max_attempts,
-            "retry_seconds": retry_seconds,
+            "patience": patience,
             "max_messages": max_messages,
         }
         del api_key
@@ -107,10 +105,11 @@ class Destination:
             _check_url(self.base_url)
         if self.rate_limit is not None and not self.rate_limit > 0:
             raise DestinationError("rate_limit must be above 0, or None for no limit.")
-        for name in ("timeout", "retry_seconds"):
-            if not getattr(self, name) > 0:
-                raise DestinationError(f"{name} must be above 0 seconds.")
-        for name in ("workers", "max_attempts", "max_messages"):
+        for name in ("timeout", "patience"):
+            seconds = getattr(self, name)
+            if not isinstance(seconds, int | float) or not 0 < seconds < float("inf"):
+                raise DestinationError(f"{name} must be a number of seconds above 0.")
+        for name in ("workers", "max_messages"):
             value = getattr(self, name)
             if name == "workers" and value is None:
                 continue
@@ -177,7 +176,7 @@ class Destination:
             ("strict mode", strict),
             ("requests", f"{rate}, up to {self.max_messages:,} messages each"),
             ("in flight", workers),
-            ("attempts", f"up to {self.max_attempts}, for {duration(self.retry_seconds)}"),
+            ("patience", f"waits up to {duration(self.patience)} for a server that is away"),
             ("timeout of an answer", duration(self.timeout)),
         ]
         return View("Destination", [Section("Where messages are sent", (), lines)])

@@ -305,7 +305,7 @@ class Run:
                 self._journal.add([p.encoded.digests[p.start : p.stop] for p in pieces])
             except sqlite3.Error as error:
                 self._sender.stop(_journal_error(self._journal, error))
-        if result.doubtful:
+        if result.outcome is Outcome.DELIVERED and result.doubts:
             self._totals.maybe_twice += len(result.request)
         for piece in result.request.pieces:
             self._tracker.settle(
@@ -384,6 +384,7 @@ class Run:
             reasons=self._tracker.reasons(),
             in_flight=self._sender.in_flight,
             concurrency=self._sender.concurrency,
+            seconds_away=self._sender.seconds_away,
         )
 
     def _show_end(self, state: State) -> None:

@@ -47,7 +47,8 @@ LOOK = [
     "%xmode Context",
     "opens(3).cdp.send(**how)",
     "%xmode Verbose",
-    "there = dataclasses.replace(cdp.configure({again}), base_url='http://127.0.0.1:9/v1')",
+    "here = dataclasses.replace(cdp.configure({again}), patience=0.05)",
+    "there = dataclasses.replace(here, base_url='http://127.0.0.1:9/v1')",
     "opens(3).cdp.send(**how, destination=there.with_key())",  # nobody listens
     "import os; os.environ['HTTP_PROXY'] = os.environ['HTTPS_PROXY'] = 'odd://x'",
     "there = there.with_key()",
@@ -57,7 +58,7 @@ LOOK = [
     "cdp.configure(there.with_key().api_key, region='mars')",
     "cdp.configure(there.with_key().api_key, base_url='http://a/v2')",
     "import h11; h11.Connection.send = lambda self, event: [] / 0",
-    "opens(3).cdp.send(**how)",  # a broken library
+    "opens(3).cdp.send(**how, destination=here.with_key())",  # a broken library
     "error = traceback.TracebackException.from_exception(sys.last_value, capture_locals=True)",
     "''.join(error.format())",
     "there",
@@ -233,7 +234,7 @@ def _broken(*_: object, **__: object) -> None:
 def secret_destination(address: str) -> cdp.Destination:
     """A destination whose key is in no variable of the caller."""
     return cdp.Destination(api_key=KEY, base_url=address,
-                           max_attempts=1)  # fmt: skip
+                           patience=0.05)  # fmt: skip
 
 
 @pytest.mark.parametrize("broken", ["build_request", "send", "close"])

@@ -258,7 +258,7 @@ def test_default_journals(box: Sandbox, tmp_path: Path, monkeypatch: pytest.Monk
     named = send("opens.parquet", box, True).journal
     assert named is not None
     assert named.name.startswith("opens-")
-    away = cdp.Destination(api_key="k", base_url="http://nowhere.invalid/v1", max_attempts=1)
+    away = cdp.Destination(api_key="k", base_url="http://nowhere.invalid/v1", patience=0.05)
     with pytest.raises(cdp.UnreachableError) as got:
         cdp.send("opens.parquet", OPENED, destination=away, progress=False)
     name = str(got.value.report.journal)
@@ -317,8 +317,9 @@ def test_retry_sends_what_is_worth_it(box: Sandbox, tmp_path: Path) -> None:
     """What failed goes again, with the journal; what is invalid does not unless asked for."""
     box.set_faults(failing=1.0)
     frame = opens(10, uid=[None, *"bcdefghij"])
+    impatient = cdp.Destination(api_key=box.api_key, base_url=box.url, patience=0.05)
     with pytest.raises(cdp.UnreachableError) as got:
-        send(frame, box, tmp_path / "j")
+        cdp.send(frame, OPENED, destination=impatient, progress=False, journal=tmp_path / "j")
     report = got.value.report
     assert (report.counts["failed"], report.counts["invalid"]) == (9, 1)
     box.set_faults()
@@ -413,7 +414,7 @@ FAULTS = st.fixed_dictionaries(
     bad=st.sets(st.integers(0, 119), max_size=6),
     invalid=st.sets(st.integers(0, 119), max_size=6),
     max_messages=st.sampled_from([1, 7, 40]),
-    attempts=st.sampled_from([2, 12]),
+    patience=st.sampled_from([0.002, 60.0]),
 )
 def test_any_mix_of_faults(  # noqa: PLR0917
     box: Sandbox,
@@ -422,7 +423,7 @@ def test_any_mix_of_faults(  # noqa: PLR0917
     bad: set[int],
     invalid: set[int],
     max_messages: int,
-    attempts: int,
+    patience: float,
 ) -> None:
     """The counts add up; the box holds what is delivered, and nothing refused or invalid."""
     box.set_faults(**faults, refuse_users=[f"u{number}" for number in bad])
@@ -430,7 +431,7 @@ def test_any_mix_of_faults(  # noqa: PLR0917
     frame = opens(rows)
     frame.loc[frame.index.isin(invalid), "uid"] = None
     destination = cdp.Destination(
-        api_key=box.api_key, base_url=box.url, max_messages=max_messages, max_attempts=attempts
+        api_key=box.api_key, base_url=box.url, max_messages=max_messages, patience=patience
     )
     try:
         report = cdp.send(frame, OPENED, destination=destination, progress=False)
