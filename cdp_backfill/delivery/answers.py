@@ -25,6 +25,7 @@ class Verdict(Enum):
     PROXY = "the proxy asks for a user and a password"
     UNWANTED = "the server takes no such request, whatever its rows"
     UNEXPECTED = "the server is not the Pipelines API"
+    UNCLEAR = "a success in words that the Pipelines API does not use"
 
 
 _BY_STATUS: Final = {
@@ -58,7 +59,7 @@ def status_verdict(status: int) -> Verdict:
 
 def answer_verdict(answer: Answer) -> Verdict:
     """The verdict of an answer."""
-    return Verdict.UNEXPECTED if answer.unexpected_body else status_verdict(answer.status)
+    return Verdict.UNCLEAR if answer.unclear else status_verdict(answer.status)
 
 
 def answer_error(answer: Answer, url: str) -> StoppedError | None:
@@ -83,6 +84,11 @@ def answer_error(answer: Answer, url: str) -> StoppedError | None:
         return UnexpectedAnswerError(
             f"The server at {url} takes no request like this, whatever its rows (it answered "
             f"{status}). Check region and base_url, or try again later."
+        )
+    if verdict is Verdict.UNCLEAR:
+        return UnexpectedAnswerError(
+            f"The server at {url} answered {status}, but not with a JSON object as the Pipelines "
+            "API does, so it may have accepted the rows or not. Check region and base_url."
         )
     if verdict is Verdict.UNEXPECTED:
         return UnexpectedAnswerError(
@@ -117,6 +123,9 @@ def answered_result(
             request, Outcome.UNKNOWN, "permissive", reason, status, attempts, doubts + 1
         )
     code, reason = f"http_{status}", answer_text(answer)
+    if verdict is Verdict.UNCLEAR:
+        reason += ", but not with a JSON object; it may have accepted the row"
+        return RequestResult(request, Outcome.UNKNOWN, code, reason, status, attempts, doubts + 1)
     outcome = Outcome.UNSENT
     if verdict is Verdict.SPLIT:
         if len(request) > 1:

@@ -224,7 +224,7 @@ class Sender:
     def _http_transport(self, destination: Destination) -> Transport:
         if self._tls is None:
             self._tls = tls_context()
-        return HttpTransport(destination, self._tls)
+        return HttpTransport(destination, self._tls, self._clock.now)
 
     # --- Workers ---
 

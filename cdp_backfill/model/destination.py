@@ -41,7 +41,8 @@ class Destination:
             the documented 3,000 requests per 3 seconds.
         workers: Most requests in flight, or None to let a run find its own concurrency, up to
             128.
-        timeout: Seconds to wait for an answer.
+        answer_timeout: Seconds from the end of a request to the end of its answer; sending a
+            request may take as long.
         patience: Seconds for which a run waits for a server that is away: it goes on as long as its
             last success is younger. If nothing has ever been at the address (an unknown host, a
             refused connection), a run waits for 30 seconds at most.
@@ -60,7 +61,7 @@ class Destination:
     strict: bool = True
     rate_limit: float | None = api_facts.REQUESTS_PER_SECOND
     workers: int | None = None
-    timeout: float = 60.0
+    answer_timeout: float = 60.0
     patience: float = 600.0
     max_messages: int = api_facts.MAX_REQUEST_MESSAGES
 
@@ -73,7 +74,7 @@ class Destination:
         strict: bool = True,
         rate_limit: float | None = api_facts.REQUESTS_PER_SECOND,
         workers: int | None = None,
-        timeout: float = 60.0,
+        answer_timeout: float = 60.0,
         patience: float = 600.0,
         max_messages: int = api_facts.MAX_REQUEST_MESSAGES,
     ) -> None:
@@ -85,7 +86,7 @@ class Destination:
             "strict": strict,
             "rate_limit": rate_limit,
             "workers": workers,
-            "timeout": timeout,
+            "answer_timeout": answer_timeout,
             "patience": patience,
             "max_messages": max_messages,
         }
@@ -105,7 +106,7 @@ class Destination:
             _check_url(self.base_url)
         if self.rate_limit is not None and not self.rate_limit > 0:
             raise DestinationError("rate_limit must be above 0, or None for no limit.")
-        for name in ("timeout", "patience"):
+        for name in ("answer_timeout", "patience"):
             seconds = getattr(self, name)
             if not isinstance(seconds, int | float) or not 0 < seconds < float("inf"):
                 raise DestinationError(f"{name} must be a number of seconds above 0.")
@@ -177,7 +178,7 @@ class Destination:
             ("requests", f"{rate}, up to {self.max_messages:,} messages each"),
             ("in flight", workers),
             ("patience", f"waits up to {duration(self.patience)} for a server that is away"),
-            ("timeout of an answer", duration(self.timeout)),
+            ("timeout of an answer", duration(self.answer_timeout)),
         ]
         return View("Destination", [Section("Where messages are sent", (), lines)])
 

@@ -413,14 +413,14 @@ def test_a_retry_after_a_lost_answer() -> None:
 
 
 def test_an_html_page_with_status_200_is_not_the_api() -> None:
-    """A login page accepts nothing: the run stops, and no row counts as delivered."""
+    """Nobody knows what a login page took: the run stops, and its rows are unknown."""
     page = b"<html>Please log in</html>"
     with (
         serving(lambda *_: Reply(200, page, {"Content-Type": "text/html"})) as server,
         pytest.raises(cdp.UnexpectedAnswerError, match="Check region and base_url") as caught,
     ):
         send(server, 5)
-    assert counts(caught.value.report) == {"unsent": 5}
+    assert counts(caught.value.report) == {"unknown": 5}
 
 
 def test_a_key_that_the_server_repeats() -> None:

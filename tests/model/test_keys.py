@@ -262,11 +262,11 @@ def test_whatever_breaks_in_the_library_shows_no_key(
 
 def test_a_client_that_cannot_be_made_shows_no_key(monkeypatch: pytest.MonkeyPatch) -> None:
     """The library can fail with the way to the key in its hands."""
-    monkeypatch.setattr("httpx.HTTPTransport", _broken)
+    monkeypatch.setattr("httpcore.ConnectionPool", _broken)
     with pytest.raises(KeyError) as got:
         HttpTransport(secret_destination("http://a.invalid/v1"), tls_context())
     shown = verbose(got.value)
-    assert "httpx.HTTPTransport(" in shown
+    assert "httpcore.ConnectionPool(" in shown
     for form in KEY_FORMS:
         assert form not in shown
 
@@ -282,7 +282,7 @@ def test_a_lost_answer_is_told_without_its_cause(
     assert got.value.__context__ is None
     transport.close()
     broken = HttpTransport(secret_destination(refusing), tls_context())
-    monkeypatch.setattr("httpx.HTTPTransport.handle_request", _broken)
+    monkeypatch.setattr("httpcore.ConnectionPool.handle_request", _broken)
     with pytest.raises(NoAnswerError, match="KeyError") as got:
         broken.post(b"")
     assert got.value.__context__ is None
