@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     Reply = Callable[[int, socket.socket], bool]
     """Answers a request, given its number and the connection; returns whether to keep that."""
 
+BAD = b"HTTP/1.1 400 Bad Request\r\nContent-Length: 2\r\n\r\n{}"
 GOOD = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
 
 
@@ -32,6 +33,8 @@ class RawServer:
 
     def __init__(self, reply: Reply, takes: Callable[[int], bool] = lambda _: True) -> None:
         self.taken: Counter[str] = Counter()
+        self.refuses: set[str] = set()
+        """Users whose requests it refuses with 400, if it would accept them otherwise."""
         self.requests = 0
         self.connections = 0
         self._reply, self._takes = reply, takes
@@ -56,10 +59,16 @@ class RawServer:
                 with self._lock:
                     number = self.requests
                     self.requests += 1
+                    refused = False
                     if body and self._takes(number):
                         batch = json.loads(gzip.decompress(body))["batch"]
-                        self.taken.update(message["userId"] for message in batch)
-                if not self._reply(number, connection):
+                        users = [message["userId"] for message in batch]
+                        refused = not self.refuses.isdisjoint(users)
+                        if not refused:
+                            self.taken.update(users)
+                if refused:
+                    connection.sendall(BAD)
+                elif not self._reply(number, connection):
                     return
 
     def close(self) -> None:

@@ -23,6 +23,7 @@ class RequestResult:
         attempts: Number of attempts.
         doubts: Attempts without a conclusive answer, also to requests that it is a part of. The
             server may have accepted each of them.
+        inherited: Those among them to requests that it is a part of.
     """
 
     request: Request
@@ -32,3 +33,4 @@ class RequestResult:
     status: int = 0
     attempts: int = 0
     doubts: int = 0
+    inherited: int = 0

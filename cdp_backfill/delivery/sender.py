@@ -62,7 +62,9 @@ class Sender:
     Args:
         destination: The server, with an API key.
         on_result: Called by the workers with each result, one call at a time.
-        on_send: Called before each request is sent, with the number of requests in flight.
+        on_send: Called before each attempt with the request and its earlier attempts without an
+            answer; returns False if it must not be sent.
+        on_split: Called with a request that its parts replace, and its attempts without an answer.
         accepted_before: The server accepted rows of this backfill in an earlier run.
         make_transport: Makes the connection of one worker; None for HTTP.
         clock: Tells the time and waits; None for that of the machine.
@@ -74,7 +76,8 @@ class Sender:
         destination: Destination,
         on_result: Callable[[RequestResult], None],
         *,
-        on_send: Callable[[int], None] = lambda _: None,
+        on_send: Callable[[Request, int], bool] = lambda *_: True,
+        on_split: Callable[[Request, int], None] = lambda *_: None,
         accepted_before: bool = False,
         make_transport: Callable[[Destination], Transport] | None = None,
         clock: Clock | None = None,
@@ -83,6 +86,7 @@ class Sender:
         self._destination = destination
         self._on_result = on_result
         self._on_send = on_send
+        self._on_split = on_split
         self._make_transport = make_transport or self._http_transport
         self._tls: ssl.SSLContext | None = None
         self._rng = random.Random(seed)  # noqa: S311  # jitter is no secret
@@ -193,7 +197,8 @@ class Sender:
             )
             for task in list(self._busy):
                 if task.on_wire:
-                    self._on_result(
+                    self._record(
+                        task,
                         RequestResult(
                             task.request,
                             Outcome.UNKNOWN,
@@ -201,7 +206,7 @@ class Sender:
                             reason,
                             attempts=task.attempts,
                             doubts=task.doubts,
-                        )
+                        ),
                     )
                     if (rest := task.next_part()) is not None:
                         self._give_up(rest)
@@ -318,7 +323,7 @@ class Sender:
         with self._lock:
             if self._cancelled:
                 return
-            if not may_send or self.stopped:
+            if not may_send or self.stopped or not self._on_send(task.request, task.unanswered):
                 self._give_up(task)
                 return
             started = self._count_sent(task, len(body))
@@ -367,7 +372,6 @@ class Sender:
             max_in_flight=max(stats.max_in_flight, self.in_flight),
             paused_seconds=self._rate_control.paused_seconds,
         )
-        self._on_send(self.in_flight)
         return now
 
     def _slow_down(self, answer: Answer | None) -> None:
@@ -416,6 +420,7 @@ class Sender:
         if verdict is Verdict.ACCEPTED:
             self._verified = True
         if verdict is Verdict.SPLIT and len(request) > 1 and not self.stopped:
+            self._on_split(request, task.unanswered)
             task.bisection.split(request, task.doubts)
             self._go_on(task)
             return
@@ -432,7 +437,7 @@ class Sender:
         task.bisection.record(accepted=result.outcome is Outcome.DELIVERED)
         if result.outcome is Outcome.DELIVERED:
             self.stats += RunStats(body_bytes=request.size)
-        self._on_result(result)
+        self._record(task, result)
         self._stop_if_all_refused(result)
         self._go_on(task)
 
@@ -442,12 +447,16 @@ class Sender:
         self._go_on(task)
 
     def _record_given_up(self, task: Task) -> None:
-        self._on_result(
+        self._record(
+            task,
             exhausted_result(
                 task.request, task.answer, task.failure, task.attempts, doubts=task.doubts
-            )
+            ),
         )
         task.bisection.record(accepted=False)
+
+    def _record(self, task: Task, result: RequestResult) -> None:
+        self._on_result(replace(result, inherited=task.inherited))
 
     def _go_on(self, task: Task) -> None:
         """Go on with the next part of a request, or give all parts up if the run stops."""

@@ -509,11 +509,11 @@ def die(*_):
     os._exit(9)
 
 left = int(sys.argv[4])
-add, send_all = Journal.add, runner.Run._send_all
+change, send_all = Journal.change, runner.Run._send_all
 
-def add_some(self, digests):
+def change_some(self, request, state):
     global left
-    add(self, digests)
+    change(self, request, state)
     left -= 1
     if not left:
         die()
@@ -524,7 +524,7 @@ def begin(self):
     send_all(self)
 
 if left:
-    Journal.add = add_some
+    Journal.change = change_some
 else:
     runner.Run._send_all = begin
 destination = cdp.Destination(api_key="sandbox", base_url=sys.argv[1], max_messages=10, workers=1)
