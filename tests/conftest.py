@@ -9,8 +9,9 @@ import hypothesis
 import pytest
 
 import cdp_backfill as cdp
-from cdp_backfill.delivery import rate_control, retry
+from cdp_backfill.delivery import rate_control, retry, sender
 from cdp_backfill.model import api_facts, destination
+from tests.clocks import FakeClock
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -42,6 +43,14 @@ def short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     """Back-off in thousandths, and a higher minimum rate: the same waits, only shorter."""
     monkeypatch.setattr(retry, "BASE_SECONDS", 0.001)
     monkeypatch.setattr(rate_control, "_MIN_RATE", 500.0)
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> FakeClock:
+    """Senders use this clock: they wait as long as they want, in no time."""
+    fake = FakeClock()
+    monkeypatch.setattr(sender, "SYSTEM_CLOCK", fake)
+    return fake
 
 
 @pytest.fixture

@@ -16,6 +16,7 @@ from cdp_backfill.cli.options import (
     Identify,
     JournalFile,
     MappingOptions,
+    Patience,
     Processes,
     RateLimit,
     Recent,
@@ -86,6 +87,7 @@ def send(
     base_url: BaseUrl = None,
     recent: Recent = "raise",
     rate_limit: RateLimit = api_facts.REQUESTS_PER_SECOND,
+    patience: Patience = Destination.patience,
     workers: Annotated[
         int | None,
         typer.Option(min=1, help="Most requests in flight; by default, the run adapts the number."),
@@ -117,6 +119,7 @@ def send(
                 region=region,  # type: ignore[arg-type]  # checked there, with one clear error
                 base_url=base_url,
                 rate_limit=rate_limit,
+                patience=patience,
                 workers=workers,
             ),
             progress=progress,
@@ -138,6 +141,7 @@ def resume(
     journal: JournalFile,
     *,
     rate_limit: RateLimit = api_facts.REQUESTS_PER_SECOND,
+    patience: Patience = Destination.patience,
     recent: Recent = "raise",
     processes: Processes = 1,
     save: Save = None,
@@ -147,7 +151,9 @@ def resume(
     """Send the rows of a journal that are not known to be delivered."""
 
     def action() -> Report:
-        destination = Destination(base_url=read_journal(journal).url, rate_limit=rate_limit)
+        destination = Destination(
+            base_url=read_journal(journal).url, rate_limit=rate_limit, patience=patience
+        )
         return api.resume(
             journal,
             destination=destination,

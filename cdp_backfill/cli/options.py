@@ -39,6 +39,10 @@ Identify = Annotated[
     ),
 ]
 RateLimit = Annotated[float, typer.Option(min=0.001, help="Requests per second.")]
+Patience = Annotated[
+    float,
+    typer.Option(min=0.001, help="Seconds for which a run waits for a server that is away."),
+]
 Save = Annotated[
     Path | None,
     typer.Option(help="Folder for the report and, as parquet, the rows that did not arrive."),

@@ -19,20 +19,26 @@ class Verdict(Enum):
 
     ACCEPTED = "the server accepted it"
     SPLIT = "a message in it is wrong, or the request is too large"
-    REFUSED = "no further attempt can succeed"
     RETRY = "another attempt may succeed"
     UNAUTHORIZED = "the API key is wrong"
+    UNPAID = "the account has to be paid for"
+    PROXY = "the proxy asks for a user and a password"
+    UNWANTED = "the server takes no such request, whatever its rows"
     UNEXPECTED = "the server is not the Pipelines API"
+    UNCLEAR = "a success in words that the Pipelines API does not use"
 
 
 _BY_STATUS: Final = {
     400: Verdict.SPLIT,
+    409: Verdict.SPLIT,
     413: Verdict.SPLIT,
     422: Verdict.SPLIT,
     401: Verdict.UNAUTHORIZED,
+    402: Verdict.UNPAID,
     403: Verdict.UNAUTHORIZED,
     404: Verdict.UNEXPECTED,
     405: Verdict.UNEXPECTED,
+    407: Verdict.PROXY,
     408: Verdict.RETRY,
     425: Verdict.RETRY,
     429: Verdict.RETRY,
@@ -41,7 +47,7 @@ _BY_STATUS_CLASS: Final = {
     1: Verdict.UNEXPECTED,
     2: Verdict.ACCEPTED,
     3: Verdict.UNEXPECTED,
-    4: Verdict.REFUSED,
+    4: Verdict.UNWANTED,
     5: Verdict.RETRY,
 }
 
@@ -53,32 +59,47 @@ def status_verdict(status: int) -> Verdict:
 
 def answer_verdict(answer: Answer) -> Verdict:
     """The verdict of an answer."""
-    return Verdict.UNEXPECTED if answer.unexpected_body else status_verdict(answer.status)
+    return Verdict.UNCLEAR if answer.unclear else status_verdict(answer.status)
 
 
 def answer_error(answer: Answer, url: str) -> StoppedError | None:
     """The error that an answer ends the run with, or None."""
-    verdict = answer_verdict(answer)
+    verdict, status = answer_verdict(answer), answer.status
     if verdict is Verdict.UNAUTHORIZED:
         return AuthenticationError(
-            f"The server rejected the API key (it answered {answer.status}). Check the key and "
-            "the region."
+            f"The server rejected the API key (it answered {status}). Check the key and the region."
+        )
+    if verdict is Verdict.UNPAID:
+        return StoppedError(
+            f"The server wants a payment first (it answered {status}). Check the plan and the "
+            "limits of the account in Customer.io, then send the rest."
+        )
+    if verdict is Verdict.PROXY:
+        return UnexpectedAnswerError(
+            f"The proxy on the way to {url} wants a user name and a password (it answered "
+            f"{status}). Put them into the address in HTTPS_PROXY or HTTP_PROXY, or name the "
+            "server in NO_PROXY."
+        )
+    if verdict is Verdict.UNWANTED:
+        return UnexpectedAnswerError(
+            f"The server at {url} takes no request like this, whatever its rows (it answered "
+            f"{status}). Check region and base_url, or try again later."
+        )
+    if verdict is Verdict.UNCLEAR:
+        return UnexpectedAnswerError(
+            f"The server at {url} answered {status}, but not with a JSON object as the Pipelines "
+            "API does, so it may have accepted the rows or not. Check region and base_url."
         )
     if verdict is Verdict.UNEXPECTED:
         return UnexpectedAnswerError(
-            f"The server at {url} is not the Pipelines API (it answered {answer.status}). Check "
-            "region and base_url."
+            f"The server at {url} is not the Pipelines API (it answered {status}). Check region "
+            "and base_url."
         )
     return None
 
 
 def answered_result(
-    request: Request,
-    answer: Answer,
-    attempts: int,
-    *,
-    strict: bool,
-    unanswered: bool,
+    request: Request, answer: Answer, attempts: int, *, strict: bool, doubts: int
 ) -> RequestResult:
     """The result of an answer that further attempts would not change.
 
@@ -89,28 +110,33 @@ def answered_result(
         answer: The answer to its last attempt.
         attempts: Number of attempts.
         strict: The request asked for strict mode.
-        unanswered: An earlier attempt got no answer, so that the server may have accepted it.
+        doubts: Earlier attempts without an answer, each of which the server may have accepted.
     """
     verdict, status = answer_verdict(answer), answer.status
     if verdict is Verdict.ACCEPTED:
         if strict:
             return RequestResult(
-                request, Outcome.DELIVERED, status=status, attempts=attempts, doubtful=unanswered
+                request, Outcome.DELIVERED, status=status, attempts=attempts, doubts=doubts
             )
         reason = "without strict mode the API answers 200 even for messages that it drops"
-        return RequestResult(request, Outcome.UNKNOWN, "permissive", reason, status, attempts)
-    reason = answer_text(answer)
-    splittable = verdict is Verdict.SPLIT and len(request) > 1
-    if not splittable and verdict not in (Verdict.UNAUTHORIZED, Verdict.UNEXPECTED):
-        return RequestResult(request, Outcome.REFUSED, f"http_{status}", reason, status, attempts)
+        return RequestResult(
+            request, Outcome.UNKNOWN, "permissive", reason, status, attempts, doubts + 1
+        )
+    code, reason = f"http_{status}", answer_text(answer)
+    if verdict is Verdict.UNCLEAR:
+        reason += ", but not with a JSON object; it may have accepted the row"
+        return RequestResult(request, Outcome.UNKNOWN, code, reason, status, attempts, doubts + 1)
     outcome = Outcome.UNSENT
-    if unanswered:
+    if verdict is Verdict.SPLIT:
+        if len(request) > 1:
+            code = "stopped"
+            reason = f"the run stopped while this row's request was being split; {reason}"
+        else:
+            outcome = Outcome.REFUSED
+    if doubts:
         outcome = Outcome.UNKNOWN
         reason += "; the server may have accepted an earlier attempt"
-    if splittable:
-        reason = f"the run stopped while this row's request was being split; {reason}"
-        return RequestResult(request, outcome, "stopped", reason, status, attempts)
-    return RequestResult(request, outcome, f"http_{status}", reason, status, attempts)
+    return RequestResult(request, outcome, code, reason, status, attempts, doubts)
 
 
 def exhausted_result(
@@ -119,7 +145,7 @@ def exhausted_result(
     failure: str,
     attempts: int,
     *,
-    unanswered: bool,
+    doubts: int,
 ) -> RequestResult:
     """The result of a request whose attempts all failed.
 
@@ -128,19 +154,25 @@ def exhausted_result(
         answer: The answer to its last attempt, or None if there was none.
         failure: Why the last attempt got no answer.
         attempts: Number of attempts; 0 if the run stopped before the first.
-        unanswered: An attempt got no answer, so that the server may have accepted it.
+        doubts: Attempts without an answer, each of which the server may have accepted.
     """
     if not attempts:
-        outcome = Outcome.UNKNOWN if unanswered else Outcome.UNSENT
-        return RequestResult(
-            request, outcome, "stopped", "the run stopped before this row was sent"
-        )
+        outcome, reason = Outcome.UNSENT, "the run stopped before this row was sent"
+        if doubts:
+            outcome = Outcome.UNKNOWN
+            reason = (
+                "the run stopped while this row's request was being split; "
+                "the server may have accepted an earlier attempt"
+            )
+        return RequestResult(request, outcome, "stopped", reason, doubts=doubts)
     status, code, reason = 0, "connection", failure
     if answer is not None:
         status, code, reason = answer.status, f"http_{answer.status}", answer_text(answer)
-    if unanswered:
+    if doubts:
         reason += "; the server may have accepted an attempt"
-        return RequestResult(request, Outcome.UNKNOWN, "no_answer", reason, status, attempts)
+        return RequestResult(
+            request, Outcome.UNKNOWN, "no_answer", reason, status, attempts, doubts
+        )
     return RequestResult(request, Outcome.FAILED, code, reason, status, attempts)
 
 

@@ -28,7 +28,7 @@ class Bisection:
 
     def __init__(self, request: Request, *, probe: int = 0) -> None:
         # First in, first out: both halves are sent before either is split further.
-        self._pending = deque([request])
+        self._pending = deque([(request, 0)])
         self._probe = probe
         self._refused = 0
         self._accepted = 0
@@ -36,8 +36,8 @@ class Bisection:
     def __bool__(self) -> bool:
         return bool(self._pending)
 
-    def next_part(self) -> Request:
-        """Remove and return the next part to send."""
+    def next_part(self) -> tuple[Request, int]:
+        """Remove and return the next part to send, with the doubts that it inherits."""
         return self._pending.popleft()
 
     def record(self, *, accepted: bool) -> None:
@@ -45,8 +45,14 @@ class Bisection:
         self._accepted += accepted
         self._refused += not accepted
 
-    def split(self, part: Request) -> None:
-        """Replace a refused part of several messages by smaller parts."""
+    def split(self, part: Request, doubts: int) -> None:
+        """Replace a refused part of several messages by smaller parts.
+
+        Args:
+            part: The part.
+            doubts: Attempts without an answer to it, or to a request that it is a part of. The
+                server may have accepted them, so the smaller parts inherit them.
+        """
         self._refused += 1
         probe, self._probe = self._probe, 0
         mostly_bad = self._refused >= max(_MIN_REFUSED, _REFUSED_PER_ACCEPTED * self._accepted)
@@ -57,4 +63,4 @@ class Bisection:
             parts = part.split(-(-len(part) // size))
         else:
             parts = part.split(2)
-        self._pending.extend(parts)
+        self._pending.extend((each, doubts) for each in parts)

@@ -137,6 +137,13 @@ class RateControl:
             if not self._fixed_concurrency:
                 self._lower_concurrency(_HALF)
 
+    def recover(self) -> None:
+        """Let the concurrency grow as at first: the server was away and has come back."""
+        with self._lock:
+            if not self._fixed_concurrency:
+                self._doubling = True
+                self._concurrency = max(self._concurrency, float(INITIAL_CONCURRENCY))
+
     def _raise_rate(self) -> None:
         now = self._clock()
         self._answer_times.append(now)

@@ -21,8 +21,9 @@ class RequestResult:
         reason: The reason as text, with the server's own reason where it gave one.
         status: HTTP status of the last answer, or 0.
         attempts: Number of attempts.
-        doubtful: It was delivered, but an earlier attempt got no answer, so that the server may
-            have accepted it twice.
+        doubts: Attempts without a conclusive answer, also to requests that it is a part of. The
+            server may have accepted each of them.
+        inherited: Those among them to requests that it is a part of.
     """
 
     request: Request
@@ -31,4 +32,5 @@ class RequestResult:
     reason: str = ""
     status: int = 0
     attempts: int = 0
-    doubtful: bool = False
+    doubts: int = 0
+    inherited: int = 0

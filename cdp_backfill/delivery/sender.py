@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import heapq
+import itertools
 import random
 import threading
-import time
 from collections import deque
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
@@ -17,19 +18,21 @@ from cdp_backfill.delivery.answers import (
     answered_result,
     exhausted_result,
 )
+from cdp_backfill.delivery.availability import Availability
 from cdp_backfill.delivery.bisection import Bisection
+from cdp_backfill.delivery.clock import SYSTEM_CLOCK, Clock
 from cdp_backfill.delivery.rate_control import RateControl
 from cdp_backfill.delivery.request_result import RequestResult
+from cdp_backfill.delivery.task import Task
 from cdp_backfill.delivery.transport import (
     Answer,
     HttpTransport,
     NoAnswerError,
     NotSentError,
     Transport,
-    compress,
     tls_context,
 )
-from cdp_backfill.errors import StoppedError, UnreachableError
+from cdp_backfill.errors import StoppedError
 from cdp_backfill.model.outcomes import Outcome
 from cdp_backfill.results.run_stats import RunStats
 
@@ -40,25 +43,31 @@ if TYPE_CHECKING:
     from cdp_backfill.messages.packing import Request
     from cdp_backfill.model.destination import Destination
 
-_FIRST_ATTEMPTS: Final = 3  # attempts while the server has answered nothing
-_MAX_GIVEN_UP: Final = 8  # requests given up in a row before the run stops
 _MAX_REFUSED: Final = 20  # messages refused before the run stops, if none was accepted
 _QUEUE_SIZE: Final = 16
 _TICK: Final = 0.2  # seconds
+_TOO_MANY_REQUESTS: Final = 429
+_MIN_WAITING: Final = 4  # requests that may wait for another attempt while others are sent
+_MANY_FAILURES: Final = 3
+"""Failed attempts of one request after which the fault may lie in that request."""
 
 
 class Sender:
     """Sends requests to the server with worker threads.
 
     Until the server accepts a request, only one is in flight: the key or the address may be wrong.
+    The same holds while the server is away. A request that waits for another attempt holds no
+    worker.
 
     Args:
         destination: The server, with an API key.
         on_result: Called by the workers with each result, one call at a time.
-        on_send: Called before each request is sent, with the number of requests in flight.
+        on_send: Called before each attempt with the request and its earlier attempts without an
+            answer; returns False if it must not be sent.
+        on_split: Called with a request that its parts replace, and its attempts without an answer.
         accepted_before: The server accepted rows of this backfill in an earlier run.
         make_transport: Makes the connection of one worker; None for HTTP.
-        clock: Monotonic time in seconds.
+        clock: Tells the time and waits; None for that of the machine.
         seed: Seed for the jitter of retries; None for a random one.
     """
 
@@ -67,40 +76,42 @@ class Sender:
         destination: Destination,
         on_result: Callable[[RequestResult], None],
         *,
-        on_send: Callable[[int], None] = lambda _: None,
+        on_send: Callable[[Request, int], bool] = lambda *_: True,
+        on_split: Callable[[Request, int], None] = lambda *_: None,
         accepted_before: bool = False,
         make_transport: Callable[[Destination], Transport] | None = None,
-        clock: Callable[[], float] = time.monotonic,
+        clock: Clock | None = None,
         seed: int | None = None,
     ) -> None:
         self._destination = destination
         self._on_result = on_result
         self._on_send = on_send
+        self._on_split = on_split
         self._make_transport = make_transport or self._http_transport
         self._tls: ssl.SSLContext | None = None
         self._rng = random.Random(seed)  # noqa: S311  # jitter is no secret
-        self._clock = clock
+        self._clock = clock = clock or SYSTEM_CLOCK
         self._lock = threading.RLock()
         self._work_changed = threading.Condition(self._lock)  # the workers wait for it
         self._progressed = threading.Condition(self._lock)  # the caller waits for it
         self._stopping = threading.Event()
         self._queue: deque[Request] = deque()
+        self._numbers = itertools.count()
+        self._waiting: list[tuple[float, int, Task]] = []  # a heap by the time of the next attempt
+        self._busy: set[Task] = set()  # with a worker
         self._threads: list[threading.Thread] = []
-        # The request of each transport, its attempts so far, and whether one got no answer.
-        self._current: dict[int, tuple[Request, int, bool]] = {}
         self._closing = False
         self._cancelled = False
         self._idle_workers = 0
-        self._busy_workers = 0  # their requests may wait for a retry, so not all are in flight
         self._verified = False  # the server accepted a request, so key and address are right
         self._any_delivered = accepted_before
         self._refused = 0  # messages refused before any was delivered
-        self._given_up_in_a_row = 0
+        self._availability = Availability(destination.patience, clock.now, self._rng)
         self._rate_control = RateControl(
             destination.rate_limit,
             fixed_concurrency=destination.workers,
-            clock=clock,
-            sleep=self._stopping.wait,
+            clock=clock.now,
+            sleep=lambda seconds: clock.sleep(self._stopping, seconds),
         )
         self.stats = RunStats()
         """The figures of what was sent so far."""
@@ -110,6 +121,12 @@ class Sender:
         """Requests that may be in flight now."""
         self.error: BaseException | None = None
         """The error that stopped the sender, or None."""
+
+    @property
+    def seconds_away(self) -> float:
+        """Seconds for which the server has been away, or 0.0 if it is there."""
+        with self._lock:
+            return self._availability.seconds_away
 
     def offer(self, request: Request, timeout: float = _TICK) -> bool:
         """Put a request into the queue.
@@ -149,7 +166,7 @@ class Sender:
         with self._lock:
             self._start_workers(len(self._queue))
             return self._progressed.wait_for(
-                lambda: (self.stopped or not self._queue) and not self._busy_workers, timeout
+                lambda: not (self._queue or self._waiting or self._busy), timeout
             )
 
     def stop(self, error: BaseException | None = None) -> None:
@@ -163,6 +180,9 @@ class Sender:
                 self.error = error
             self._stopping.set()
             self._queue.clear()
+            while self._waiting:
+                self._give_up(heapq.heappop(self._waiting)[-1])
+            self._work_changed.notify_all()
             self._progressed.notify_all()
 
     def cancel(self) -> None:
@@ -171,15 +191,29 @@ class Sender:
         with self._lock:
             if self._cancelled:
                 return
-            self._cancelled = True  # later answers no longer count
             reason = (
                 "the run was cancelled while this row's request was in flight; "
                 "the server may have accepted it"
             )
-            for request, attempts, _ in self._current.values():
-                self._on_result(
-                    RequestResult(request, Outcome.UNKNOWN, "cancelled", reason, attempts=attempts)
-                )
+            for task in list(self._busy):
+                if task.on_wire:
+                    self._record(
+                        task,
+                        RequestResult(
+                            task.request,
+                            Outcome.UNKNOWN,
+                            "cancelled",
+                            reason,
+                            attempts=task.attempts,
+                            doubts=task.doubts,
+                        ),
+                    )
+                    if (rest := task.next_part()) is not None:
+                        self._give_up(rest)
+                else:
+                    self._give_up(task)
+            self._cancelled = True  # later answers no longer count
+            self._progressed.notify_all()
 
     def finish(self) -> None:
         """Wait for all results and end the workers."""
@@ -195,7 +229,9 @@ class Sender:
     def _http_transport(self, destination: Destination) -> Transport:
         if self._tls is None:
             self._tls = tls_context()
-        return HttpTransport(destination, self._tls)
+        return HttpTransport(destination, self._tls, self._clock.now)
+
+    # --- Workers ---
 
     def _start_workers(self, requests: int) -> None:
         """Start workers until there is an idle one for each request, within the concurrency."""
@@ -211,58 +247,225 @@ class Sender:
     def _work(self, transport: Transport) -> None:
         """Send requests until the sender closes; the main loop of a worker."""
         try:
-            while (request := self._next_request()) is not None:
+            while (task := self._next_task()) is not None:
                 try:
-                    self._send(request, transport)
+                    self._attempt(task, transport)
                 except BaseException as error:  # noqa: BLE001  # a bug here must not hang the run
                     self.stop(error)
                 finally:
                     with self._lock:
-                        self._busy_workers -= 1
-                        if self._queue:
+                        self._busy.discard(task)
+                        if self._queue or self._waiting:
                             self._work_changed.notify()
                         self._progressed.notify_all()
         finally:
             transport.close()
 
-    def _next_request(self) -> Request | None:
-        """Wait for a request from the queue; None if the sender closes."""
+    def _next_task(self) -> Task | None:
+        """Wait for a request to send; None if the sender closes."""
         with self._lock:
-            self._idle_workers += 1
-            self._work_changed.wait_for(lambda: self._closing or self._can_start())
-            self._idle_workers -= 1
-            if not self._queue:
-                return None
-            self._busy_workers += 1
-            request = self._queue.popleft()
-            if self._can_start():
-                self._work_changed.notify()
-            self._progressed.notify_all()
-            return request
+            while True:
+                task, seconds = self._startable_task()
+                if task is not None:
+                    self._busy.add(task)
+                    if (self._queue or self._waiting) and len(self._busy) < self._limit:
+                        self._work_changed.notify()
+                    self._progressed.notify_all()
+                    return task
+                if self._closing:
+                    return None
+                self._idle_workers += 1
+                self._clock.wait(self._work_changed, seconds)
+                self._idle_workers -= 1
 
-    def _can_start(self) -> bool:
-        concurrency = self._rate_control.concurrency if self._verified else 1
-        return bool(self._queue) and self._busy_workers < concurrency
+    @property
+    def _limit(self) -> int:
+        """Requests that may be with workers."""
+        if self._availability.away or not self._verified:
+            return 1
+        return self._rate_control.concurrency
 
-    def _send(self, request: Request, transport: Transport) -> None:
-        """Send a request; if the server refuses it, send its parts."""
-        bisection = Bisection(request, probe=0 if self._any_delivered else _MAX_REFUSED)
-        unanswered = False
-        while bisection:
-            part = bisection.next_part()
-            result = self._send_part(part, transport, unanswered=unanswered)
-            with self._lock:
-                _, _, unanswered = self._current.pop(id(transport), (None, 0, unanswered))
-                if self._cancelled:
-                    return
-                if result is None:
-                    bisection.split(part)
-                    continue
-                bisection.record(accepted=result.outcome is Outcome.DELIVERED)
-                if result.outcome is Outcome.DELIVERED:
-                    self.stats += RunStats(body_bytes=part.size)
-                self._on_result(result)
-                self._stop_if_all_refused(result)
+    def _startable_task(self) -> tuple[Task | None, float | None]:
+        """The task to go on with, or None and the seconds to wait; None for no limit."""
+        if self.stopped or len(self._busy) >= self._limit:
+            return None, None
+        if self._availability.away and (seconds := self._availability.seconds_to_probe) > 0:
+            return None, seconds
+        if self._queue and self._may_start_another():
+            probe = 0 if self._any_delivered else _MAX_REFUSED
+            return Task(Bisection(self._queue.popleft(), probe=probe)), None
+        if not self._waiting:
+            return None, None
+        seconds = self._waiting[0][0] - self._clock.now()
+        if seconds > 0 and not self._availability.away:
+            return None, seconds
+        return heapq.heappop(self._waiting)[-1], None
+
+    def _may_start_another(self) -> bool:
+        """Whether a request from the queue goes before those that wait for another attempt."""
+        if not self._waiting:
+            return True
+        is_due = self._waiting[0][0] <= self._clock.now()
+        if len(self._waiting) >= max(_MIN_WAITING, self._limit):
+            return False
+        if self._limit > 1:
+            return not is_due
+        # The fault may lie in the requests that fail: let others look for the server, too.
+        tried = all(task.attempts >= _MANY_FAILURES for _, _, task in self._waiting)
+        return tried and (self._availability.away or not is_due)
+
+    # --- One attempt ---
+
+    def _attempt(self, task: Task, transport: Transport) -> None:
+        """Send a request once, and decide what becomes of it."""
+        body = task.body()
+        may_send = self._rate_control.wait_to_send()
+        with self._lock:
+            if self._cancelled:
+                return
+            if not may_send or self.stopped or not self._on_send(task.request, task.unanswered):
+                self._give_up(task)
+                return
+            started = self._count_sent(task, len(body))
+        reached = True
+        try:
+            task.answer, task.failure = transport.post(body), ""
+        except NotSentError as error:
+            task.answer, reached = None, error.reached
+            task.failure = f"the request could not be sent ({error})"
+        except NoAnswerError as error:
+            task.answer, task.failure = None, f"no answer came ({error})"
+            task.unanswered += 1
+        with self._lock:
+            task.on_wire = False
+            in_flight = self.in_flight
+            self.in_flight -= 1
+            if self._cancelled:
+                return
+            seconds = self._clock.now() - started
+            if task.answer is not None:
+                self.stats += RunStats(answers=1, answer_seconds=seconds)
+            if task.answer is not None and answer_verdict(task.answer) is not Verdict.RETRY:
+                self._rate_control.record_answer(seconds, in_flight)
+                if self._availability.record_success():
+                    self._rate_control.recover()
+                    self._work_changed.notify_all()
+                self._settle(task, task.answer)
+            else:
+                self._slow_down(task.answer)
+                self._retry_later(task, started, reached=reached)
+
+    def _count_sent(self, task: Task, size: int) -> float:
+        """Count an attempt that is about to be sent; returns the time."""
+        stats, now = self.stats, self._clock.now()
+        if not task.attempts:
+            task.begun, task.successes = now, self._availability.successes
+        task.attempts += 1
+        task.on_wire = True
+        self.in_flight += 1
+        self.concurrency = self._rate_control.concurrency
+        self.stats = replace(
+            stats,
+            requests=stats.requests + 1,
+            retries=stats.retries + (task.attempts > 1),
+            wire_bytes=stats.wire_bytes + size,
+            max_in_flight=max(stats.max_in_flight, self.in_flight),
+            paused_seconds=self._rate_control.paused_seconds,
+        )
+        return now
+
+    def _slow_down(self, answer: Answer | None) -> None:
+        """Slow all workers down after no answer, or after one that asks for a retry."""
+        patience = self._destination.patience
+        pause = None if answer is None else retry.retry_after(answer.retry_after, patience)
+        if answer is not None and answer.status == _TOO_MANY_REQUESTS:
+            self.stats += RunStats(throttled=1)
+            self._rate_control.record_too_many_requests()
+            pause = retry.BASE_SECONDS if pause is None else pause
+        else:
+            self._rate_control.record_failure()
+        if pause:
+            self._rate_control.pause(min(pause, max(0.0, self._availability.seconds_left)))
+
+    def _retry_later(self, task: Task, started: float, *, reached: bool) -> None:
+        """Let a request wait for another attempt, unless it or the server has had enough."""
+        availability, answer = self._availability, task.answer
+        task.failed_beside_others += availability.successes > task.successes
+        task.successes = availability.successes
+        availability.record_failure(
+            started,
+            reached=reached,
+            throttled=answer is not None and answer.status == _TOO_MANY_REQUESTS,
+            in_flight=self.in_flight,
+        )
+        now, seconds_left = self._clock.now(), availability.seconds_left
+        own_seconds_left = task.begun + self._destination.patience - now
+        takes_others = task.failed_beside_others >= _MANY_FAILURES
+        if self.stopped or (takes_others and min(seconds_left, own_seconds_left) <= 0):
+            self._give_up(task)
+        elif seconds_left <= 0:
+            self.stop(availability.error(self._destination.url, task.last_failure))
+            self._give_up(task)
+        else:
+            self._wait(task, now + min(retry.backoff(task.attempts, self._rng), seconds_left))
+
+    def _wait(self, task: Task, until: float) -> None:
+        heapq.heappush(self._waiting, (until, next(self._numbers), task))
+
+    # --- Results ---
+
+    def _settle(self, task: Task, answer: Answer) -> None:
+        """Record the result of an answer that further attempts would not change, or split."""
+        request, verdict = task.request, answer_verdict(answer)
+        if verdict is Verdict.ACCEPTED:
+            self._verified = True
+        if verdict is Verdict.SPLIT and len(request) > 1 and not self.stopped:
+            self._on_split(request, task.unanswered)
+            task.bisection.split(request, task.doubts)
+            self._go_on(task)
+            return
+        error = answer_error(answer, self._destination.url)
+        if error is not None:
+            self.stop(error)
+        result = answered_result(
+            request,
+            answer,
+            task.attempts,
+            strict=self._destination.strict,
+            doubts=task.doubts,
+        )
+        task.bisection.record(accepted=result.outcome is Outcome.DELIVERED)
+        if result.outcome is Outcome.DELIVERED:
+            self.stats += RunStats(body_bytes=request.size)
+        self._record(task, result)
+        self._stop_if_all_refused(result)
+        self._go_on(task)
+
+    def _give_up(self, task: Task) -> None:
+        """Record that a request gets no further attempt; if the run stops, neither do its parts."""
+        self._record_given_up(task)
+        self._go_on(task)
+
+    def _record_given_up(self, task: Task) -> None:
+        self._record(
+            task,
+            exhausted_result(
+                task.request, task.answer, task.failure, task.attempts, doubts=task.doubts
+            ),
+        )
+        task.bisection.record(accepted=False)
+
+    def _record(self, task: Task, result: RequestResult) -> None:
+        self._on_result(replace(result, inherited=task.inherited))
+
+    def _go_on(self, task: Task) -> None:
+        """Go on with the next part of a request, or give all parts up if the run stops."""
+        part = task.next_part()
+        while part is not None and self.stopped:
+            self._record_given_up(part)
+            part = part.next_part()
+        if part is not None:
+            self._wait(part, float("-inf"))
 
     def _stop_if_all_refused(self, result: RequestResult) -> None:
         """Stop if the server refused many messages and accepted none: the mapping is wrong."""
@@ -276,150 +479,5 @@ class Sender:
                         f"The server refused each of the first {self._refused} rows and accepted "
                         f"none (it answered {result.status}). Check the mapping; the failures "
                         "have the server's reasons."
-                    )
-                )
-
-    def _send_part(
-        self, request: Request, transport: Transport, *, unanswered: bool
-    ) -> RequestResult | None:
-        """Send until there is a result; None if the request must be split.
-
-        Args:
-            request: The request, or a part of one that was split.
-            transport: The connection.
-            unanswered: The request that it is a part of got no answer to an attempt.
-        """
-        body = compress(request.body())
-        attempts, answer, failure = 0, None, ""
-        give_up = self._clock() + self._destination.retry_seconds
-        while (
-            attempts < self._max_attempts(answer)
-            and not self.stopped
-            and self._rate_control.wait_to_send()
-        ):
-            attempts += 1
-            started = self._count_sent(
-                transport, request, attempts, len(body), unanswered=unanswered
-            )
-            try:
-                answer = transport.post(body)
-            except NotSentError as error:
-                answer, failure = None, f"the request could not be sent ({error})"
-            except NoAnswerError as error:
-                answer, failure, unanswered = None, f"no answer came ({error})", True
-            with self._lock:
-                self._current[id(transport)] = (request, attempts, unanswered)
-                in_flight = self.in_flight
-                self.in_flight -= 1
-                if answer is not None:
-                    seconds = self._clock() - started
-                    self.stats += RunStats(answers=1, answer_seconds=seconds)
-            if answer is not None and answer_verdict(answer) is not Verdict.RETRY:
-                self._rate_control.record_answer(self._clock() - started, in_flight)
-                return self._final_result(request, answer, attempts, unanswered=unanswered)
-            self._slow_down(answer)
-            if self._clock() >= give_up:
-                break
-            if attempts < self._max_attempts(answer) and self._stopping.wait(
-                self._backoff(attempts)
-            ):
-                break
-        if attempts:
-            self._stop_if_unavailable(answer, failure, attempts)
-        return exhausted_result(request, answer, failure, attempts, unanswered=unanswered)
-
-    def _max_attempts(self, answer: Answer | None) -> int:
-        most = self._destination.max_attempts
-        # An address at which nothing has ever answered is probably wrong.
-        return most if self._verified or answer is not None else min(_FIRST_ATTEMPTS, most)
-
-    def _backoff(self, attempts: int) -> float:
-        with self._lock:
-            return retry.backoff(attempts, self._rng)
-
-    def _count_sent(
-        self,
-        transport: Transport,
-        request: Request,
-        attempts: int,
-        size: int,
-        *,
-        unanswered: bool,
-    ) -> float:
-        """Count an attempt that is about to be sent; returns the time."""
-        with self._lock:
-            stats = self.stats
-            self._current[id(transport)] = (request, attempts, unanswered)
-            self.in_flight += 1
-            self.concurrency = self._rate_control.concurrency
-            self.stats = replace(
-                stats,
-                requests=stats.requests + 1,
-                retries=stats.retries + (attempts > 1),
-                wire_bytes=stats.wire_bytes + size,
-                max_in_flight=max(stats.max_in_flight, self.in_flight),
-                paused_seconds=self._rate_control.paused_seconds,
-            )
-            self._on_send(self.in_flight)
-        return self._clock()
-
-    def _slow_down(self, answer: Answer | None) -> None:
-        """Slow all workers down after no answer, or after one that asks for a retry."""
-        pause = None if answer is None else retry.retry_after(answer.retry_after)
-        if answer is not None and answer.status == 429:  # noqa: PLR2004  # too many requests
-            with self._lock:
-                self.stats += RunStats(throttled=1)
-            self._rate_control.record_too_many_requests()
-            pause = retry.BASE_SECONDS if pause is None else pause
-        else:
-            self._rate_control.record_failure()
-        if pause:
-            self._rate_control.pause(pause)
-
-    def _final_result(
-        self, request: Request, answer: Answer, attempts: int, *, unanswered: bool
-    ) -> RequestResult | None:
-        """The result of an answer that further attempts would not change; None to split."""
-        verdict = answer_verdict(answer)
-        with self._lock:
-            self._given_up_in_a_row = 0
-            if verdict is Verdict.ACCEPTED:
-                self._verified = True
-        if verdict is Verdict.SPLIT and len(request) > 1 and not self.stopped:
-            return None
-        error = answer_error(answer, self._destination.url)
-        if error is not None:
-            self.stop(error)
-        return answered_result(
-            request,
-            answer,
-            attempts,
-            strict=self._destination.strict,
-            unanswered=unanswered,
-        )
-
-    def _stop_if_unavailable(self, answer: Answer | None, failure: str, attempts: int) -> None:
-        """Count a request that was given up; stop if the server accepts no requests."""
-        if answer is not None:
-            failure = f"the server answered {answer.status}"  # its reason can quote a row
-        failure += " at the only attempt" if attempts == 1 else f" at each of {attempts} attempts"
-        with self._lock:
-            self._given_up_in_a_row += 1
-            if self.stopped:
-                return
-            if not self._verified:
-                self.stop(
-                    UnreachableError(
-                        f"No request to {self._destination.url} succeeded: {failure}. No row of "
-                        "this run is known to be delivered. Check the network and base_url, or "
-                        "try again later."
-                    )
-                )
-            elif self._given_up_in_a_row >= _MAX_GIVEN_UP:
-                self.stop(
-                    StoppedError(
-                        f"The server stopped accepting requests: the last "
-                        f"{self._given_up_in_a_row} failed (the latest: {failure}). "
-                        "Try again later."
                     )
                 )

@@ -6,24 +6,30 @@ import base64
 import html
 import json
 import re
+import socket
+import ssl
+import time
 from dataclasses import dataclass
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, Final, Protocol
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
+import httpcore
 import httpx
 from isal import igzip
 
+from cdp_backfill.delivery.wire import Wire, WireBackend, is_one_answer
 from cdp_backfill.model import api_facts
 from cdp_backfill.model.secret import Secret
 
 if TYPE_CHECKING:
-    import ssl
+    from collections.abc import Callable
 
     from cdp_backfill.model.destination import Destination
 
-_MAX_ANSWER_BYTES: Final = 65_536
+_MAX_BODY_BYTES: Final = 65_536
+_KEEPALIVE_SECONDS: Final = 5.0  # without a request, before a connection is closed
 _MAX_REASON: Final = 300
 
 
@@ -35,17 +41,26 @@ class Answer:
         status: HTTP status.
         reason: The server's reason for an error, at most 300 characters, or empty.
         retry_after: The header ``Retry-After``, or None.
-        unexpected_body: The status is a success, but the body is not JSON: a login page, say.
+        unclear: The status is a success, but the body is not a JSON object: a login page, say.
     """
 
     status: int
     reason: str = ""
     retry_after: str | None = None
-    unexpected_body: bool = False
+    unclear: bool = False
 
 
 class NotSentError(Exception):
-    """The server cannot have received the whole request."""
+    """The server cannot have received the whole request.
+
+    Args:
+        text: What happened.
+        reached: False if there is no such host, or nothing accepts connections at its address.
+    """
+
+    def __init__(self, text: str, *, reached: bool = True) -> None:
+        super().__init__(text)
+        self.reached = reached
 
 
 class NoAnswerError(Exception):
@@ -84,9 +99,9 @@ class _BasicAuth:
     def __init__(self, key: Secret | None) -> None:
         self._key = key or Secret("")
 
-    def sign(self, request: httpx.Request) -> None:
+    def sign(self, request: httpcore.Request) -> None:
         """Add the ``Authorization`` header to a request."""
-        request.headers["Authorization"] = f"Basic {self._encoded()}"
+        request.headers.append((b"Authorization", f"Basic {self._encoded()}".encode()))
 
     def _encoded(self) -> str:
         return base64.b64encode(f"{self._key.reveal()}:".encode()).decode()
@@ -99,81 +114,142 @@ class _BasicAuth:
 
 
 class HttpTransport:
-    """HTTP through httpx, with one connection that stays open.
+    """HTTP through httpcore, with one connection that stays open.
 
     Args:
         destination: The server, with an API key.
         tls: Shared by all transports of a run, since making one takes milliseconds.
+        clock: Monotonic time in seconds.
     """
 
-    def __init__(self, destination: Destination, tls: ssl.SSLContext) -> None:
+    def __init__(
+        self,
+        destination: Destination,
+        tls: ssl.SSLContext,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._auth = _BasicAuth(destination.api_key)
         self._secrets = self._auth.secrets()
-        self._url = httpx.URL(destination.url + api_facts.BATCH_PATH)
-        headers = {
-            "Accept": "application/json",
-            "Content-Type": "application/json",
-            "Content-Encoding": "gzip",
-            "User-Agent": f"cdp-backfill/{version('cdp-backfill')}",
-        }
-        if destination.strict:
-            headers[api_facts.STRICT_HEADER[0]] = api_facts.STRICT_HEADER[1]
-        self._headers = httpx.Headers(headers)
-        timeout = httpx.Timeout(destination.timeout, connect=min(10.0, destination.timeout))
-        self._extensions = {"timeout": timeout.as_dict()}
-        # No httpx.Client: its cookies and redirects are of no use here and double the cost.
-        self._transport = httpx.HTTPTransport(
-            verify=tls,
-            limits=httpx.Limits(max_connections=1, max_keepalive_connections=1),
-            # A proxy from the environment cannot reach a server on this machine.
-            proxy=None if destination.is_local else environment_proxy(destination.url),
+        url = httpx.URL(destination.url + api_facts.BATCH_PATH)
+        self._url = httpcore.URL(
+            scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=url.raw_path
         )
+        self._headers = [
+            ("Host", url.netloc.decode()),
+            ("Accept", "application/json"),
+            ("Accept-Encoding", "identity"),
+            ("Content-Type", "application/json"),
+            ("Content-Encoding", "gzip"),
+            ("User-Agent", f"cdp-backfill/{version('cdp-backfill')}"),
+        ]
+        if destination.strict:
+            self._headers.append(api_facts.STRICT_HEADER)
+        self._connect_timeout = min(10.0, destination.answer_timeout)
+        self._wire = Wire(destination.answer_timeout, clock)
+        # A proxy from the environment cannot reach a server on this machine.
+        proxy = None if destination.is_local else environment_proxy(destination.url)
+        # No httpx.Client: its cookies, redirects and models are of no use here and double the cost.
+        self._pool = _pool(proxy, tls, WireBackend(self._wire))
 
     def post(self, body: bytes) -> Answer:
         """Send a compressed body and return the answer."""
-        response = self._request(body)
-        if isinstance(response, Exception):
-            # Raised here, outside the handler of httpx's error: its traceback holds the headers.
-            raise response
-        try:
-            content = _read(response)
-        finally:
-            response.close()
-        return Answer(
-            response.status_code,
-            "" if response.is_success else error_reason(content, self._secrets),
-            response.headers.get("Retry-After"),
-            unexpected_body=response.is_success and content.strip()[:1] not in (b"", b"{", b"["),
-        )
+        self._wire.start(self._connect_timeout)
+        answer = self._exchange(body)
+        if isinstance(answer, Exception):
+            # Raised here, outside the handler of httpcore's error: its traceback holds the headers.
+            raise answer
+        return answer
 
-    def _request(self, body: bytes) -> httpx.Response | Exception:
-        """The response, or the error to raise."""
-        request = httpx.Request(
-            "POST", self._url, headers=self._headers, content=body, extensions=self._extensions
+    def _exchange(self, body: bytes) -> Answer | Exception:
+        """The answer, or the error to raise."""
+        wire, content = self._wire, b""
+        request = httpcore.Request(
+            "POST",
+            self._url,
+            headers=[*self._headers, ("Content-Length", str(len(body)))],
+            content=body,
+            extensions={"timeout": {"connect": self._connect_timeout, "pool": 0.0}},
         )
         self._auth.sign(request)
         try:
-            return self._transport.handle_request(request)
-        except (
-            httpx.ConnectError,
-            httpx.ConnectTimeout,
-            httpx.PoolTimeout,
-            httpx.WriteError,  # the server lacks the end of the body
-            httpx.WriteTimeout,
-            httpx.ProxyError,
-            httpx.UnsupportedProtocol,
-            httpx.LocalProtocolError,
-        ) as error:
-            # The text of a failed connection is about the network, never about a row.
-            cause = f": {error}" if isinstance(error, httpx.ConnectError) and str(error) else ""
-            return NotSentError(_error_name(error) + cause)
-        except Exception as error:  # noqa: BLE001  # after any other error it may have arrived
+            response = self._pool.handle_request(request)
+            try:
+                content, is_whole = _read(response)
+            finally:
+                response.close()
+        except Exception as error:  # noqa: BLE001  # after any error but these it may have arrived
             # Such as RuntimeError: another thread closed the connection meanwhile.
+            return self._failure(error)
+        status = response.status
+        succeeded = status // 100 == 2  # noqa: PLR2004
+        if is_whole and not is_one_answer(bytes(wire.received), content):
+            self._drop_connection()
+            return NoAnswerError("bytes behind the answer")
+        if succeeded and (wire.early or wire.broken):
+            self._drop_connection()
+            return NoAnswerError("an answer before the end of the request")
+        retry_after = [value for name, value in response.headers if name.lower() == b"retry-after"]
+        return Answer(
+            status,
+            "" if succeeded else error_reason(content, self._secrets),
+            retry_after[0].decode("latin-1") if retry_after else None,
+            unclear=succeeded and not _is_json_object(content),
+        )
+
+    def _failure(self, error: Exception) -> Answer | Exception:
+        """What an error means: the answer of a proxy, or the error to raise."""
+        kinds = (*_NOT_SENT, httpcore.ProxyError)
+        if not (isinstance(error, kinds) or self._wire.broken):
             return NoAnswerError(_error_name(error))
+        # The text of a failed connection is about the network, never about a row.
+        told = isinstance(error, httpcore.ConnectError | httpcore.ProxyError) and str(error)
+        if isinstance(error, httpcore.ProxyError) and str(error).startswith("407"):
+            return Answer(407)
+        text = _error_name(error) + (f": {error}" if told else "")
+        return NotSentError(text, reached=not _is_unreachable(error))
+
+    def _drop_connection(self) -> None:
+        """Close the connection: what is left on it would pass for the next answer."""
+        for connection in self._pool.connections:
+            connection.close()
 
     def close(self) -> None:
         """Close the connection."""
-        self._transport.close()
+        self._pool.close()
+
+
+_NOT_SENT: Final = (
+    httpcore.ConnectError,
+    httpcore.ConnectTimeout,
+    httpcore.PoolTimeout,
+    httpcore.WriteError,  # the server lacks the end of the body
+    httpcore.WriteTimeout,
+    httpcore.UnsupportedProtocol,
+    httpcore.LocalProtocolError,
+)
+
+
+def _pool(
+    proxy_url: str | None, tls: ssl.SSLContext, backend: httpcore.NetworkBackend
+) -> httpcore.ConnectionPool:
+    """A pool with one connection."""
+    options: dict[str, Any] = {
+        "ssl_context": tls,
+        "max_connections": 1,
+        "keepalive_expiry": _KEEPALIVE_SECONDS,
+        "network_backend": backend,
+    }
+    if proxy_url is None:
+        return httpcore.ConnectionPool(**options)
+    proxy = httpx.Proxy(proxy_url)
+    parts = proxy.url
+    url = httpcore.URL(
+        scheme=parts.raw_scheme, host=parts.raw_host, port=parts.port, target=parts.raw_path
+    )
+    options |= {"proxy_url": url, "proxy_auth": proxy.raw_auth}
+    if parts.scheme.startswith("socks"):
+        return httpcore.SOCKSProxy(**options)
+    return httpcore.HTTPProxy(**options)
 
 
 def environment_proxy(url: str) -> str | None:
@@ -224,17 +300,31 @@ def _texts(value: Any) -> list[str]:
     return [value] if isinstance(value, str) else []
 
 
-def _read(response: httpx.Response) -> bytes:
-    parts, size = [], 0
+def _read(response: httpcore.Response) -> tuple[bytes, bool]:
+    """The body up to a limit, and whether it ends there."""
+    content = b""
+    for part in response.iter_stream():
+        content += part
+        if len(content) > _MAX_BODY_BYTES:
+            return content[:_MAX_BODY_BYTES], False
+    return content, True
+
+
+def _is_json_object(content: bytes) -> bool:
     try:
-        for part in response.iter_bytes():
-            parts.append(part)
-            size += len(part)
-            if size >= _MAX_ANSWER_BYTES:
-                break
-    except (httpx.HTTPError, RuntimeError, OSError):
-        pass  # the status has arrived, and the body is optional
-    return b"".join(parts)[:_MAX_ANSWER_BYTES]
+        return isinstance(json.loads(content), dict)
+    except (ValueError, RecursionError):
+        return False
+
+
+def _is_unreachable(error: BaseException | None) -> bool:
+    """Whether a host is unknown, refuses connections, or is not the one of its certificate."""
+    kinds = (socket.gaierror, ConnectionRefusedError, ssl.SSLCertVerificationError)
+    while error is not None:
+        if isinstance(error, kinds):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def _error_name(error: Exception) -> str:

@@ -41,9 +41,11 @@ class Destination:
             the documented 3,000 requests per 3 seconds.
         workers: Most requests in flight, or None to let a run find its own concurrency, up to
             128.
-        timeout: Seconds to wait for an answer.
-        max_attempts: Most attempts for a request, including the first.
-        retry_seconds: Seconds after which a request gets no further attempt.
+        answer_timeout: Seconds from the end of a request to the end of its answer; sending a
+            request may take as long.
+        patience: Seconds for which a run waits for a server that is away: it goes on as long as its
+            last success is younger. If nothing has ever been at the address (an unknown host, a
+            refused connection), a run waits for 30 seconds at most.
         max_messages: Most messages in a request.
 
     Raises:
@@ -59,9 +61,8 @@ class Destination:
     strict: bool = True
     rate_limit: float | None = api_facts.REQUESTS_PER_SECOND
     workers: int | None = None
-    timeout: float = 60.0
-    max_attempts: int = 6
-    retry_seconds: float = 300.0
+    answer_timeout: float = 60.0
+    patience: float = 600.0
     max_messages: int = api_facts.MAX_REQUEST_MESSAGES
 
     def __init__(
@@ -73,9 +74,8 @@ class Destination:
         strict: bool = True,
         rate_limit: float | None = api_facts.REQUESTS_PER_SECOND,
         workers: int | None = None,
-        timeout: float = 60.0,
-        max_attempts: int = 6,
-        retry_seconds: float = 300.0,
+        answer_timeout: float = 60.0,
+        patience: float = 600.0,
         max_messages: int = api_facts.MAX_REQUEST_MESSAGES,
     ) -> None:
         values = {
@@ -86,9 +86,8 @@ class Destination:
             "strict": strict,
             "rate_limit": rate_limit,
             "workers": workers,
-            "timeout": timeout,
-            "max_attempts": max_attempts,
-            "retry_seconds": retry_seconds,
+            "answer_timeout": answer_timeout,
+            "patience": patience,
             "max_messages": max_messages,
         }
         del api_key
@@ -107,10 +106,11 @@ class Destination:
             _check_url(self.base_url)
         if self.rate_limit is not None and not self.rate_limit > 0:
             raise DestinationError("rate_limit must be above 0, or None for no limit.")
-        for name in ("timeout", "retry_seconds"):
-            if not getattr(self, name) > 0:
-                raise DestinationError(f"{name} must be above 0 seconds.")
-        for name in ("workers", "max_attempts", "max_messages"):
+        for name in ("answer_timeout", "patience"):
+            seconds = getattr(self, name)
+            if not isinstance(seconds, int | float) or not 0 < seconds < float("inf"):
+                raise DestinationError(f"{name} must be a number of seconds above 0.")
+        for name in ("workers", "max_messages"):
             value = getattr(self, name)
             if name == "workers" and value is None:
                 continue
@@ -177,8 +177,8 @@ class Destination:
             ("strict mode", strict),
             ("requests", f"{rate}, up to {self.max_messages:,} messages each"),
             ("in flight", workers),
-            ("attempts", f"up to {self.max_attempts}, for {duration(self.retry_seconds)}"),
-            ("timeout of an answer", duration(self.timeout)),
+            ("patience", f"waits up to {duration(self.patience)} for a server that is away"),
+            ("timeout of an answer", duration(self.answer_timeout)),
         ]
         return View("Destination", [Section("Where messages are sent", (), lines)])
 

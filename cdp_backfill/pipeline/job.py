@@ -19,6 +19,7 @@ from cdp_backfill.model.destination import choose_destination, resolve
 from cdp_backfill.pipeline.identities import ambiguous_ids, identify_column, open_identities
 from cdp_backfill.pipeline.identity_pairs import anonymous_ids
 from cdp_backfill.pipeline.journal import Journal, identities_path
+from cdp_backfill.pipeline.journal_file import journal_path
 from cdp_backfill.pipeline.prepared_source import PreparedSource
 from cdp_backfill.pipeline.recency_guard import refuse_recent
 from cdp_backfill.pipeline.runner import Run
@@ -129,16 +130,23 @@ class Job:
         if self.options.recent == "raise" and self.source.replayable:
             refuse_recent(prepared)
         identities = job.identities
+        journals: list[Journal] = []
         with ExitStack() as opened:
             if identities is None:
-                begin = job.ready(prepared, destination, path, opened)
+                begin = job.ready(prepared, destination, path, opened, journals)
+                for journal in journals:
+                    journal.begin()
                 opened.pop_all()  # the run releases its journal
                 return begin().report()
             first = identities.prepare(only=self._canary_ids(prepared))
             identities.check_unchanged(first.source)
-            begin = job.ready(prepared, destination, path, opened)
+            begin = job.ready(prepared, destination, path, opened, journals)
             first_path = path and identities_path(path)
-            begin_first = identities.ready(first, destination, first_path, opened, is_first=True)
+            begin_first = identities.ready(
+                first, destination, first_path, opened, journals, is_first=True
+            )
+            for journal in journals:  # once nothing can refuse the run any more
+                journal.begin()
             opened.pop_all()
         return send_in_turn(begin_first, begin)
 
@@ -148,6 +156,7 @@ class Job:
         destination: Destination,
         path: Path | None,
         opened: ExitStack,
+        journals: list[Journal],
         *,
         is_first: bool = False,
     ) -> Callable[[], Run]:
@@ -158,6 +167,7 @@ class Job:
             destination: Where to send to, with a key.
             path: The journal, or None for none.
             opened: Releases the journal if there will be no run.
+            journals: Gets the journal, which has yet to begin.
             is_first: Another run follows.
         """
         options, journal = self.options, None
@@ -172,6 +182,7 @@ class Job:
                 identify=self._described_identities(),
             )
             opened.callback(journal.release)
+            journals.append(journal)
         return lambda: Run(
             prepared,
             destination,
@@ -279,7 +290,7 @@ class Job:
         """Where the journal is, or None for no journal."""
         journal, source = self.options.journal, self.source
         if isinstance(journal, str | Path):
-            return Path(journal)
+            return journal_path(journal)
         if journal is None:
             is_remote_file = source.paths is not None and not destination.is_local
             journal = self.options.canary is not None or is_remote_file

@@ -1,8 +1,11 @@
-"""The journal: a file that records delivered messages and survives a crash.
+"""The journal: a file that records what was sent and delivered, and survives a crash.
 
 It is an SQLite database in write-ahead mode. It holds the mapping and the address (no key), the
-paths of file sources, the counts of each run by outcome and code, and 12 bytes for each delivered
-row: the first 96 bits of the XXH3 hash of its message. It holds no payload and no cell.
+paths of file sources, the counts of each run by outcome and code, and 12 bytes for each row that
+was sent: the first 96 bits of the XXH3 hash of its message. It holds no payload and no cell.
+
+A request is recorded before it leaves. So whatever the server may have accepted is in the file
+until it is known, even if the process is killed in between.
 
 Two different messages share 96 bits with a probability of 1 in 8e28. In a backfill of 100 million
 rows of which half are delivered, the probability that one row is taken for another is
@@ -16,38 +19,63 @@ It costs 12 bytes for each delivered row on disk, and as much memory in a run th
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sqlite3
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
+from enum import Enum
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
-from filelock import FileLock, Timeout
 
 from cdp_backfill.errors import JournalError
 from cdp_backfill.messages.ids import ID_RECIPE
 from cdp_backfill.model.distinct import DIGEST_BYTES, contains, split
 from cdp_backfill.model.mapping import Mapping
+from cdp_backfill.pipeline.journal_file import (
+    check_is_journal,
+    journal_path,
+    locked,
+    one_clear_error,
+    opened,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
     import numpy.typing as npt
 
     from cdp_backfill.model.arrays import Digests, Mask
 
 
-FORMAT: Final = "cdp-backfill journal 1"
+FORMAT: Final = "cdp-backfill journal 2"
 _FIRST_RECIPE: Final = "cdp1"  # of journals that do not name one
-_TABLES: Final = """
-CREATE TABLE IF NOT EXISTS about (name TEXT PRIMARY KEY, value TEXT);
-CREATE TABLE IF NOT EXISTS delivered (run INTEGER, rows INTEGER, digests BLOB);
-CREATE TABLE IF NOT EXISTS runs (
-    run INTEGER PRIMARY KEY, started TEXT, ended TEXT, under_way INTEGER, counts TEXT, reasons TEXT
-);
-"""
+
+
+class State(Enum):
+    """What is known of a request. All names have one length: see :meth:`Journal.change`."""
+
+    SENT = "s"
+    """The server may have accepted it: it is on the wire, or got no answer."""
+    SENT_AGAIN = "a"
+    """The server may have accepted it more than once."""
+    DELIVERED = "d"
+    """The server accepted it."""
+    DELIVERED_AGAIN = "t"
+    """The server accepted it, and may have accepted an earlier attempt, too."""
+
+    @property
+    def delivered(self) -> bool:
+        """Whether the server certainly accepted it."""
+        return self in (State.DELIVERED, State.DELIVERED_AGAIN)
+
+    @property
+    def doubts(self) -> int:
+        """Attempts without an answer: 0, 1, or 2 for more."""
+        return {State.DELIVERED: 0, State.SENT_AGAIN: 2}.get(self, 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +118,7 @@ class JournalContents:
 
 
 class Journal:
-    """An open journal; one run at a time.
+    """An open journal; one run at a time. Nothing in it changes before :meth:`begin`.
 
     Args:
         path: The file; created if it does not exist.
@@ -115,49 +143,36 @@ class Journal:
         identify: dict[str, Any] | None = None,
     ) -> None:
         self.path = path
-        self._lock = _locked(path)
-        try:
-            self._database = _opened(path)
-            self._begin(mapping, url, paths, types or {})
-            if identify is not None:  # resume goes on with the identities of the last run
-                self._database.execute(
-                    "INSERT OR REPLACE INTO about VALUES ('identify', ?)", (json.dumps(identify),)
-                )
-            self.in_flight_at_crashes = self._in_flight_at_crashes()
-            """Most rows that crashed runs can have had in flight; these may have arrived twice."""
-            self._high, self._low = self._load()
-            self._run = self._database.execute(
-                "INSERT INTO runs (started, under_way) VALUES (?, 0)", (_now(),)
-            ).lastrowid
-        except BaseException as error:
-            self._lock.release()
-            if isinstance(error, sqlite3.Error | ValueError | KeyError):
-                raise JournalError(
-                    f"The journal {path} is damaged, or is not a journal ({type(error).__name__}). "
-                    "Pass the path of another file."
-                ) from error
-            raise
-
-    def _begin(
-        self, mapping: Mapping, url: str, paths: Sequence[str] | None, types: dict[str, str]
-    ) -> None:
-        about = {
+        self._about = {
             "format": FORMAT,
             "recipe": ID_RECIPE,
             "mapping": mapping.to_toml(),
             "url": url,
             "paths": json.dumps(list(paths) if paths is not None else None),
-            "types": json.dumps(types),
+            "types": json.dumps(types or {}),
         }
+        if identify is not None:
+            self._about["identify"] = json.dumps(identify)
+        self._run: int | None = None
+        self._lock = locked(path)
         try:
-            with self._database:
-                self._database.execute("BEGIN IMMEDIATE")
-                stored = dict(self._database.execute("SELECT name, value FROM about"))
-                if not stored:
-                    self._database.executemany("INSERT INTO about VALUES (?, ?)", about.items())
-                    return
-        except sqlite3.Error as error:
-            raise JournalError(f"The journal {self.path} cannot be written: {error}.") from error
+            with one_clear_error(path):
+                self._database = opened(path)
+                try:
+                    self._check(mapping, url, types or {})
+                    self._load()
+                except BaseException:
+                    self._database.close()
+                    raise
+        except BaseException:
+            self._lock.release()
+            raise
+
+    def _check(self, mapping: Mapping, url: str, types: dict[str, str]) -> None:
+        """Refuse the journal of another backfill."""
+        stored = dict(self._database.execute("SELECT name, value FROM about"))
+        if not stored:
+            return
         _check_version(self.path, stored)
         if stored["url"] != url:
             raise JournalError(
@@ -176,10 +191,6 @@ class Journal:
                 "would change and every row would be sent again. Correct the cells that differ, "
                 "or pass another journal."
             )
-        if paths is not None:  # resume goes on with the files of the last run
-            self._database.execute(
-                "UPDATE about SET value = ? WHERE name = 'paths'", (about["paths"],)
-            )
         before = Mapping.from_toml(stored["mapping"]).to_dict()
         now = mapping.to_dict()
         if before != now:
@@ -191,18 +202,37 @@ class Journal:
                 "pass another journal."
             )
 
-    def _in_flight_at_crashes(self) -> int:
-        query = "SELECT coalesce(sum(under_way), 0) FROM runs WHERE ended IS NULL"
-        return int(self._database.execute(query).fetchone()[0])
-
-    def _load(self) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.uint32]]:
-        blobs = [blob for (blob,) in self._database.execute("SELECT digests FROM delivered")]
-        return _sorted(split(np.frombuffer(b"".join(blobs), np.uint8).reshape(-1, DIGEST_BYTES)))
+    def _load(self) -> None:
+        """Read which messages were delivered, and which the server may have accepted."""
+        delivered, digests, doubts = [], [], []
+        for state, blob in self._database.execute("SELECT state, digests FROM requests"):
+            part = np.frombuffer(blob, np.uint8).reshape(-1, DIGEST_BYTES)
+            kind = State(state)
+            if kind.delivered:
+                delivered.append(part)
+            if kind.doubts:
+                digests.append(part)
+                doubts.append(np.full(len(part), kind.doubts, dtype=np.int64))
+        empty = [np.zeros((0, DIGEST_BYTES), dtype=np.uint8)]
+        self._delivered = _sorted(split(np.concatenate([*empty, *delivered])))
+        high, low = split(np.concatenate([*empty, *digests]))
+        times = np.concatenate([np.zeros(0, dtype=np.int64), *doubts])
+        order = np.lexsort((low, high))
+        high, low, times = high[order], low[order], times[order]
+        starts = np.ones(len(high), dtype=bool)
+        starts[1:] = (high[1:] != high[:-1]) | (low[1:] != low[:-1])
+        times = np.add.reduceat(times, np.flatnonzero(starts)) if len(times) else times
+        self._doubted = high[starts], low[starts]
+        twice = times > 1
+        self._doubted_twice = self._doubted[0][twice], self._doubted[1][twice]
+        again = contains(self._delivered, *self._doubted)
+        self.maybe_twice = int(np.count_nonzero(again | twice))
+        """Messages that the server may have accepted more than once in earlier runs."""
 
     @property
     def delivered_before(self) -> int:
         """Number of rows that earlier runs delivered."""
-        return len(self._high)
+        return len(self._delivered[0])
 
     def is_delivered(self, digests: Digests) -> Mask:
         """True for each message that an earlier run delivered.
@@ -210,26 +240,70 @@ class Journal:
         Args:
             digests: An array with 12 or more bytes for each message.
         """
-        return contains((self._high, self._low), *split(digests))
+        return contains(self._delivered, *split(digests))
 
-    def add(self, digests: Sequence[Digests]) -> None:
-        """Record messages as delivered; the record is in the file when this returns.
+    def doubts(self, digests: Digests) -> npt.NDArray[np.uint8]:
+        """Attempts of earlier runs without an answer, for each message: 0, 1, or 2 for more.
+
+        Args:
+            digests: An array with 12 or more bytes for each message.
+        """
+        high, low = split(digests)
+        times = np.zeros(len(high), dtype=np.uint8)
+        for known in (self._doubted, self._doubted_twice):
+            times += contains(known, high, low)
+        return times
+
+    # --- Changes ---
+
+    def begin(self) -> None:
+        """Record that a run begins; resume goes on with its files and identities.
+
+        Raises:
+            JournalError: The file cannot be written, for example because the disk is full.
+        """
+        if self._run is not None:
+            return
+        with one_clear_error(self.path), self._database:
+            self._database.execute("BEGIN IMMEDIATE")
+            about = self._about
+            is_new = not self._database.execute("SELECT 1 FROM about").fetchone()
+            if not is_new:
+                changing = {"identify"} if about["paths"] == "null" else {"paths", "identify"}
+                about = {name: value for name, value in about.items() if name in changing}
+            self._database.executemany("INSERT OR REPLACE INTO about VALUES (?, ?)", about.items())
+            self._run = self._database.execute(
+                "INSERT INTO runs (started) VALUES (?)", (_now(),)
+            ).lastrowid
+
+    def add(self, digests: Sequence[Digests], state: State) -> int:
+        """Record the messages of a request; the record is in the file when this returns.
+
+        Returns:
+            The number of the request.
 
         Raises:
             sqlite3.Error: The file cannot be written, for example because the disk is full.
         """
         data = b"".join(part[:, :DIGEST_BYTES].tobytes() for part in digests)
-        self._database.execute(
-            "INSERT INTO delivered VALUES (?, ?, ?)", (self._run, len(data) // DIGEST_BYTES, data)
-        )
+        number = self._database.execute(
+            "INSERT INTO requests (run, state, rows, digests) VALUES (?, ?, ?, ?)",
+            (self._run, state.value, len(data) // DIGEST_BYTES, data),
+        ).lastrowid
+        return int(number or 0)
 
-    def note_in_flight(self, rows: int) -> None:
-        """Record how many rows are in doubt if the process crashes from now on.
+    def change(self, request: int, state: State | None) -> None:
+        """Change the state of a request; None forgets it.
 
         Raises:
             sqlite3.Error: The file cannot be written, for example because the disk is full.
         """
-        self._database.execute("UPDATE runs SET under_way = ? WHERE run = ?", (rows, self._run))
+        if state is None:
+            self._database.execute("DELETE FROM requests WHERE id = ?", (request,))
+        else:  # a state of the same length is written in place, without the digests
+            self._database.execute(
+                "UPDATE requests SET state = ? WHERE id = ?", (state.value, request)
+            )
 
     def close(self, counts: dict[str, int], reasons: dict[str, int]) -> None:
         """Record how the run ended, and release the journal.
@@ -242,22 +316,25 @@ class Journal:
             sqlite3.Error: The file cannot be written, for example because the disk is full.
         """
         try:
-            self._database.execute(
-                "UPDATE runs SET ended = ?, counts = ?, reasons = ? WHERE run = ?",
-                (_now(), json.dumps(counts), json.dumps(reasons), self._run),
-            )
+            if self._run is not None:
+                self._database.execute(
+                    "UPDATE runs SET ended = ?, counts = ?, reasons = ? WHERE run = ?",
+                    (_now(), json.dumps(counts), json.dumps(reasons), self._run),
+                )
         finally:
             self.release()
 
     def release(self) -> None:
         """Let other runs use the journal, without a record of how this one ended."""
-        self._database.close()
+        with contextlib.suppress(sqlite3.Error):  # such as a disk that is full
+            self._database.close()
         self._lock.release()
 
 
 def identities_path(path: Path) -> Path:
     """The journal of the identities that belongs to a journal of events.
 
+    >>> from pathlib import Path
     >>> identities_path(Path("opens.cdp-journal")).name
     'opens-identities.cdp-journal'
     """
@@ -270,32 +347,30 @@ def read_journal(path: str | Path) -> JournalContents:
     Raises:
         JournalError: There is no journal at this path, or it cannot be read.
     """
-    path = Path(path)
+    path = journal_path(path)
     if not path.is_file():
         raise JournalError(f"There is no journal {path}. Check the path.")
-    database = sqlite3.connect(path)
-    try:
+    check_is_journal(path)
+    with one_clear_error(path), closing(sqlite3.connect(path)) as database:
         stored = dict(database.execute("SELECT name, value FROM about"))
         _check_version(path, stored)
-        (delivered,) = database.execute("SELECT coalesce(sum(rows), 0) FROM delivered").fetchone()
+        query = "SELECT coalesce(sum(rows), 0) FROM requests WHERE state IN (?, ?)"
+        states = (State.DELIVERED.value, State.DELIVERED_AGAIN.value)
+        (delivered,) = database.execute(query, states).fetchone()
         runs = [
             RunRecord(started, ended, json.loads(counts or "{}"), json.loads(reasons or "{}"))
             for started, ended, counts, reasons in database.execute(
                 "SELECT started, ended, counts, reasons FROM runs ORDER BY run"
             )
         ]
-    except sqlite3.Error as error:
-        raise JournalError(f"The journal {path} cannot be read: {error}.") from error
-    finally:
-        database.close()
-    return JournalContents(
-        mapping=Mapping.from_toml(stored["mapping"]),
-        url=stored["url"],
-        paths=json.loads(stored["paths"]),
-        identify=json.loads(stored.get("identify", "null")),
-        delivered=delivered,
-        runs=runs,
-    )
+        return JournalContents(
+            mapping=Mapping.from_toml(stored["mapping"]),
+            url=stored["url"],
+            paths=json.loads(stored["paths"]),
+            identify=json.loads(stored.get("identify", "null")),
+            delivered=delivered,
+            runs=runs,
+        )
 
 
 def _check_version(path: Path, stored: dict[str, str]) -> None:
@@ -311,42 +386,6 @@ def _check_version(path: Path, stored: dict[str, str]) -> None:
             "again under another id. Finish the backfill with the version that began it, or pass "
             "another journal."
         )
-
-
-def _locked(path: Path) -> FileLock:
-    lock = FileLock(f"{path}.lock", blocking=False, thread_local=False)
-    try:
-        lock.acquire()
-    except Timeout as error:
-        if not Path(lock.lock_file).exists():  # it retries whatever is wrong
-            raise _not_writable(path, "the folder is not writable") from error
-        raise JournalError(
-            f"The journal {path} is in use by another run. Wait for that run to end."
-        ) from error
-    except OSError as error:
-        raise _not_writable(path, str(error)) from error
-    return lock
-
-
-def _not_writable(path: Path, why: str) -> JournalError:
-    return JournalError(
-        f"The journal {path} cannot be written: {why}. Pass a path in a writable folder, or "
-        "journal=False for no journal."
-    )
-
-
-def _opened(path: Path) -> sqlite3.Connection:
-    try:
-        # Each statement is a transaction of its own.
-        database = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
-        # Every commit survives the end of the process. A power cut can cost the last few commits,
-        # whose rows would be sent again.
-        database.execute("PRAGMA journal_mode = WAL")
-        database.execute("PRAGMA synchronous = NORMAL")
-        database.executescript(_TABLES)
-    except sqlite3.Error as error:
-        raise JournalError(f"The journal {path} cannot be opened: {error}.") from error
-    return database
 
 
 def _sorted(

@@ -18,6 +18,8 @@ from cdp_backfill.model.outcomes import Problem
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    import numpy.typing as npt
+
     from cdp_backfill.model.arrays import Digests, Mask, Rows
     from cdp_backfill.model.distinct import DigestSet
     from cdp_backfill.sources import Chunk
@@ -58,6 +60,8 @@ class PreparedChunk:
         delivered_before: Rows of the chunk that an earlier run delivered.
         dropped: Rows of the chunk by the column that was left out of their oversize message.
         encoded: The messages to send, each part with its rows of the chunk.
+        taken: Rows of the chunk, and how often the server may have accepted each of them in earlier
+            runs; None without a journal.
     """
 
     messages: MessageBatch
@@ -69,6 +73,7 @@ class PreparedChunk:
     delivered_before: Rows
     dropped: dict[str, Rows]
     encoded: list[tuple[Encoded, Rows]]
+    taken: tuple[Rows, npt.NDArray[np.uint8]] | None = None
 
 
 def prepare(
@@ -132,6 +137,7 @@ def exclude_known(
     *,
     is_delivered: Callable[[Digests], Mask] | None = None,
     is_repeated: Callable[[Digests], Mask] | None = None,
+    doubts: Callable[[Digests], npt.NDArray[np.uint8]] | None = None,
 ) -> PreparedChunk:
     """Leave out messages that an earlier run delivered or whose id an earlier row has.
 
@@ -139,6 +145,7 @@ def exclude_known(
         prepared: The rows of a chunk.
         is_delivered: Returns which messages an earlier run delivered, or None.
         is_repeated: Returns which message ids an earlier row of this run has, or None.
+        doubts: Returns how often an earlier run sent each message without an answer, or None.
     """
     parts = [part for part, _ in prepared.encoded]
     size = len(prepared.recent)
@@ -150,6 +157,15 @@ def exclude_known(
     # The journal knows equal rows as one message; only the first of them was sent.
     delivered = delivered & ~duplicates
     remaining = ~(delivered | duplicates)
+    if doubts is not None:
+        taken = delivered.astype(np.uint8)
+        compared = np.zeros(size, dtype=bool)
+        for part in parts:
+            taken[part.rows] += doubts(part.digests)
+            compared[part.rows] = True
+        compared &= ~duplicates
+        rows = prepared.messages.rows[compared]
+        prepared = replace(prepared, taken=(rows, np.minimum(taken[compared], 2)))
     if remaining.all():
         return prepared
     masked = [(part, rows, remaining[part.rows]) for part, rows in prepared.encoded]

@@ -23,6 +23,9 @@ from cdp_backfill.pipeline.workers import Task, prepare_in_processes
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator, Sequence
 
+    import numpy as np
+    import numpy.typing as npt
+
     from cdp_backfill.inference.proposal import Proposal
     from cdp_backfill.messages.encoding import ContextScope
     from cdp_backfill.model.arrays import Digests, Mask
@@ -86,6 +89,7 @@ class PreparedSource:
         columns: Sequence[str],
         *,
         is_delivered: Callable[[Digests], Mask] | None = None,
+        doubts: Callable[[Digests], npt.NDArray[np.uint8]] | None = None,
         rows: int | None = None,
         processes: int = 1,
     ) -> Generator[tuple[Chunk, PreparedChunk]]:
@@ -94,6 +98,7 @@ class PreparedSource:
         Args:
             columns: Columns to read.
             is_delivered: Returns which messages an earlier run delivered, or None.
+            doubts: Returns how often an earlier run sent each message without an answer, or None.
             rows: Stop after this many rows, or None for all; only with one process.
             processes: Number of processes that read, check and encode.
         """
@@ -108,10 +113,10 @@ class PreparedSource:
             chunks = self.all_chunks(columns, rows=rows, with_digests=with_digests)
         with closing(chunks):
             for chunk, prepared in chunks:
-                yield (
-                    chunk,
-                    exclude_known(prepared, is_delivered=is_delivered, is_repeated=is_repeated),
+                known = exclude_known(
+                    prepared, is_delivered=is_delivered, is_repeated=is_repeated, doubts=doubts
                 )
+                yield chunk, known
 
     def all_chunks(
         self, columns: Sequence[str], *, rows: int | None = None, with_digests: bool = False

@@ -46,6 +46,7 @@ class RunProgress:
         reasons: Iterable[FailureReason],
         in_flight: int,
         concurrency: int,
+        seconds_away: float,
     ) -> None:
         """Show a snapshot.
 
@@ -57,6 +58,7 @@ class RunProgress:
             reasons: Why rows were not delivered so far, most rows first.
             in_flight: Requests in flight.
             concurrency: Requests that may be in flight.
+            seconds_away: Seconds for which the server has been away, or 0.0.
         """
         settled = sum(counts[outcome] for outcome in Outcome if outcome.settled)
         rows = sum(counts.values()) - counts[Outcome.UNSENT]
@@ -70,6 +72,7 @@ class RunProgress:
             reasons=_frequent_reasons(reasons),
             state=state,
             call=self._call,
+            seconds_away=seconds_away,
             stats=stats,
         )
         self._timeline.add(snapshot)

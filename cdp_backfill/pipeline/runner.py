@@ -15,7 +15,9 @@ from cdp_backfill.errors import BadInputError, RecentRowsError, StoppedError
 from cdp_backfill.messages.packing import Packer, Request
 from cdp_backfill.model import api_facts
 from cdp_backfill.model.outcomes import Outcome
+from cdp_backfill.pipeline.journal_file import why
 from cdp_backfill.pipeline.notes import DUPLICATE_REASON, SKIPPED_REASON, join_reasons
+from cdp_backfill.pipeline.request_log import RequestLog
 from cdp_backfill.pipeline.run_notes import canary_note, run_notes
 from cdp_backfill.pipeline.run_progress import RunProgress
 from cdp_backfill.results.progress import Progress, State
@@ -55,11 +57,8 @@ class _Totals:
     """What the runner counts itself.
 
     Attributes:
-        maybe_twice: Rows delivered after an attempt without an answer.
         packed_requests: Requests filled with messages.
         packed_bytes: Their bytes, before compression.
-        longest_request: Most messages in a request.
-        max_in_flight_rows: Most rows in flight at a time; an upper bound.
         delivered_before: Rows that the journal knows as delivered by an earlier run.
         naive: Times without a time zone.
         duplicates: Rows skipped because an earlier row has the same message id.
@@ -67,11 +66,8 @@ class _Totals:
         event_keys: Keys of the mapping's ``events`` that occurred.
     """
 
-    maybe_twice: int = 0
     packed_requests: int = 0
     packed_bytes: int = 0
-    longest_request: int = 0
-    max_in_flight_rows: int = 0
     delivered_before: int = 0
     naive: int = 0
     duplicates: int = 0
@@ -105,6 +101,7 @@ class Run:
     ) -> None:
         self._prepared_source = prepared_source
         self._journal = journal
+        self._request_log = None if journal is None else RequestLog(journal)
         self._canary = canary
         self._processes = processes
         self._send_again = send_again
@@ -119,7 +116,8 @@ class Run:
         self._sender = Sender(
             destination,
             self._record_result,
-            on_send=self._record_in_flight,
+            on_send=self._record_sending,
+            on_split=self._record_split,
             accepted_before=bool(journal and journal.delivered_before),
         )
         # An interrupt only reaches the main thread. All other threads finish what they begin to
@@ -193,6 +191,7 @@ class Run:
         prepared_chunks = self._prepared_source.chunks(
             columns,
             is_delivered=self._journal.is_delivered if self._journal is not None else None,
+            doubts=self._journal.doubts if self._journal is not None else None,
             rows=self._canary,
             processes=self._processes,
         )
@@ -223,7 +222,6 @@ class Run:
     def _offer(self, request: Request) -> None:
         self._totals.packed_requests += 1
         self._totals.packed_bytes += request.size
-        self._totals.longest_request = max(self._totals.longest_request, len(request))
         while not self._sender.offer(request) and not self._sender.stopped:
             self._show()
 
@@ -250,6 +248,8 @@ class Run:
             reason=DUPLICATE_REASON,
         )
         tracker.add_dropped(outcomes, prepared.dropped)
+        if prepared.taken is not None:
+            tracker.set_taken(outcomes, *prepared.taken)
         tracker.settle(outcomes, prepared.delivered_before, Outcome.DELIVERED)
         totals.delivered_before += len(prepared.delivered_before)
         for rows, problems in messages.problems.groups():
@@ -281,32 +281,36 @@ class Run:
             parts.append(_EncodedRows(outcomes, rows))
         return parts
 
-    def _record_in_flight(self, requests: int) -> None:
-        """Record in the journal how many rows are in flight; called by the sender's workers.
+    def _record_sending(self, request: Request, unanswered: int) -> bool:
+        """Record in the journal that a request is about to leave; called by the sender's workers.
 
-        If this process crashes, the next run reports that so many rows may arrive twice.
+        If this process crashes, the next run knows that the rows may arrive twice.
 
-        Args:
-            requests: Requests in flight.
+        Returns:
+            Whether it is recorded; otherwise, it must not be sent.
         """
-        rows = requests * self._totals.longest_request
-        if self._journal is not None and rows > self._totals.max_in_flight_rows:
-            self._totals.max_in_flight_rows = rows
-            try:
-                self._journal.note_in_flight(rows)
-            except sqlite3.Error as error:
+        log = self._request_log
+        return log is None or self._try_to_record(lambda: log.sending(request, unanswered))
+
+    def _record_split(self, request: Request, unanswered: int) -> None:
+        """Record in the journal that parts replace a request; called by the sender's workers."""
+        if (log := self._request_log) is not None:
+            self._try_to_record(lambda: log.split(request, unanswered))
+
+    def _try_to_record(self, action: Callable[[], None]) -> bool:
+        """Write to the journal; stop the run if that fails."""
+        try:
+            action()
+        except sqlite3.Error as error:
+            if self._journal is not None:
                 self._sender.stop(_journal_error(self._journal, error))
+            return False
+        return True
 
     def _record_result(self, result: RequestResult) -> None:
         """Record the result of a request; called by the sender's workers, one at a time."""
-        if result.outcome is Outcome.DELIVERED and self._journal is not None:
-            pieces = result.request.pieces
-            try:
-                self._journal.add([p.encoded.digests[p.start : p.stop] for p in pieces])
-            except sqlite3.Error as error:
-                self._sender.stop(_journal_error(self._journal, error))
-        if result.doubtful:
-            self._totals.maybe_twice += len(result.request)
+        if (log := self._request_log) is not None:
+            self._try_to_record(lambda: log.settled(result))
         for piece in result.request.pieces:
             self._tracker.settle(
                 piece.owner.chunk_outcomes,
@@ -316,6 +320,7 @@ class Run:
                 reason=result.reason,
                 status=result.status,
                 attempts=result.attempts,
+                taken=result.doubts + (result.outcome is Outcome.DELIVERED),
             )
 
     # --- The end of the run ---
@@ -380,10 +385,11 @@ class Run:
             state,
             total=total,
             counts=counts,
-            stats=self._stats(counts),
+            stats=self._stats(),
             reasons=self._tracker.reasons(),
             in_flight=self._sender.in_flight,
             concurrency=self._sender.concurrency,
+            seconds_away=self._sender.seconds_away,
         )
 
     def _show_end(self, state: State) -> None:
@@ -394,30 +400,24 @@ class Run:
         except KeyboardInterrupt:
             self._interrupts += 1
 
-    def _stats(self, counts: dict[str, int]) -> RunStats:
-        """The figures of the run so far.
-
-        Args:
-            counts: Rows by outcome so far.
-        """
+    def _stats(self) -> RunStats:
+        """The figures of the run so far."""
         totals = self._totals
-        maybe_twice = totals.maybe_twice + (
-            self._journal.in_flight_at_crashes if self._journal else 0
-        )
+        recorded = self._journal.maybe_twice if self._journal else 0
         return replace(
             self._sender.stats,
             packed_requests=totals.packed_requests,
             packed_bytes=totals.packed_bytes,
             seconds=time.monotonic() - self._started,
             delivered_before=totals.delivered_before,
-            maybe_twice=min(counts[Outcome.DELIVERED], maybe_twice),
+            maybe_twice=self._tracker.maybe_twice(recorded),
         )
 
     def _make_report(self) -> Report:
         counts = self._tracker.counts
         return Report(
             counts=counts,
-            stats=self._stats(counts),
+            stats=self._stats(),
             canary=self._canary,
             interrupted=self._interrupts > 0,
             timeline=self._progress.timeline,
@@ -454,6 +454,7 @@ def _run_in_thread(action: Callable[[], None]) -> None:
 
 def _journal_error(journal: Journal, error: sqlite3.Error) -> StoppedError:
     return StoppedError(
-        f"The run stopped because the journal {journal.path} cannot be written any more ({error}). "
+        f"The run stopped because the journal {journal.path} cannot be written any more "
+        f"({why(error)}). "
         "The next run would send again what was delivered after the last entry of the journal."
     )

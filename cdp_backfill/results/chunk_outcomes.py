@@ -27,6 +27,9 @@ _NO_ID: Final = -1
 POSITION: Final = "cdp position in the source"
 """Internal column of a failure: the number of its row in the whole source."""
 
+TAKEN: Final = "cdp times that the server may have accepted"
+"""Internal column of a failure: how often the server may have accepted its row; 2 for more."""
+
 EVENT_BIN: Final = "cdp bin of event and time"
 """Internal column of a failure: the bin of the event histogram that counts its row."""
 
@@ -67,6 +70,7 @@ class ChunkOutcomes:
         self._attempts = np.zeros(size, dtype=np.int32)
         self._id_index = np.full(size, _NO_ID, dtype=np.int64)
         self._event_bin = np.full(size, NO_BIN, dtype=np.int32)
+        self._taken = np.zeros(size, dtype=np.uint8)
         self._ids: list[Ids] = []
         self.memory_bytes = self._measure()
         """Memory that the rows take, in bytes."""
@@ -101,6 +105,15 @@ class ChunkOutcomes:
         self._id_index[self._index(rows)] = np.arange(offset, offset + len(rows))
         self._ids.append(ids)
 
+    def taken(self, rows: Rows) -> npt.NDArray[np.uint8]:
+        """How often the server may have accepted each of these rows: 0, 1, or 2 for more."""
+        return self._taken[self._index(rows)]
+
+    def add_taken(self, rows: Rows, times: npt.NDArray[np.uint8] | int) -> None:
+        """Add to how often the server may have accepted each of these rows."""
+        index = self._index(rows)
+        self._taken[index] = np.minimum(2, self._taken[index] + times)
+
     def set_outcome(
         self, rows: Rows, outcome: Outcome, *, code: str, reason: str, status: int, attempts: int
     ) -> None:
@@ -123,7 +136,8 @@ class ChunkOutcomes:
         self._outcome[index] = outcome.code
         self._reason[index] = self._reasons.setdefault((code, reason), len(self._reasons))
         self._status[index] = status
-        self._attempts[index] = attempts
+        # A row that the server may have accepted was sent, be it by an earlier run.
+        self._attempts[index] = np.maximum(attempts, self._taken[index])
         self.pending -= len(rows)
         self.has_failures |= not outcome.settled
 
@@ -159,6 +173,7 @@ class ChunkOutcomes:
         self._attempts = self._attempts[pending]
         self._id_index = self._id_index[pending]
         self._event_bin = self._event_bin[pending]
+        self._taken = self._taken[pending]
         with_id = self._id_index != _NO_ID
         self._ids = [Ids.of_column(self._id_array().take(pa.array(self._id_index[with_id])))]
         self._id_index[with_id] = np.arange(int(with_id.sum()))
@@ -198,6 +213,7 @@ class ChunkOutcomes:
             columns[name] = origins.column(name)
         columns[POSITION] = pa.array(self.start + self._rows[index])
         columns[EVENT_BIN] = pa.array(self._event_bin[index])
+        columns[TAKEN] = pa.array(self._taken[index])
         return pa.table(columns)
 
     def _cells(self, index: Rows) -> dict[str, Any]:

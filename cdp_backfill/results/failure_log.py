@@ -68,7 +68,10 @@ class FailureLog(Protocol):
         ...
 
     def failure_origins(self) -> Iterator[Any]:
-        """Origin, outcome, code, reason, event and day of the failures, as Arrow tables."""
+        """Origin, outcome, code, reason, event and day of the failures, as Arrow tables.
+
+        The column ``taken`` says how often the server may have accepted a row; 2 for more.
+        """
         ...
 
     def event_counts(self) -> EventCounts:
@@ -116,6 +119,8 @@ class CombinedFailures:
         """Whether the second run may have sent rows of the first again."""
         self.resent_counts = dict.fromkeys(map(str, OUTCOMES), 0)
         """Rows that the second run sent again, by their outcome in the first run."""
+        self.resent_twice = 0
+        """Rows among them that the server may have accepted twice in the first run alone."""
         self._resent_events = EventCounts()  # the same by event and day, as negative numbers
         self._reasons = FailureReasons()
         if self.linked:
@@ -136,6 +141,8 @@ class CombinedFailures:
             for item in resent.column("cdp_outcome").value_counts():
                 self.resent_counts[item["values"].as_py()] += item["counts"].as_py()
                 self.resent_counts[Outcome.DELIVERED] -= item["counts"].as_py()
+            twice = pc.sum(pc.greater_equal(resent.column("taken"), 2)).as_py()
+            self.resent_twice += twice or 0
             self._subtract_events(resent)
             self._count_reasons(table.filter(pa.array(~is_resent)), reasons)
 

@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from cdp_backfill.model.distinct import DIGEST_BYTES, DigestSet
+from cdp_backfill.model.outcomes import Outcome
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -21,6 +22,11 @@ if TYPE_CHECKING:
 
 ORIGIN_COLUMNS: Final = ("cdp_run", "cdp_source", "cdp_row")
 """Columns of a failure with the origin of its row: the run, the file and the row number."""
+
+DOUBT_COLUMNS: Final = ("cdp_outcome", "cdp_attempts")
+"""Columns of a failure that tell whether the server may have accepted its row already."""
+
+_NOT_TAKEN: Final = (Outcome.FAILED, Outcome.REFUSED)
 
 _TYPES: Final = (pa.string(), pa.string(), pa.int64())
 _ROW_BITS: Final = 40
@@ -40,8 +46,10 @@ class Lineage:
     def __init__(self, run: str, schema: Any) -> None:
         self.run = run
         """Name of this run."""
-        self.columns = ORIGIN_COLUMNS if set(ORIGIN_COLUMNS) <= set(schema.names) else ()
-        """The origin columns, if the table has them; otherwise none."""
+        self.columns: tuple[str, ...] = ()
+        """The columns of the table that lead back to an earlier run; none without an origin."""
+        if set(ORIGIN_COLUMNS) <= set(schema.names):
+            self.columns = (*ORIGIN_COLUMNS, *(n for n in DOUBT_COLUMNS if n in schema.names))
         self._seen = DigestSet()
         self._tables: dict[tuple[str, str | None], int] = {}  # numbers of pairs of run and file
 
@@ -122,6 +130,27 @@ class Lineage:
         return keys, valid
 
 
+def earlier_doubts(batch: Any) -> npt.NDArray[np.uint8]:
+    """How often the server may have accepted each failure of an earlier run: 0, 1, or 2 for more.
+
+    Args:
+        batch: Rows with the origin columns. If they lack the other columns that tell, it may have
+            accepted them more than once.
+    """
+    most = np.full(batch.num_rows, 2, dtype=np.uint8)
+    if not set(DOUBT_COLUMNS) <= set(batch.schema.names):
+        return most
+    outcomes, attempts = (_decoded(batch.column(name)) for name in DOUBT_COLUMNS)
+    try:
+        settled = pc.is_in(outcomes.cast(pa.string()), value_set=pa.array(map(str, _NOT_TAKEN)))
+        times = attempts.cast(pa.float64()).fill_null(2.0).to_numpy(zero_copy_only=False)
+    except pa.ArrowException:
+        return most
+    doubts = np.where(np.isnan(times), 2.0, np.clip(times, 0.0, 2.0)).astype(np.uint8)
+    doubts[settled.to_numpy(zero_copy_only=False)] = 0
+    return doubts
+
+
 def own_origins(run: str, chunk: Chunk, rows: npt.NDArray[np.int64]) -> Any:
     """An Arrow table with the origin of rows that originate in this run.
 
@@ -140,10 +169,11 @@ def _recorded_origins(batch: Any) -> Any | None:
     columns = {}
     try:
         for name, kind in zip(ORIGIN_COLUMNS, _TYPES, strict=True):
-            array = batch.column(name)
-            if pa.types.is_dictionary(array.type):
-                array = array.dictionary_decode()
-            columns[name] = array.cast(kind)
+            columns[name] = _decoded(batch.column(name)).cast(kind)
     except pa.ArrowException:
         return None
     return pa.table(columns)
+
+
+def _decoded(array: Any) -> Any:
+    return array.dictionary_decode() if pa.types.is_dictionary(array.type) else array

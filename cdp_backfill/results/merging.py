@@ -36,19 +36,18 @@ def merged_counts(
     return {name: rows - resent[name] + second[name] for name, rows in first.items()}
 
 
-def merged_stats(
-    first: RunStats, second: RunStats, *, delivered: int, resent_unknown: int
-) -> RunStats:
+def merged_stats(first: RunStats, second: RunStats, *, rows: int, resent_twice: int) -> RunStats:
     """The figures of both runs.
 
     Args:
         first: Figures of the earlier run.
         second: Figures of the later run.
-        delivered: Rows that are delivered after both runs.
-        resent_unknown: Rows that got no answer in the earlier run and were delivered by the later.
+        rows: Rows of both runs, each once.
+        resent_twice: Rows that the later run sent again and that both runs count as maybe arrived
+            twice.
     """
     stats = first + second
-    return replace(stats, maybe_twice=min(delivered, stats.maybe_twice + resent_unknown))
+    return replace(stats, maybe_twice=min(rows, stats.maybe_twice - resent_twice))
 
 
 def merged_fixes(first: dict[Fix, int], second: dict[Fix, int]) -> dict[Fix, int]:

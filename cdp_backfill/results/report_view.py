@@ -151,8 +151,8 @@ def _notes(counts: dict[str, int], stats: RunStats, *, interrupted: bool) -> lis
     notes = []
     if stats.maybe_twice:
         notes.append(
-            f"Up to {stats.maybe_twice:,} delivered rows may have arrived twice: an earlier "
-            "attempt got no answer, or an earlier run with this journal crashed. Both copies "
+            f"Up to {stats.maybe_twice:,} rows may have arrived twice: an earlier attempt got no "
+            "answer, or an earlier run with this journal crashed or was interrupted. Both copies "
             "have the same message id."
         )
     if stats.delivered_before:

@@ -256,10 +256,8 @@ class Report(WithStats):
             stats=merged_stats(
                 self.stats,
                 other.stats,
-                delivered=counts[Outcome.DELIVERED],
-                resent_unknown=min(
-                    failures.resent_counts[Outcome.UNKNOWN], other.counts[Outcome.DELIVERED]
-                ),
+                rows=sum(counts.values()),
+                resent_twice=failures.resent_twice,
             ),
             timeline=merged_timeline(
                 self.timeline, other.timeline, counts=self.counts, stats=self.stats

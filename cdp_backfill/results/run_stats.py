@@ -31,7 +31,7 @@ class RunStats:
         packed_bytes: Bytes of these, before compression.
         seconds: Seconds since the run began to read.
         delivered_before: Delivered rows that an earlier run with the same journal delivered.
-        maybe_twice: Delivered rows that may have arrived more than once.
+        maybe_twice: Rows that may have arrived more than once.
     """
 
     requests: int = 0
@@ -126,9 +126,10 @@ class WithStats:
 
     @property
     def maybe_twice(self) -> int:
-        """Delivered rows that may have arrived more than once.
+        """Rows that may have arrived more than once.
 
-        An earlier attempt got no response, or an earlier run with the same journal crashed.
+        An attempt got no response, in this run or in an earlier one with the same journal, or an
+        earlier run crashed while they were under way.
         """
         return self.stats.maybe_twice
 

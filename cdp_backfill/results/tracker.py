@@ -15,16 +15,18 @@ import pyarrow as pa
 from cdp_backfill.errors import AccountingError, BadInputError
 from cdp_backfill.model.arrow_types import is_json, is_text
 from cdp_backfill.model.outcomes import FAILURE_COLUMNS, Outcome
-from cdp_backfill.results.chunk_outcomes import EVENT_BIN, POSITION, ChunkOutcomes
+from cdp_backfill.results.chunk_outcomes import EVENT_BIN, POSITION, TAKEN, ChunkOutcomes
 from cdp_backfill.results.histogram import EventCounts, EventHistogram
 from cdp_backfill.results.joined_tables import common_schema, with_schema
-from cdp_backfill.results.lineage import ORIGIN_COLUMNS, Lineage
+from cdp_backfill.results.lineage import ORIGIN_COLUMNS, Lineage, earlier_doubts
 from cdp_backfill.results.reasons import FailureReason, FailureReasons
 from cdp_backfill.results.row_ranges import RowRanges
 from cdp_backfill.results.spill import TableStore
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+
+    import numpy.typing as npt
 
     from cdp_backfill.messages import MessageBatch
     from cdp_backfill.messages.ids import Ids
@@ -34,7 +36,9 @@ if TYPE_CHECKING:
     from cdp_backfill.results.reasons import Location
     from cdp_backfill.sources import Chunk, Source
 
-_INTERNAL: Final = (POSITION, EVENT_BIN)
+_INTERNAL: Final = (POSITION, EVENT_BIN, TAKEN)
+
+_EARLIER_RUN: Final = "; an earlier run got no answer, so the server may have accepted the row"
 
 SPILL_BYTES: Final = 16 * 2**20
 """Failed rows that stay in memory before they move to a temporary file, in bytes."""
@@ -66,6 +70,9 @@ class OutcomeTracker:
         self._unsent_reason = ("", "")
         self._histogram = EventHistogram()
         self._counts = dict.fromkeys(Outcome, 0)
+        self._maybe_twice = 0
+        self._compared = 0  # rows about which a journal was asked
+        self._recorded_twice = 0  # those among them that it knows as maybe accepted twice
         self._reasons = FailureReasons()
         self._pending: dict[int, ChunkOutcomes] = {}  # by id()
         self._pending_bytes = 0
@@ -83,7 +90,35 @@ class OutcomeTracker:
                 self._pending[id(chunk_outcomes)] = chunk_outcomes
                 self._row_ranges.add(chunk.start, chunk.start + chunk.batch.num_rows)
                 self._pending_bytes += chunk_outcomes.memory_bytes
+                if origins is not None:
+                    doubts = earlier_doubts(chunk.batch)
+                    doubts[np.asarray(origins.column("cdp_run").to_numpy()) == self.lineage.run] = 0
+                    self._add_taken(chunk_outcomes, np.arange(len(chunk_outcomes)), doubts)
         return chunk_outcomes
+
+    def set_taken(
+        self, chunk_outcomes: ChunkOutcomes, rows: Rows, times: npt.NDArray[np.uint8]
+    ) -> None:
+        """Set how often the server may have accepted rows in earlier runs, as a journal has it.
+
+        Args:
+            chunk_outcomes: The chunk of the rows.
+            rows: Rows of the chunk that have no outcome yet.
+            times: 0, 1, or 2 for more.
+        """
+        with self._lock:
+            self._compared += len(rows)
+            self._recorded_twice += int(np.count_nonzero(times >= 2))  # noqa: PLR2004
+            known = chunk_outcomes.taken(rows)
+            self._add_taken(chunk_outcomes, rows, np.maximum(known, times) - known)
+
+    def _add_taken(
+        self, chunk_outcomes: ChunkOutcomes, rows: Rows, times: npt.NDArray[np.uint8] | int
+    ) -> None:
+        before = chunk_outcomes.taken(rows)
+        chunk_outcomes.add_taken(rows, times)
+        twice = (before < 2) & (chunk_outcomes.taken(rows) >= 2)  # noqa: PLR2004
+        self._maybe_twice += int(np.count_nonzero(twice))
 
     def set_events(self, chunk_outcomes: ChunkOutcomes, messages: MessageBatch) -> None:
         """Set event and time of the rows of a chunk, none of which has an outcome yet."""
@@ -116,8 +151,12 @@ class OutcomeTracker:
         status: int = 0,
         attempts: int = 0,
         problems: tuple[Problem, ...] = (),
+        taken: int = 0,
     ) -> None:
         """Record the outcome of rows; once for each row.
+
+        A row that the server may have accepted in an earlier run is ``unknown`` where another would
+        be ``failed`` or ``refused``.
 
         Args:
             chunk_outcomes: The chunk of the rows.
@@ -128,6 +167,7 @@ class OutcomeTracker:
             status: HTTP status, or 0 for none.
             attempts: How often they were sent.
             problems: What is wrong with them, if they are invalid.
+            taken: How often the server may have accepted each of them in this run.
 
         Raises:
             AccountingError: A row has an outcome already.
@@ -135,6 +175,50 @@ class OutcomeTracker:
         if not len(rows):
             return
         with self._lock:
+            if outcome in (Outcome.FAILED, Outcome.REFUSED):
+                doubtful = chunk_outcomes.taken(rows) > 0
+                if doubtful.any():
+                    for part, is_known in ((rows[doubtful], False), (rows[~doubtful], True)):
+                        self._settle(
+                            chunk_outcomes,
+                            part,
+                            outcome if is_known else Outcome.UNKNOWN,
+                            code=code,
+                            reason=reason if is_known else reason + _EARLIER_RUN,
+                            status=status,
+                            attempts=attempts,
+                            problems=problems,
+                            taken=taken,
+                        )
+                    return
+            self._settle(
+                chunk_outcomes,
+                rows,
+                outcome,
+                code=code,
+                reason=reason,
+                status=status,
+                attempts=attempts,
+                problems=problems,
+                taken=taken,
+            )
+
+    def _settle(
+        self,
+        chunk_outcomes: ChunkOutcomes,
+        rows: Rows,
+        outcome: Outcome,
+        *,
+        code: str,
+        reason: str,
+        status: int,
+        attempts: int,
+        problems: tuple[Problem, ...],
+        taken: int,
+    ) -> None:
+        if len(rows):
+            if taken:
+                self._add_taken(chunk_outcomes, rows, min(taken, 2))
             chunk_outcomes.set_outcome(
                 rows, outcome, code=code, reason=reason, status=status, attempts=attempts
             )
@@ -260,6 +344,18 @@ class OutcomeTracker:
         with self._lock:
             return {str(outcome): rows for outcome, rows in self._counts.items()}
 
+    def maybe_twice(self, recorded: int = 0) -> int:
+        """Rows that the server may have accepted more than once, in this run or before.
+
+        Args:
+            recorded: Such rows of earlier runs, as a journal has them. Those that this run did not
+                look at may be among the rows of the table.
+        """
+        with self._lock:
+            unseen = sum(self._counts.values()) - self._compared
+            more = min(recorded - self._recorded_twice, unseen)
+            return self._maybe_twice + max(0, more)
+
     def reasons(self) -> list[FailureReason]:
         """Why rows were not delivered, most rows first."""
         with self._lock:
@@ -326,7 +422,8 @@ class OutcomeTracker:
         for table in self._tables():
             events, days = self._histogram.events_and_days(table.column(EVENT_BIN))
             columns = table.select([*ORIGIN_COLUMNS, "cdp_outcome", "cdp_code", "cdp_reason"])
-            yield columns.append_column("event", events).append_column("day", days)
+            columns = columns.append_column("event", events).append_column("day", days)
+            yield columns.append_column("taken", table.column(TAKEN))
 
     def dropped(self) -> pd.DataFrame:
         """Which columns were left out of which rows because their messages were too large."""

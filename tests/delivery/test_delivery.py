@@ -13,7 +13,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import cdp_backfill as cdp
-from cdp_backfill import Outcome
 from cdp_backfill.delivery import retry
 from cdp_backfill.delivery.answers import Verdict, status_verdict
 from cdp_backfill.delivery.rate_control import RateControl
@@ -47,9 +46,12 @@ def send(server: Server, rows: int = 3, **options: Any) -> cdp.Report:
         (400, Verdict.SPLIT),
         (401, Verdict.UNAUTHORIZED),
         (403, Verdict.UNAUTHORIZED),
+        (402, Verdict.UNPAID),
         (404, Verdict.UNEXPECTED),
+        (407, Verdict.PROXY),
         (408, Verdict.RETRY),
-        (409, Verdict.REFUSED),
+        (409, Verdict.SPLIT),
+        (410, Verdict.UNWANTED),
         (413, Verdict.SPLIT),
         (429, Verdict.RETRY),
         (500, Verdict.RETRY),
@@ -77,7 +79,9 @@ def test_backoff_is_jittered_and_bounded(attempt: int, seed: int) -> None:
         ("2", 2.0),
         ("0.5", 0.5),
         ("-3", 0.0),
-        ("99999", 300.0),
+        ("99999", 600.0),
+        ("1e999", 600.0),
+        ("Fri, 31 Dec 99999999999999999999 23:59:59 GMT", None),
         ("soon", None),
         ("nan", None),
         ("", None),
@@ -88,7 +92,7 @@ def test_backoff_is_jittered_and_bounded(attempt: int, seed: int) -> None:
 )
 def test_retry_after(header: str | None, expected: float | None) -> None:
     """The header holds seconds or a date; other text counts as no header."""
-    assert retry.retry_after(header, datetime(2025, 1, 1, tzinfo=UTC)) == expected
+    assert retry.retry_after(header, 600.0, datetime(2025, 1, 1, tzinfo=UTC)) == expected
 
 
 @pytest.mark.parametrize(
@@ -374,9 +378,9 @@ def test_an_address_that_is_not_the_api(status: int) -> None:
 
 
 def test_a_server_that_is_not_there() -> None:
-    """After three attempts there is one error, which says that nothing was delivered."""
+    """There is one error, which says that nothing was delivered."""
     with serving(lambda *_: Reply()) as server:
-        destination = server.destination()
+        destination = server.destination(patience=0.05)
     with pytest.raises(
         cdp.UnreachableError, match=r"ConnectError.*No row of this run is known"
     ) as caught:
@@ -388,7 +392,7 @@ def test_a_server_that_is_not_there() -> None:
             progress=False,
         )
     assert counts(caught.value.report) == {"failed": 5}
-    assert caught.value.report.failures["cdp_attempts"].tolist() == [3] * 5
+    assert caught.value.report.failures["cdp_attempts"].ge(1).all()
 
 
 def test_a_broken_connection_before_the_body_was_read() -> None:
@@ -409,14 +413,14 @@ def test_a_retry_after_a_lost_answer() -> None:
 
 
 def test_an_html_page_with_status_200_is_not_the_api() -> None:
-    """A login page accepts nothing: the run stops, and no row counts as delivered."""
+    """Nobody knows what a login page took: the run stops, and its rows are unknown."""
     page = b"<html>Please log in</html>"
     with (
         serving(lambda *_: Reply(200, page, {"Content-Type": "text/html"})) as server,
         pytest.raises(cdp.UnexpectedAnswerError, match="Check region and base_url") as caught,
     ):
         send(server, 5)
-    assert counts(caught.value.report) == {"unsent": 5}
+    assert counts(caught.value.report) == {"unknown": 5}
 
 
 def test_a_key_that_the_server_repeats() -> None:
@@ -447,33 +451,27 @@ def test_an_answer_that_never_comes() -> None:
     """Without any answer, the rows are unknown, not failed."""
     with (
         serving(lambda number, _: Reply(200 if number == 0 else None)) as server,
+        pytest.raises(cdp.StoppedError, match="stopped accepting requests") as caught,
     ):
-        report = send(server, 5, max_messages=4, max_attempts=2, workers=1)
+        send(server, 5, max_messages=4, patience=0.05, workers=1)
+    report = caught.value.report
     assert counts(report) == {"delivered": 4, "unknown": 1}
     assert report.failures["cdp_code"].tolist() == ["no_answer"]
-    assert report.failures["cdp_attempts"].tolist() == [2]
 
 
 def test_a_server_that_breaks_during_a_run() -> None:
-    """After eight failed requests in a row, the run stops and the rest is unsent."""
+    """Once patience is over, the run stops and the rest is unsent."""
     with (
         serving(lambda number, _: Reply(503 if number else 200)) as server,
         pytest.raises(cdp.StoppedError, match="stopped accepting requests") as caught,
     ):
-        send(server, 100, max_messages=1, max_attempts=2, workers=1)
+        send(server, 100, max_messages=1, patience=0.05, workers=1)
     outcomes = counts(caught.value.report)
-    assert outcomes == {"delivered": 1, "failed": 8, "unsent": 91}
-    assert len(server.requests) == 1 + 8 * 2
-    reasons = caught.value.report.failures["cdp_code"].value_counts().to_dict()
-    assert reasons == {"stopped": 91, "http_503": 8}
-
-
-def test_retries_have_a_limit_in_time() -> None:
-    """After ``retry_seconds`` there is no further attempt, however many are allowed."""
-    with serving(lambda number, _: Reply(503 if number else 200)) as server:
-        report = send(server, 2, max_messages=1, max_attempts=999, retry_seconds=0.2, workers=1)
-    assert counts(report) == {"delivered": 1, "failed": 1}
-    assert 2 < len(server.requests) < 900
+    assert outcomes["delivered"] == 1
+    assert 1 <= outcomes["failed"] <= 4
+    assert sum(outcomes.values()) == 100
+    reasons = set(caught.value.report.failures["cdp_code"])
+    assert reasons == {"stopped", "http_503"}
 
 
 def test_without_strict_mode_nothing_counts_as_delivered() -> None:
@@ -578,10 +576,11 @@ def test_a_run_with_all_faults_adds_up() -> None:
         return reply
 
     with serving(answer) as server:
-        report = send(server, 1_000, max_messages=50, workers=4, max_attempts=20)
+        report = send(server, 1_000, max_messages=50, workers=4)
     assert sum(report.counts.values()) == 1_000
-    assert counts(report) == {"delivered": 990, "refused": 10}
+    assert report.counts["delivered"] == 990
+    assert report.counts["refused"] + report.counts["unknown"] == 10  # refused after a lost answer
     assert set(accepted) == {f"u{n}" for n in range(1_000) if n % 100 != 77}
     twice = pd.Series(accepted).value_counts()
     assert (twice > 1).sum() <= report.maybe_twice
-    assert report.failures["cdp_outcome"].eq(Outcome.REFUSED).all()
+    assert report.failures["cdp_status"].eq(400).all()

@@ -47,7 +47,8 @@ LOOK = [
     "%xmode Context",
     "opens(3).cdp.send(**how)",
     "%xmode Verbose",
-    "there = dataclasses.replace(cdp.configure({again}), base_url='http://127.0.0.1:9/v1')",
+    "here = dataclasses.replace(cdp.configure({again}), patience=0.05)",
+    "there = dataclasses.replace(here, base_url='http://127.0.0.1:9/v1')",
     "opens(3).cdp.send(**how, destination=there.with_key())",  # nobody listens
     "import os; os.environ['HTTP_PROXY'] = os.environ['HTTPS_PROXY'] = 'odd://x'",
     "there = there.with_key()",
@@ -57,7 +58,7 @@ LOOK = [
     "cdp.configure(there.with_key().api_key, region='mars')",
     "cdp.configure(there.with_key().api_key, base_url='http://a/v2')",
     "import h11; h11.Connection.send = lambda self, event: [] / 0",
-    "opens(3).cdp.send(**how)",  # a broken library
+    "opens(3).cdp.send(**how, destination=here.with_key())",  # a broken library
     "error = traceback.TracebackException.from_exception(sys.last_value, capture_locals=True)",
     "''.join(error.format())",
     "there",
@@ -233,7 +234,7 @@ def _broken(*_: object, **__: object) -> None:
 def secret_destination(address: str) -> cdp.Destination:
     """A destination whose key is in no variable of the caller."""
     return cdp.Destination(api_key=KEY, base_url=address,
-                           max_attempts=1)  # fmt: skip
+                           patience=0.05)  # fmt: skip
 
 
 @pytest.mark.parametrize("broken", ["build_request", "send", "close"])
@@ -261,11 +262,11 @@ def test_whatever_breaks_in_the_library_shows_no_key(
 
 def test_a_client_that_cannot_be_made_shows_no_key(monkeypatch: pytest.MonkeyPatch) -> None:
     """The library can fail with the way to the key in its hands."""
-    monkeypatch.setattr("httpx.HTTPTransport", _broken)
+    monkeypatch.setattr("httpcore.ConnectionPool", _broken)
     with pytest.raises(KeyError) as got:
         HttpTransport(secret_destination("http://a.invalid/v1"), tls_context())
     shown = verbose(got.value)
-    assert "httpx.HTTPTransport(" in shown
+    assert "httpcore.ConnectionPool(" in shown
     for form in KEY_FORMS:
         assert form not in shown
 
@@ -281,7 +282,7 @@ def test_a_lost_answer_is_told_without_its_cause(
     assert got.value.__context__ is None
     transport.close()
     broken = HttpTransport(secret_destination(refusing), tls_context())
-    monkeypatch.setattr("httpx.HTTPTransport.handle_request", _broken)
+    monkeypatch.setattr("httpcore.ConnectionPool.handle_request", _broken)
     with pytest.raises(NoAnswerError, match="KeyError") as got:
         broken.post(b"")
     assert got.value.__context__ is None

@@ -136,7 +136,7 @@ def test_a_destination_says_where_and_whether_it_has_a_key(monkeypatch: pytest.M
         "strict mode yes",
         "requests 250.5 per second, up to 2,500 messages each",
         "in flight adapted automatically, up to 128",
-        "attempts up to 6, for 5 min",
+        "patience waits up to 10 min for a server that is away",
         "timeout of an answer 1 min",
     ):
         assert expected in text

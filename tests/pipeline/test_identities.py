@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from cdp_backfill.local_sandbox import Sandbox
+    from tests.clocks import FakeClock
 
 MAPPING = cdp.Mapping(
     user_id="uid", anonymous_id="did", timestamp="ts", event=cdp.lit("Application Opened")
@@ -359,28 +360,35 @@ def test_failed_identities_do_not_stop_the_events(box: Sandbox, tmp_path: Path) 
     assert cdp.Mapping.load(tmp_path / "identities" / "mapping.toml").call == "identify"
 
 
-def test_a_retry_sends_the_missing_identities_first() -> None:
-    """Those that got no answer, and then the events that got none."""
-    failing = True
-    seen: list[str] = []
+def _failing_for_d2(clock: FakeClock, failing: list[bool], seen: list[str]) -> Any:
+    """Answers of a server that cannot take what is about d2, as long as the list is not empty."""
 
-    def answer(number: int, request: ReceivedRequest) -> Reply:
-        if request.raw:
-            seen.append(request.batch[0]["type"])
-        return Reply(503 if failing and number in (2, 7) else 200)
+    def answer(_: int, request: ReceivedRequest) -> Reply:
+        if not request.raw:
+            return Reply()
+        clock.advance(50)
+        seen.append(request.batch[0]["type"])
+        about_d2 = any(message["anonymousId"] == "d2" for message in request.batch)
+        return Reply(503 if failing and about_d2 else 200)
 
-    with serving(answer) as server:
-        destination = server.destination(max_messages=10, max_attempts=1, workers=1)
+    return answer
+
+
+def test_a_retry_sends_the_missing_identities_first(clock: FakeClock) -> None:
+    """Those that failed, and then the events that failed."""
+    failing, seen = [True], ["x"]
+    with serving(_failing_for_d2(clock, failing, seen)) as server:
+        destination = server.destination(max_messages=2, workers=1)
         report = cdp.send(
             many(100), MAPPING, identify="uid", destination=destination, progress=False
         )
         assert report.identities is not None
-        assert counts(report.identities) == {"delivered": 40, "failed": 10}
-        assert counts(report) == {"delivered": 90, "failed": 10}
-        failing = False
+        assert counts(report.identities) == {"delivered": 48, "failed": 2}
+        assert counts(report) == {"delivered": 96, "failed": 4}
+        failing.clear()
         seen.clear()
         again = report.retry()
-    assert seen == ["identify", "track"]
+    assert seen == ["identify", "track", "track"]
     both = report + again
     assert both.identities is not None
     assert (counts(both.identities), counts(both)) == ({"delivered": 50}, {"delivered": 100})
@@ -388,16 +396,19 @@ def test_a_retry_sends_the_missing_identities_first() -> None:
     assert not report.identities.ok
 
 
-def test_identities_alone_can_be_retried() -> None:
+def test_identities_alone_can_be_retried(clock: FakeClock) -> None:
     """Where only they failed, the error of retry() says so."""
-    with serving(lambda number, _: Reply(503 if number == 2 else 200)) as server:
-        destination = server.destination(max_messages=10, max_attempts=1, workers=1)
+    failing: list[bool] = [True]
+    with serving(_failing_for_d2(clock, failing, [])) as server:
+        destination = server.destination(max_messages=2, workers=1)
         report = cdp.send(
-            many(20, 20), MAPPING, identify=_ids(30), destination=destination, progress=False
+            many(2, 2), MAPPING, identify=_ids(30), destination=destination, progress=False
         )
         with pytest.raises(cdp.BadInputError, match=r"report\.identities\.retry\(\) sends those"):
             report.retry()
         assert report.identities is not None
+        assert counts(report.identities) == {"delivered": 28, "failed": 2}
+        failing.clear()
         assert counts(report.identities + report.identities.retry()) == {"delivered": 30}
 
 
@@ -498,11 +509,11 @@ def die(*_):
     os._exit(9)
 
 left = int(sys.argv[4])
-add, send_all = Journal.add, runner.Run._send_all
+change, send_all = Journal.change, runner.Run._send_all
 
-def add_some(self, digests):
+def change_some(self, request, state):
     global left
-    add(self, digests)
+    change(self, request, state)
     left -= 1
     if not left:
         die()
@@ -513,7 +524,7 @@ def begin(self):
     send_all(self)
 
 if left:
-    Journal.add = add_some
+    Journal.change = change_some
 else:
     runner.Run._send_all = begin
 destination = cdp.Destination(api_key="sandbox", base_url=sys.argv[1], max_messages=10, workers=1)

@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 
 import cdp_backfill as cdp
 from cdp_backfill.cli import sample_data
-from cdp_backfill.pipeline.journal import Journal, read_journal
+from cdp_backfill.pipeline.journal import Journal, State, read_journal
 from tests.rows import OPENED, opens
 
 if TYPE_CHECKING:
@@ -38,6 +38,12 @@ def send(
     return cdp.send(
         table, mapping, destination=box.destination, progress=False, journal=journal, **options
     )
+
+
+def _database(path: Path, statement: str) -> None:
+    """Make a database of another program."""
+    with closing(sqlite3.connect(path)) as database, database:
+        database.execute(statement)
 
 
 def test_what_is_delivered_is_not_sent_again(box: Sandbox, tmp_path: Path) -> None:
@@ -117,17 +123,23 @@ def test_two_runs_at_once(box: Sandbox, tmp_path: Path) -> None:
     [
         (lambda path: path.write_bytes(b"not a database" * 100), "cannot be opened"),
         (lambda path: path.mkdir(), "cannot be opened"),
-        (lambda path: sqlite3.connect(path).execute("CREATE TABLE about (name, value)"), ""),
+        (lambda path: _database(path, "CREATE TABLE orders (n)"), "It was not changed"),
+        (lambda path: _database(path, "PRAGMA journal_mode = WAL"), "It was not changed"),
+        (lambda path: _database(path, "CREATE TABLE about (name, value)"), "It was not changed"),
+        (lambda path: path.touch(), ""),
     ],
 )
 def test_a_file_that_is_no_journal(box: Sandbox, tmp_path: Path, make: Any, words: str) -> None:
-    """It raises an error and is not overwritten; an empty database becomes a journal."""
+    """It raises an error and is not changed; an empty file becomes a journal."""
     path = tmp_path / "j"
     make(path)
     if words:
+        before = path.read_bytes() if path.is_file() else None
         with pytest.raises(cdp.JournalError, match=words):
             send(opens(3), box, path)
         assert len(box.requests()) == 0
+        assert (path.read_bytes() if path.is_file() else None) == before
+        assert [each.name for each in tmp_path.iterdir()] == ["j"]
     else:
         assert send(opens(3), box, path).ok
 
@@ -147,17 +159,17 @@ def test_a_disk_that_fills_up(
     add = Journal.add
     entries = []
 
-    def full(self: Journal, digests: Any) -> None:
+    def full(self: Journal, digests: Any, state: State) -> int:
         entries.append(1)
         if len(entries) > 3:
             self._database.execute("PRAGMA max_page_count = 1")
-        add(self, digests)
+        return add(self, digests, state)
 
     monkeypatch.setattr(Journal, "add", full)
     destination = cdp.Destination(
         api_key=box.api_key, base_url=box.url, max_messages=400, workers=1
     )
-    with pytest.raises(cdp.StoppedError, match="cannot be written any more") as got:
+    with pytest.raises(cdp.StoppedError, match=r"any more \(the disk is full\)") as got:
         cdp.send(opens(20_000), OPENED, destination=destination, journal=journal, progress=False)
     report = got.value.report
     assert sum(report.counts.values()) == 20_000
@@ -177,11 +189,12 @@ sys.path.insert(0, ".")
 from tests.pipeline.test_journal import OPENED
 from tests.rows import opens
 import cdp_backfill as cdp
-from cdp_backfill.pipeline.journal import Journal
+from cdp_backfill.pipeline.journal import Journal, State
 import numpy as np
 journal = Journal(__import__("pathlib").Path({str(journal)!r}), mapping=OPENED, url={box.url!r})
+journal.begin()
 for part in range(5):
-    journal.add([np.full((400, 16), part, dtype=np.uint8)])
+    journal.add([np.full((400, 16), part, dtype=np.uint8)], State.DELIVERED)
 os._exit(9)
 """
     subprocess.run([sys.executable, "-c", code], check=False)
@@ -239,8 +252,9 @@ def test_known_digests_are_exactly_those_added(digests: set[bytes], data: Any) -
     with tempfile.TemporaryDirectory() as folder:
         path = pathlib.Path(folder) / "j"
         first = Journal(path, mapping=OPENED, url="u")
+        first.begin()
         if as_array:
-            first.add(as_array)
+            first.add(as_array, State.DELIVERED)
         first.close({}, {})
         second = Journal(path, mapping=OPENED, url="u")
         table = np.frombuffer(b"".join(every), np.uint8).reshape(-1, 16)
@@ -258,7 +272,7 @@ def test_default_journals(box: Sandbox, tmp_path: Path, monkeypatch: pytest.Monk
     named = send("opens.parquet", box, True).journal
     assert named is not None
     assert named.name.startswith("opens-")
-    away = cdp.Destination(api_key="k", base_url="http://nowhere.invalid/v1", max_attempts=1)
+    away = cdp.Destination(api_key="k", base_url="http://nowhere.invalid/v1", patience=0.05)
     with pytest.raises(cdp.UnreachableError) as got:
         cdp.send("opens.parquet", OPENED, destination=away, progress=False)
     name = str(got.value.report.journal)
@@ -317,8 +331,9 @@ def test_retry_sends_what_is_worth_it(box: Sandbox, tmp_path: Path) -> None:
     """What failed goes again, with the journal; what is invalid does not unless asked for."""
     box.set_faults(failing=1.0)
     frame = opens(10, uid=[None, *"bcdefghij"])
+    impatient = cdp.Destination(api_key=box.api_key, base_url=box.url, patience=0.05)
     with pytest.raises(cdp.UnreachableError) as got:
-        send(frame, box, tmp_path / "j")
+        cdp.send(frame, OPENED, destination=impatient, progress=False, journal=tmp_path / "j")
     report = got.value.report
     assert (report.counts["failed"], report.counts["invalid"]) == (9, 1)
     box.set_faults()
@@ -382,7 +397,7 @@ def test_a_damaged_journal(box: Sandbox, tmp_path: Path, damage: bytes | None) -
     send(opens(3), box, tmp_path / "j")
     with sqlite3.connect(tmp_path / "j") as database:
         if damage:
-            database.execute("INSERT INTO delivered VALUES (1, 1, ?)", (damage,))
+            database.execute("INSERT INTO requests VALUES (9, 1, 'd', 1, ?)", (damage,))
         else:
             database.execute("DROP TABLE about")
             database.execute("CREATE TABLE about (x)")
@@ -413,7 +428,7 @@ FAULTS = st.fixed_dictionaries(
     bad=st.sets(st.integers(0, 119), max_size=6),
     invalid=st.sets(st.integers(0, 119), max_size=6),
     max_messages=st.sampled_from([1, 7, 40]),
-    attempts=st.sampled_from([2, 12]),
+    patience=st.sampled_from([0.002, 60.0]),
 )
 def test_any_mix_of_faults(  # noqa: PLR0917
     box: Sandbox,
@@ -422,7 +437,7 @@ def test_any_mix_of_faults(  # noqa: PLR0917
     bad: set[int],
     invalid: set[int],
     max_messages: int,
-    attempts: int,
+    patience: float,
 ) -> None:
     """The counts add up; the box holds what is delivered, and nothing refused or invalid."""
     box.set_faults(**faults, refuse_users=[f"u{number}" for number in bad])
@@ -430,7 +445,7 @@ def test_any_mix_of_faults(  # noqa: PLR0917
     frame = opens(rows)
     frame.loc[frame.index.isin(invalid), "uid"] = None
     destination = cdp.Destination(
-        api_key=box.api_key, base_url=box.url, max_messages=max_messages, max_attempts=attempts
+        api_key=box.api_key, base_url=box.url, max_messages=max_messages, patience=patience
     )
     try:
         report = cdp.send(frame, OPENED, destination=destination, progress=False)

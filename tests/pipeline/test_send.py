@@ -371,7 +371,7 @@ def test_a_stream_that_hides_that_it_can_be_read_once(box: Sandbox) -> None:
         ({"base_url": "https://k@x.y/v1"}, cdp.DestinationError, "credentials"),
         ({"base_url": "https://x.y:port/v1"}, cdp.DestinationError, "not an address"),
         ({"rate_limit": 0}, cdp.DestinationError, "rate_limit"),
-        ({"timeout": -1}, cdp.DestinationError, "timeout"),
+        ({"answer_timeout": -1}, cdp.DestinationError, "answer_timeout"),
         ({"workers": 0}, cdp.DestinationError, "workers"),
         ({"max_messages": 1.5}, cdp.DestinationError, "max_messages"),
     ],

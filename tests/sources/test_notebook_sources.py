@@ -357,7 +357,7 @@ def test_failures_of_polars_keep_their_ids() -> None:
     )
     frame: Any = pl.from_arrow(table)
     with serving(lambda _, __: Reply(503)) as server, pytest.raises(StoppedError) as caught:
-        frame.cdp.send(OPENED, destination=server.destination(max_attempts=1), progress=False)
+        frame.cdp.send(OPENED, destination=server.destination(patience=0.05), progress=False)
     report: Any = caught.value.report
     failures = report.failures
     assert len(failures) == 6

@@ -82,6 +82,8 @@ class Pace:
             return "stopping: waiting for requests in flight"
         if not now.requests:
             return "preparing the first request"
+        if now.seconds_away >= _IDLE_SECONDS:
+            return f"the server has been away for {now.seconds_away:.0f} s, waiting"
         idle = now.seconds - self._last_request
         if not now.in_flight and idle >= _IDLE_SECONDS:
             if self._last_throttled >= self._last_request:
@@ -99,7 +101,7 @@ class Pace:
     @property
     def is_slowed(self) -> bool:
         """Whether the server or the network slows the run down."""
-        return self.activity.startswith(("slowed", "paused", "nothing"))
+        return self.activity.startswith(("slowed", "paused", "nothing", "the server"))
 
     def _seconds_ago(self, seconds: float) -> float:
         return self.now.seconds - seconds

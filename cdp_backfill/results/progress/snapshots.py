@@ -65,6 +65,7 @@ class Snapshot(WithStats):
         reasons: The most frequent reasons why rows were not delivered, most rows first.
         state: State of the run.
         call: What the rows become: ``"track"`` for events, ``"identify"`` for identities.
+        seconds_away: Seconds for which the server has been away, or 0.0 if it is there.
         stats: All figures of the run so far.
     """
 
@@ -77,6 +78,7 @@ class Snapshot(WithStats):
     reasons: tuple[Reason, ...] = ()
     state: State = State.RUNNING
     call: Call = "track"
+    seconds_away: float = 0.0
 
     @property
     def share(self) -> float | None:

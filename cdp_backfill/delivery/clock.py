@@ -1,0 +1,42 @@
+"""The time: a run reads it and waits through one object, so that a test need not wait."""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import Final, Protocol
+
+
+class Clock(Protocol):
+    """Tells the time and waits."""
+
+    def now(self) -> float:
+        """Monotonic time in seconds."""
+        ...
+
+    def sleep(self, stopping: threading.Event, seconds: float) -> bool:
+        """Wait for so many seconds, or until an event is set. Returns whether it is set."""
+        ...
+
+    def wait(self, condition: threading.Condition, seconds: float | None) -> None:
+        """Wait for a notification on a condition, for so many seconds at most; None for ever."""
+        ...
+
+
+class SystemClock:
+    """The time of the machine."""
+
+    def now(self) -> float:
+        """Monotonic time in seconds."""
+        return time.monotonic()
+
+    def sleep(self, stopping: threading.Event, seconds: float) -> bool:
+        """Wait for so many seconds, or until an event is set. Returns whether it is set."""
+        return stopping.wait(min(seconds, threading.TIMEOUT_MAX))
+
+    def wait(self, condition: threading.Condition, seconds: float | None) -> None:
+        """Wait for a notification on a condition, for so many seconds at most; None for ever."""
+        condition.wait(None if seconds is None else min(seconds, threading.TIMEOUT_MAX))
+
+
+SYSTEM_CLOCK: Final = SystemClock()
