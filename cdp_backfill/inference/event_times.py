@@ -14,7 +14,7 @@ from cdp_backfill.inference.event_columns import verbs
 from cdp_backfill.inference.event_spellings import event_of, events_of
 from cdp_backfill.inference.samples import EARLIEST, SampleColumn, matches_all
 from cdp_backfill.inference.time_forms import TimeForm, read_form, time_form
-from cdp_backfill.messages.deriving import quote
+from cdp_backfill.messages.expressions import quote
 from cdp_backfill.model import api_facts
 
 if TYPE_CHECKING:

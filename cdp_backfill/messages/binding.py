@@ -20,7 +20,7 @@ from cdp_backfill.model.mapping_checks import did_you_mean
 from cdp_backfill.model.outcomes import FAILURE_COLUMNS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from cdp_backfill.model.distinct import DigestSet
     from cdp_backfill.model.mapping import Lit, Mapping
@@ -170,15 +170,15 @@ def bind(mapping: Mapping, schema: Any) -> Binding:
     _check_droppable(mapping, properties, context, traits)
     guard = {mapping.user_id, mapping.anonymous_id, mapping.event, mapping.timestamp}
     guard_derived = {name for name in mapping.derive if name in guard}
-    guard_deriver = Deriver(mapping.derive, source_schema, guard_derived) if deriver else None
+    guard_deriver = Deriver(mapping.derive, source_schema, guard_derived) if guard_derived else None
     if guard_deriver is not None:
         guard |= set(guard_deriver.reads)
-    used = (
-        named
-        | (set(mapping.columns()) - set(mapping.drop))
-        | {source for source in id_sources(mapping) if isinstance(source, str)}
-        | {leaf.source for leaf in _leaves(properties) if isinstance(leaf.source, str)}
-    )
+    filling = {*mapping.sources(), *_column_names(id_sources(mapping))}
+    filling |= _column_names(leaf.source for leaf in _leaves(properties))
+    # A new column that is in no message is not computed, and so troubles no row.
+    needed = [name for name in mapping.derive if name in filling]
+    deriver = Deriver(mapping.derive, source_schema, needed) if needed else None
+    used = named | (set(mapping.columns()) - set(mapping.drop)) | filling
     return Binding(
         mapping=mapping,
         properties=properties,
@@ -193,6 +193,10 @@ def bind(mapping: Mapping, schema: Any) -> Binding:
         earliest=int(datetime.fromisoformat(mapping.earliest).replace(tzinfo=UTC).timestamp())
         * 1000,
     )
+
+
+def _column_names(sources: Iterable[str | Lit]) -> set[str]:
+    return {source for source in sources if isinstance(source, str)}
 
 
 def _can_be_key(kind: Any) -> bool:

@@ -125,8 +125,8 @@ PROBLEMS: Final[dict[str, str]] = {
     "bad_boolean": "Use true or false.",
     "bad_device_type": "Use android or ios, or the name of a system of theirs.",
     "bad_text": "The text is not valid UTF-8. Decode it with its own encoding first.",
-    "derive_failed": "The expression in derive fails for this row. TRY_CAST gives an empty cell "
-    "instead.",
+    "derive_failed": "The expression in derive fails for this row. Write TRY(...) around it for an "
+    "empty cell instead.",
     "not_finite": "JSON has no infinity. Replace the value or leave it empty.",
     "oversize": "A message may have 32,000 bytes. Shorten or drop the column, or name it in "
     "droppable with oversize='drop_largest'.",
