@@ -59,6 +59,7 @@ class Binding:
         columns: All columns to read, in the order of the schema.
         guard_columns: The columns of who, what and when.
         deriver: Computes the derived columns; None if there are none.
+        needed: The derived columns of which a message needs the cells.
         guard_deriver: Computes the derived columns of who, what and when; None if there are none.
         schema: The columns of the table and the derived columns.
         earliest: Earlier times are invalid; milliseconds since 1970 UTC.
@@ -73,6 +74,7 @@ class Binding:
     columns: tuple[str, ...]
     guard_columns: tuple[str, ...]
     deriver: Deriver | None
+    needed: frozenset[str]
     guard_deriver: Deriver | None
     schema: Any
     earliest: int
@@ -175,9 +177,6 @@ def bind(mapping: Mapping, schema: Any) -> Binding:
         guard |= set(guard_deriver.reads)
     filling = {*mapping.sources(), *_column_names(id_sources(mapping))}
     filling |= _column_names(leaf.source for leaf in _leaves(properties))
-    # A new column that is in no message is not computed, and so troubles no row.
-    needed = [name for name in mapping.derive if name in filling]
-    deriver = Deriver(mapping.derive, source_schema, needed) if needed else None
     used = named | (set(mapping.columns()) - set(mapping.drop)) | filling
     return Binding(
         mapping=mapping,
@@ -188,6 +187,7 @@ def bind(mapping: Mapping, schema: Any) -> Binding:
         columns=tuple(name for name in source_schema.names if name in used),
         guard_columns=tuple(name for name in source_schema.names if name in guard),
         deriver=deriver,
+        needed=deriver.inputs(filling) if deriver else frozenset(),
         guard_deriver=guard_deriver,
         schema=schema,
         earliest=int(datetime.fromisoformat(mapping.earliest).replace(tzinfo=UTC).timestamp())

@@ -26,7 +26,7 @@ from cdp_backfill.model.arrow_types import is_json, is_text
 from cdp_backfill.model.mapping_checks import did_you_mean
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Iterable
 
     from cdp_backfill.model.arrays import Mask
 
@@ -160,7 +160,7 @@ class Deriver:
     def _raise_misfit(self) -> None:
         """Raise an error that names the expression that does not fit the table."""
         for name in [name for layer in self._layers for name in layer]:
-            only = {n: text for n, text in self._expressions.items() if n in self._needed(name)}
+            only = {n: text for n, text in self._expressions.items() if n in self.inputs([name])}
             try:
                 self._connections[False].sql(self._query(only)).to_arrow_table()
             except duckdb.Error as error:
@@ -169,13 +169,14 @@ class Deriver:
                     f"{_hint(error, [*self._source.names, *only])}"
                 ) from error
 
-    def _needed(self, name: str) -> set[str]:
-        """A new column and all new columns that it uses, directly or not."""
-        result, waiting = set(), [name]
+    def inputs(self, names: Iterable[str]) -> frozenset[str]:
+        """The new columns of these names, and all new columns that they use."""
+        result: set[str] = set()
+        waiting = [name for name in names if name in self._expressions]
         while waiting:
             result.add(each := waiting.pop())
             waiting += [n for n in self._expressions if n.casefold() in self._uses[each]]
-        return result
+        return frozenset(result)
 
     def apply(self, batch: Any) -> tuple[list[Any], dict[str, Mask]]:
         """Compute the new columns.
@@ -205,6 +206,10 @@ class Deriver:
         arrays, unreadable = [], {}
         for name in self.reads:
             array, bad = _readable(batch.column(name))
+            kind = self._source.field(name).type
+            if not array.type.equals(kind):  # a cursor whose cells changed their type
+                array, lost = _converted(array, kind)
+                bad = bad | lost
             arrays.append(array)
             if bad.any():
                 unreadable[name.casefold()] = bad
@@ -363,6 +368,22 @@ def _readable(array: Any) -> tuple[Any, Mask]:
     elif types.is_temporal(kind) and not types.is_interval(kind):
         bad = out_of_range(array)
     return _emptied(array, bad) if bad.any() else array, bad
+
+
+def _converted(array: Any, kind: Any) -> tuple[Any, Mask]:
+    """The array in a type; and where a cell does not fit it and is emptied."""
+    none = np.zeros(len(array), dtype=bool)
+    try:
+        return array.cast(kind), none
+    except pa.ArrowException:
+        pass
+    cells = [array.slice(number, 1) for number in range(len(array))]
+    for number, cell in enumerate(cells):
+        try:
+            cells[number] = cell.cast(kind)
+        except pa.ArrowException:
+            cells[number], none[number] = pa.nulls(1, kind), True
+    return pa.concat_arrays(cells), none
 
 
 def _emptied(array: Any, where: Mask) -> Any:

@@ -171,6 +171,7 @@ class FieldBuilder:
         for unit, mask in times.units.items():
             note(f"epoch_{unit}", mask)
         note("shown_twice", times.ambiguous)
+        note("midnight", times.days)
         good = ~(times.missing | times.bad | times.unclear | times.nonexistent)
         for mask, code, reason in (
             (times.missing & ~not_utf8, "missing_time", "is empty"),

@@ -87,6 +87,7 @@ FIXES: Final[dict[str, str]] = {
     "epoch_ns": "a number was read as nanoseconds since 1970, because of its size",
     "sdk_spelling": "a value was written as the vendor's SDKs write it, such as iOS or en-US",
     "shown_twice": "a local time that occurred twice was read as the first of the two",
+    "midnight": "a date without a time of day was read as 00:00 of that day",
     "boolean_word": "a word or a number was read as true or false",
     "bytes_text": "bytes were read as UTF-8 text",
     "json_text": "text that holds JSON was sent as its value",

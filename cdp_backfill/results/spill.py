@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.ipc
 
+from cdp_backfill.results.common_types import common_schema, in_schema
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -52,14 +54,12 @@ class TableStore:
         if self._folder is None:
             self._folder = Path(tempfile.mkdtemp(prefix="cdp-backfill-"))
             weakref.finalize(self, shutil.rmtree, self._folder, ignore_errors=True)
-        schema = pa.unify_schemas(
-            [table.schema for _, table in self._in_memory], promote_options="permissive"
-        )
+        schema = common_schema(table.schema for _, table in self._in_memory)
         path = self._folder / f"{next(self._numbers):06d}.arrow"
         options = pa.ipc.IpcWriteOptions(compression="lz4")
         with pa.ipc.new_file(str(path), schema, options=options) as writer:
             for _, table in self._in_memory:
-                writer.write_table(table.combine_chunks().cast(schema))
+                writer.write_table(in_schema(table.combine_chunks(), schema).combine_chunks())
         self._on_disk.extend((position, path, n) for n, (position, _) in enumerate(self._in_memory))
         self._in_memory, self._memory_bytes = [], 0
 

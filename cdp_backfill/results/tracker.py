@@ -16,6 +16,7 @@ from cdp_backfill.errors import AccountingError, BadInputError
 from cdp_backfill.model.arrow_types import is_json, is_text
 from cdp_backfill.model.outcomes import FAILURE_COLUMNS, Outcome
 from cdp_backfill.results.chunk_outcomes import EVENT_BIN, POSITION, ChunkOutcomes
+from cdp_backfill.results.common_types import common_schema, in_schema
 from cdp_backfill.results.histogram import EventCounts, EventHistogram
 from cdp_backfill.results.lineage import ORIGIN_COLUMNS, Lineage
 from cdp_backfill.results.reasons import FailureReason, FailureReasons
@@ -304,19 +305,21 @@ class OutcomeTracker:
         tables = list(self._tables(keep))
         if not tables:
             return self._frame(self._empty_table())
-        table = pa.concat_tables(tables, promote_options="permissive")
+        schema = common_schema(table.schema for table in tables)
+        table = pa.concat_tables([in_schema(table, schema) for table in tables])
         # A chunk that was shrunk stores the rows last that were pending longest.
         order = np.argsort(table.column(POSITION).to_numpy(), kind="stable")
         return self._frame(table.take(pa.array(order)))
 
     def failure_tables(self, keep: Filter | None = None) -> Iterator[Any]:
         """The failures a part at a time, as Arrow tables of one schema; at least one table."""
-        empty = True
-        for table in self._tables(keep):
-            empty = False
-            yield self._typed(table)
-        if empty:
+        schemas = [table.schema for table in self._tables(keep)]
+        if not schemas:
             yield self._typed(self._empty_table())
+            return
+        schema = common_schema(schemas)
+        for table in self._tables(keep):
+            yield self._typed(in_schema(table, schema))
 
     def failure_origins(self) -> Iterator[Any]:
         """Origin, outcome, code, reason, event and day of the failures, as Arrow tables."""
