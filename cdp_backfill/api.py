@@ -9,7 +9,7 @@ from cdp_backfill.errors import BadInputError, JournalError, MappingError
 from cdp_backfill.inference import presets
 from cdp_backfill.inference.preset_proposals import propose_preset
 from cdp_backfill.inference.proposal import Proposal
-from cdp_backfill.inference.propose import leave_out_personal_data, propose
+from cdp_backfill.inference.propose import check_index, leave_out_personal_data, propose
 from cdp_backfill.model.destination import Destination, choose_destination
 from cdp_backfill.model.mapping import (
     Duplicates,
@@ -502,7 +502,9 @@ def _proposal(
         mapping = Mapping.from_toml(source.earlier_mapping)
     if mapping is None:
         return propose(source, Mapping(**fields), fields, now)
-    return Proposal(_changed(mapping, fields))
+    mapping = _changed(mapping, fields)
+    check_index(source, mapping)
+    return Proposal(mapping)
 
 
 def _changed(mapping: Mapping, fields: dict[str, Any]) -> Mapping:

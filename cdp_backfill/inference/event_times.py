@@ -15,7 +15,8 @@ from cdp_backfill.inference.event_columns import verbs
 from cdp_backfill.inference.event_spellings import event_of, events_of
 from cdp_backfill.inference.samples import EARLIEST, SampleColumn, matches_all
 from cdp_backfill.inference.time_forms import TimeForm, read_form, time_form
-from cdp_backfill.messages.deriving import quote
+from cdp_backfill.inference.zones_beside import zones_beside
+from cdp_backfill.messages.expressions import quote
 from cdp_backfill.model import api_facts
 
 if TYPE_CHECKING:
@@ -166,7 +167,10 @@ def assume_forms(draft: Draft, column: SampleColumn) -> None:
             f"{name!r} holds days without a time of day; each event is sent as of 00:00.",
             "timestamp='...'",
         )
-    if times.naive.any() and given.timezone is None:
+    beside = zones_beside(draft.sample, column) if given.timezone is None else None
+    if beside is not None:
+        draft.ask("timezone", *beside)
+    elif times.naive.any() and given.timezone is None:
         draft.assume(
             "timezone",
             f"The times in {name!r} carry no zone and are read as UTC.",

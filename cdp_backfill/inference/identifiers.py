@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 
 from cdp_backfill.inference import known_values
 from cdp_backfill.inference.samples import equal_cells, is_json_text
-from cdp_backfill.messages.deriving import quote
+from cdp_backfill.messages.expressions import quote
 from cdp_backfill.messages.text import as_boolean
 
 if TYPE_CHECKING:

@@ -17,7 +17,8 @@ from cdp_backfill.inference.presets.inner_records import inner_names, with_inner
 from cdp_backfill.inference.presets.merging import in_order
 from cdp_backfill.inference.proposal import Choice, Proposal, Question
 from cdp_backfill.inference.zone_evidence import zone_evidence
-from cdp_backfill.messages.deriving import Deriver, quote
+from cdp_backfill.messages.deriving import Deriver
+from cdp_backfill.messages.expressions import quote
 from cdp_backfill.messages.text import as_text, clean_text, decode
 from cdp_backfill.messages.times import read_times
 from cdp_backfill.model import api_facts

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import closing
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -11,7 +11,8 @@ import pyarrow.compute as pc
 
 from cdp_backfill.errors import MappingError
 from cdp_backfill.inference.column_names import is_version_name
-from cdp_backfill.inference.columns import Inference, without_personal_data
+from cdp_backfill.inference.columns import NEEDED, Inference, without_personal_data
+from cdp_backfill.inference.draft import listed
 from cdp_backfill.inference.event_columns import MANY_VALUES
 from cdp_backfill.inference.preset_proposals import detect_preset, propose_preset
 from cdp_backfill.inference.proposal import Proposal
@@ -24,9 +25,12 @@ from cdp_backfill.model.mapping_checks import did_you_mean
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
+    from collections.abc import Mapping as Dict
     from datetime import datetime
 
     from cdp_backfill.sources import Source
+
+    IndexNames = Dict[str, bool]
 
 
 def propose(
@@ -49,6 +53,7 @@ def propose(
             cannot be computed.
     """
     names = list(table.schema.names)
+    check_index(table, given)
     _check_columns(names, given)
     if not table.replayable:
         return without_personal_data(Proposal(given), Sample(_empty(table)))
@@ -67,7 +72,8 @@ def propose(
     if deriver is not None:
         sample = _with_new_columns(sample, deriver)
     feeds = deriver.reads if deriver is not None else ()
-    return Inference(sample, _counter(table, deriver), now, feeds).propose(given, passed)
+    proposal = Inference(sample, _counter(table, deriver), now, feeds).propose(given, passed)
+    return _with_index(proposal, table.index_names)
 
 
 def leave_out_personal_data(table: Source, proposal: Proposal) -> Proposal:
@@ -82,9 +88,40 @@ def leave_out_personal_data(table: Source, proposal: Proposal) -> Proposal:
     )
 
 
+def check_index(table: Source, mapping: Mapping) -> None:
+    """Refuse a mapping that names the index of a DataFrame, whose cells are in no column.
+
+    Args:
+        table: The table.
+        mapping: The mapping.
+
+    Raises:
+        MappingError: It does.
+    """
+    for name in mapping.columns():
+        if name in table.index_names and name not in [*table.schema.names, *mapping.derive]:
+            raise MappingError(
+                f"{name!r} is in the index of the DataFrame, not among its columns. Pass "
+                "df.reset_index(), which makes columns of an index."
+            )
+
+
 def version_columns(names: Collection[str]) -> frozenset[str]:
     """Columns whose name ends in version or build: 1.10 and 1.1 are two versions and one number."""
     return frozenset(name for name in names if is_version_name(name))
+
+
+def _with_index(proposal: Proposal, index: IndexNames) -> Proposal:
+    """A proposal whose questions name the levels of the index, which may be the answer."""
+    questions = []
+    for question in proposal.questions:
+        is_time = question.field == "timestamp"
+        names = [name for name, holds_times in index.items() if holds_times == is_time]
+        text = question.text
+        if names and question.needed and question.field in NEEDED:
+            text += f" The index holds {listed(names)}: df.reset_index() makes columns of an index."
+        questions.append(replace(question, text=text))
+    return replace(proposal, questions=tuple(questions))
 
 
 def _check_columns(names: list[str], given: Mapping) -> None:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import pyarrow as pa
 
-from cdp_backfill.messages.deriving import Deriver, quote
+from cdp_backfill.messages.deriving import Deriver
+from cdp_backfill.messages.expressions import quote
 
 if TYPE_CHECKING:
     from cdp_backfill.inference.samples import SampleColumn

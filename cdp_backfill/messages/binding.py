@@ -20,7 +20,7 @@ from cdp_backfill.model.mapping_checks import did_you_mean
 from cdp_backfill.model.outcomes import FAILURE_COLUMNS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from cdp_backfill.model.distinct import DigestSet
     from cdp_backfill.model.mapping import Lit, Mapping
@@ -59,6 +59,7 @@ class Binding:
         columns: All columns to read, in the order of the schema.
         guard_columns: The columns of who, what and when.
         deriver: Computes the derived columns; None if there are none.
+        needed: The derived columns of which a message needs the cells.
         guard_deriver: Computes the derived columns of who, what and when; None if there are none.
         schema: The columns of the table and the derived columns.
         earliest: Earlier times are invalid; milliseconds since 1970 UTC.
@@ -73,6 +74,7 @@ class Binding:
     columns: tuple[str, ...]
     guard_columns: tuple[str, ...]
     deriver: Deriver | None
+    needed: frozenset[str]
     guard_deriver: Deriver | None
     schema: Any
     earliest: int
@@ -170,15 +172,12 @@ def bind(mapping: Mapping, schema: Any) -> Binding:
     _check_droppable(mapping, properties, context, traits)
     guard = {mapping.user_id, mapping.anonymous_id, mapping.event, mapping.timestamp}
     guard_derived = {name for name in mapping.derive if name in guard}
-    guard_deriver = Deriver(mapping.derive, source_schema, guard_derived) if deriver else None
+    guard_deriver = Deriver(mapping.derive, source_schema, guard_derived) if guard_derived else None
     if guard_deriver is not None:
         guard |= set(guard_deriver.reads)
-    used = (
-        named
-        | (set(mapping.columns()) - set(mapping.drop))
-        | {source for source in id_sources(mapping) if isinstance(source, str)}
-        | {leaf.source for leaf in _leaves(properties) if isinstance(leaf.source, str)}
-    )
+    filling = {*mapping.sources(), *_column_names(id_sources(mapping))}
+    filling |= _column_names(leaf.source for leaf in _leaves(properties))
+    used = named | (set(mapping.columns()) - set(mapping.drop)) | filling
     return Binding(
         mapping=mapping,
         properties=properties,
@@ -188,11 +187,16 @@ def bind(mapping: Mapping, schema: Any) -> Binding:
         columns=tuple(name for name in source_schema.names if name in used),
         guard_columns=tuple(name for name in source_schema.names if name in guard),
         deriver=deriver,
+        needed=deriver.inputs(filling) if deriver else frozenset(),
         guard_deriver=guard_deriver,
         schema=schema,
         earliest=int(datetime.fromisoformat(mapping.earliest).replace(tzinfo=UTC).timestamp())
         * 1000,
     )
+
+
+def _column_names(sources: Iterable[str | Lit]) -> set[str]:
+    return {source for source in sources if isinstance(source, str)}
 
 
 def _can_be_key(kind: Any) -> bool:

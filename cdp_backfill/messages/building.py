@@ -179,5 +179,6 @@ def _columns(
     problems = {
         Problem("derive_failed", name, f"the expression in derive[{name!r}] fails"): mask
         for name, mask in failed.items()
+        if who_what_when or name in binding.needed  # a column in no message troubles no row
     }
     return columns | derived, problems

@@ -1,9 +1,17 @@
-"""Computes derived columns: SQL expressions over the columns of the same row."""
+"""Computes derived columns: SQL expressions over the columns of the same row.
+
+No cell can stop a run. Where an expression fails at a cell, the new cell is empty and the row has a
+problem, whatever chunk the row stands in:
+
+1. All expressions are computed at once. DuckDB may compute a part that occurs twice only once, but
+   changes nothing else about them.
+2. If that fails, each expression is tried row by row, exactly as it is written.
+3. If even that fails, because DuckDB cannot attribute the error to a row, the rows are halved until
+   each bad row stands alone.
+"""
 
 from __future__ import annotations
 
-import functools
-import json
 from typing import TYPE_CHECKING, Any, Final
 
 import duckdb
@@ -11,64 +19,50 @@ import numpy as np
 import pyarrow as pa
 
 from cdp_backfill.errors import MappingError
-from cdp_backfill.messages.text import json_as_text
-from cdp_backfill.model.arrow_types import is_json, json_as_text_type
+from cdp_backfill.messages.expressions import checked_columns, first_line, quote
+from cdp_backfill.messages.text import as_utf8, decode, json_as_text
+from cdp_backfill.messages.times import out_of_range
+from cdp_backfill.model.arrow_types import is_json, is_text
 from cdp_backfill.model.mapping_checks import did_you_mean
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator
+    from collections.abc import Collection, Iterable
 
     from cdp_backfill.model.arrays import Mask
 
 
 _TABLE: Final = "row_source"
 _NO_COLUMN: Final = pa.field("no column", pa.bool_())
+_LARGEST: Final = 2**63 - 1
+_SETTINGS: Final = (
+    # An expression can read its arguments and nothing else: no file, no network, no extension.
+    "enable_external_access = false",
+    "autoinstall_known_extensions = false",
+    "autoload_known_extensions = false",
+    "threads = 1",
+    "TimeZone = 'UTC'",
+)
 
 
-@functools.cache
-def _functions() -> dict[str, list[tuple[str, str, str]]]:
-    """DuckDB's functions by name: kind, stability, and the definition of macros."""
-    functions: dict[str, list[tuple[str, str, str]]] = {}
-    with duckdb.connect() as connection:
-        rows = connection.execute(
-            "SELECT DISTINCT function_name, function_type, coalesce(stability, 'CONSISTENT'), "
-            "coalesce(macro_definition, '') FROM duckdb_functions()"
-        ).fetchall()
-    for name, *details in rows:
-        functions.setdefault(name, []).append(tuple(details))
-    return functions
+def _connect(*, exact: bool) -> Any:
+    """A connection that computes expressions as they are written.
 
+    An optimiser may turn ``k + 1 > 5`` into ``k > 4``, which does not overflow. A row would then
+    differ from the same row in a chunk in which each expression is tried.
 
-def columns_of(expression: str) -> set[str]:
-    """The columns that a SQL expression names.
-
-    Raises:
-        MappingError: It is not a SQL expression.
+    Args:
+        exact: Compute a part that occurs twice also twice, since it may be in a branch that is not
+            taken. Otherwise it is computed once, for every row, before all else.
     """
-    with duckdb.connect() as connection:
-        return _referenced_columns(_parse(connection, "expression", expression))
-
-
-def _parse(connection: Any, name: str, expression: str) -> dict[str, Any]:
-    query = f"SELECT ({expression}\n) AS x"  # parsed, not run
-    answer = connection.execute("SELECT json_serialize_sql(?)", [query]).fetchall()
-    tree: dict[str, Any] = json.loads(answer[0][0])
-    if tree["error"]:
-        raise MappingError(f"derive[{name!r}] is not a SQL expression: {tree['error_message']}.")
-    return tree
-
-
-def _referenced_columns(tree: dict[str, Any]) -> set[str]:
-    nodes = list(_nodes(tree))
-    columns = {node["column_names"][0] for node in nodes if node.get("class") == "COLUMN_REF"}
-    # An arrow before a text is JSON's; before anything else it is that of a lambda.
-    arrows = (node for node in nodes if node.get("class") == "LAMBDA")
-    lambda_arguments = {
-        node["lhs"]["column_names"][0]
-        for node in arrows
-        if node["lhs"]["class"] == "COLUMN_REF" and node["expr"]["class"] != "CONSTANT"
-    }
-    return columns - lambda_arguments
+    connection = duckdb.connect()
+    for setting in _SETTINGS:
+        connection.execute(f"SET {setting}")
+    names = [row[0] for row in connection.execute("SELECT * FROM duckdb_optimizers()").fetchall()]
+    if not exact:
+        names.remove("common_subexpressions")
+    connection.execute(f"SET disabled_optimizers = '{','.join(names)}'")
+    connection.execute("SET lock_configuration = true")
+    return connection
 
 
 class Deriver:
@@ -83,28 +77,20 @@ class Deriver:
         only: The new columns that are needed, with those they use; None for all.
 
     Raises:
-        MappingError: An expression is not SQL, names an unknown column, does not fit the types, or
-            uses more than its own row.
+        MappingError: An expression is not SQL, names an unknown column, does not fit the types,
+            uses more than its own row, or fails in every row.
     """
 
     def __init__(
         self, derive: dict[str, str], schema: Any, only: Collection[str] | None = None
     ) -> None:
-        self._connection = duckdb.connect()
-        # An expression can read its arguments and nothing else: no file and no network.
-        for setting in (
-            "enable_external_access = false",
-            "threads = 1",
-            "TimeZone = 'UTC'",
-            "lock_configuration = true",
-        ):
-            self._connection.execute(f"SET {setting}")
+        self._connections: dict[bool, Any] = {False: _connect(exact=False)}
         _check_names(derive, schema)
         needed = list(derive)
         uses: dict[str, set[str]] = {}
         known = [*schema.names]
         for name, expression in derive.items():
-            uses[name] = self._columns(name, expression)
+            uses[name] = checked_columns(self._connections[False], name, expression)
             _check_known(name, uses[name], known)
             known.append(name)
         if only is not None:
@@ -113,7 +99,8 @@ class Deriver:
                 requested |= uses[name] if name in requested else set()
             needed = [name for name in needed if name in requested]
         self._expressions = {name: derive[name] for name in needed}
-        used = {column.casefold() for name in needed for column in uses[name]}
+        self._uses = {name: {column.casefold() for column in uses[name]} for name in needed}
+        used = set().union(*self._uses.values())
         self.reads: tuple[str, ...] = tuple(
             name for name in schema.names if name.casefold() in used and name not in derive
         )
@@ -125,89 +112,71 @@ class Deriver:
         """Columns of the source that the expressions use."""
         self.inner: frozenset[str] = frozenset(name for name in needed if name.casefold() in used)
         """New columns that other expressions use."""
+        self._layers = self._dependency_layers()
+        empty = [_readable(pa.nulls(0, schema.field(name).type)) for name in self.reads]
         # Without any column, DuckDB would not know the number of rows.
-        source_fields = [
-            pa.field(name, json_as_text_type(schema.field(name).type)) for name in self.reads
-        ]
-        self._source = pa.schema(source_fields or [_NO_COLUMN])
+        self._source = pa.schema(
+            [pa.field(n, array.type) for n, (array, _) in zip(self.reads, empty, strict=True)]
+            or [_NO_COLUMN]
+        )
+        self._sql_types: dict[str, str] = {}
         self.fields: list[Any] = self._result_fields()
         """Arrow fields of the new columns."""
+        self._trouble = False
 
-    def _columns(self, name: str, expression: str) -> set[str]:
-        """The columns that an expression names, which may use its own row only."""
-        tree = _parse(self._connection, name, expression)
-        nodes = list(_nodes(tree))
-        select_list = _select_list(tree)
-        if len(select_list) != 1 or any(node.get("class") == "STAR" for node in nodes):
-            raise MappingError(f"derive[{name!r}] must be one SQL expression.")
-        if any(node.get("class") in ("SUBQUERY", "WINDOW") for node in nodes):
-            raise MappingError(
-                f"derive[{name!r}] must use its own row only, without a subquery or window."
+    def _dependency_layers(self) -> list[list[str]]:
+        """The new columns, each after those that it uses."""
+        levels: dict[str, int] = {}
+        for name, used in self._uses.items():
+            levels[name] = 1 + max(
+                (level for other, level in levels.items() if other.casefold() in used), default=-1
             )
-        if any(node.get("class") == "POSITIONAL_REFERENCE" for node in nodes):
-            raise MappingError(f"derive[{name!r}] must use columns by name, not by number.")
-        self._check_functions(name, nodes, set())
-        return _referenced_columns(tree)
-
-    def _check_functions(self, name: str, nodes: list[dict[str, Any]], seen: set[str]) -> None:
-        """Refuse functions over other rows, clock and random numbers, and macros with them."""
-        for node in nodes:
-            function = node.get("function_name")
-            if node.get("class") != "FUNCTION" or not function:
-                continue
-            is_age_until_now = function == "age" and len(node.get("arguments", ())) == 1
-            if is_age_until_now or function in _CLOCKS:
-                raise _not_repeatable(name, function)
-            if function in seen:
-                continue
-            seen.add(function)
-            for kind, stability, definition in _functions().get(function, ()):
-                if kind not in ("scalar", "macro"):
-                    raise MappingError(
-                        f"derive[{name!r}] must use its own row only; {function}() reads more."
-                    )
-                if stability != "CONSISTENT":
-                    raise _not_repeatable(name, function)
-                if definition:
-                    inner = list(_nodes(_parse(self._connection, name, definition)))
-                    if any(each.get("class") in ("SUBQUERY", "WINDOW") for each in inner):
-                        raise MappingError(
-                            f"derive[{name!r}] must use its own row only; {function}() reads more."
-                        )
-                    words = {word for each in inner for word in each.get("column_names", ())}
-                    if any(word.startswith(("current_", "local")) for word in words):
-                        raise _not_repeatable(name, function)
-                    self._check_functions(name, inner, seen)
+        count = max(levels.values(), default=-1) + 1
+        return [[name for name in levels if levels[name] == number] for number in range(count)]
 
     def _result_fields(self) -> list[Any]:
         if not self._expressions:
             return []
-        self._connection.register(_TABLE, self._source.empty_table())
+        connection = self._connections[False]
         try:
-            kinds = [str(kind) for kind in self._connection.sql(_query(self._expressions)).types]
-        except duckdb.Error:
+            connection.register(_TABLE, self._source.empty_table())
+            relation = connection.sql(self._query(self._expressions))
+            self._sql_types = dict(zip(relation.columns, map(str, relation.types), strict=True))
+            schema = relation.to_arrow_table().schema
+        except (duckdb.Error, pa.ArrowException) as error:
             self._raise_misfit()
-            raise  # pragma: no cover  # the line above raises
-        schema = self._connection.sql(_query(self._expressions)).to_arrow_table().schema
+            raise MappingError(  # pragma: no cover  # the line above raises
+                "The expressions in derive= do not fit the table."
+            ) from error
         # DuckDB returns JSON as text; the type must not get lost.
         return [
-            pa.field(item.name, pa.json_(pa.string()) if kind == "JSON" else item.type)
-            for item, kind in zip(schema, kinds, strict=True)
+            pa.field(
+                item.name,
+                pa.json_(pa.string()) if self._sql_types[item.name] == "JSON" else item.type,
+            )
+            for item in schema
         ]
 
     def _raise_misfit(self) -> None:
         """Raise an error that names the expression that does not fit the table."""
-        checked: dict[str, str] = {}
-        for name, expression in self._expressions.items():
-            checked[name] = expression
+        for name in [name for layer in self._layers for name in layer]:
+            only = {n: text for n, text in self._expressions.items() if n in self.inputs([name])}
             try:
-                _ = self._connection.sql(_query(checked)).types
+                self._connections[False].sql(self._query(only)).to_arrow_table()
             except duckdb.Error as error:
-                first = str(error).split("\n")[0].split(": ", 1)[-1].rstrip(".!")
                 raise MappingError(
-                    f"derive[{name!r}] does not fit the table: {first}."
-                    f"{_hint(error, [*self._source.names, *checked])}"
+                    f"derive[{name!r}] does not fit the table: {first_line(error)}."
+                    f"{_hint(error, [*self._source.names, *only])}"
                 ) from error
+
+    def inputs(self, names: Iterable[str]) -> frozenset[str]:
+        """The new columns of these names, and all new columns that they use."""
+        result: set[str] = set()
+        waiting = [name for name in names if name in self._expressions]
+        while waiting:
+            result.add(each := waiting.pop())
+            waiting += [n for n in self._expressions if n.casefold() in self._uses[each]]
+        return frozenset(result)
 
     def apply(self, batch: Any) -> tuple[list[Any], dict[str, Mask]]:
         """Compute the new columns.
@@ -216,112 +185,225 @@ class Deriver:
             batch: Record batch that has the columns named in ``reads``.
 
         Returns:
-            The arrays of ``fields``; and for each new column, a mask of the rows in which it fails.
+            The arrays of ``fields``, empty where an expression fails; and for each new column that
+            fails in some row, a mask of these rows.
         """
         if not self._expressions:
             return [], {}
-        arrays = [json_as_text(batch.column(name)) for name in self.reads]
+        source, unreadable = self._readable_source(batch)
+        arrays, failed = self._compute_or_try(source)
+        for number, item in enumerate(self.fields):
+            bad = failed.get(item.name)
+            for column in self._uses[item.name] & unreadable.keys():
+                bad = unreadable[column] if bad is None else bad | unreadable[column]
+            if bad is not None and bad.any():
+                failed[item.name] = bad
+                arrays[number] = _emptied(arrays[number], bad)
+        return arrays, {name: failed[name] for name in self._expressions if name in failed}
+
+    def _readable_source(self, batch: Any) -> tuple[Any, dict[str, Mask]]:
+        """The columns that expressions read, and where cells had to be emptied to be read."""
+        arrays, unreadable = [], {}
+        for name in self.reads:
+            array, bad = _readable(batch.column(name))
+            kind = self._source.field(name).type
+            if not array.type.equals(kind):  # a cursor whose cells changed their type
+                array, lost = _converted(array, kind)
+                bad = bad | lost
+            arrays.append(array)
+            if bad.any():
+                unreadable[name.casefold()] = bad
         arrays = arrays or [pa.nulls(batch.num_rows, pa.bool_())]
-        source = pa.RecordBatch.from_arrays(
-            [_cast(*pair) for pair in zip(arrays, self._source.types, strict=True)],
-            self._source.names,
-        )
+        return pa.RecordBatch.from_arrays(arrays, schema=self._source), unreadable
+
+    def _compute_or_try(self, source: Any) -> tuple[list[Any], dict[str, Mask]]:
+        if not self._trouble:  # while cells fail, the first attempt would be in vain
+            try:
+                return self._compute(source), {}
+            except _FAILURES as error:  # its text may hold a cell
+                _check_interrupt(error)
+        arrays, failed = self._try_rows(source)
+        self._trouble = bool(failed)
+        return arrays, failed
+
+    def _compute(self, source: Any) -> list[Any]:
+        """All new columns, computed at once."""
+        table = self._answer(source, self._query(self._expressions), exact=False)
+        return [_typed(table.column(item.name), item.type) for item in self.fields]
+
+    def _try_rows(self, source: Any) -> tuple[list[Any], dict[str, Mask]]:
+        """The new columns, where each expression fails alone; then halves of the rows."""
         try:
-            return self._compute(source, self._expressions), {}
-        except duckdb.Error:  # its text holds a cell
-            return self._apply_where_possible(source)
-
-    def _apply_where_possible(self, batch: Any) -> tuple[list[Any], dict[str, Mask]]:
-        """Compute the rows in which no expression fails; the others stay empty."""
-        failed = self._failed_rows(batch)
-        bad = np.zeros(batch.num_rows, dtype=bool)
-        for mask in failed.values():
-            bad |= mask
-        if bad.all():
-            return [pa.nulls(len(bad), item.type) for item in self.fields], failed
-        arrays = self._compute(batch.filter(pa.array(~bad)), self._expressions)
-        places = pa.array(np.where(bad, 0, np.cumsum(~bad) - 1), mask=bad)
-        return [array.take(places) for array in arrays], failed
-
-    def _failed_rows(self, batch: Any) -> dict[str, Mask]:
-        """The rows in which each expression fails; later expressions are empty there."""
+            return self._attempt(source, self._expressions)
+        except _FAILURES as error:
+            _check_interrupt(error)
+        rows = source.num_rows
+        if rows == 1:
+            return self._try_expressions(source)
+        halves = [
+            self._try_rows(_own(source.slice(start, count)))
+            for start, count in ((0, rows // 2), (rows // 2, rows - rows // 2))
+        ]
+        pairs = zip(*(arrays for arrays, _ in halves), strict=True)
         failed = {}
-        for item in self.fields:
-            name, text = item.name, self._expressions[item.name]
-            # Each expression in a query of its own, or DuckDB may compute parts of it earlier.
-            attempt = f"TRY(CASE WHEN ({text}\n) IS NULL THEN 1 ELSE 2 END)"
-            outcome = self._answer(batch, {name: attempt}).column(0).combine_chunks()
-            mask = outcome.is_null().to_numpy(zero_copy_only=False)
-            if mask.any():
-                failed[name] = mask
-            value = self._answer(batch, {name: f"TRY({text}\n)"}).column(0).combine_chunks()
-            batch = batch.append_column(name, value)
-        return failed
+        for name in {name for _, masks in halves for name in masks}:
+            sizes = (rows // 2, rows - rows // 2)
+            parts = zip(halves, sizes, strict=True)
+            failed[name] = np.concatenate(
+                [half[1].get(name, np.zeros(size, dtype=bool)) for half, size in parts]
+            )
+        return [pa.concat_arrays(pair) for pair in pairs], failed
 
-    def _answer(self, batch: Any, expressions: dict[str, str]) -> Any:
-        self._connection.register(_TABLE, batch)
-        return self._connection.sql(_query(expressions)).to_arrow_table()
-
-    def _compute(self, batch: Any, expressions: dict[str, str]) -> list[Any]:
-        table = self._answer(batch, expressions)
-        arrays = []
-        for item in self.fields:
-            column = table.column(item.name).combine_chunks()
-            if is_json(item.type):
-                text = column.cast(item.type.storage_type)
-                arrays.append(pa.ExtensionArray.from_storage(item.type, text))
+    def _try_expressions(self, source: Any) -> tuple[list[Any], dict[str, Mask]]:
+        """The new columns of one row, where each expression is tried in a query of its own."""
+        nothing = {name: f"CAST(NULL AS {kind})" for name, kind in self._sql_types.items()}
+        good, failed = dict(nothing), {}
+        for name in [name for layer in self._layers for name in layer]:
+            attempt = nothing | good | {name: self._expressions[name]}
+            try:
+                _, masks = self._attempt(source, attempt)
+            except _FAILURES as error:
+                _check_interrupt(error)
+                masks = {name: np.ones(1, dtype=bool)}
+            if name in masks:
+                failed[name] = masks[name]
             else:
-                arrays.append(column.cast(item.type))
-        return arrays
+                good[name] = self._expressions[name]
+        if len(failed) == len(good):  # the cells of the row cannot even be read
+            return [pa.nulls(1, item.type) for item in self.fields], failed
+        arrays, _ = self._attempt(source, good)
+        return arrays, failed
+
+    def _attempt(
+        self, source: Any, expressions: dict[str, str]
+    ) -> tuple[list[Any], dict[str, Mask]]:
+        """The new columns, each with the rows in which it fails."""
+        flags = self._flag_names()
+        table = self._answer(source, self._query(expressions, flags), exact=True)
+        arrays = [_typed(table.column(item.name), item.type) for item in self.fields]
+        failed = {}
+        for name in self._expressions:
+            flag = table.column(flags[name]).combine_chunks()
+            mask = flag.is_null().to_numpy(zero_copy_only=False)
+            if mask.any():
+                failed[name] = np.asarray(mask)
+        return arrays, failed
+
+    def _flag_names(self) -> dict[str, str]:
+        """For each new column, a name that no column has."""
+        taken = {name.casefold() for name in (*self._source.names, *self._expressions)}
+        prefix = "tried"
+        while any(name.startswith(prefix) for name in taken):
+            prefix += "_"
+        return {name: f"{prefix}{number}" for number, name in enumerate(self._expressions)}
+
+    def _query(self, expressions: dict[str, str], flags: dict[str, str] | None = None) -> str:
+        """The query of all expressions; with flags, of one that is null where one fails."""
+        query = _TABLE
+        for layer in self._layers:
+            names = [name for name in layer if name in expressions]
+            # The line break ends a comment at the end of an expression.
+            if flags is None:
+                listed = [f"({expressions[name]}\n) AS {quote(name)}" for name in names]
+            else:
+                tried = [
+                    f"TRY(struct_pack(v := ({expressions[name]}\n))) AS {flags[name]}"
+                    for name in names
+                ]
+                query = f"(SELECT {', '.join(['*', *tried])} FROM {query})"  # noqa: S608
+                listed = [f"{flags[name]}.v AS {quote(name)}" for name in names]
+            query = f"(SELECT {', '.join(['*', *listed])} FROM {query})"  # noqa: S608
+        names = [name for name in self._expressions if name in expressions]
+        chosen = [*map(quote, names), *((flags or {})[name] for name in names if flags)]
+        return f"SELECT {', '.join(chosen)} FROM {query}"  # noqa: S608  # the user's own expressions
+
+    def _answer(self, source: Any, query: str, *, exact: bool) -> Any:
+        if exact not in self._connections:
+            self._connections[exact] = _connect(exact=exact)
+        connection = self._connections[exact]
+        try:
+            connection.register(_TABLE, source)
+            return connection.sql(query).to_arrow_table()
+        except (duckdb.FatalException, duckdb.InternalException):
+            del self._connections[exact]  # DuckDB refuses to use it again
+            raise
 
 
-_CLOCKS: Final = ("get_current_time", "get_current_timestamp", "current_localtimestamp")
+_FAILURES: Final = (
+    duckdb.Error,
+    pa.ArrowException,
+    ArithmeticError,
+    LookupError,
+    MemoryError,
+    RuntimeError,
+    ValueError,
+)
+"""What DuckDB and the conversion of its results raise at a cell."""
 
 
-def _not_repeatable(name: str, function: str) -> MappingError:
-    return MappingError(
-        f"derive[{name!r}] uses {function}(), whose result differs from run to run. The same "
-        "record would get another message id each time. Remove it."
-    )
+def _check_interrupt(error: Exception) -> None:
+    """An interrupt is none of the expression's failures."""
+    if isinstance(error, duckdb.InterruptException) or "interrupted" in str(error):
+        raise KeyboardInterrupt
 
 
-def _cast(array: Any, kind: Any) -> Any:
-    """The array in a type, if its cells fit; files of one table can have types of their own."""
-    if array.type.equals(kind):
-        return array
+def _readable(array: Any) -> tuple[Any, Mask]:
+    """A column as DuckDB reads it; and where a cell is emptied, because it cannot be read.
+
+    Dictionaries are decoded, or cells of other rows would be computed, too.
+    """
+    array = json_as_text(decode(array))
+    kind, types = array.type, pa.types
+    if is_text(kind):
+        return as_utf8(array)
+    if types.is_float16(kind):
+        array = array.cast(pa.float32())
+    if types.is_date64(kind):
+        array = array.cast(pa.date32(), safe=False)
+    bad = np.zeros(len(array), dtype=bool)
+    if types.is_duration(kind):
+        limit = _LARGEST // {"s": 10**6, "ms": 10**3}.get(kind.unit, 1)
+        size = array.cast(pa.int64()).fill_null(0).to_numpy(zero_copy_only=False)
+        bad = (size > limit) | (size < -limit)
+    elif types.is_temporal(kind) and not types.is_interval(kind):
+        bad = out_of_range(array)
+    return _emptied(array, bad) if bad.any() else array, bad
+
+
+def _converted(array: Any, kind: Any) -> tuple[Any, Mask]:
+    """The array in a type; and where a cell does not fit it and is emptied."""
+    none = np.zeros(len(array), dtype=bool)
     try:
-        return array.cast(kind)
+        return array.cast(kind), none
     except pa.ArrowException:
-        return array
+        pass
+    cells = [array.slice(number, 1) for number in range(len(array))]
+    for number, cell in enumerate(cells):
+        try:
+            cells[number] = cell.cast(kind)
+        except pa.ArrowException:
+            cells[number], none[number] = pa.nulls(1, kind), True
+    return pa.concat_arrays(cells), none
 
 
-def _select_list(tree: dict[str, Any]) -> list[Any]:
-    """The select list of a single plain SELECT; empty for any other statement."""
-    statements = tree["statements"]
-    if len(statements) != 1 or statements[0]["node"]["type"] != "SELECT_NODE":
-        return []
-    select_list: list[Any] = statements[0]["node"]["select_list"]
-    return select_list
+def _emptied(array: Any, where: Mask) -> Any:
+    """The array, null where the mask is true."""
+    return array.take(pa.array(np.arange(len(array)), mask=where))
 
 
-def _query(expressions: dict[str, str]) -> str:
-    # The line break ends a comment at the end of an expression.
-    listed = ", ".join(f"({text}\n) AS {quote(name)}" for name, text in expressions.items())
-    return f"SELECT {listed} FROM {_TABLE}"  # noqa: S608  # the user's own expressions
+def _own(batch: Any) -> Any:
+    """A slice as a batch without the other rows, whose cells could make it fail as well."""
+    return batch.take(pa.array(np.arange(batch.num_rows)))
 
 
-def quote(name: str) -> str:
-    """The name of a column, quote for SQL."""
-    return '"' + name.replace('"', '""') + '"'
-
-
-def _nodes(tree: Any) -> Iterator[dict[str, Any]]:
-    if isinstance(tree, dict):
-        yield tree
-        tree = list(tree.values())
-    if isinstance(tree, list):
-        for child in tree:
-            yield from _nodes(child)
+def _typed(column: Any, kind: Any) -> Any:
+    """A column of DuckDB's answer in the type of its field."""
+    array = column.combine_chunks()
+    if isinstance(array, pa.ChunkedArray):
+        array = pa.concat_arrays(array.chunks)
+    if is_json(kind):
+        return pa.ExtensionArray.from_storage(kind, array.cast(kind.storage_type))
+    return array.cast(kind)
 
 
 def _check_names(derive: dict[str, str], schema: Any) -> None:

@@ -8,12 +8,19 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from cdp_backfill.messages import json_cells
 from cdp_backfill.messages.json_cells import check_width
+from cdp_backfill.messages.key_values import (
+    is_typed_number,
+    typed_names,
+    typed_value,
+    value_names,
+)
 from cdp_backfill.messages.text import as_text, decode
-from cdp_backfill.model.arrow_types import can_be_text, is_json, is_list
+from cdp_backfill.model.arrow_types import can_be_text, is_json, is_list, is_text
 
 if TYPE_CHECKING:
-    from cdp_backfill.model.arrays import Rows
+    from cdp_backfill.model.arrays import Mask, Rows
 
 
 Parts = dict[str, list[Any]]
@@ -38,12 +45,11 @@ def why_not_expandable(kind: Any) -> str | None:
 
 
 def key_and_values(kind: Any) -> list[str] | None:
-    """Names of the fields beside ``key`` in a struct of a key and its value, or None."""
+    """Names of the fields that hold the value, in a struct of a key and its value, or None."""
     if not pa.types.is_struct(kind):
         return None
     names = [kind.field(number).name for number in range(kind.num_fields)]
-    others = [name for name in names if name != "key"]
-    return others if "key" in names and others else None
+    return value_names(names) or None if "key" in names else None
 
 
 def struct_parts(array: Any) -> Parts:
@@ -69,8 +75,7 @@ def list_parts(array: Any, max_cells: int | None) -> Parts:
     fields = dict(zip([item.name for item in items.type], items.flatten(), strict=True))
     values: list[Any] = []
     for name in names:
-        value = fields[name]
-        values += _typed(value) if pa.types.is_struct(value.type) else [value]
+        values += _typed(name, fields[name])
     return _by_key(_names(fields["key"]), values, rows, len(array), max_cells)
 
 
@@ -85,35 +90,51 @@ def _names(keys: Any) -> Any:
     return pc.if_else(pc.match_substring(text, "\0"), None, text)
 
 
-def _typed(value: Any) -> list[Any]:
-    """The value arrays of a struct; GA4 keeps a string, an int, a float and a double field."""
-    named = list(zip([item.name for item in value.type], value.flatten(), strict=True))
-    chosen = [array for name, array in named if name.endswith("_value")]
-    return chosen or [array for _, array in named]
+def _typed(name: str, value: Any) -> list[Any]:
+    """The arrays of a value; GA4 keeps a string, an int, a float and a double field."""
+    if pa.types.is_struct(value.type):
+        fields = dict(zip([item.name for item in value.type], value.flatten(), strict=True))
+        if typed := typed_names(fields):
+            return [part for each in typed for part in _typed(each, fields[each])]
+    value = decode(value)
+    if not is_typed_number(name) or not is_text(value.type):
+        return [value]
+    # Numbers as text, as BigQuery writes them to JSON.
+    return json_cells.to_arrays([typed_value(name, cell) for cell in value.to_pylist()], None)[0]
+
+
+def _is_filled(value: Any) -> Mask:
+    """Where there is a value; a struct without any is none."""
+    filled = value.is_valid().to_numpy(zero_copy_only=False)
+    if pa.types.is_struct(value.type):
+        children = [child.is_valid() for child in value.flatten()]
+        inside = np.array([child.to_numpy(zero_copy_only=False) for child in children])
+        filled = filled & inside.any(axis=0)
+    return np.asarray(filled)
 
 
 def _by_key(keys: Any, values: list[Any], rows: Rows, size: int, max_cells: int | None) -> Parts:
     """For each key, arrays with one value for each row; where a key repeats, the last one."""
     encoded = keys.dictionary_encode()
     codes = encoded.indices.fill_null(-1).to_numpy(zero_copy_only=False)
+    # Of several values under one key, the first filled one counts, in the order of types.
+    chosen = np.full(len(codes), -1)
+    for number in reversed(range(len(values))):
+        chosen[_is_filled(values[number])] = number
+    codes = np.where(chosen < 0, -1, codes)
     order = np.argsort(codes, kind="stable")
     names = encoded.dictionary.to_pylist()
     check_width(len(names), size, max_cells)
     bounds = np.searchsorted(codes[order], np.arange(len(names) + 1))
     result: Parts = {}
     for number, name in enumerate(names):
-        if not name:
-            continue
         places = order[bounds[number] : bounds[number + 1]]
-        # Of several values under one key, the first filled one counts, in the order of types.
-        free = np.ones(size, dtype=bool)
-        for value in values:
-            here = places[value.take(pa.array(places)).is_valid().to_numpy(zero_copy_only=False)]
-            where = np.full(size, -1)
-            where[rows[here]] = here
-            where[~free] = -1
-            if (where >= 0).any():
-                free &= where < 0
-                column = value.take(pa.array(where, mask=where < 0))
-                result.setdefault(name, []).append(column)
+        if not name or not len(places):
+            continue
+        where = np.full(size, -1)
+        where[rows[places]] = places
+        kinds = np.where(where < 0, -1, chosen[where])
+        for kind in np.unique(kinds[kinds >= 0]):
+            column = values[kind].take(pa.array(where, mask=kinds != kind))
+            result.setdefault(name, []).append(column)
     return result

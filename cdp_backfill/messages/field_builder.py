@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 from cdp_backfill.messages import json_cells
 from cdp_backfill.messages.expanding import Parts, list_parts, map_parts, struct_parts
 from cdp_backfill.messages.ids import key_ids
+from cdp_backfill.messages.key_values import as_object
 from cdp_backfill.messages.keys import as_key
 from cdp_backfill.messages.problems import Problems
 from cdp_backfill.messages.sdk_spelling import as_device_type, as_locale, as_os_name
@@ -170,6 +171,7 @@ class FieldBuilder:
         for unit, mask in times.units.items():
             note(f"epoch_{unit}", mask)
         note("shown_twice", times.ambiguous)
+        note("midnight", times.days)
         good = ~(times.missing | times.bad | times.unclear | times.nonexistent)
         for mask, code, reason in (
             (times.missing & ~not_utf8, "missing_time", "is empty"),
@@ -234,7 +236,7 @@ class FieldBuilder:
             return map_parts(array, self._max_cells)
         if is_list(kind):
             return list_parts(array, self._max_cells)
-        cells = self._values.parse_json(array, column)
+        cells = [as_object(cell) for cell in self._values.parse_json(array, column)]
         parts: Parts = {}
         others = [None if isinstance(cell, dict) else cell for cell in cells]
         if any(cell is not None for cell in others):

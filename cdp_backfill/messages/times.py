@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from cdp_backfill.messages.iso import read_iso
-from cdp_backfill.model.arrow_types import is_number, largest_exact
+from cdp_backfill.model.arrow_types import is_number, is_text, largest_exact
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -34,6 +34,7 @@ _ISO: Final = (
     r" ?([Zz]|UTC|GMT|[+-]\d{2}(:?\d{2})?)?$"
 )
 _HAS_ZONE: Final = r"(:\d{2}([.,]\d+)?|[Tt ]\d{2}) ?([Zz]|UTC|GMT|[+-]\d{2}(:?\d{2})?)$"
+_DAY_TEXT: Final = r"^\d{4}-\d{2}-\d{2}$"
 # What Arrow reads, except for days that a month does not have.
 _PLAIN: Final = (
     r"^\d{4}-(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01])"
@@ -68,6 +69,7 @@ class Times:
         naive: True where the time carries no zone.
         ambiguous: True where the time zone had that local time twice.
         units: For each unit, True where the size of a number gave this unit.
+        days: True where the cell is a date without a time of day.
     """
 
     millis: Millis
@@ -78,6 +80,7 @@ class Times:
     naive: Mask
     ambiguous: Mask
     units: dict[str, Mask]
+    days: Mask
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +114,7 @@ def read_times(
         array = array.cast(pa.string())
     kind, size = array.type, len(array)
     missing, none = _nulls(array), np.zeros(size, dtype=bool)
-    naive, unclear = none, none
+    naive, unclear, days = none, none, _days(array)
     units: dict[str, Mask] = {}
     if pa.types.is_timestamp(kind):
         raw, bad = _integers(array)
@@ -150,14 +153,16 @@ def read_times(
     bad = (bad | (millis < _FIRST) | (millis > _LAST)) & ~missing
     unclear = unclear & ~missing
     millis = np.where(bad | missing, 0, millis)
-    naive = naive & ~bad & ~missing
+    naive, days = naive & ~bad & ~missing, days & ~bad & ~missing
     if timezone not in (None, "UTC"):
         # Within a day of the first or last year, the zone could lead outside the years.
         edge = naive & ((millis < _FIRST + _DAY) | (millis > _LAST - _DAY))
         bad, naive = bad | edge, naive & ~edge
         millis = np.where(edge, 0, millis)
     millis, nonexistent, ambiguous = _apply_timezone(millis, naive, timezone)
-    return Times(millis, missing, bad & ~unclear, unclear, nonexistent, naive, ambiguous, units)
+    return Times(
+        millis, missing, bad & ~unclear, unclear, nonexistent, naive, ambiguous, units, days
+    )
 
 
 def format_times(millis: Millis) -> Any:
@@ -323,6 +328,16 @@ def _from_text(array: Any) -> tuple[Millis, Mask, Mask]:
     if rest.any():
         millis[rest], naive[rest], bad[rest] = _from_other_text(array.filter(pa.array(rest)))
     return millis, naive, bad
+
+
+def _days(array: Any) -> Mask:
+    """True where a time has no time of day."""
+    if not is_text(array.type):
+        return np.full(len(array), pa.types.is_date(array.type))
+    days = _as_mask(pc.equal(pc.binary_length(array), len("2024-01-15"))).copy()
+    if days.any():
+        days[days] = _as_mask(pc.match_substring_regex(array.filter(pa.array(days)), _DAY_TEXT))
+    return days
 
 
 def _from_other_text(array: Any) -> tuple[Millis, Mask, Mask]:

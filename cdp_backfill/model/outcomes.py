@@ -87,6 +87,7 @@ FIXES: Final[dict[str, str]] = {
     "epoch_ns": "a number was read as nanoseconds since 1970, because of its size",
     "sdk_spelling": "a value was written as the vendor's SDKs write it, such as iOS or en-US",
     "shown_twice": "a local time that occurred twice was read as the first of the two",
+    "midnight": "a date without a time of day was read as 00:00 of that day",
     "boolean_word": "a word or a number was read as true or false",
     "bytes_text": "bytes were read as UTF-8 text",
     "json_text": "text that holds JSON was sent as its value",
@@ -125,8 +126,8 @@ PROBLEMS: Final[dict[str, str]] = {
     "bad_boolean": "Use true or false.",
     "bad_device_type": "Use android or ios, or the name of a system of theirs.",
     "bad_text": "The text is not valid UTF-8. Decode it with its own encoding first.",
-    "derive_failed": "The expression in derive fails for this row. TRY_CAST gives an empty cell "
-    "instead.",
+    "derive_failed": "The expression in derive fails for this row. Write TRY(...) around it for an "
+    "empty cell instead.",
     "not_finite": "JSON has no infinity. Replace the value or leave it empty.",
     "oversize": "A message may have 32,000 bytes. Shorten or drop the column, or name it in "
     "droppable with oversize='drop_largest'.",

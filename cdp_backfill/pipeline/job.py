@@ -263,7 +263,7 @@ class Job:
         if self.options.destination is None and earlier not in (None, now):
             raise DestinationError(
                 f"These rows were sent to {earlier} before and would now go to {now}. Name the "
-                "destination, as in .cdp.send(destination=...), or set it with configure()."
+                "destination, as in .cdp.send(destination=...)."
             )
 
     def check_unchanged(self, source: Source) -> None:

@@ -7,14 +7,18 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from cdp_backfill.model.arrow_types import is_json
 from cdp_backfill.model.joined_types import ApartError, fitted, join_types
+from cdp_backfill.sources.mixed_cells import mixed_cells
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
 
 def common_schema(tables: Callable[[], Iterable[Any]]) -> Any:
-    """A schema for the rows of all tables; a column that has no common type becomes text.
+    """A schema for the rows of all tables.
+
+    A column that is JSON in one table is JSON in all; one that has no common type becomes text.
 
     Args:
         tables: Gives the tables; called again if the types of a column differ.
@@ -53,6 +57,8 @@ def with_schema(table: Any, schema: Any) -> Any:
 
 
 def _joined(one: Any, other: Any) -> Any:
+    if is_json(one) or is_json(other):
+        return one if is_json(one) else other
     try:
         return join_types(one, other)
     except ApartError:
@@ -63,6 +69,8 @@ def _fitted(column: Any, kind: Any) -> Any | None:
     """A column in a joined type; None if a cell does not fit."""
     if column.type.equals(kind):
         return column
+    if is_json(kind):
+        return pa.chunked_array([mixed_cells(column.to_pylist())])
     try:
         if pa.types.is_nested(kind) and not pa.types.is_dictionary(kind):
             return column.cast(kind)

@@ -410,10 +410,10 @@ class OutcomeTracker:
     def failure_tables(self, keep: Filter | None = None) -> Iterator[Any]:
         """The failures a part at a time, as Arrow tables of one schema; at least one table."""
         empty = True
-        schema = common_schema(lambda: self._tables(keep)) if self._source.types_vary else None
+        schema = common_schema(lambda: self._tables(keep))
         for table in self._tables(keep):
             empty = False
-            yield self._typed(table if schema is None else with_schema(table, schema))
+            yield self._typed(with_schema(table, schema))
         if empty:
             yield self._typed(self._empty_table())
 

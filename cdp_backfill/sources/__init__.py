@@ -23,6 +23,7 @@ from cdp_backfill.sources.tables import (
     ibis_table,
     polars_frame,
     snowflake_cursor,
+    spark_frame,
 )
 from cdp_backfill.sources.texts import TextSource
 
@@ -81,6 +82,7 @@ _OPENERS: Final[tuple[Callable[[Any], Source | None], ...]] = (
     duckdb_relation,
     ibis_table,
     arrow_dataset,
+    spark_frame,
     arrow_stream,
     bigquery_rows,
     snowflake_cursor,

@@ -55,6 +55,7 @@ class Source:
             these keep the meaning of all cells.
         notes: What people should know about it, in sentences.
         found_types: Columns that got another type than text because all of their cells fit it.
+        index_names: Names in an index, which are no columns, and whether they hold times.
         paths: Absolute paths and globs that it was opened from, or None if it is no file.
         earlier_mapping: For failures of an earlier run: its mapping as TOML, else None.
         earlier_url: For failures of an earlier run: the address they were sent to, else None.
@@ -70,6 +71,7 @@ class Source:
     types_vary: bool = False
     notes: tuple[str, ...] = ()
     found_types: Mapping[str, str] = MappingProxyType({})
+    index_names: Mapping[str, bool] = MappingProxyType({})
     paths: list[str] | None = None
     earlier_mapping: str | None = None
     earlier_url: str | None = None

@@ -14,8 +14,9 @@ import duckdb
 import pyarrow as pa
 
 from cdp_backfill.errors import SourceError
+from cdp_backfill.model.arrow_types import is_json
 from cdp_backfill.sources.chunks import CHUNK_ROWS, check_names
-from cdp_backfill.sources.mixed_cells import keep_surrogates
+from cdp_backfill.sources.mixed_cells import keep_surrogates, mixed_cells
 from cdp_backfill.sources.streams import Stream, StreamSource
 
 if TYPE_CHECKING:
@@ -38,9 +39,9 @@ def database_cursor(table: Any) -> Source | None:
     asked for a cursor on the server.
 
     The first 16,384 rows decide the type of a column; if it is empty in them, the next 16,384 do,
-    and so on. For that, up to 64 MB are read ahead. A column that is still empty then is text. A
-    later cell that does not fit its type stops the reading with an error. Whole numbers fit into a
-    column of numbers with decimals.
+    and so on. For that, up to 64 MB are read ahead. A column that is still empty then is text.
+    Later numbers and texts of another type are read for what they are, each cell by itself. Any
+    other cell that does not fit stops the reading with an error.
     """
     if not hasattr(table, "fetchmany"):
         return None
@@ -90,6 +91,7 @@ class _Rows:
             schema=pa.schema([(column.name, column.kind) for column in self._columns]),
             batches=self._batches,
             instead=instead,
+            drifts=True,
         )
 
     def _batches(self, _: list[str]) -> Generator[Any]:
@@ -176,6 +178,8 @@ class _Column:
             return pa.nulls(len(cells), self.kind)
         if not self.settled:
             self._settle(kinds, cells)
+        elif not kinds <= self._accepted and (kinds | self._accepted) <= _JSON_KINDS:
+            return mixed_cells(cells)
         elif not kinds <= self._accepted:
             other = next(n for n, cell in enumerate(cells) if _kinds([cell]) - self._accepted)
             (word,) = _kinds([cells[other]])
@@ -188,6 +192,8 @@ class _Column:
         except UnicodeEncodeError:
             return keep_surrogates(list(cells))
         except (pa.ArrowException, OverflowError, ValueError):
+            if kinds <= _JSON_KINDS:  # such as a whole number that no float holds
+                return mixed_cells(cells)
             raise SourceError(
                 f"Column {self.name!r} of the cursor holds a cell that does not fit {self.kind}, "
                 f"in row {row:,} or soon after. Cast it in the query, for example to text."
@@ -202,6 +208,8 @@ class _Column:
             cell is not None and not -(2**63) <= cell < 2**63 for cell in cells
         ):
             self.kind = pa.decimal128(38, 0)
+        elif len(words) > 1 and words <= _JSON_KINDS:
+            self.kind = pa.json_()
         elif len(words) > 1:
             raise SourceError(
                 f"Column {self.name!r} of the cursor mixes {_join(words)}. Cast it to one type "
@@ -215,11 +223,13 @@ class _Column:
                     "it to text in the query; if that is JSON, name it in json=[...]."
                 )
             self.kind = _KINDS[word]
-        self._accepted = words
+        self._accepted = _JSON_KINDS if is_json(self.kind) else words
         if pa.types.is_floating(self.kind) or pa.types.is_decimal(self.kind):
             self._accepted |= {"whole numbers"}
 
     def _array(self, cells: Cells) -> Any:
+        if is_json(self.kind):
+            return mixed_cells(cells)
         if self._accepted == {"UUIDs"}:
             cells = [None if cell is None else str(cell) for cell in cells]
         return pa.array(cells, self.kind)
@@ -238,6 +248,9 @@ _KINDS: Final = {
     "durations": pa.duration("us"),
     "UUIDs": pa.string(),
 }
+
+_JSON_KINDS: Final = frozenset(["booleans", "whole numbers", "floats", "decimals", "text"])
+"""Kinds of cells that can stand in one column, each as its own JSON value."""
 
 _KIND_NAMES: Final = (
     (bool, "booleans"),

@@ -52,6 +52,7 @@ class FrameSource(Source):
         self._names = [str(name) for name in frame.columns]
         check_names(self._names, self.name)
         self.rows: int | None = len(frame)
+        self.index_names = _index_names(frame.index)
         self.earlier_mapping = frame.attrs.get(MAPPING_ATTRIBUTE)
         self.earlier_url = frame.attrs.get(URL_ATTRIBUTE)
         json = set(frame.attrs.get(JSON_ATTRIBUTE, ()))
@@ -95,8 +96,7 @@ class FrameSource(Source):
                     array = array.storage
                 values = pd.arrays.ArrowExtensionArray(pa.chunked_array([array]))
                 frame[name] = pd.Series(values, index=frame.index)
-        if frame.index.dtype == object:
-            frame.index = frame.index.map(str)
+        frame.index = _typed_index(frame.index)
         return frame.rename(columns=str)
 
     def label(self, name: str) -> Any:
@@ -106,6 +106,24 @@ class FrameSource(Source):
     def original(self, rows: npt.NDArray[Any]) -> pd.DataFrame:
         """The rows with these numbers, with their labels and dtypes."""
         return self._frame.iloc[rows]
+
+
+def _typed_index(index: Any) -> Any:
+    """The same index, each level with cells of one type."""
+    if isinstance(index, pd.MultiIndex):
+        levels = [_typed_index(index.get_level_values(level)) for level in range(index.nlevels)]
+        return pd.MultiIndex.from_arrays(levels, names=index.names)
+    return index.map(str, na_action="ignore") if index.dtype == object else index
+
+
+def _index_names(index: Any) -> dict[str, bool]:
+    """The named levels of an index, and whether each holds times."""
+    levels = [index.get_level_values(level) for level in range(index.nlevels)]
+    return {
+        str(level.name): pd.api.types.is_datetime64_any_dtype(level.dtype)
+        for level in levels
+        if level.name is not None
+    }
 
 
 class _Reader:

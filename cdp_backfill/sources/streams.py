@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from cdp_backfill.errors import SourceError
-from cdp_backfill.model.arrow_types import viewless_type
+from cdp_backfill.model.arrow_types import is_json, viewless_type
 from cdp_backfill.sources.chunks import CHUNK_ROWS, Chunk, Source, check_names, gathered, slices
 from cdp_backfill.sources.views import viewless
 
@@ -29,6 +29,7 @@ class Stream:
         rows: Number of rows, or None where only reading reveals it.
         ordered: Whether every reading gives the rows in the same order.
         instead: If it can only be read once: what to pass where it must be read again.
+        drifts: Whether a later batch may hold a column as JSON, because its cells change in type.
     """
 
     name: str
@@ -37,6 +38,7 @@ class Stream:
     rows: int | None = None
     ordered: bool = True
     instead: str = ""
+    drifts: bool = False
 
 
 class StreamSource(Source):
@@ -113,12 +115,12 @@ class StreamSource(Source):
                 arrays = [
                     self._fitted(part.column(item.name), item, position + start) for item in schema
                 ]
-                yield pa.RecordBatch.from_arrays(arrays, schema=schema)
+                yield pa.RecordBatch.from_arrays(arrays, schema.names)
             position += batch.num_rows
 
     def _fitted(self, array: Any, item: Any, row: int) -> Any:
         array = viewless(array)
-        if array.type.equals(item.type):
+        if array.type.equals(item.type) or (self._stream.drifts and is_json(array.type)):
             return array
         try:
             return pc.cast(array, item.type)

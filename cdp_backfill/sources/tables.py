@@ -6,6 +6,7 @@ query (a relation, a lazy frame, an expression) runs again for each reading.
 
 from __future__ import annotations
 
+import re
 from itertools import chain
 from typing import TYPE_CHECKING, Any, Final
 
@@ -117,6 +118,35 @@ def arrow_dataset(table: Any) -> Source | None:
         return table.scanner(columns=columns, fragment_readahead=1, **options).to_reader()
 
     return reopening_source("the dataset", table.schema, open_reader)
+
+
+def spark_frame(table: Any) -> Source | None:
+    """A DataFrame of Spark with times, whose Arrow stream lacks the time zone of the session.
+
+    All rows are collected for it. Without such columns, the stream is read.
+    """
+    if not hasattr(table, "toArrow") or not hasattr(table, "dtypes"):
+        return None
+    times = [name for name, kind in table.dtypes if _SPARK_TIME.search(str(kind))]
+    if hasattr(table, "__arrow_c_stream__") and not times:
+        return None
+    try:
+        collected = table.toArrow()
+    except Exception as error:  # noqa: BLE001  # whatever Spark raises
+        cast = f"Cast {', '.join(map(repr, times))} to text. " if times else ""
+        raise SourceError(
+            f"The Spark DataFrame cannot be collected ({type(error).__name__}). {cast}Or write it "
+            "with df.write.parquet(folder) and pass the folder."
+        ) from None  # errors of engines can show a cell
+    return reopening_source(
+        "the Spark DataFrame",
+        collected.schema,
+        lambda columns: collected.select(columns).to_reader(CHUNK_ROWS),
+        rows=collected.num_rows,
+    )
+
+
+_SPARK_TIME: Final = re.compile(r"\btimestamp(_ltz)?\b")
 
 
 def arrow_stream(table: Any) -> Source | None:

@@ -121,7 +121,7 @@ def test_all_else_is_found(table: ColumnSet) -> None:
     assert (events(actual, table) == table.events) is (table.name not in UNKNOWN_EVENTS)
     own = {"other_events"} if table.name in OWN_EVENTS else set()
     questions = {field for field, names in ASKED.items() if table.name in names} | table.asks
-    needed = questions & set(NEEDED)
+    needed = questions & {*NEEDED, "timezone"}
     if "anonymous_id" in needed:
         needed ^= {"anonymous_id"} | ({"user_id"} if "anonymous_id" not in table.asks else set())
         assert asked(actual) - {"anonymous_id"} == needed

@@ -16,7 +16,7 @@ import cdp_backfill as cdp
 from cdp_backfill.cli.app import app
 from cdp_backfill.inference import presets
 from cdp_backfill.inference.presets.merging import add_fields, in_order, prune
-from cdp_backfill.messages.deriving import columns_of
+from cdp_backfill.messages.expressions import columns_of
 from tests.inference.test_preset_shapes import EXPORTS, Export, each_export
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ import pytest
 import cdp_backfill as cdp
 from cdp_backfill.inference import presets
 from cdp_backfill.inference.column_names import fold
-from cdp_backfill.messages.deriving import columns_of
+from cdp_backfill.messages.expressions import columns_of
 
 if TYPE_CHECKING:
     from cdp_backfill.local_sandbox import Sandbox

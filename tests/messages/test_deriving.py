@@ -16,7 +16,8 @@ import cdp_backfill as cdp
 from cdp_backfill import Mapping, MappingError
 from cdp_backfill.inference.proposal import Proposal
 from cdp_backfill.messages import json_cells
-from cdp_backfill.messages.deriving import Deriver, columns_of
+from cdp_backfill.messages.deriving import Deriver
+from cdp_backfill.messages.expressions import columns_of
 from cdp_backfill.pipeline.prepared_source import PreparedSource
 from cdp_backfill.sources import open_source
 from tests.rows import OPENED, built, codes, opens, payloads, properties
@@ -71,7 +72,7 @@ def test_expressions_use_columns_and_each_other() -> None:
         ("row_number() OVER ()", "without a subquery or window"),
         ("read_csv('x')", "use its own row only"),
         ("nosuch(n)", "does not fit the table"),
-        ("k - 'x'::DATE", "does not fit the table"),
+        ("k - DATE '2023-01-01'", "does not fit the table"),
         (" ", "is empty"),
     ],
 )

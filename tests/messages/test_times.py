@@ -18,6 +18,7 @@ from cdp_backfill.messages.iso import read_iso
 from cdp_backfill.messages.text import clean_text
 from cdp_backfill.messages.times import format_times, localise, read_times
 from cdp_backfill.model.arrow_types import is_text
+from tests.rows import built, payloads
 
 moments = st.datetimes(datetime(1, 1, 2), datetime(9999, 12, 30))  # noqa: DTZ001
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -239,3 +240,26 @@ def test_a_time_as_a_property_moves_to_utc() -> None:
     assert array.to_pylist()[0] == datetime(2024, 7, 1, 10, tzinfo=UTC)
     assert nonexistent.tolist() == [False, True, False]
     assert array.null_count == 2
+
+
+@pytest.mark.parametrize(
+    ("array", "days"),
+    [
+        (pa.array([date(2023, 5, 1), None]), [True, False]),
+        (pa.array(["2023-05-01", "2023-05-01T00:00", "2023-05-01 10Z", "x"]), [1, 0, 0, 0]),
+        (pa.array(["2023-05-01Z", "2023-02-30", "1683000000"]), [0, 0, 0]),
+        (pa.array([1_683_000_000]), [False]),
+        (pa.array([0]).cast(pa.timestamp("ms")), [False]),
+    ],
+)
+def test_days_are_told_apart(array: Any, days: list[bool]) -> None:
+    """A date has no time of day; midnight that is written out, and numbers, are moments."""
+    assert read_times(array, unit=None, timezone=None).days.tolist() == days
+
+
+def test_a_date_read_as_midnight_is_counted() -> None:
+    """Plans and reports count each date without a time of day."""
+    ts = ["2023-05-01", "2023-05-01T10:00:00Z", "2023-05-02"]
+    messages = built({"ts": ts, "n": [1, 2, 3]})
+    assert {fix.code: cells for fix, cells in messages.problems.fixes.items()} == {"midnight": 2}
+    assert payloads(messages)[0]["timestamp"] == "2023-05-01T00:00:00.000Z"

@@ -151,6 +151,7 @@ def test_words_for_nothing_in_every_column() -> None:
         ("null_word", "dev"),
         ("null_word", "name"),
         ("null_word", "when"),
+        ("midnight", "when"),
     }
 
 

@@ -258,9 +258,9 @@ def test_an_expression_that_always_fails_costs_no_query_for_each_row(
     asked: list[Any] = []
     answer = deriver._answer
 
-    def counted(*given: Any) -> Any:
+    def counted(*given: Any, **more: Any) -> Any:
         asked.append(given)
-        return answer(*given)
+        return answer(*given, **more)
 
     monkeypatch.setattr(deriver, "_answer", counted)
     batch = pa.RecordBatch.from_arrays([pa.array(["bad"] * 8_192)], ["x"])

@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from cdp_backfill.inference.presets.merging import read_by
 from cdp_backfill.messages import json_cells
-from cdp_backfill.messages.deriving import quote
+from cdp_backfill.messages.expressions import quote
 from cdp_backfill.messages.text import as_utf8, json_as_text
 
 if TYPE_CHECKING:

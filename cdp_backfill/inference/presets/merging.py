@@ -9,7 +9,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any, Final
 
 from cdp_backfill.errors import MappingError
-from cdp_backfill.messages.deriving import columns_of
+from cdp_backfill.messages.expressions import columns_of
 
 if TYPE_CHECKING:
     from cdp_backfill.model.mapping import Mapping

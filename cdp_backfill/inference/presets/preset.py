@@ -9,7 +9,7 @@ from cdp_backfill.errors import MappingError
 from cdp_backfill.inference.column_names import fold
 from cdp_backfill.inference.presets.merging import add_fields, prune, read_by
 from cdp_backfill.inference.proposal import Choice, Proposal, Question
-from cdp_backfill.messages.deriving import quote
+from cdp_backfill.messages.expressions import quote
 from cdp_backfill.model import api_facts
 from cdp_backfill.model.mapping import Lit, Mapping
 

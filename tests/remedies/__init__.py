@@ -1,0 +1,1 @@
+"""What errors and reports tell people to type, typed."""
