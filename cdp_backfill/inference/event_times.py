@@ -67,6 +67,7 @@ _PLANNED: Final = frozenset(
     [
         "scheduled", "planned", "expected", "estimated", "eta", "expiry", "expires", "expiration",
         "valid", "until", "due", "deadline", "next", "birth", "born", "billing", "renewal",
+        "promised",
     ]
 )  # fmt: skip
 """Words of times that lie ahead, or long ago."""

@@ -1,4 +1,7 @@
-"""Finds the form of times such as 15.09.2023 02:20:24, where all cells allow one reading only."""
+"""Finds the form of times such as 15.09.2023 02:20:24, where all cells allow one reading only.
+
+Oracle writes 15-SEP-23 02.20.24.000000 PM; there, the month has a name.
+"""
 
 from __future__ import annotations
 
@@ -17,6 +20,11 @@ if TYPE_CHECKING:
 _CELL: Final = re.compile(
     r"(?P<one>\d{1,2})(?P<sep>[./-])(?P<two>\d{1,2})(?P=sep)\d{4}"
     r"(?:(?P<gap>, | )\d{1,2}:\d\d(?P<seconds>:\d\d(?P<parts>[.]\d{1,6})?)?"
+    r"(?P<half> ?[AaPp][Mm])?)?"
+)
+_NAMED: Final = re.compile(
+    r"\d{1,2}(?P<sep>[- ])[A-Za-z]{3}(?P=sep)(?P<year>\d{4}|\d\d)"
+    r"(?:(?P<gap> )\d{1,2}(?P<point>[:.])\d\d(?P<seconds>(?P=point)\d\d(?P<parts>[.]\d{1,6})?)?"
     r"(?P<half> ?[AaPp][Mm])?)?"
 )
 _MIN_SHARE: Final = 0.9
@@ -52,6 +60,10 @@ def time_form(column: SampleColumn) -> TimeForm | None:
     """
     if not column.is_text or not column.texts:
         return None
+    named = [_NAMED.fullmatch(text.strip()) for text in column.texts]
+    if all(named):
+        forms = {_form_with_name(match) for match in named if match is not None}
+        return TimeForm(tuple(forms)) if len(forms) == 1 else None
     matches = [_CELL.fullmatch(text.strip()) for text in column.texts]
     found = [match for match in matches if match is not None]
     kinds = {_time_of_day(match) for match in found}
@@ -68,6 +80,14 @@ def time_form(column: SampleColumn) -> TimeForm | None:
     dates = {"dmy": ("%d", "%m", "%Y"), "mdy": ("%m", "%d", "%Y")}
     formats = tuple(separator.join(dates[order]) + of_day for order in orders)
     return TimeForm(formats) if formats else None
+
+
+def _form_with_name(match: re.Match[str]) -> str:
+    year = "%Y" if len(match["year"]) == 4 else "%y"  # noqa: PLR2004
+    of_day = _time_of_day(match)
+    if match["point"] == ".":
+        of_day = of_day.replace(":", ".")
+    return f"%d{match['sep']}%b{match['sep']}{year}{of_day}"
 
 
 def _time_of_day(match: re.Match[str]) -> str:

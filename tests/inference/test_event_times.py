@@ -272,3 +272,46 @@ def test_the_best_candidates_are_named() -> None:
     assert (
         "'birth_date': its name does not say that it is when the event happened." in question.text
     )
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["viewed_at", "Scanned At", "purchased_on", "requestedTimestamp", "signed_in", "hit_time"],
+)
+def test_when_one_thing_was_done(name: str) -> None:
+    """The only time of a table without other events is when it happened."""
+    times = [f"2023-05-0{1 + n % 9}T10:00:0{n % 7}Z" for n in range(40)]
+    found = proposed(table(no="event event_time", **{name: times}))
+    assert found.mapping.timestamp == name
+
+
+def test_a_deed_beside_events_or_times_is_asked_about() -> None:
+    """Beside events of an app, or another time that may be it, a deed's time is no answer."""
+    times = [f"2023-05-0{1 + n % 9}T10:00:0{n % 7}Z" for n in range(40)]
+    later = [f"2023-06-0{1 + n % 9}T10:00:0{n % 7}Z" for n in range(40)]
+    assert asked(proposed(table(no="event_time", purchased_at=times))) == {"timestamp"}
+    both = proposed(table(no="event event_time", viewed_at=times, answered_on=later))
+    assert both.mapping.timestamp is None
+    copies = {"loaded_at": later, "valid_until": later}
+    found = proposed(table(no="event event_time", viewed_at=times, **copies))
+    assert found.mapping.timestamp == "viewed_at"
+
+
+def test_an_update_says_from_which_version() -> None:
+    """Beside the version before, a time of an update is that of the app's."""
+    times = [f"2023-05-0{1 + n % 9}T10:00:0{n % 7}Z" for n in range(40)]
+    versions = ["1.2", "1.3"] * 20
+    bare = table(no="event event_time", updated_at=times)
+    assert proposed(bare).mapping.timestamp is None
+    found = proposed(bare | {"from_version": versions, "to_version": versions[::-1]})
+    assert found.mapping.timestamp == "updated_at"
+
+
+@pytest.mark.parametrize(
+    "cells", [["c", "u", "d"], ["INSERT", "UPDATE"], ["update", "delete", "snapshot"]]
+)
+def test_a_log_of_changes_has_no_events(cells: list[str]) -> None:
+    """Rows that were inserted, updated and deleted are of a database, not of an app."""
+    found = proposed(table(no="event", event_type=[cells[n % len(cells)] for n in range(40)]))
+    assert found.mapping.event is found.mapping.timestamp is None
+    assert "changes of a table" in str(found.questions)

@@ -277,3 +277,69 @@ def test_expressions_of_answers_are_sql() -> None:
         query = f"SELECT {keywords['derive']['person']} FROM frame"  # noqa: S608  # our own text
         rows = duckdb.execute(query).fetchall()
         assert sum(row[0] is None for row in rows) == 20
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["rider_id", "patientUuid", "DRIVER_NO", "guest_ref", "id_client", "numéro_abonné", "Kundennr",
+     "loyalty_member_id", "registered_user_id", "client_no"],
+)  # fmt: skip
+def test_people_in_a_role_and_in_other_languages(name: str) -> None:
+    """The only person of a table is its person, whatever the role and the order of the words."""
+    found = proposed(table(no="user_id", **{name: [f"x{n % 9}00" for n in range(40)]}))
+    assert found.mapping.user_id == name
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("rider_id", "driver_id"), ("buyer_id", "seller_id"), ("patient_id", "nurse_id"),
+        ("player_id", "manager_id"), ("id_cliente", "id_repartidor"), ("Kunden_ID", "Fahrer_ID"),
+        ("customer_id", "seat_user_id"), ("user_id", "identity"), ("person_id", "distinct_id"),
+        ("parent_id", "child_id"),
+    ],
+)  # fmt: skip
+def test_two_people_in_a_row_are_asked_about(one: str, other: str) -> None:
+    """Nobody but the user knows which of two people did it."""
+    ids = {one: [f"a{n % 9}00" for n in range(40)], other: [f"b{n % 7}00" for n in range(40)]}
+    found = proposed(table(no="user_id", **ids))
+    assert found.mapping.user_id is None
+    assert asked(found) == {"user_id"}
+
+
+def test_a_user_is_who_uses_the_app() -> None:
+    """Beside a user, people in a role are other people."""
+    ids = [f"b{n % 7}00" for n in range(40)]
+    assert proposed(table(driver_id=ids, seller_id=ids)).mapping.user_id == "user_id"
+
+
+def test_a_role_whose_devices_are_shared_is_asked_about() -> None:
+    """Where one device has several drivers, the app is in other hands than theirs."""
+    devices = [UUIDS[n % 5] for n in range(40)]
+    drivers = [f"d{n % 7}00" for n in range(40)]
+    found = proposed(table(no="user_id", device_id=devices, driver_id=drivers))
+    assert found.mapping.user_id is None
+    assert "used by another person" in found.questions[0].text
+    own = [f"d{n % 5}00" for n in range(40)]
+    assert proposed(table(no="user_id", device_id=devices, driver_id=own)).mapping.user_id
+
+
+@pytest.mark.parametrize("name", ["idfa", "gaid", "advertising_id", "imei"])
+def test_a_user_who_is_an_advertising_id_is_asked_about(name: str) -> None:
+    """Such an id is no person, and nothing to send by accident."""
+    found = proposed(table(no="user_id", user=UUIDS, **{name: UUIDS}))
+    assert found.mapping.user_id is found.mapping.anonymous_id is None
+    assert asked(found) == {"user_id"}
+
+
+def test_a_row_number_is_no_role() -> None:
+    """Numbers that count the rows are of the table."""
+    found = proposed(table(no="user_id", respondent_no=list(range(1, 41))))
+    assert found.mapping.user_id is None
+
+
+def test_an_empty_column_of_people_is_no_question_beside_devices() -> None:
+    """Where nobody ever logged in, the device is who."""
+    found = proposed(table(no="user_id", user_id=[None] * 40, device_id=UUIDS))
+    assert found.mapping.anonymous_id == "device_id"
+    assert found.questions == ()

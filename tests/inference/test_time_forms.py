@@ -1,0 +1,103 @@
+"""Times in forms of other countries and databases: read where all cells allow one reading only."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+
+import pandas as pd
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import cdp_backfill as cdp
+from cdp_backfill.inference.samples import SampleColumn
+from cdp_backfill.inference.time_forms import TimeForm, read_form, time_form
+from tests.inference.proposing import asked, proposed, table
+
+if TYPE_CHECKING:
+    from cdp_backfill.local_sandbox import Sandbox
+
+FORMS = [
+    "%d.%m.%Y %H:%M:%S",
+    "%d.%m.%Y, %H:%M",
+    "%d.%m.%Y %H:%M:%S.%f",
+    "%d/%m/%Y %H:%M:%S",
+    "%m/%d/%Y %I:%M:%S %p",
+    "%m/%d/%Y %H:%M",
+    "%d-%m-%Y %H:%M:%S",
+    "%d-%b-%y %I.%M.%S.%f %p",
+    "%d %b %Y %H:%M:%S",
+]
+"""Forms with which spreadsheets and databases write times."""
+
+seconds = st.lists(st.integers(0, 500_000_000), min_size=2, max_size=20)
+START = datetime(2010, 1, 1, tzinfo=UTC)
+
+
+def column(cells: list[str]) -> SampleColumn:
+    """A column of text."""
+    return SampleColumn("when", pa.array(cells, pa.string()))
+
+
+@pytest.mark.parametrize("form", FORMS)
+@given(past=seconds)
+def test_a_form_that_is_found_reads_what_was_written(form: str, past: list[int]) -> None:
+    """Whatever the times are, the form is the one that wrote them, if a day can be no month."""
+    last = datetime(2020, 12, 31, 23, 59, 58, tzinfo=UTC)
+    cells = [(START + timedelta(seconds=each)).strftime(form) for each in past]
+    cells.append(last.strftime(form))
+    found = time_form(column(cells))
+    assert found is not None
+    assert found.formats == (form,)
+    read = read_form(column(cells), found).to_pylist()
+    assert read == [datetime.strptime(cell, form) for cell in cells]  # noqa: DTZ007
+
+
+def test_no_cell_tells_the_day_from_the_month() -> None:
+    """Both readings are named in the question, and none is taken."""
+    cells = ["05/06/2023 10:00:00", "07/08/2023 11:00:00"] * 20
+    found = proposed(table(no="event_time", when=cells))
+    assert found.mapping.timestamp is None
+    (question,) = found.questions
+    assert "the day or the month comes first" in question.text
+    assert ["%d/%m/%Y" in question.answers[0], "%m/%d/%Y" in question.answers[1]] == [True] * 2
+
+
+@pytest.mark.parametrize(
+    "cells",
+    [
+        ["15.09.2023", "09.15.2023"],
+        ["15/09/2023 10:00", "16/09/2023"],
+        ["1.10.2.3", "1.11.0.0"],
+        ["15-ABC-23", "soon"],
+        ["", "  "],
+    ],
+)
+def test_cells_without_one_form(cells: list[str]) -> None:
+    """Mixed forms, versions and other texts are no times, and are asked about."""
+    assert time_form(column(cells)) is None
+    found = proposed(table(no="event_time", when=cells * 20))
+    assert found.mapping.timestamp is None
+    assert asked(found) == {"timestamp"}
+
+
+def test_a_cell_of_another_form_is_one_invalid_row(box: Sandbox) -> None:
+    """What does not fit the form of the others is reported, and the others arrive in time."""
+    start = datetime(2023, 9, 1, tzinfo=UTC)
+    times = [start + timedelta(hours=31 * row) for row in range(39)]
+    cells = [*(each.strftime("%d.%m.%Y %H:%M:%S") for each in times), "tomorrow"]
+    report = cdp.send(
+        pd.DataFrame(table(no="event_time", when=cells)),
+        destination=box.destination,
+        progress=False,
+    )
+    assert report.counts["delivered"] == 39
+    assert report.counts["invalid"] == 1
+    assert sorted(box.events()["timestamp"]) == times
+
+
+def test_expression_of_a_form() -> None:
+    """A name with quotes stays one name."""
+    assert TimeForm(("%d",)).expression('a"b') == 'try_strptime(trim("a""b"), \'%d\')'
