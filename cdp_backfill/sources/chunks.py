@@ -7,6 +7,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from cdp_backfill.errors import SourceError
 
@@ -172,10 +173,28 @@ def check_names(names: Sequence[str], where: str) -> None:
         seen.add(name)
 
 
+def compact(batch: Any) -> Any:
+    """The same rows, where no dictionary is larger than its column.
+
+    A dictionary is shared by all rows of a table. In a batch of a few of them, it would count, and
+    be read, with each.
+    """
+    for number, array in enumerate(batch.columns):
+        if pa.types.is_dictionary(array.type) and len(array.dictionary) > len(array):
+            used = pc.unique(array.indices.drop_null())
+            place = pc.index_in(array.indices, used).cast(array.type.index_type)
+            smaller = pa.DictionaryArray.from_arrays(
+                place, array.dictionary.take(used), ordered=array.type.ordered
+            )
+            batch = batch.set_column(number, batch.schema.field(number), smaller)
+    return batch
+
+
 def slices(batch: Any) -> Iterator[tuple[int, Any]]:
     """A batch in slices of chunk size, each with the number of its first row."""
     if not batch.num_rows:
         return
+    batch = compact(batch)
     row_bytes = max(1, batch.nbytes // batch.num_rows)
     step = min(CHUNK_ROWS, max(1, CHUNK_BYTES // row_bytes))
     for start in range(0, batch.num_rows, step):

@@ -11,7 +11,15 @@ import pyarrow as pa
 from cdp_backfill.errors import SourceError
 from cdp_backfill.model.arrow_types import is_json, viewless_type
 from cdp_backfill.model.outcomes import JSON_ATTRIBUTE, MAPPING_ATTRIBUTE, URL_ATTRIBUTE
-from cdp_backfill.sources.chunks import CHUNK_BYTES, CHUNK_ROWS, Chunk, Source, check_names, slices
+from cdp_backfill.sources.chunks import (
+    CHUNK_BYTES,
+    CHUNK_ROWS,
+    Chunk,
+    Source,
+    check_names,
+    compact,
+    slices,
+)
 from cdp_backfill.sources.mixed_cells import (
     has_json,
     is_empty,
@@ -78,7 +86,7 @@ class FrameSource(Source):
             names = list(columns)
             if not arrays:  # a mapping of constants only
                 arrays, names = [pa.nulls(len(part))], [""]
-            batch = pa.RecordBatch.from_arrays(arrays, names)
+            batch = compact(pa.RecordBatch.from_arrays(arrays, names))
             for first, piece in slices(batch):
                 yield Chunk(piece, start + first, None, start + first)
             start += len(part)

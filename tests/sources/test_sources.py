@@ -11,10 +11,12 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from cdp_backfill import SourceError
 from cdp_backfill.sources import Source, open_source
-from cdp_backfill.sources.chunks import CHUNK_BYTES, CHUNK_ROWS
+from cdp_backfill.sources.chunks import CHUNK_BYTES, CHUNK_ROWS, compact
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -326,3 +328,28 @@ def test_a_file_that_loses_rows_meanwhile(files: Path) -> None:
     pq.write_table(TABLE.slice(0, 3), files / "p0.parquet")
     with pytest.raises(SourceError, match="changed while"):
         read(source)
+
+
+@given(
+    st.lists(st.none() | st.integers(0, 999), min_size=1, max_size=40),
+    st.sampled_from([pa.int16(), pa.int32(), pa.uint16()]),
+)
+def test_compact_keeps_the_rows(codes: list[int | None], index: Any) -> None:
+    """Only the values that rows use stay in a dictionary; cells and types are the same."""
+    array = pa.DictionaryArray.from_arrays(
+        pa.array(codes, index), pa.array([f"value {n}" for n in range(1000)])
+    )
+    batch = pa.record_batch({"a": array, "b": pa.array(range(len(codes)))})
+    smaller = compact(batch.slice(len(codes) // 3))
+    assert smaller.schema == batch.schema
+    assert smaller.to_pylist() == batch.slice(len(codes) // 3).to_pylist()
+    assert len(smaller.column(0).dictionary) <= len(smaller)
+
+
+def test_a_shared_dictionary_does_not_shrink_the_chunks() -> None:
+    """Rows of a frame with many unused categories are read as many at a time as text."""
+    many = [f"customer-{number:020d}" for number in range(300_000)]
+    frame = pd.DataFrame({"uid": pd.Categorical(many[:5_000], categories=many)})
+    (chunk,) = open_source(frame).chunks(["uid"])
+    assert chunk.batch.num_rows == 5_000
+    assert chunk.batch.nbytes < 1_000_000
