@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import heapq
 import itertools
 import random
@@ -21,7 +22,7 @@ from cdp_backfill.delivery.answers import (
 from cdp_backfill.delivery.availability import Availability
 from cdp_backfill.delivery.bisection import Bisection
 from cdp_backfill.delivery.clock import SYSTEM_CLOCK, Clock
-from cdp_backfill.delivery.rate_control import RateControl
+from cdp_backfill.delivery.rate_control import MAX_CONCURRENCY, RateControl
 from cdp_backfill.delivery.request_result import RequestResult
 from cdp_backfill.delivery.task import Task
 from cdp_backfill.delivery.transport import (
@@ -103,6 +104,9 @@ class Sender:
         self._closing = False
         self._cancelled = False
         self._idle_workers = 0
+        self._most_workers = max(
+            MAX_CONCURRENCY, destination.workers or 0
+        )  # fewer if no more can be started
         self._verified = False  # the server accepted a request, so key and address are right
         self._any_delivered = accepted_before
         self._refused = 0  # messages refused before any was delivered
@@ -121,6 +125,8 @@ class Sender:
         """Requests that may be in flight now."""
         self.error: BaseException | None = None
         """The error that stopped the sender, or None."""
+        self.unrecorded: list[RequestResult] = []
+        """Results at which ``on_result`` raised an error."""
 
     @property
     def seconds_away(self) -> float:
@@ -235,14 +241,27 @@ class Sender:
 
     def _start_workers(self, requests: int) -> None:
         """Start workers until there is an idle one for each request, within the concurrency."""
-        startable = self._rate_control.concurrency - len(self._threads)
+        startable = min(self._rate_control.concurrency, self._most_workers) - len(self._threads)
         for _ in range(min(requests - self._idle_workers, startable)):
-            transport = self._make_transport(self._destination)
-            thread = threading.Thread(
-                target=self._work, args=(transport,), name="cdp-backfill", daemon=True
-            )
-            self._threads.append(thread)
+            try:
+                self._start_worker()
+            except Exception as error:  # noqa: BLE001  # no more threads, descriptors or memory
+                self._most_workers = len(self._threads)
+                if not self._threads:
+                    self.stop(_no_worker(error))
+                return
+
+    def _start_worker(self) -> None:
+        transport = self._make_transport(self._destination)
+        thread = threading.Thread(
+            target=self._work, args=(transport,), name="cdp-backfill", daemon=True
+        )
+        try:
             thread.start()
+        except BaseException:
+            transport.close()
+            raise
+        self._threads.append(thread)
 
     def _work(self, transport: Transport) -> None:
         """Send requests until the sender closes; the main loop of a worker."""
@@ -251,7 +270,7 @@ class Sender:
                 try:
                     self._attempt(task, transport)
                 except BaseException as error:  # noqa: BLE001  # a bug here must not hang the run
-                    self.stop(error)
+                    self._abandon(task, error)
                 finally:
                     with self._lock:
                         self._busy.discard(task)
@@ -259,7 +278,41 @@ class Sender:
                             self._work_changed.notify()
                         self._progressed.notify_all()
         finally:
-            transport.close()
+            with contextlib.suppress(Exception):
+                transport.close()
+
+    def _abandon(self, task: Task, error: BaseException) -> None:
+        """Stop at an unexpected error; the server may have accepted what was sent."""
+        with self._lock:
+            if task.on_wire:
+                task.on_wire = False
+                task.unanswered += 1
+                self.in_flight -= 1
+            if self.error is None:
+                self.error = error
+            if not self._cancelled:
+                # The error may come from recording a result, so a part of it may be recorded.
+                with contextlib.suppress(Exception):
+                    doubts = task.doubts + (task.answer is not None)
+                    outcome = Outcome.UNKNOWN if doubts else Outcome.UNSENT
+                    reason = "an unexpected error stopped the run" + (
+                        "; the server may have accepted the row" if doubts else ""
+                    )
+                    result = RequestResult(
+                        task.request,
+                        outcome,
+                        "error",
+                        reason,
+                        attempts=task.attempts,
+                        doubts=doubts,
+                    )
+                    self._record(task, result)
+                if (part := task.next_part()) is not None:
+                    with contextlib.suppress(Exception):
+                        self._stopping.set()
+                        self._give_up(part)
+            with contextlib.suppress(Exception):  # the same error may come again
+                self.stop(error)
 
     def _next_task(self) -> Task | None:
         """Wait for a request to send; None if the sender closes."""
@@ -456,7 +509,12 @@ class Sender:
         task.bisection.record(accepted=False)
 
     def _record(self, task: Task, result: RequestResult) -> None:
-        self._on_result(replace(result, inherited=task.inherited))
+        result = replace(result, inherited=task.inherited)
+        try:
+            self._on_result(result)
+        except BaseException:
+            self.unrecorded.append(result)
+            raise
 
     def _go_on(self, task: Task) -> None:
         """Go on with the next part of a request, or give all parts up if the run stops."""
@@ -481,3 +539,12 @@ class Sender:
                         "have the server's reasons."
                     )
                 )
+
+
+def _no_worker(error: Exception) -> StoppedError:
+    stopped = StoppedError(
+        f"No connection to the server could be prepared ({type(error).__name__}: {error}). Nothing "
+        "was sent. Close other programs, or raise the limits of this one on threads and open files."
+    )
+    stopped.__cause__ = error
+    return stopped

@@ -152,6 +152,7 @@ class OutcomeTracker:
         attempts: int = 0,
         problems: tuple[Problem, ...] = (),
         taken: int = 0,
+        only_pending: bool = False,
     ) -> None:
         """Record the outcome of rows; once for each row.
 
@@ -168,6 +169,7 @@ class OutcomeTracker:
             attempts: How often they were sent.
             problems: What is wrong with them, if they are invalid.
             taken: How often the server may have accepted each of them in this run.
+            only_pending: Leave out those that have an outcome already.
 
         Raises:
             AccountingError: A row has an outcome already.
@@ -175,6 +177,8 @@ class OutcomeTracker:
         if not len(rows):
             return
         with self._lock:
+            if only_pending:
+                rows = rows[np.isin(rows, chunk_outcomes.pending_rows())]
             if outcome in (Outcome.FAILED, Outcome.REFUSED):
                 doubtful = chunk_outcomes.taken(rows) > 0
                 if doubtful.any():
