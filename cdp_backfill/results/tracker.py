@@ -19,6 +19,7 @@ from cdp_backfill.results.chunk_outcomes import EVENT_BIN, POSITION, TAKEN, Chun
 from cdp_backfill.results.histogram import EventCounts, EventHistogram
 from cdp_backfill.results.joined_tables import common_schema, with_schema
 from cdp_backfill.results.lineage import ORIGIN_COLUMNS, Lineage, earlier_doubts
+from cdp_backfill.results.readable import for_pandas, plain
 from cdp_backfill.results.reasons import FailureReason, FailureReasons
 from cdp_backfill.results.row_ranges import RowRanges
 from cdp_backfill.results.spill import TableStore
@@ -477,7 +478,8 @@ class OutcomeTracker:
         columns = {name: pa.array([], kind) for name, kind in _TYPES.items()}
         if not self._source.keeps_rows:
             cells = self._source.schema.empty_table()
-            columns = dict(zip(cells.column_names, cells.columns, strict=True)) | columns
+            plain_columns = [plain(column.combine_chunks()) for column in cells.columns]
+            columns = dict(zip(cells.column_names, plain_columns, strict=True)) | columns
         return pa.table(columns | {name: pa.array([], pa.int64()) for name in _INTERNAL})
 
 
@@ -514,6 +516,7 @@ _NULLABLE: Final = {
 
 
 def _as_frame(table: Any) -> pd.DataFrame:
+    table = for_pandas(table)
     try:
         frame: pd.DataFrame = table.to_pandas(types_mapper=_dtype)
     except (pa.ArrowException, ValueError, OverflowError):  # Python has no such time
