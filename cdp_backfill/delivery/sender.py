@@ -107,6 +107,7 @@ class Sender:
         self._most_workers = max(
             MAX_CONCURRENCY, destination.workers or 0
         )  # fewer if no more can be started
+        self._retired = 0  # workers that ended because they could not connect
         self._verified = False  # the server accepted a request, so key and address are right
         self._any_delivered = accepted_before
         self._refused = 0  # messages refused before any was delivered
@@ -268,7 +269,8 @@ class Sender:
         try:
             while (task := self._next_task()) is not None:
                 try:
-                    self._attempt(task, transport)
+                    if not self._attempt(task, transport):
+                        return
                 except BaseException as error:  # noqa: BLE001  # a bug here must not hang the run
                     self._abandon(task, error)
                 finally:
@@ -369,22 +371,22 @@ class Sender:
 
     # --- One attempt ---
 
-    def _attempt(self, task: Task, transport: Transport) -> None:
-        """Send a request once, and decide what becomes of it."""
+    def _attempt(self, task: Task, transport: Transport) -> bool:
+        """Send a request once, and decide what becomes of it; False if the worker must end."""
         body = task.body()
         may_send = self._rate_control.wait_to_send()
         with self._lock:
             if self._cancelled:
-                return
+                return True
             if not may_send or self.stopped or not self._on_send(task.request, task.unanswered):
                 self._give_up(task)
-                return
+                return True
             started = self._count_sent(task, len(body))
-        reached = True
+        reached, exhausted = True, False
         try:
             task.answer, task.failure = transport.post(body), ""
         except NotSentError as error:
-            task.answer, reached = None, error.reached
+            task.answer, reached, exhausted = None, error.reached, error.exhausted
             task.failure = f"the request could not be sent ({error})"
         except NoAnswerError as error:
             task.answer, task.failure = None, f"no answer came ({error})"
@@ -394,7 +396,12 @@ class Sender:
             in_flight = self.in_flight
             self.in_flight -= 1
             if self._cancelled:
-                return
+                return True
+            if exhausted and len(self._threads) - self._retired > 1 and not self.stopped:
+                self._retired += 1  # the others have the connections that there are
+                self._most_workers = len(self._threads)
+                self._wait(task, self._clock.now())
+                return False
             seconds = self._clock.now() - started
             if task.answer is not None:
                 self.stats += RunStats(answers=1, answer_seconds=seconds)
@@ -407,6 +414,7 @@ class Sender:
             else:
                 self._slow_down(task.answer)
                 self._retry_later(task, started, reached=reached)
+        return True
 
     def _count_sent(self, task: Task, size: int) -> float:
         """Count an attempt that is about to be sent; returns the time."""
