@@ -117,5 +117,8 @@ class UndeliveredError(_ReportedError):
     """Some rows were not delivered."""
 
 
-class AccountingError(BackfillError):
-    """The outcomes do not add up to the number of rows. Please report this bug."""
+class AccountingError(_ReportedError):
+    """The outcomes do not add up to the number of rows. Please report this bug.
+
+    Its ``report`` is what the run has, for whoever looks for the bug.
+    """

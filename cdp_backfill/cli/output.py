@@ -78,15 +78,27 @@ def show_report(
         report, error = stopped.report, stopped
     details = {"error": type(error).__name__, "message": str(error)} if error else {}
     print(json.dumps(report.to_dict() | details) if as_json else report)
-    if save:
-        report.save(save)
-        print_error(f"The report and the rows that did not arrive are in {save}.")
+    if save and not _try_to_save(report, save):
+        return 1
     if error is not None:
         print_error(f"{type(error).__name__}: {error}")
         return 1
     if report.interrupted:
         return 128 + (signal.SIGTERM if terminated else signal.SIGINT)
     return 0 if _is_success(report, may_send_nothing=may_send_nothing) else 1
+
+
+def _try_to_save(report: Report, folder: Path) -> bool:
+    try:
+        report.save(folder)
+    except OSError as problem:  # such as a disk that is full
+        print_error(
+            f"The report could not be saved in full: {problem.strerror or problem}. What fitted is "
+            f"in {folder}."
+        )
+        return False
+    print_error(f"The report and the rows that did not arrive are in {folder}.")
+    return True
 
 
 def _is_success(report: Report, *, may_send_nothing: bool) -> bool:

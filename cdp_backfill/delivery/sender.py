@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import heapq
 import itertools
 import random
@@ -21,7 +22,7 @@ from cdp_backfill.delivery.answers import (
 from cdp_backfill.delivery.availability import Availability
 from cdp_backfill.delivery.bisection import Bisection
 from cdp_backfill.delivery.clock import SYSTEM_CLOCK, Clock
-from cdp_backfill.delivery.rate_control import RateControl
+from cdp_backfill.delivery.rate_control import MAX_CONCURRENCY, RateControl
 from cdp_backfill.delivery.request_result import RequestResult
 from cdp_backfill.delivery.task import Task
 from cdp_backfill.delivery.transport import (
@@ -103,6 +104,10 @@ class Sender:
         self._closing = False
         self._cancelled = False
         self._idle_workers = 0
+        self._most_workers = max(
+            MAX_CONCURRENCY, destination.workers or 0
+        )  # fewer if no more can be started
+        self._retired = 0  # workers that ended because they could not connect
         self._verified = False  # the server accepted a request, so key and address are right
         self._any_delivered = accepted_before
         self._refused = 0  # messages refused before any was delivered
@@ -121,6 +126,8 @@ class Sender:
         """Requests that may be in flight now."""
         self.error: BaseException | None = None
         """The error that stopped the sender, or None."""
+        self.unrecorded: list[RequestResult] = []
+        """Results at which ``on_result`` raised an error."""
 
     @property
     def seconds_away(self) -> float:
@@ -235,23 +242,37 @@ class Sender:
 
     def _start_workers(self, requests: int) -> None:
         """Start workers until there is an idle one for each request, within the concurrency."""
-        startable = self._rate_control.concurrency - len(self._threads)
+        startable = min(self._rate_control.concurrency, self._most_workers) - len(self._threads)
         for _ in range(min(requests - self._idle_workers, startable)):
-            transport = self._make_transport(self._destination)
-            thread = threading.Thread(
-                target=self._work, args=(transport,), name="cdp-backfill", daemon=True
-            )
-            self._threads.append(thread)
+            try:
+                self._start_worker()
+            except Exception as error:  # noqa: BLE001  # no more threads, descriptors or memory
+                self._most_workers = len(self._threads)
+                if not self._threads:
+                    self.stop(_no_worker(error))
+                return
+
+    def _start_worker(self) -> None:
+        transport = self._make_transport(self._destination)
+        thread = threading.Thread(
+            target=self._work, args=(transport,), name="cdp-backfill", daemon=True
+        )
+        try:
             thread.start()
+        except BaseException:
+            transport.close()
+            raise
+        self._threads.append(thread)
 
     def _work(self, transport: Transport) -> None:
         """Send requests until the sender closes; the main loop of a worker."""
         try:
             while (task := self._next_task()) is not None:
                 try:
-                    self._attempt(task, transport)
+                    if not self._attempt(task, transport):
+                        return
                 except BaseException as error:  # noqa: BLE001  # a bug here must not hang the run
-                    self.stop(error)
+                    self._abandon(task, error)
                 finally:
                     with self._lock:
                         self._busy.discard(task)
@@ -259,7 +280,41 @@ class Sender:
                             self._work_changed.notify()
                         self._progressed.notify_all()
         finally:
-            transport.close()
+            with contextlib.suppress(Exception):
+                transport.close()
+
+    def _abandon(self, task: Task, error: BaseException) -> None:
+        """Stop at an unexpected error; the server may have accepted what was sent."""
+        with self._lock:
+            if task.on_wire:
+                task.on_wire = False
+                task.unanswered += 1
+                self.in_flight -= 1
+            if self.error is None:
+                self.error = error
+            if not self._cancelled:
+                # The error may come from recording a result, so a part of it may be recorded.
+                with contextlib.suppress(Exception):
+                    doubts = task.doubts + (task.answer is not None)
+                    outcome = Outcome.UNKNOWN if doubts else Outcome.UNSENT
+                    reason = "an unexpected error stopped the run" + (
+                        "; the server may have accepted the row" if doubts else ""
+                    )
+                    result = RequestResult(
+                        task.request,
+                        outcome,
+                        "error",
+                        reason,
+                        attempts=task.attempts,
+                        doubts=doubts,
+                    )
+                    self._record(task, result)
+                if (part := task.next_part()) is not None:
+                    with contextlib.suppress(Exception):
+                        self._stopping.set()
+                        self._give_up(part)
+            with contextlib.suppress(Exception):  # the same error may come again
+                self.stop(error)
 
     def _next_task(self) -> Task | None:
         """Wait for a request to send; None if the sender closes."""
@@ -316,22 +371,22 @@ class Sender:
 
     # --- One attempt ---
 
-    def _attempt(self, task: Task, transport: Transport) -> None:
-        """Send a request once, and decide what becomes of it."""
+    def _attempt(self, task: Task, transport: Transport) -> bool:
+        """Send a request once, and decide what becomes of it; False if the worker must end."""
         body = task.body()
         may_send = self._rate_control.wait_to_send()
         with self._lock:
             if self._cancelled:
-                return
+                return True
             if not may_send or self.stopped or not self._on_send(task.request, task.unanswered):
                 self._give_up(task)
-                return
+                return True
             started = self._count_sent(task, len(body))
-        reached = True
+        reached, exhausted = True, False
         try:
             task.answer, task.failure = transport.post(body), ""
         except NotSentError as error:
-            task.answer, reached = None, error.reached
+            task.answer, reached, exhausted = None, error.reached, error.exhausted
             task.failure = f"the request could not be sent ({error})"
         except NoAnswerError as error:
             task.answer, task.failure = None, f"no answer came ({error})"
@@ -341,7 +396,12 @@ class Sender:
             in_flight = self.in_flight
             self.in_flight -= 1
             if self._cancelled:
-                return
+                return True
+            if exhausted and len(self._threads) - self._retired > 1 and not self.stopped:
+                self._retired += 1  # the others have the connections that there are
+                self._most_workers = len(self._threads)
+                self._wait(task, self._clock.now())
+                return False
             seconds = self._clock.now() - started
             if task.answer is not None:
                 self.stats += RunStats(answers=1, answer_seconds=seconds)
@@ -354,6 +414,7 @@ class Sender:
             else:
                 self._slow_down(task.answer)
                 self._retry_later(task, started, reached=reached)
+        return True
 
     def _count_sent(self, task: Task, size: int) -> float:
         """Count an attempt that is about to be sent; returns the time."""
@@ -456,7 +517,12 @@ class Sender:
         task.bisection.record(accepted=False)
 
     def _record(self, task: Task, result: RequestResult) -> None:
-        self._on_result(replace(result, inherited=task.inherited))
+        result = replace(result, inherited=task.inherited)
+        try:
+            self._on_result(result)
+        except BaseException:
+            self.unrecorded.append(result)
+            raise
 
     def _go_on(self, task: Task) -> None:
         """Go on with the next part of a request, or give all parts up if the run stops."""
@@ -481,3 +547,12 @@ class Sender:
                         "have the server's reasons."
                     )
                 )
+
+
+def _no_worker(error: Exception) -> StoppedError:
+    stopped = StoppedError(
+        f"No connection to the server could be prepared ({type(error).__name__}: {error}). Nothing "
+        "was sent. Close other programs, or raise the limits of this one on threads and open files."
+    )
+    stopped.__cause__ = error
+    return stopped

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import errno
 import html
 import json
 import re
@@ -24,7 +25,7 @@ from cdp_backfill.model import api_facts
 from cdp_backfill.model.secret import Secret
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from cdp_backfill.model.destination import Destination
 
@@ -56,11 +57,13 @@ class NotSentError(Exception):
     Args:
         text: What happened.
         reached: False if there is no such host, or nothing accepts connections at its address.
+        exhausted: This process can open no further connection.
     """
 
-    def __init__(self, text: str, *, reached: bool = True) -> None:
+    def __init__(self, text: str, *, reached: bool = True, exhausted: bool = False) -> None:
         super().__init__(text)
         self.reached = reached
+        self.exhausted = exhausted
 
 
 class NoAnswerError(Exception):
@@ -206,7 +209,11 @@ class HttpTransport:
         if isinstance(error, httpcore.ProxyError) and str(error).startswith("407"):
             return Answer(407)
         text = _error_name(error) + (f": {error}" if told else "")
-        return NotSentError(text, reached=not _is_unreachable(error))
+        return NotSentError(
+            text,
+            reached=not _is_unreachable(error),
+            exhausted=any(getattr(cause, "errno", 0) in _EXHAUSTED for cause in _causes(error)),
+        )
 
     def _drop_connection(self) -> None:
         """Close the connection: what is left on it would pass for the next answer."""
@@ -217,6 +224,8 @@ class HttpTransport:
         """Close the connection."""
         self._pool.close()
 
+
+_EXHAUSTED: Final = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS)
 
 _NOT_SENT: Final = (
     httpcore.ConnectError,
@@ -320,11 +329,14 @@ def _is_json_object(content: bytes) -> bool:
 def _is_unreachable(error: BaseException | None) -> bool:
     """Whether a host is unknown, refuses connections, or is not the one of its certificate."""
     kinds = (socket.gaierror, ConnectionRefusedError, ssl.SSLCertVerificationError)
+    return any(isinstance(cause, kinds) for cause in _causes(error))
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    """An error, and what it comes from."""
     while error is not None:
-        if isinstance(error, kinds):
-            return True
+        yield error
         error = error.__cause__ or error.__context__
-    return False
 
 
 def _error_name(error: Exception) -> str:

@@ -141,7 +141,6 @@ class Job:
                 begin = job.ready(prepared, destination, path, opened, journals)
                 for journal in journals:
                     journal.begin()
-                opened.pop_all()  # the run releases its journal
                 return begin().report()
             first = identities.prepare(only=self._canary_ids(prepared))
             identities.check_unchanged(first.source)
@@ -152,8 +151,7 @@ class Job:
             )
             for journal in journals:  # once nothing can refuse the run any more
                 journal.begin()
-            opened.pop_all()
-        return send_in_turn(begin_first, begin)
+            return send_in_turn(begin_first, begin)
 
     def ready(
         self,
@@ -171,7 +169,7 @@ class Job:
             prepared: The table and its mapping.
             destination: Where to send to, with a key.
             path: The journal, or None for none.
-            opened: Releases the journal if there will be no run.
+            opened: Releases the journal at the end, if no run has done so.
             journals: Gets the journal, which has yet to begin.
             is_first: Another run follows.
         """

@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+import contextlib
 import sqlite3
-import threading
 import time
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from concurrent.futures import wait
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final
 
 from cdp_backfill.delivery import RequestResult, Sender
-from cdp_backfill.errors import BadInputError, RecentRowsError, StoppedError
+from cdp_backfill.errors import (
+    AccountingError,
+    BackfillError,
+    BadInputError,
+    RecentRowsError,
+    StoppedError,
+)
 from cdp_backfill.messages.packing import Packer, Request
 from cdp_backfill.model import api_facts
 from cdp_backfill.model.outcomes import Outcome
 from cdp_backfill.pipeline.journal_file import why
 from cdp_backfill.pipeline.notes import DUPLICATE_REASON, SKIPPED_REASON, join_reasons
+from cdp_backfill.pipeline.recorder import Recorder, run_in_thread
 from cdp_backfill.pipeline.request_log import RequestLog
 from cdp_backfill.pipeline.run_notes import canary_note, run_notes
 from cdp_backfill.pipeline.run_progress import RunProgress
@@ -110,6 +117,11 @@ class Run:
         self._started = time.monotonic()
         self._interrupts = 0
         self._finished = False
+        self._stop_error: StoppedError | None = None
+        self._unexpected: StoppedError | None = None
+        self._bug: AccountingError | None = None
+        self._result: Report | None = None
+        self._steps_done: list[str] = []
         self._tracker = OutcomeTracker(prepared_source.source)
         self._packer = Packer(max_messages=destination.max_messages)
         self._totals = _Totals()
@@ -120,9 +132,13 @@ class Run:
             on_split=self._record_split,
             accepted_before=bool(journal and journal.delivered_before),
         )
-        # An interrupt only reaches the main thread. All other threads finish what they begin to
-        # record, so only they may change the tracker.
-        self._recorder = ThreadPoolExecutor(1, thread_name_prefix="cdp-backfill-recorder")
+        # Only threads that an interrupt does not reach may change the tracker.
+        self._recorder = Recorder()
+
+    @property
+    def result(self) -> Report | None:
+        """The report, once the run is over; an interrupt can keep it from being returned."""
+        return self._result
 
     def report(self) -> Report:
         """Run, and report the outcome of every row.
@@ -139,44 +155,79 @@ class Run:
             interrupted: An interrupt is the reason.
         """
         self._interrupts = int(interrupted)
-        self._sender.stop()
+        run_in_thread(self._sender.stop)
         return self._report(lambda: None)
 
     def _report(self, send: Callable[[], None]) -> Report:
-        try:
-            return self._run(send)
-        finally:
-            self._recorder.shutdown()
-            if self._journal is not None:
-                self._journal.release()
+        """Go through all steps to the end: an interrupt can come anywhere."""
+        while True:
+            with contextlib.suppress(KeyboardInterrupt):  # even while another one is handled
+                return self._go_through(send)
 
-    def _run(self, send: Callable[[], None]) -> Report:
-        stop_error: StoppedError | None = None
+    def _go_through(self, send: Callable[[], None]) -> Report:
+        done = self._steps_done
+        while True:
+            try:
+                if not done:  # reading is not begun again
+                    done.append("read")
+                    self._read(send)
+                for step in (
+                    self._wait_for_finish,
+                    self._show_end,
+                    self._keep_report,
+                    self._release,
+                ):
+                    if step.__name__ not in done:
+                        step()
+                        done.append(step.__name__)
+                return self._outcome()
+            except KeyboardInterrupt:
+                self._interrupts += 1
+
+    def _outcome(self) -> Report:
+        """Return the report, or raise the error that the run ends with."""
+        assert self._result is not None  # noqa: S101  # a step made it
+        if self._final_error is not None:
+            raise self._final_error
+        return self._result
+
+    def _read(self, send: Callable[[], None]) -> None:
+        """Read and send; keep the error that ends it."""
         try:
             send()
         except KeyboardInterrupt:
-            self._interrupts = 1
+            raise
         except BadInputError as error:  # such as a file that is damaged in the middle
-            stop_error = StoppedError(f"Reading stopped: {error}")
-            stop_error.__cause__ = error
+            self._stop_error = StoppedError(f"Reading stopped: {error}")
+            self._stop_error.__cause__ = error
         except RecentRowsError as error:
-            stop_error = error
+            self._stop_error = error
         except BaseException as error:  # noqa: BLE001  # panics in Arrow are no Exceptions
-            stop_error = StoppedError(
-                f"The run stopped at an unexpected error ({type(error).__name__}). The report has "
-                "the outcome of every row."
-            )
-            stop_error.__cause__ = error
-        self._wait_for_finish(stop=stop_error is not None)
-        final_error = self._sender.error or stop_error
-        stopped = final_error is not None or self._sender.stopped
-        self._show_end(State.STOPPED if stopped else State.DONE)
-        report = self._make_report()
-        if isinstance(final_error, StoppedError):
-            final_error.report = report
-        if final_error is not None:
-            raise final_error
-        return report
+            self._stop_error = _unexpected(error)
+
+    @property
+    def _final_error(self) -> BackfillError | None:
+        """The error that the run ends with; it has the report."""
+        if self._bug is not None:
+            return self._bug
+        error = self._sender.error
+        if error is None or isinstance(error, StoppedError):
+            return error or self._stop_error
+        if self._unexpected is None:
+            self._unexpected = _unexpected(error)
+        return self._unexpected
+
+    def _keep_report(self) -> None:
+        if self._result is None:
+            self._result = self._make_report()
+        error = self._final_error
+        if isinstance(error, StoppedError | AccountingError):
+            error.report = self._result
+
+    def _release(self) -> None:
+        self._recorder.shutdown()
+        if self._journal is not None:
+            self._journal.release()
 
     # --- Reading and sending, on the calling thread ---
 
@@ -311,6 +362,9 @@ class Run:
         """Record the result of a request; called by the sender's workers, one at a time."""
         if (log := self._request_log) is not None:
             self._try_to_record(lambda: log.settled(result))
+        self._settle(result)
+
+    def _settle(self, result: RequestResult, *, only_pending: bool = False) -> None:
         for piece in result.request.pieces:
             self._tracker.settle(
                 piece.owner.chunk_outcomes,
@@ -321,33 +375,31 @@ class Run:
                 status=result.status,
                 attempts=result.attempts,
                 taken=result.doubts + (result.outcome is Outcome.DELIVERED),
+                only_pending=only_pending or result.code == "error",
             )
 
     # --- The end of the run ---
 
-    def _wait_for_finish(self, *, stop: bool) -> None:
+    def _wait_for_finish(self) -> None:
         """Wait for the end. One interrupt stops further attempts, a second one stops waiting.
 
         Every step runs on another thread. An interrupt can break off the call that starts a step,
         so it is started again; to start a step twice does no harm.
         """
-        finish: Future[None] | None = None
-        stopped, cancelled = False, False
-        while True:
-            try:
-                if (stop or self._interrupts) and not stopped:
-                    _run_in_thread(self._sender.stop)
-                    stopped = True
-                if self._interrupts > 1 and not cancelled:
-                    _run_in_thread(self._sender.cancel)
-                    cancelled = True
-                finish = finish or self._recorder.submit(self._finish)
-                while not finish.done():
-                    wait([finish], timeout=_TICK)
-                    self._show()
-                return finish.result()
-            except KeyboardInterrupt:
-                self._interrupts += 1
+        if self._stop_error is not None or self._interrupts:
+            run_in_thread(self._sender.stop)
+        if self._interrupts > 1:
+            run_in_thread(self._sender.cancel)
+        finish = self._recorder.submit(self._finish)
+        while not finish.done():
+            wait([finish], timeout=_TICK)
+            self._show()
+        try:
+            finish.result()
+        except AccountingError as error:
+            self._bug = error
+        except Exception as error:  # noqa: BLE001  # the report comes all the same
+            self._stop_error = self._stop_error or _unexpected(error)
 
     def _finish(self) -> None:
         """Wait for the requests in flight, and close the tracker and the journal; once."""
@@ -355,6 +407,8 @@ class Run:
             return
         self._finished = True
         self._sender.finish()
+        for result in self._sender.unrecorded:
+            self._settle(result, only_pending=True)
         self._tracker.close(*self._unsent_reason)
         if self._journal is not None:
             codes: dict[str, int] = {}
@@ -392,12 +446,14 @@ class Run:
             seconds_away=self._sender.seconds_away,
         )
 
-    def _show_end(self, state: State) -> None:
-        """Show the last snapshot; an interrupt no longer prevents the report."""
+    def _show_end(self) -> None:
+        """Show the last snapshot."""
+        stopped = self._final_error is not None or self._sender.stopped
+        state = State.STOPPED if stopped else State.DONE
         try:
             self._show(State.INTERRUPTED if self._interrupts else state)
             self._progress.close()
-        except KeyboardInterrupt:
+        except KeyboardInterrupt:  # once is enough for a display
             self._interrupts += 1
 
     def _stats(self) -> RunStats:
@@ -445,11 +501,13 @@ class Run:
         return (*notes, canary_note(self._canary, journal))
 
 
-def _run_in_thread(action: Callable[[], None]) -> None:
-    """Run an action on a thread that an interrupt does not reach, and wait for it."""
-    thread = threading.Thread(target=action, name="cdp-backfill-stop", daemon=True)
-    thread.start()
-    thread.join()
+def _unexpected(error: BaseException) -> StoppedError:
+    stopped = StoppedError(
+        f"The run stopped at an unexpected error ({type(error).__name__}). The report has the "
+        "outcome of every row."
+    )
+    stopped.__cause__ = error
+    return stopped
 
 
 def _journal_error(journal: Journal, error: sqlite3.Error) -> StoppedError:

@@ -28,14 +28,20 @@ def send_in_turn(begin_identities: Callable[[], Run], begin_events: Callable[[],
     Raises:
         StoppedError: One of them stopped early. If the identities did, no event was sent.
     """
+    first, interrupted = begin_identities(), False
     try:
-        identities = begin_identities().report()
+        identities = first.report()
+    except KeyboardInterrupt:
+        if first.result is None:
+            begin_events().report_unsent(interrupted=True)
+            raise
+        identities, interrupted = first.result, True
     except BaseException as error:
         report = begin_events().report_unsent(interrupted=False)
         if isinstance(error, StoppedError):
             error.report = replace(report, identities=error.report)
         raise
-    interrupted = identities.interrupted
+    interrupted = interrupted or identities.interrupted
     try:
         events = begin_events()
     except KeyboardInterrupt:

@@ -13,6 +13,7 @@ from cdp_backfill.messages.ids import Ids
 from cdp_backfill.model.outcomes import FAILURE_COLUMNS, OUTCOMES, Outcome
 from cdp_backfill.results.histogram import NO_BIN
 from cdp_backfill.results.lineage import ORIGIN_COLUMNS, own_origins
+from cdp_backfill.results.readable import plain
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -219,11 +220,7 @@ class ChunkOutcomes:
     def _cells(self, index: Rows) -> dict[str, Any]:
         rows = self._batch.take(pa.array(index))
         # Each chunk has its own categories, and a file with many chunks allows only one set.
-        columns = [
-            column.dictionary_decode() if pa.types.is_dictionary(column.type) else column
-            for column in rows.columns
-        ]
-        return dict(zip(rows.schema.names, columns, strict=True))
+        return dict(zip(rows.schema.names, map(plain, rows.columns), strict=True))
 
 
 def _second_outcome() -> AccountingError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NoReturn
@@ -280,9 +281,10 @@ class Report(WithStats):
     def save(self, folder: str | Path) -> None:
         """Write ``failures.parquet``, ``report.json``, ``report.txt`` and ``mapping.toml``.
 
-        Failures are written a part at a time, so that any number of them fits in memory. If
-        columns were left out of large messages, ``dropped.parquet`` lists them. The folder
-        ``identities`` has the same files for the identities, if there are any.
+        Only you can read the files. Failures come last, and are written a part at a time, so that
+        any number of them fits in memory. If columns were left out of large messages,
+        ``dropped.parquet`` lists them. The folder ``identities`` has the same files for the
+        identities, if there are any.
 
         Args:
             folder: Created if it does not exist; files with these names in it are replaced.
@@ -291,20 +293,28 @@ class Report(WithStats):
             OSError: The folder cannot be written.
         """
         folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
         # The smallest first: what is written stays if the disk is full after it.
-        (folder / "report.json").write_text(json.dumps(self.to_dict(), indent=1), "utf-8")
-        (folder / "report.txt").write_text(f"{self}\n", "utf-8")
+        self._save_summary(folder)
+        if self.identities is not None:
+            self.identities._save_summary(folder / "identities")  # noqa: SLF001  # of this class
+        self._save_rows(folder)
+        if self.identities is not None:
+            self.identities._save_rows(folder / "identities")  # noqa: SLF001
+
+    def _save_summary(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        _private(folder / "report.json").write_text(json.dumps(self.to_dict(), indent=1), "utf-8")
+        _private(folder / "report.txt").write_text(f"{self}\n", "utf-8")
         if self._mapping is not None:
             self._mapping.save(folder / "mapping.toml")
+
+    def _save_rows(self, folder: Path) -> None:
         attributes = {URL_ATTRIBUTE: self.url}
         if self._mapping is not None:
             attributes[MAPPING_ATTRIBUTE] = self._mapping.to_toml()
-        write_parquet(self._failure_log, folder / "failures.parquet", attributes)
+        write_parquet(self._failure_log, _private(folder / "failures.parquet"), attributes)
         if len(dropped := self.dropped):
-            dropped.to_parquet(folder / "dropped.parquet", index=False)
-        if self.identities is not None:
-            self.identities.save(folder / "identities")
+            dropped.to_parquet(_private(folder / "dropped.parquet"), index=False)
 
     def plot(self, kind: Kind = "all") -> Figure:
         """Draw the results, for a light or a dark background.
@@ -429,6 +439,13 @@ class Report(WithStats):
 
     def _repr_html_(self) -> str:
         return self._view().html()
+
+
+def _private(path: Path) -> Path:
+    """Create a file that only its owner can read, or make it one; where there are such modes."""
+    os.close(os.open(path, os.O_CREAT | os.O_WRONLY, 0o600))
+    path.chmod(0o600)
+    return path
 
 
 def _sum_of(first: Report | None, second: Report | None) -> Report | None:

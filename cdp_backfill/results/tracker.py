@@ -19,6 +19,7 @@ from cdp_backfill.results.chunk_outcomes import EVENT_BIN, POSITION, TAKEN, Chun
 from cdp_backfill.results.histogram import EventCounts, EventHistogram
 from cdp_backfill.results.joined_tables import common_schema, with_schema
 from cdp_backfill.results.lineage import ORIGIN_COLUMNS, Lineage, earlier_doubts
+from cdp_backfill.results.readable import for_pandas, plain
 from cdp_backfill.results.reasons import FailureReason, FailureReasons
 from cdp_backfill.results.row_ranges import RowRanges
 from cdp_backfill.results.spill import TableStore
@@ -152,6 +153,7 @@ class OutcomeTracker:
         attempts: int = 0,
         problems: tuple[Problem, ...] = (),
         taken: int = 0,
+        only_pending: bool = False,
     ) -> None:
         """Record the outcome of rows; once for each row.
 
@@ -168,6 +170,7 @@ class OutcomeTracker:
             attempts: How often they were sent.
             problems: What is wrong with them, if they are invalid.
             taken: How often the server may have accepted each of them in this run.
+            only_pending: Leave out those that have an outcome already.
 
         Raises:
             AccountingError: A row has an outcome already.
@@ -175,6 +178,8 @@ class OutcomeTracker:
         if not len(rows):
             return
         with self._lock:
+            if only_pending:
+                rows = rows[np.isin(rows, chunk_outcomes.pending_rows())]
             if outcome in (Outcome.FAILED, Outcome.REFUSED):
                 doubtful = chunk_outcomes.taken(rows) > 0
                 if doubtful.any():
@@ -473,7 +478,8 @@ class OutcomeTracker:
         columns = {name: pa.array([], kind) for name, kind in _TYPES.items()}
         if not self._source.keeps_rows:
             cells = self._source.schema.empty_table()
-            columns = dict(zip(cells.column_names, cells.columns, strict=True)) | columns
+            plain_columns = [plain(column.combine_chunks()) for column in cells.columns]
+            columns = dict(zip(cells.column_names, plain_columns, strict=True)) | columns
         return pa.table(columns | {name: pa.array([], pa.int64()) for name in _INTERNAL})
 
 
@@ -510,6 +516,7 @@ _NULLABLE: Final = {
 
 
 def _as_frame(table: Any) -> pd.DataFrame:
+    table = for_pandas(table)
     try:
         frame: pd.DataFrame = table.to_pandas(types_mapper=_dtype)
     except (pa.ArrowException, ValueError, OverflowError):  # Python has no such time
