@@ -109,8 +109,18 @@ def _most(texts: list[str], pattern: re.Pattern[str]) -> bool:
     return bool(texts) and sum(bool(pattern.fullmatch(text)) for text in texts) * 2 >= len(texts)
 
 
-def why_no_devices(column: SampleColumn) -> str | None:
-    """Why the cells of a column are not ids of devices or installs; None if they can be."""
+_PHONES: Final = frozenset(["mobile", "phone", "handset", "smartphone"])
+
+
+def why_no_devices(column: SampleColumn, sample: Sample) -> str | None:
+    """Why the cells of a column are not ids of devices or installs; None if they can be.
+
+    Args:
+        column: The column.
+        sample: The first rows.
+    """
+    if "device" in column.words and not _PHONES & set(column.words) and _names_phones(sample):
+        return "other columns are of the phone, so it may be of another device"
     reason = why_no_ids(column)
     if reason is not None:
         return reason
@@ -119,6 +129,16 @@ def why_no_devices(column: SampleColumn) -> str | None:
     if column.is_number and max(map(len, column.texts)) < _SHORTEST:
         return "its cells are small numbers"
     return None
+
+
+def _names_phones(sample: Sample) -> bool:
+    """Whether a table has a model of the device and another one of the phone."""
+    models = [column for column in sample if column.core[-1:] == ("model",)]
+    phones = [column for column in models if _PHONES & set(column.words)]
+    devices = [
+        column for column in models if "device" in column.words and not _PHONES & set(column.words)
+    ]
+    return any(one.texts != other.texts for one in phones for other in devices)
 
 
 def are_random(column: SampleColumn) -> bool:

@@ -115,7 +115,7 @@ def _choose_path(draft: Draft, path: str, given: Any) -> Candidate | None:
         named = [] if found is None else [(column, found)]
     if path == "context.device.id":
         named += _used_devices(draft)
-        named = [(each, found) for each, found in named if why_no_devices(each) is None]
+        named = [(each, found) for each, found in named if not why_no_devices(each, draft.sample)]
         candidates = [Candidate(each, found, 1.0, "its cells are ids") for each, found in named]
     else:
         candidates = []

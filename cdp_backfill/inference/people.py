@@ -54,7 +54,7 @@ def choose_people(draft: Draft) -> None:
     devices = [
         Candidate(column, rank, 1.0, "its cells are ids")
         for column, rank in draft.named("anonymous_id")
-        if why_no_devices(column) is None
+        if why_no_devices(column, draft.sample) is None
     ]
     anonymous: list[Candidate] = []
     rejected: dict[str, str] = {}

@@ -32,6 +32,7 @@ from cdp_backfill.model.mapping_checks import (
     parse_derive,
     parse_names,
     parse_tree,
+    parse_types,
 )
 from cdp_backfill.model.mapping_view import mapping_view
 
@@ -87,6 +88,10 @@ class Mapping:
         expand: Columns whose parts become properties under their own names: JSON text of an
             object, a struct, a map, or a list of key/value structs as in GA4's event_params.
         json: Columns of text that holds JSON, to be sent as its value.
+        types: For CSV files and folders named ``name=value``: the columns that are not text, with
+            their types, such as ``{"count": "int64", "price": "double", "paid": "bool"}``; all
+            others stay text, and so does a cell that does not fit. A plan fills them in, so that
+            the same row of another file gets the same id. None reads all cells to find the types.
         nulls: Texts that mean an empty cell in every column, such as ``["NULL"]``. In ids,
             versions, booleans and times, NULL, None, nan, (not set) and the like always do.
         earliest: Rows before this day are invalid. The default is the day on which the first app
@@ -130,6 +135,7 @@ class Mapping:
     derive: dict[str, str] = field(default_factory=dict)
     expand: Sequence[str] = ()
     json: Sequence[str] = ()
+    types: dict[str, str] | None = None
     nulls: Sequence[str] = ()
     earliest: str = api_facts.APP_STORES
     oversize: Oversize = "invalid"
@@ -150,6 +156,7 @@ class Mapping:
         set_(self, "nulls", parse_names("nulls", self.nulls, "texts"))
         set_(self, "allow_commands", parse_commands(self.allow_commands))
         set_(self, "derive", parse_derive(self.derive))
+        set_(self, "types", parse_types(self.types))
         set_(self, "earliest", parse_day("earliest", self.earliest))
         for name, choices in _CHOICES.items():
             check_choice(name, getattr(self, name), choices)
@@ -238,7 +245,7 @@ class Mapping:
         result = {}
         for item in fields(self):
             value = getattr(self, item.name)
-            if value not in (item.default, {}, None):
+            if _is_set(item.name, value, item.default):
                 if isinstance(value, tuple):
                     value = list(value)
                 result[item.name] = _to_plain(value) if item.name in _FIELD_NAMES else value
@@ -331,7 +338,7 @@ class Mapping:
         return [
             (item.name, list(value) if isinstance(value, tuple) else value)
             for item, value in values
-            if value not in (item.default, {}, None)
+            if _is_set(item.name, value, item.default)
         ]
 
     def __repr__(self) -> str:
@@ -379,12 +386,18 @@ _IDENTIFY: Final = frozenset(
         "nulls",
         "derive",
         "json",
+        "types",
         "oversize",
         "droppable",
         "duplicates",
     }
 )
 """The fields of a mapping for ``call="identify"``."""
+
+
+def _is_set(name: str, value: Any, default: Any) -> bool:
+    """Whether a field differs from its default. No types at all are types: all text."""
+    return value is not None if name == "types" else value not in (default, {}, None)
 
 
 def _leaves(value: Any) -> list[Any]:

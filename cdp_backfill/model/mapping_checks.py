@@ -251,6 +251,24 @@ def parse_derive(value: Any) -> dict[str, str]:
     return dict(value)
 
 
+_TYPES: Final = ("bool", "double", "int64")
+
+
+def parse_types(value: Any) -> dict[str, str] | None:
+    """Names of columns to the names of their types; None where nothing is settled."""
+    if value is None:
+        return None
+    if not isinstance(value, AbstractMapping):
+        raise MappingError(f"types must be a dict of columns to types, not {type(value).__name__}.")
+    for name, kind in value.items():
+        if not isinstance(name, str) or kind not in _TYPES:
+            raise MappingError(
+                f"types must name one of {', '.join(map(repr, _TYPES))} for each column. Leave "
+                "columns of text out."
+            )
+    return dict(sorted(value.items()))
+
+
 def parse_day(name: str, value: Any) -> str:
     """A day as ISO text."""
     if isinstance(value, date):

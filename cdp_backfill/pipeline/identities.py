@@ -140,7 +140,7 @@ def _with_text(source: Source, reading: Mapping) -> Source:
     """The table with ids as text, where a number would lose zeros."""
     text = text_columns(reading, source.schema)
     kinds = [item.type for item in source.schema if item.name in text]
-    return source if all(map(pa.types.is_string, kinds)) else source.settled(text)
+    return source if all(map(pa.types.is_string, kinds)) else source.settled(text, reading.types)
 
 
 class _Findings:

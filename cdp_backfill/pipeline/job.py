@@ -100,11 +100,16 @@ class Job:
         """
         source, mapping = self.source, self.proposal.mapping
         text = text_columns(mapping, source.schema)
-        source = source.settled(text | version_columns(source.schema.names))
+        source = source.settled(text | version_columns(source.schema.names), mapping.types)
+        proposal = self.proposal
+        if source.found_types is not None:
+            # Other files under this mapping are read in the same way, and give the same ids.
+            mapping = replace(mapping, types=dict(source.found_types))
+            proposal = replace(proposal, mapping=mapping)
         is_track = mapping.call == "track"
         return PreparedSource(
             source,
-            self.proposal,
+            proposal,
             recent=self.options.recent,
             context_scope=self.options.context_scope,
             now=self.options.now,
@@ -172,7 +177,7 @@ class Job:
         """
         options, journal = self.options, None
         if path is not None:
-            types = prepared.source.found_types
+            types = prepared.source.found_types or {}
             journal = Journal(
                 path,
                 mapping=self.proposal.mapping,

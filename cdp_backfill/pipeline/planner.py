@@ -39,7 +39,7 @@ def make_plan(job: Job) -> Plan:
     if not job.proposal.complete:
         return _plan_with_questions(job, destination)
     prepared_source = job.prepare()
-    job = job.with_identities()
+    job = replace(job.with_identities(), proposal=prepared_source.proposal)
     identities = None if job.identities is None else make_plan(job.identities)
     source, binding = prepared_source.source, prepared_source.binding
     packer = Packer(max_messages=destination.max_messages)

@@ -54,7 +54,8 @@ class Source:
         types_vary: Whether chunks can have columns of other types than the schema, because only
             these keep the meaning of all cells.
         notes: What people should know about it, in sentences.
-        found_types: Columns that got another type than text because all of their cells fit it.
+        found_types: Columns that got another type than text because all of their cells fit it; None
+            where columns have types of their own.
         index_names: Names in an index, which are no columns, and whether they hold times.
         paths: Absolute paths and globs that it was opened from, or None if it is no file.
         earlier_mapping: For failures of an earlier run: its mapping as TOML, else None.
@@ -70,7 +71,7 @@ class Source:
     keeps_rows: bool = False
     types_vary: bool = False
     notes: tuple[str, ...] = ()
-    found_types: Mapping[str, str] = MappingProxyType({})
+    found_types: Mapping[str, str] | None = None
     index_names: Mapping[str, bool] = MappingProxyType({})
     paths: list[str] | None = None
     earlier_mapping: str | None = None
@@ -113,13 +114,15 @@ class Source:
         del count
         return [self]
 
-    def settled(self, text: Collection[str]) -> Source:
+    def settled(self, text: Collection[str], types: Mapping[str, str] | None = None) -> Source:
         """The same table with final column types, where only reading all cells reveals them.
 
         Args:
             text: Columns that stay text.
+            types: The ``found_types`` of another table, to read this one in the same way: all
+                columns that are not in it stay text, too. None finds the types.
         """
-        del text
+        del text, types
         return self
 
     def fingerprint(self) -> tuple[Any, ...] | None:

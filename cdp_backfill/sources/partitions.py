@@ -12,7 +12,7 @@ import pyarrow as pa
 from cdp_backfill.sources.chunks import Chunk, Source
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Generator, Sequence
+    from collections.abc import Callable, Collection, Generator, Mapping, Sequence
 
     from cdp_backfill.sources.paths import File
 
@@ -47,6 +47,7 @@ class PartitionedSource(Source):
         inner: The files.
         cells: For each file, its cells by column.
         text: Columns that stay text.
+        given: Types of another table; see :meth:`Source.settled`.
     """
 
     def __init__(
@@ -54,8 +55,9 @@ class PartitionedSource(Source):
         inner: Source,
         cells: dict[str, dict[str, str | None]],
         text: Collection[str] = (),
+        given: Mapping[str, str] | None = None,
     ) -> None:
-        self._inner, self._cells, self._text = inner, cells, text
+        self._inner, self._cells, self._text, self._given = inner, cells, text, given
         names = dict.fromkeys(name for own in cells.values() for name in own)
         types = {name: self._type(name) for name in names if name not in inner.schema.names}
         self._types: dict[str, Any] = types
@@ -63,7 +65,7 @@ class PartitionedSource(Source):
         self.paths, self.types_vary = inner.paths, inner.types_vary
         self.schema = pa.schema([*inner.schema, *types.items()])
         self.found_types = {
-            **inner.found_types,
+            **(inner.found_types or {}),
             **{name: str(kind) for name, kind in types.items() if kind != pa.string()},
         }
         listed = ", ".join(map(repr, types))
@@ -78,16 +80,18 @@ class PartitionedSource(Source):
 
     def _type(self, name: str) -> Any:
         """Whole numbers if all cells are such, and each is written as a number would be."""
+        if self._given is not None and name not in self._given:
+            return pa.string()
         cells = {own.get(name) for own in self._cells.values()} - {None}
         whole = name not in self._text and all(_WHOLE.fullmatch(cell or "") for cell in cells)
         return pa.int64() if whole and cells and "-0" not in cells else pa.string()
 
     def _with(self, inner: Source) -> PartitionedSource:
-        return PartitionedSource(inner, self._cells, self._text)
+        return PartitionedSource(inner, self._cells, self._text, self._given)
 
-    def settled(self, text: Collection[str]) -> Source:
+    def settled(self, text: Collection[str], types: Mapping[str, str] | None = None) -> Source:
         """The same files with final column types; see :class:`Source`."""
-        return PartitionedSource(self._inner.settled(text), self._cells, text)
+        return PartitionedSource(self._inner.settled(text, types), self._cells, text, types)
 
     def parts(self, count: int) -> list[Source]:
         """The files in parts; see :class:`Source`."""

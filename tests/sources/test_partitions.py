@@ -81,7 +81,7 @@ def test_folders_become_columns(tmp_path: Path, write: Any) -> None:
         chunks = [chunk for part in parts for chunk in part.chunks(["uid", "year"])]
         rows = [row for chunk in chunks for row in chunk.batch.to_pylist()]
         assert rows == [{"uid": row["uid"], "year": row["year"]} for row in expected]
-        assert settled.found_types["year"] == "int64"
+        assert (settled.found_types or {})["year"] == "int64"
     reader = {
         write_parquet: "read_parquet('{}')",
         write_csv: "read_csv('{}', hive_partitioning = true, compression = gzip)",

@@ -6,7 +6,6 @@ import copy
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-import pyarrow as pa
 
 from cdp_backfill.sources.chunks import Chunk, Source, slices
 from cdp_backfill.sources.texts.delimited import Delimited
@@ -14,7 +13,7 @@ from cdp_backfill.sources.texts.objects import Objects
 from cdp_backfill.sources.texts.reading import TextFile
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Generator, Iterable, Sequence
+    from collections.abc import Collection, Generator, Iterable, Mapping, Sequence
 
     from cdp_backfill.sources.paths import File
 
@@ -63,7 +62,7 @@ class TextSource(Source):
         known = [rows for rows in reader.rows if rows is not None]
         self.rows: int | None = sum(known) if len(known) == len(reader.rows) else None
 
-    def settled(self, text: Collection[str]) -> TextSource:
+    def settled(self, text: Collection[str], types: Mapping[str, str] | None = None) -> TextSource:
         """The same files with column types, for which CSV files are read once.
 
         A column of a CSV file has whole numbers, decimal numbers or booleans only if each of its
@@ -72,21 +71,22 @@ class TextSource(Source):
 
         Args:
             text: Columns that stay text.
+            types: The types of another table. A cell that does not fit stays text, alone.
 
         Raises:
             SourceError: A file cannot be read.
         """
         if isinstance(self._reader, Delimited) and self.rows is not None:
             return self
-        settled = self._reader.settled(text)
+        settled = self._reader.settled(text, types)
         if settled.schema.equals(self.schema) and isinstance(settled, Objects):
             return self
         result = copy.copy(self)
         result._take(settled)  # noqa: SLF001
         if isinstance(self._reader, Delimited):
-            result.found_types = {
-                item.name: str(item.type) for item in result.schema if item.type != pa.string()
-            }
+            kinds = {item.name: str(item.type) for item in result.schema}
+            found = {name: kind for name, kind in kinds.items() if kind != "string"}
+            result.found_types = found if types is None else types
         return result
 
     def parts(self, count: int) -> list[Source]:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from cdp_backfill.sources.mixed_cells import mixed_cells
+
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Mapping
 
 _WHOLE: Final = r"^-?(?:0|[1-9]\d*)$"
 # Two digits of exponent: the number is neither infinite nor rounded to zero.
@@ -18,15 +21,34 @@ _NO_DIGITS: Final = r"[eE].*$|[-.]"
 _EXACT_DIGITS: Final = 15  # decimal digits that a float64 always holds
 
 
+@dataclass(frozen=True, slots=True)
+class Mixed:
+    """The type of a column in which some cells do not fit the type that it has in another table.
+
+    Attributes:
+        kind: That type. Cells that fit it are such values, the others stay text.
+    """
+
+    kind: Any
+
+
 class CellTypes:
     """Finds the type that all cells of a column have.
 
     Args:
         names: The columns.
+        given: Names of types by column, as they were found in another table; a column without
+            one is text. None finds them.
     """
 
-    def __init__(self, names: Iterable[str]) -> None:
-        self._candidates = {name: list(_FITS) for name in names}
+    def __init__(self, names: Iterable[str], given: Mapping[str, str] | None = None) -> None:
+        kinds = {str(kind): kind for kind in _FITS}
+        self._given: dict[str, Any] = {}
+        if given is not None:
+            self._given = {name: kinds[given[name]] for name in names if given.get(name) in kinds}
+            self._candidates = {name: [kind] for name, kind in self._given.items()}
+        else:
+            self._candidates = {name: list(_FITS) for name in names}
         self._seen: set[str] = set()
 
     @property
@@ -47,14 +69,35 @@ class CellTypes:
         """Let some columns be text, whatever their cells are."""
         for name in names:
             self._candidates[name] = []
+            self._given.pop(name, None)
 
     def result(self) -> dict[str, Any]:
         """The columns that are not text, with their types."""
-        return {name: self._candidates[name][0] for name in self.open_columns if name in self._seen}
+        found = {name: self._candidates[name][0] for name in self.open_columns}
+        mixed = {name: Mixed(kind) for name, kind in self._given.items() if name not in found}
+        return mixed | {
+            name: kind for name, kind in found.items() if name in self._seen or name in self._given
+        }
+
+
+def column_type(kind: Any) -> Any:
+    """The Arrow type of a column for a type of :meth:`CellTypes.result`; None is text."""
+    if kind is None:
+        return pa.string()
+    return pa.json_() if isinstance(kind, Mixed) else kind
 
 
 def convert(cells: Any, kind: Any) -> Any:
-    """Cells of text, converted to a column type."""
+    """Cells of text, converted to a type of :meth:`CellTypes.result`."""
+    if kind is None:
+        return cells
+    if isinstance(kind, Mixed):
+        fits = _FITS[kind.kind]
+        single = [cells.slice(number, 1) for number in range(len(cells))]
+        return mixed_cells(
+            convert(cell, kind.kind)[0].as_py() if cell.null_count == 0 and fits(cell) else text
+            for cell, text in zip(single, cells.to_pylist(), strict=True)
+        )
     if kind == pa.bool_():
         return pc.equal(pc.ascii_lower(cells), "true")
     return pc.cast(cells, kind)

@@ -10,14 +10,14 @@ import pyarrow as pa
 
 from cdp_backfill.errors import SourceError
 from cdp_backfill.model.plurals import count
-from cdp_backfill.sources.texts.cell_types import CellTypes, convert
+from cdp_backfill.sources.texts.cell_types import CellTypes, column_type, convert
 from cdp_backfill.sources.texts.headers import Table, escapes_note, read_header
 from cdp_backfill.sources.texts.quoting import find_escapes
 from cdp_backfill.sources.texts.reading import blocks, windows_note
 from cdp_backfill.sources.texts.rows import Check, read_rows
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Sequence
+    from collections.abc import Collection, Iterator, Mapping, Sequence
 
     from cdp_backfill.sources.texts.reading import TextFile
 
@@ -52,23 +52,24 @@ class Delimited:
     def schema(self) -> Any:
         """The columns of all files."""
         names = dict.fromkeys(name for table in self._tables for name in table.names)
-        return pa.schema([(name, self._types.get(name, pa.string())) for name in names])
+        return pa.schema([(name, column_type(self._types.get(name))) for name in names])
 
     @property
     def rows(self) -> list[int | None]:
         """Number of rows of each file; None until the types are settled."""
         return [table.rows for table in self._tables]
 
-    def settled(self, text: Collection[str]) -> Delimited:
+    def settled(self, text: Collection[str], given: Mapping[str, str] | None = None) -> Delimited:
         """Read and check everything once, and give each column the type that all its cells have.
 
         Args:
             text: Columns that stay text.
+            given: Types that were settled over another table, or None to find them.
 
         Raises:
             SourceError: A file cannot be read.
         """
-        types = CellTypes(name for name in self.schema.names if name not in text)
+        types = CellTypes((name for name in self.schema.names if name not in text), given)
         tables, notes = [], list(self.notes)
         for table in self._tables:
             settled, types = _settle(table, types, notes)
@@ -87,7 +88,7 @@ class Delimited:
         for batch in read_rows(self._tables[number], columns):
             present = set(batch.schema.names)
             arrays = [
-                convert(batch.column(field.name), field.type)
+                convert(batch.column(field.name), self._types.get(field.name))
                 if field.name in present
                 else pa.nulls(batch.num_rows, field.type)
                 for field in schema

@@ -19,7 +19,7 @@ from cdp_backfill.sources.texts.json_text import INFINITE
 from cdp_backfill.sources.texts.reading import windows_note
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Sequence
+    from collections.abc import Collection, Iterator, Mapping, Sequence
 
     from cdp_backfill.sources.texts.reading import TextFile
 
@@ -134,8 +134,12 @@ class Objects:
         opened = self._opening.notes() if self._opening is not None else ()
         self.notes = (*_notes(remarks), *opened)
 
-    def settled(self, text: Collection[str]) -> Objects:
-        """The same with some columns as text, so that 1.10 stays 1.10."""
+    def settled(self, text: Collection[str], types: Mapping[str, str] | None = None) -> Objects:
+        """The same with some columns as text, so that 1.10 stays 1.10.
+
+        JSON says the type of each cell itself, so the types of other tables say nothing.
+        """
+        del types
         result = copy.copy(self)
         result.schema = pa.schema(
             [
