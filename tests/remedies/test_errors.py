@@ -18,6 +18,7 @@ import pytest
 import cdp_backfill
 import cdp_backfill as cdp
 from cdp_backfill.messages.deriving import Deriver
+from tests.remedies.files import FILE_CASES
 from tests.remedies.lines import HOLE, code_in, error_sentences
 from tests.rows import OPENED, opens
 
@@ -522,10 +523,13 @@ CASES: list[Case] = [
             {"sandbox": cdp.sandbox},
         ),
     ),
+    *(Case(*each) for each in FILE_CASES),
 ]
 
 MENTIONED: Final = {
     "collect_batches()": "a method that an old polars lacks",
+    '.write.parquet("new")': "a line for Spark",
+    'spark.read.format("hudi").load(…)': "a line for Spark, with the reader of Hudi",
     "derive=": "the subject of the sentence",
     "drop=": "the subject of the sentence",
     "droppable=": "the subject of the sentence: remove a name from it",
