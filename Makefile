@@ -7,13 +7,19 @@ VENV := .venv
 BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test docs setup check lint types contracts format lock clean
+MINUTES ?= 10
+
+.PHONY: demo test fuzz docs setup check lint types contracts format lock clean
 
 demo: setup
 	@$(BIN)/cdp-backfill demo
 
 test: setup
 	$(BIN)/python -m pytest -n auto
+
+# Random tables, mappings and files for some minutes of processor time: make fuzz MINUTES=30.
+fuzz: setup
+	$(BIN)/python -W ignore -m tests.fuzz $(MINUTES)
 
 docs: setup
 	@$(BIN)/python -m docs.made

@@ -33,6 +33,9 @@ if TYPE_CHECKING:
 
 _TABLE: Final = "row_source"
 _NO_COLUMN: Final = pa.field("no column", pa.bool_())
+_NOTHING: Final = '"NULL"'
+"""DuckDB's type of a column that has no cell."""
+
 _LARGEST: Final = 2**63 - 1
 _SETTINGS: Final = (
     # An expression can read its arguments and nothing else: no file, no network, no extension.
@@ -140,6 +143,12 @@ class Deriver:
         connection = self._connections[False]
         try:
             connection.register(_TABLE, self._source.empty_table())
+            relation = connection.sql(self._query(self._expressions))
+            for name, kind in zip(relation.columns, map(str, relation.types), strict=True):
+                if _NOTHING in kind and kind != _NOTHING:
+                    # DuckDB's Arrow arrays of lists of nothing are invalid.
+                    text, plain = self._expressions[name], kind.replace(_NOTHING, "INTEGER")
+                    self._expressions[name] = f"CAST(({text}\n) AS {plain})"
             relation = connection.sql(self._query(self._expressions))
             self._sql_types = dict(zip(relation.columns, map(str, relation.types), strict=True))
             schema = relation.to_arrow_table().schema

@@ -90,6 +90,8 @@ def viewless_type(kind: Any) -> Any:
     types = pa.types
     if types.is_run_end_encoded(kind):
         return viewless_type(kind.value_type)
+    if is_json(kind):
+        return pa.json_(viewless_type(kind.storage_type))
     if types.is_string_view(kind):
         return pa.large_string()
     if types.is_binary_view(kind):

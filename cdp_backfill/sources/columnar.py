@@ -65,7 +65,7 @@ def open_columnar(file: File, format_: str) -> Iterator[Columnar]:
         opened = _OPENERS[format_](file)
     except FileNotFoundError as error:
         raise SourceError(f"There is no file {file.name!r}. Check the path.") from error
-    except READ_ERRORS as error:
+    except (*READ_ERRORS, UnicodeDecodeError) as error:  # names of columns are not text
         kind = f"{'an' if format_ in ('Arrow', 'ORC') else 'a'} {format_}"
         raise SourceError(f"{file.name!r} cannot be read as {kind} file: {error}.") from error
     with closing(opened.stream):
@@ -78,6 +78,8 @@ class _Parquet:
         # Buffering a whole row group ahead would keep all of them until the file is closed.
         self._file = pq.ParquetFile(self.stream, pre_buffer=False, buffer_size=2**20)
         self.schema = self._file.schema_arrow.remove_metadata()
+        if any(group.num_rows < 0 for group in self._groups):
+            raise pa.ArrowInvalid("the footer gives a negative number of rows")
 
     @property
     def _groups(self) -> Iterator[Any]:

@@ -47,9 +47,15 @@ class ContentFingerprint:
         """Add rows."""
         self._rows += batch.num_rows
         if self._names and batch.num_rows:
-            _, total, xor = self._hash(batch.select(self._names))
-            self._sum += int(total)
-            self._xor ^= int(xor)
+            chosen = batch.select(self._names)
+            raw = [_raw(column) for column in chosen.columns]
+            try:
+                _, total, xor = self._hash(pa.RecordBatch.from_arrays(raw, self._names))
+            except (duckdb.Error, pa.ArrowException):  # at a cell inside another one
+                self._add(chosen.serialize().to_pybytes())
+            else:
+                self._sum += int(total)
+                self._xor ^= int(xor)
         if self._others and batch.num_rows:
             self._add(batch.select(self._others).serialize().to_pybytes())
 
@@ -60,6 +66,18 @@ class ContentFingerprint:
     def value(self) -> tuple[int, int, int]:
         """The fingerprint: it changes when a row does."""
         return self._rows, self._sum, self._xor
+
+
+def _raw(array: Any) -> Any:
+    """Times as whole numbers: DuckDB fails at times that are in no calendar."""
+    types = pa.types
+    if (
+        types.is_timestamp(array.type)
+        or types.is_duration(array.type)
+        or types.is_date64(array.type)
+    ):
+        return array.cast(pa.int64())
+    return array
 
 
 def current_fingerprint(source: Source) -> tuple[Any, ...]:

@@ -56,7 +56,7 @@ class FrameSource(Source):
                 "example with df.columns = ['_'.join(map(str, c)) for c in df.columns]."
             )
         self.name = "the DataFrame"
-        self._frame = frame.copy(deep=False)
+        self._frame = _without_views(frame)
         self._names = [str(name) for name in frame.columns]
         check_names(self._names, self.name)
         self.rows: int | None = len(frame)
@@ -114,6 +114,20 @@ class FrameSource(Source):
     def original(self, rows: npt.NDArray[Any]) -> pd.DataFrame:
         """The rows with these numbers, with their labels and dtypes."""
         return self._frame.iloc[rows]
+
+
+def _without_views(frame: pd.DataFrame) -> pd.DataFrame:
+    """A copy of the frame; of columns with views, pandas cannot take rows."""
+    frame = frame.copy(deep=False)
+    for number, dtype in enumerate(frame.dtypes):
+        if isinstance(dtype, pd.ArrowDtype):
+            kind = viewless_type(dtype.pyarrow_dtype)
+            if not kind.equals(dtype.pyarrow_dtype):
+                array = frame.iloc[:, number].array.__arrow_array__()
+                chunks = array.chunks if isinstance(array, pa.ChunkedArray) else [array]
+                plain = pa.chunked_array([viewless(chunk) for chunk in chunks], kind)
+                frame.isetitem(number, pd.arrays.ArrowExtensionArray(plain))
+    return frame
 
 
 def _typed_index(index: Any) -> Any:

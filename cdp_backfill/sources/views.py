@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from cdp_backfill.model.arrow_types import viewless_type
+from cdp_backfill.model.arrow_types import is_json, viewless_type
 
 
 def viewless(array: Any) -> Any:
@@ -18,6 +18,9 @@ def viewless(array: Any) -> Any:
         return array
     if types.is_run_end_encoded(kind):
         return viewless(pc.run_end_decode(array))
+    if is_json(kind):
+        storage = viewless(array.storage)
+        return pa.ExtensionArray.from_storage(pa.json_(storage.type), storage)
     if types.is_string_view(kind) or types.is_binary_view(kind):
         return array.cast(viewless_type(kind))
     if types.is_dictionary(kind):

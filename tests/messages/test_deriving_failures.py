@@ -185,6 +185,17 @@ def test_cells_that_cannot_be_read(array: Any, expression: str, good: list[Any])
     assert failed.get("v", np.array([False, False])).tolist() == expected
 
 
+def test_lists_of_a_column_without_cells() -> None:
+    """A list of nothing is a valid array."""
+    batch = pa.RecordBatch.from_arrays([pa.nulls(3)], ["c"])
+    deriver = Deriver({"l": "[c, c]", "s": "{'a': [c]}", "n": "c", "m": "l[1]"}, batch.schema)
+    arrays, failed = deriver.apply(batch)
+    for array in arrays:
+        array.validate(full=True)
+    assert not failed
+    assert arrays[0].to_pylist() == [[None, None]] * 3
+
+
 @pytest.mark.parametrize(
     "error", [duckdb.InternalException, duckdb.FatalException, pa.ArrowInvalid, MemoryError]
 )

@@ -1,0 +1,1 @@
+"""Random tables, mappings and files: only errors of this project, and every message as its row."""
