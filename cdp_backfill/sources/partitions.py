@@ -10,6 +10,7 @@ from urllib.parse import unquote
 import pyarrow as pa
 
 from cdp_backfill.sources.chunks import Chunk, Source
+from cdp_backfill.sources.texts.cell_types import CellTypes, column_type, convert
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Generator, Mapping, Sequence
@@ -59,15 +60,15 @@ class PartitionedSource(Source):
     ) -> None:
         self._inner, self._cells, self._text, self._given = inner, cells, text, given
         names = dict.fromkeys(name for own in cells.values() for name in own)
-        types = {name: self._type(name) for name in names if name not in inner.schema.names}
+        own_names = [name for name in names if name not in inner.schema.names]
+        self._kinds = self._found(own_names) if given is None else self._given_kinds(own_names)
+        types = {name: column_type(self._kinds.get(name)) for name in own_names}
         self._types: dict[str, Any] = types
         self.name, self.rows = inner.name, inner.rows
         self.paths, self.types_vary = inner.paths, inner.types_vary
         self.schema = pa.schema([*inner.schema, *types.items()])
-        self.found_types = {
-            **(inner.found_types or {}),
-            **{name: str(kind) for name, kind in types.items() if kind != pa.string()},
-        }
+        found = {name: str(kind) for name, kind in types.items() if kind != pa.string()}
+        self.found_types = {**(inner.found_types or {}), **found} if given is None else given
         listed = ", ".join(map(repr, types))
         notes = [f"Columns that come from the names of folders: {listed}."] if types else []
         taken = ", ".join(repr(name) for name in names if name not in types)
@@ -78,13 +79,25 @@ class PartitionedSource(Source):
             )
         self.notes = (*inner.notes, *notes)
 
-    def _type(self, name: str) -> Any:
-        """Whole numbers if all cells are such, and each is written as a number would be."""
-        if self._given is not None and name not in self._given:
-            return pa.string()
-        cells = {own.get(name) for own in self._cells.values()} - {None}
-        whole = name not in self._text and all(_WHOLE.fullmatch(cell or "") for cell in cells)
-        return pa.int64() if whole and cells and "-0" not in cells else pa.string()
+    def _found(self, names: Sequence[str]) -> dict[str, Any]:
+        """Columns of whole numbers: all cells are such, each written as a number would be."""
+        found = {}
+        for name in names:
+            cells = {own.get(name) for own in self._cells.values()} - {None}
+            whole = name not in self._text and all(_WHOLE.fullmatch(cell or "") for cell in cells)
+            if whole and cells and "-0" not in cells:
+                found[name] = pa.int64()
+        return found
+
+    def _given_kinds(self, names: Sequence[str]) -> dict[str, Any]:
+        """The types that another table has; as in CSV files, a cell that does not fit is text."""
+        types = CellTypes([name for name in names if name not in self._text], self._given)
+        columns = {
+            name: pa.array([own.get(name) for own in self._cells.values()], pa.string())
+            for name in names
+        }
+        types.check(pa.RecordBatch.from_pydict(columns))
+        return types.result()
 
     def _with(self, inner: Source) -> PartitionedSource:
         return PartitionedSource(inner, self._cells, self._text, self._given)
@@ -120,7 +133,7 @@ class PartitionedSource(Source):
             return chunk
         own = self._cells[chunk.origin or ""]
         arrays = [
-            self._repeated(own.get(name), self._types[name], chunk.batch.num_rows)
+            self._repeated(own.get(name), self._kinds.get(name), chunk.batch.num_rows)
             if name in self._types
             else chunk.batch.column(name)
             for name in columns
@@ -130,5 +143,7 @@ class PartitionedSource(Source):
 
     @staticmethod
     def _repeated(cell: str | None, kind: Any, rows: int) -> Any:
-        value = int(cell) if cell is not None and kind == pa.int64() else cell
-        return pa.repeat(pa.scalar(value, kind), rows)
+        one = convert(pa.array([cell], pa.string()), kind)
+        if not isinstance(one, pa.ExtensionArray):
+            return pa.repeat(one[0], rows)
+        return pa.ExtensionArray.from_storage(one.type, pa.repeat(one.storage[0], rows))

@@ -14,6 +14,7 @@ import pytest
 
 import cdp_backfill as cdp
 from cdp_backfill import SourceError
+from cdp_backfill.api import messages
 from cdp_backfill.sources import open_source
 from tests.sources.test_formats import read
 from tests.sources.written import zipped
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+NO_CELL = "__HIVE_DEFAULT_PARTITION__"
 TIME = "2023-05-01T10:00:00Z"
 MAPPING = cdp.Mapping(user_id="uid", timestamp="ts", event=cdp.lit("Application Opened"))
 
@@ -145,7 +147,7 @@ def test_folders_in_an_archive(tmp_path: Path) -> None:
 
 @WRITERS
 def test_partitions_are_planned_sent_and_resumed(tmp_path: Path, write: Any) -> None:
-    """The columns are sent as properties, a plan notices changes, and a journal other types."""
+    """The columns are sent as properties, and a plan notices changes; a journal keeps types."""
     tree(tmp_path / "t", write, ["year=2023", "year=2024"])
     with cdp.sandbox() as box:
         options: dict[str, Any] = {"destination": box.destination, "progress": False}
@@ -160,8 +162,25 @@ def test_partitions_are_planned_sent_and_resumed(tmp_path: Path, write: Any) -> 
         tree(tmp_path / "t", write, ["year=unknown"])
         with pytest.raises(SourceError, match="has changed since the plan"):
             plan.send(progress=False, journal=False)
-        with pytest.raises(cdp.JournalError, match="'year' was int64"):
-            cdp.resume(tmp_path / "j", **options)
+        more = cdp.resume(tmp_path / "j", **options)
+        assert (more.delivered_before, more.counts["delivered"]) == (4, 6)
+        assert box.events()["messageId"].nunique() == 6
+        assert {row["year"] for row in box.events()["properties"]} == {2023, 2024, "unknown"}
+
+
+@WRITERS
+@pytest.mark.parametrize("folder", ["year=2025", "year=unknown", "year=007", f"year={NO_CELL}"])
+def test_rows_keep_their_ids_beside_other_folders(tmp_path: Path, write: Any, folder: str) -> None:
+    """Under the mapping of a plan, a file has the same messages whatever folders come later."""
+    tree(tmp_path / "t", write, ["year=2023", "year=2024"])
+    mapping = cdp.plan(tmp_path / "t", MAPPING).mapping
+    before = messages(tmp_path / "t", 9, mapping)
+    tree(tmp_path / "t", write, [folder])
+    after = messages(tmp_path / "t", 9, mapping)
+    assert len(after) == 6
+    assert [row for row in after if row in before] == before
+    alone = messages(tmp_path / "t" / folder, 9, mapping)
+    assert [row for row in after if row not in before] == alone
 
 
 def lake_table(root: Path, kind: str) -> Path:
