@@ -17,7 +17,7 @@ from cdp_backfill.messages.key_values import (
     value_names,
 )
 from cdp_backfill.messages.text import as_text, decode
-from cdp_backfill.model.arrow_types import can_be_text, is_json, is_list, is_text
+from cdp_backfill.model.arrow_types import can_be_text, is_json, is_list, is_number, is_text
 
 if TYPE_CHECKING:
     from cdp_backfill.model.arrays import Mask, Rows
@@ -32,7 +32,7 @@ def why_not_expandable(kind: Any) -> str | None:
     types = pa.types
     if is_json(kind) or types.is_struct(kind) or types.is_null(kind):
         return None
-    if can_be_text(kind) and not types.is_floating(kind) and not types.is_integer(kind):
+    if can_be_text(kind) and not is_number(kind):
         return None
     if types.is_map(kind) and can_be_text(kind.key_type):
         return None

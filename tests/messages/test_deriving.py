@@ -153,7 +153,10 @@ def test_expanded_parts_and_named_properties() -> None:
     }
 
 
-@pytest.mark.parametrize("kind", [pa.int64(), pa.list_(pa.int64()), pa.timestamp("us")])
+@pytest.mark.parametrize(
+    "kind",
+    [pa.int64(), pa.float32(), pa.decimal128(9, 2), pa.list_(pa.int64()), pa.timestamp("us")],
+)
 def test_what_has_no_parts(kind: Any) -> None:
     """Numbers, plain lists and times cannot be expanded, which is said before anything else."""
     with pytest.raises(MappingError, match="expand= cannot be used with column 'p'"):

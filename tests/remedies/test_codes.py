@@ -11,12 +11,13 @@ import pandas as pd
 import pytest
 
 import cdp_backfill as cdp
+from cdp_backfill.delivery.task import Task
 from cdp_backfill.model.outcomes import PROBLEMS
 from cdp_backfill.results import remedies
 from tests.remedies.lines import code_in, codes_of_runs
 from tests.rows import OPENED, opens
 from tests.sending import counts, send
-from tests.servers import ReceivedRequest, Reply, serving
+from tests.servers import ReceivedRequest, Reply, Server, serving
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -180,6 +181,15 @@ def send_to(destination: cdp.Destination, **options: Any) -> cdp.Report:
     )
 
 
+def broken_off(server: Server) -> cdp.Report:
+    """The report of a run of two rows to a server that accepts the first one only."""
+    destination = server.destination(max_messages=1, patience=0.05, workers=1)
+    with pytest.raises(cdp.StoppedError) as caught:
+        send_to(destination)
+    report: cdp.Report = caught.value.report
+    return report
+
+
 def refused(box: Sandbox, _: Path) -> None:
     """The reason is that of the server; the repaired row is delivered."""
     box.set_faults(refuse_users=["u1"])
@@ -203,8 +213,7 @@ def retried(status: int | None, code: str, outcome: str) -> Callable[[Sandbox, P
             )
 
         with serving(answer) as server:
-            destination = server.destination(max_messages=1, max_attempts=1, workers=1)
-            report = send_to(destination)
+            report = broken_off(server)
             assert report.failures["cdp_code"].tolist() == [code]
             assert report.by_reason()["outcome"].tolist() == [outcome]
             assert "report.retry()" in report.by_reason()["remedy"][0]
@@ -227,7 +236,7 @@ def unreachable(_: Sandbox, __: Path) -> None:
 
     back = None
     with serving(answer) as server:
-        report = send_to(server.destination(max_messages=1, max_attempts=1, workers=1))
+        report = broken_off(server)
         assert report.failures["cdp_code"].tolist() == ["connection"]
         assert "report.retry()" in report.by_reason()["remedy"][0]
         back = ThreadingHTTPServer(server.http.server_address, server.http.RequestHandlerClass)
@@ -255,6 +264,18 @@ def stopped(box: Sandbox, folder: Path) -> None:
     assert set(outcomes["outcome"]) == {"unsent"}
 
 
+def broken(box: Sandbox, _: Path) -> None:
+    """Once the cause is gone, ``report.retry()`` sends the rows."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Task, "body", lambda _: 1 / 0)
+        with pytest.raises(cdp.BackfillError) as caught:
+            send(opens(2), box)
+    report: cdp.Report = caught.value.report  # type: ignore[attr-defined]
+    assert report.failures["cdp_code"].tolist() == ["error"] * 2
+    assert "report.retry()" in report.by_reason()["remedy"][0]
+    assert counts(report.retry()) == {"delivered": 2}
+
+
 def permissive(box: Sandbox, _: Path) -> None:
     """Retried in strict mode, the rows are delivered."""
     loose = cdp.Destination(base_url=box.url, api_key=box.api_key, strict=False)
@@ -273,6 +294,7 @@ RUN_CODES: Final[dict[str, Callable[[Sandbox, Path], None]]] = {
     "no_answer": retried(None, "no_answer", "unknown"),
     "cancelled": retried(None, "no_answer", "unknown"),  # the same outcome and remedy
     "canary": canary,
+    "error": broken,
     "stopped": stopped,
     "permissive": permissive,
 }

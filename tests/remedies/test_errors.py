@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 import re
 import sqlite3
+import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
@@ -21,6 +22,7 @@ from cdp_backfill.messages.deriving import Deriver
 from tests.remedies.files import FILE_CASES
 from tests.remedies.lines import HOLE, code_in, error_sentences
 from tests.rows import OPENED, opens
+from tests.servers import ReceivedRequest, Reply, serving
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -132,6 +134,19 @@ SEGMENT: Final = pd.DataFrame(
         "context_library_name": ["analytics-ios"] * 2,
     }
 )
+
+
+def send_to_a_failing_server(*, patience: float) -> None:
+    """Send to a server that accepts one request, and the next ones a third of a second later."""
+    until = time.monotonic() + 0.3
+
+    def answer(number: int, _: ReceivedRequest) -> Reply:
+        return Reply(503 if number and time.monotonic() < until else 200)
+
+    with serving(answer) as server:
+        destination = server.destination(patience=patience, max_messages=1, workers=1)
+        report = cdp.send(opens(2), OPENED, destination=destination, progress=False, journal=False)
+    assert report.ok
 
 
 def lazy() -> Any:
@@ -268,6 +283,11 @@ CASES: list[Case] = [
         ("json=[...]",),
         lambda desk: desk.send(Lists([1, 2]), OPENED),
         lambda desk: desk.send(Lists("[1, 2]"), OPENED, json=["x"]),
+    ),
+    Case(
+        ("patience=",),
+        lambda _: send_to_a_failing_server(patience=0.05),
+        lambda _: send_to_a_failing_server(patience=30.0),
     ),
     Case(
         ("execute()",),
