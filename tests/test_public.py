@@ -133,8 +133,9 @@ def test_no_option_is_hidden(verb: object) -> None:
     """Every option is a keyword with its default in the signature."""
     parameters = inspect.signature(verb).parameters.values()  # type: ignore[arg-type]
     assert not [p for p in parameters if p.kind is p.VAR_KEYWORD]
-    # What identify= makes.
-    mapping_fields = set(inspect.signature(cdp.Mapping).parameters) - {"call", "traits"}
+    # What identify= makes, and what a plan finds in the cells.
+    made = {"call", "traits", "types"}
+    mapping_fields = set(inspect.signature(cdp.Mapping).parameters) - made
     assert mapping_fields <= {p.name for p in parameters}
 
 

@@ -115,7 +115,7 @@ def _asks_which(draft: Draft, candidate: Candidate, devices: list[SampleColumn])
     """
     words = set(candidate.column.core)
     others = _other_people(draft, candidate.column)
-    if "user" in words and not ROLE_WORDS & words:
+    if "actor" in words or ("user" in words and not ROLE_WORDS & words):
         others = [name for name in others if draft.sample[name].core == ("identity",)]
     if others:
         names = [candidate.name, *others][:_MAX_CANDIDATES]

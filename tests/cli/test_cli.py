@@ -308,12 +308,13 @@ def test_duplicates_can_be_left_out(box: Sandbox, tmp_path: Path) -> None:
 
 
 def test_nothing_to_send_is_no_success_unless_chosen(box: Sandbox, tmp_path: Path) -> None:
-    """A file of other events only: exit code 1, but for those who said that they are skipped."""
+    """A file of other events only is a question, but for those who said that they are skipped."""
     path = tmp_path / "o.csv"
     path.write_text("user_id,event,ts\nu1,purchase,2023-05-01T10:00:00Z\n")
     assert run("plan", path).exit_code == 2
-    assert run("plan", path, "--event", "event").exit_code == 1
-    assert run("send", path, "--event", "event", "--base-url", box.url).exit_code == 1
+    assert run("plan", path, "--event", "event").exit_code == 2
+    assert run("send", path, "--event", "event", "--base-url", box.url).exit_code == 2
+    assert box.events().empty
     assert run("plan", path, "--other-events", "skip").exit_code == 0
     assert run("send", path, "--base-url", box.url, "--other-events", "skip").exit_code == 0
 
