@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
 _FOLDER: Final = re.compile(r"([^=/]+)=(.*)")
 _EMPTY: Final = "__HIVE_DEFAULT_PARTITION__"
-_WHOLE: Final = re.compile(r"-?(?:0|[1-9]\d{0,17})")
 
 
 def partition_of(file: File) -> dict[str, str | None]:
@@ -61,7 +60,7 @@ class PartitionedSource(Source):
         self._inner, self._cells, self._text, self._given = inner, cells, text, given
         names = dict.fromkeys(name for own in cells.values() for name in own)
         own_names = [name for name in names if name not in inner.schema.names]
-        self._kinds = self._found(own_names) if given is None else self._given_kinds(own_names)
+        self._kinds = self._settled_kinds([name for name in own_names if name not in text])
         types = {name: column_type(self._kinds.get(name)) for name in own_names}
         self._types: dict[str, Any] = types
         self.name, self.rows = inner.name, inner.rows
@@ -79,25 +78,18 @@ class PartitionedSource(Source):
             )
         self.notes = (*inner.notes, *notes)
 
-    def _found(self, names: Sequence[str]) -> dict[str, Any]:
-        """Columns of whole numbers: all cells are such, each written as a number would be."""
-        found = {}
-        for name in names:
-            cells = {own.get(name) for own in self._cells.values()} - {None}
-            whole = name not in self._text and all(_WHOLE.fullmatch(cell or "") for cell in cells)
-            if whole and cells and "-0" not in cells:
-                found[name] = pa.int64()
-        return found
-
-    def _given_kinds(self, names: Sequence[str]) -> dict[str, Any]:
-        """The types that another table has; as in CSV files, a cell that does not fit is text."""
-        types = CellTypes([name for name in names if name not in self._text], self._given)
+    def _settled_kinds(self, names: Sequence[str]) -> dict[str, Any]:
+        """The types of columns that are not text, as in CSV files; without others, numbers."""
+        types = CellTypes(names, self._given)
         columns = {
             name: pa.array([own.get(name) for own in self._cells.values()], pa.string())
             for name in names
         }
         types.check(pa.RecordBatch.from_pydict(columns))
-        return types.result()
+        found = types.result()
+        if self._given is None:  # such as versions: 1.10 and 1.1 are two folders
+            found = {name: kind for name, kind in found.items() if kind == pa.int64()}
+        return found
 
     def _with(self, inner: Source) -> PartitionedSource:
         return PartitionedSource(inner, self._cells, self._text, self._given)

@@ -13,10 +13,13 @@ from cdp_backfill.sources.mixed_cells import mixed_cells
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
-_WHOLE: Final = r"^-?(?:0|[1-9]\d*)$"
+_WHOLE: Final = r"^(?:0|-?[1-9]\d*)$"
 # Two digits of exponent: the number is neither infinite nor rounded to zero.
 # A whole number with an exponent, such as 12e4, may be a piece of a hash.
 _DECIMAL: Final = r"^-?(?:0|[1-9]\d*)(?:\.\d+(?:[eE][+-]?\d{1,2})?)?$"
+_LARGEST: Final = {False: str(2**63 - 1), True: str(2**63)}
+"""The most digits of a whole number, without its sign, by whether it is below zero."""
+
 _NO_DIGITS: Final = r"[eE].*$|[-.]"
 _EXACT_DIGITS: Final = 15  # decimal digits that a float64 always holds
 
@@ -63,7 +66,9 @@ class CellTypes:
             if not self._candidates.get(name) or cells.null_count == len(cells):
                 continue
             self._seen.add(name)
-            self._candidates[name] = [kind for kind in self._candidates[name] if _FITS[kind](cells)]
+            self._candidates[name] = [
+                kind for kind in self._candidates[name] if pc.all(_FITS[kind](cells)).as_py()
+            ]
 
     def keep_text(self, names: Iterable[str]) -> None:
         """Let some columns be text, whatever their cells are."""
@@ -92,43 +97,39 @@ def convert(cells: Any, kind: Any) -> Any:
     if kind is None:
         return cells
     if isinstance(kind, Mixed):
-        fits = _FITS[kind.kind]
-        single = [cells.slice(number, 1) for number in range(len(cells))]
-        return mixed_cells(
-            convert(cell, kind.kind)[0].as_py() if cell.null_count == 0 and fits(cell) else text
-            for cell, text in zip(single, cells.to_pylist(), strict=True)
-        )
+        fits = _FITS[kind.kind](cells)
+        values = convert(pc.if_else(fits, cells, None), kind.kind).to_pylist()
+        pairs = zip(values, cells.to_pylist(), strict=True)
+        return mixed_cells(text if value is None else value for value, text in pairs)
     if kind == pa.bool_():
         return pc.equal(pc.ascii_lower(cells), "true")
     return pc.cast(cells, kind)
 
 
-def _all(mask: Any) -> bool:
-    return bool(pc.all(mask).as_py())
+def _are_whole(cells: Any) -> Any:
+    """Where cells are whole numbers of 64 bits."""
+    digits = pc.utf8_ltrim(cells, "-")
+    longest = len(_LARGEST[False])
+    is_long = pc.greater_equal(pc.binary_length(digits), longest)
+    limit = pc.if_else(pc.starts_with(cells, "-"), _LARGEST[True], _LARGEST[False])
+    fits = pc.and_(pc.equal(pc.binary_length(digits), longest), pc.less_equal(digits, limit))
+    is_whole = pc.match_substring_regex(cells, _WHOLE)
+    return pc.and_(is_whole, pc.or_(pc.invert(is_long), fits))
 
 
-def _are_whole(cells: Any) -> bool:
-    if not _all(pc.match_substring_regex(cells, _WHOLE)):
-        return False
-    try:
-        pc.cast(cells, pa.int64())
-    except pa.ArrowInvalid:  # too large
-        return False
-    return True
+def _are_booleans(cells: Any) -> Any:
+    """Where cells are truth values."""
+    return pc.match_substring_regex(cells, "^(?:true|false)$", ignore_case=True)
 
 
-def _are_booleans(cells: Any) -> bool:
-    return _all(pc.match_substring_regex(cells, "^(?:true|false)$", ignore_case=True))
-
-
-def _are_decimal(cells: Any) -> bool:
-    if not _all(pc.match_substring_regex(cells, _DECIMAL)):
-        return False
+def _are_decimal(cells: Any) -> Any:
+    """Where cells are numbers with a point that a float64 holds with all digits."""
     digits = pc.ascii_ltrim(pc.replace_substring_regex(cells, _NO_DIGITS, ""), "0")
-    return _all(pc.less_equal(pc.binary_length(digits), _EXACT_DIGITS))
+    is_short = pc.less_equal(pc.binary_length(digits), _EXACT_DIGITS)
+    return pc.and_(pc.match_substring_regex(cells, _DECIMAL), is_short)
 
 
-_FITS: Final[dict[Any, Callable[[Any], bool]]] = {
+_FITS: Final[dict[Any, Callable[[Any], Any]]] = {
     pa.int64(): _are_whole,
     pa.bool_(): _are_booleans,
     pa.float64(): _are_decimal,
