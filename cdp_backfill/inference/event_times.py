@@ -21,6 +21,7 @@ from cdp_backfill.model import api_facts
 
 if TYPE_CHECKING:
     from cdp_backfill.inference.draft import Draft
+
 _MIN_SHARE: Final = 0.9
 """Share of the cells that must be times; each other row is reported later."""
 
@@ -108,7 +109,7 @@ def choose_time(draft: Draft) -> None:
         draft.ask(
             "timestamp",
             f"{listed(names)} look equally like the time of the event but hold different times.",
-            [f"timestamp={name!r}" for name in names],
+            [answer for name in names for answer in _answers(draft, name)],
             names,
         )
     elif rivals:
@@ -153,11 +154,17 @@ def _take(draft: Draft, candidate: Candidate, form: TimeForm | None) -> None:
             f"{column.name!r} says when each row was made, and that is when the event happened.",
             "timestamp='...'",
         )
-    assume_forms(draft, column)
+    assume_forms(draft, column, form)
 
 
-def assume_forms(draft: Draft, column: SampleColumn) -> None:
-    """Say how the times of a column are read: their zone, their unit, and days without a time."""
+def assume_forms(draft: Draft, column: SampleColumn, form: TimeForm | None = None) -> None:
+    """Say how the times of a column are read: their zone, their unit, and days without a time.
+
+    Args:
+        draft: The draft.
+        column: The column.
+        form: The form in which its text is read, or None where it needs none.
+    """
     times, given = column.times, draft.given
     if times is None:
         return
@@ -168,7 +175,10 @@ def assume_forms(draft: Draft, column: SampleColumn) -> None:
             f"{name!r} holds days without a time of day; each event is sent as of 00:00.",
             "timestamp='...'",
         )
-    beside = zones_beside(draft.sample, column) if given.timezone is None else None
+    beside = None
+    if given.timezone is None:
+        moment = f"{quote(name)}::TIMESTAMP" if form is None else form.expression(name)
+        beside = zones_beside(draft.sample, column, moment)
     if beside is not None:
         draft.ask("timezone", *beside)
     elif times.naive.any() and given.timezone is None:
@@ -337,10 +347,9 @@ def _ask(draft: Draft, rejected: dict[str, str]) -> None:
         text = f"{text} {names[0]!r} is the only time column of the table, but {reasons[names[0]]}."
     elif names:
         text = f"{text} {' '.join(f'{name!r}: {reasons[name]}.' for name in names)}"
-    answers = [answer for name in names[:1] for answer in _answers(draft, name)]
-    answers = answers or ["timestamp='...'"]
-    answers += _joined(draft, rejected)
-    draft.ask("timestamp", text, answers, names)
+    answers = _joined(draft, rejected)
+    answers += [answer for name in names[:1] for answer in _answers(draft, name)]
+    draft.ask("timestamp", text, answers or ["timestamp='...'"], names)
 
 
 def _answers(draft: Draft, name: str) -> list[str]:
@@ -361,12 +370,17 @@ def _answers(draft: Draft, name: str) -> list[str]:
 
 def _joined(draft: Draft, rejected: dict[str, str]) -> list[str]:
     """How to join a day and a time of day."""
+    clock = next((each for each in draft.sample if each.time_of_day), None)
     for name in rejected:
-        day = draft.sample[name]
-        other = next((each for each in draft.sample if each.time_of_day), None)
-        if day.day_only and other is not None and not day.is_number:
-            expression = f"{quote(name)}::DATE + {quote(other.name)}::TIME"
-            return [f"timestamp='moment', derive={{'moment': {expression!r}}}"]
+        day, form = draft.sample[name], time_form(draft.sample[name])
+        if clock is None or day.is_number:
+            continue
+        days = [quote(name)] if day.day_only else []
+        if form is not None and form.day_only:
+            days = [form.expression(name, place) for place in range(len(form.formats))]
+        joined = [f"{each}::DATE + {quote(clock.name)}::TIME" for each in days]
+        if joined:
+            return [f"timestamp='moment', derive={{'moment': {each!r}}}" for each in joined]
     return []
 
 

@@ -44,6 +44,11 @@ class TimeForm:
 
     formats: tuple[str, ...]
 
+    @property
+    def day_only(self) -> bool:
+        """Whether the cells have no time of day."""
+        return all("%M" not in each for each in self.formats)
+
     def expression(self, column: str, form: int = 0) -> str:
         """SQL that reads a column, null where a cell has another form."""
         return f"try_strptime(trim({quote(column)}), '{self.formats[form]}')"

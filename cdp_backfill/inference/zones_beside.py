@@ -24,12 +24,13 @@ _HOURS: Final = 14
 """The zone farthest from UTC is 14 hours ahead."""
 
 
-def zones_beside(sample: Sample, time: SampleColumn) -> tuple[str, list[str]] | None:
+def zones_beside(sample: Sample, time: SampleColumn, moment: str) -> tuple[str, list[str]] | None:
     """A question about times that carry no zone beside a column of zones, with its answers.
 
     Args:
         sample: The first rows.
         time: The column of the times.
+        moment: SQL that is a time as a TIMESTAMP.
 
     Returns:
         The question and its answers; None if nothing shows that the times may be local ones.
@@ -39,7 +40,6 @@ def zones_beside(sample: Sample, time: SampleColumn) -> tuple[str, list[str]] | 
         return None
     if any(_is_server_clock(column, time) for column in sample):
         return None
-    moment = f"{quote(time.name)}::TIMESTAMP"
     for column in sample:
         if column.name == time.name:
             continue

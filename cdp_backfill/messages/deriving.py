@@ -107,12 +107,12 @@ class Deriver:
         self.reads: tuple[str, ...] = tuple(
             name for name in schema.names if name.casefold() in used and name not in derive
         )
+        """Columns of the source that the expressions use."""
         if len({name.casefold() for name in self.reads}) < len(self.reads):
             raise MappingError(
                 "derive= reads columns whose names differ only in letter case, which SQL ignores: "
                 f"{', '.join(self.reads)}. Rename one of them."
             )
-        """Columns of the source that the expressions use."""
         self.inner: frozenset[str] = frozenset(name for name in needed if name.casefold() in used)
         """New columns that other expressions use."""
         self._layers = self._dependency_layers()

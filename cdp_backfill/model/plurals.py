@@ -3,6 +3,15 @@
 from __future__ import annotations
 
 
+def with_article(noun: str) -> str:
+    """A noun with its article.
+
+    >>> with_article("CSV"), with_article("Arrow"), with_article("ORC")
+    ('a CSV', 'an Arrow', 'an ORC')
+    """
+    return f"{'an' if noun[0] in 'AEIO' else 'a'} {noun}"
+
+
 def count(number: int, noun: str, plural: str | None = None) -> str:
     """A number with its noun.
 

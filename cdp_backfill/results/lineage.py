@@ -10,6 +10,7 @@ import pyarrow.compute as pc
 
 from cdp_backfill.model.distinct import DIGEST_BYTES, DigestSet
 from cdp_backfill.model.outcomes import Outcome
+from cdp_backfill.results.readable import plain
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -140,7 +141,7 @@ def earlier_doubts(batch: Any) -> npt.NDArray[np.uint8]:
     most = np.full(batch.num_rows, 2, dtype=np.uint8)
     if not set(DOUBT_COLUMNS) <= set(batch.schema.names):
         return most
-    outcomes, attempts = (_decoded(batch.column(name)) for name in DOUBT_COLUMNS)
+    outcomes, attempts = (plain(batch.column(name)) for name in DOUBT_COLUMNS)
     try:
         settled = pc.is_in(outcomes.cast(pa.string()), value_set=pa.array(map(str, _NOT_TAKEN)))
         times = attempts.cast(pa.float64()).fill_null(2.0).to_numpy(zero_copy_only=False)
@@ -169,11 +170,7 @@ def _recorded_origins(batch: Any) -> Any | None:
     columns = {}
     try:
         for name, kind in zip(ORIGIN_COLUMNS, _TYPES, strict=True):
-            columns[name] = _decoded(batch.column(name)).cast(kind)
+            columns[name] = plain(batch.column(name)).cast(kind)
     except pa.ArrowException:
         return None
     return pa.table(columns)
-
-
-def _decoded(array: Any) -> Any:
-    return array.dictionary_decode() if pa.types.is_dictionary(array.type) else array

@@ -180,33 +180,25 @@ class OutcomeTracker:
         with self._lock:
             if only_pending:
                 rows = rows[np.isin(rows, chunk_outcomes.pending_rows())]
+            parts = [(rows, outcome, reason)]
             if outcome in (Outcome.FAILED, Outcome.REFUSED):
                 doubtful = chunk_outcomes.taken(rows) > 0
-                if doubtful.any():
-                    for part, is_known in ((rows[doubtful], False), (rows[~doubtful], True)):
-                        self._settle(
-                            chunk_outcomes,
-                            part,
-                            outcome if is_known else Outcome.UNKNOWN,
-                            code=code,
-                            reason=reason if is_known else reason + _EARLIER_RUN,
-                            status=status,
-                            attempts=attempts,
-                            problems=problems,
-                            taken=taken,
-                        )
-                    return
-            self._settle(
-                chunk_outcomes,
-                rows,
-                outcome,
-                code=code,
-                reason=reason,
-                status=status,
-                attempts=attempts,
-                problems=problems,
-                taken=taken,
-            )
+                parts = [
+                    (rows[~doubtful], outcome, reason),
+                    (rows[doubtful], Outcome.UNKNOWN, reason + _EARLIER_RUN),
+                ]
+            for part, its_outcome, its_reason in parts:
+                self._settle(
+                    chunk_outcomes,
+                    part,
+                    its_outcome,
+                    code=code,
+                    reason=its_reason,
+                    status=status,
+                    attempts=attempts,
+                    problems=problems,
+                    taken=taken,
+                )
 
     def _settle(
         self,

@@ -12,6 +12,7 @@ from pyarrow import orc
 
 from cdp_backfill.errors import SourceError
 from cdp_backfill.model.arrow_types import viewless_type
+from cdp_backfill.model.plurals import with_article
 from cdp_backfill.sources.unpacking import READ_ERRORS, random_access
 
 if TYPE_CHECKING:
@@ -66,8 +67,9 @@ def open_columnar(file: File, format_: str) -> Iterator[Columnar]:
     except FileNotFoundError as error:
         raise SourceError(f"There is no file {file.name!r}. Check the path.") from error
     except (*READ_ERRORS, UnicodeDecodeError) as error:  # names of columns are not text
-        kind = f"{'an' if format_ in ('Arrow', 'ORC') else 'a'} {format_}"
-        raise SourceError(f"{file.name!r} cannot be read as {kind} file: {error}.") from error
+        raise SourceError(
+            f"{file.name!r} cannot be read as {with_article(format_)} file: {error}."
+        ) from error
     with closing(opened.stream):
         yield opened
 

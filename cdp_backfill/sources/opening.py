@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Final
 
 from cdp_backfill.errors import SourceError
-from cdp_backfill.model.plurals import count
+from cdp_backfill.model.plurals import count, with_article
 from cdp_backfill.sources.files import ColumnarSource
 from cdp_backfill.sources.formats import recognise
 from cdp_backfill.sources.lake_tables import refuse_lake_tables
@@ -87,7 +87,7 @@ def _tables(found: Sequence[Recognised]) -> list[Recognised]:
             firsts.setdefault(each.format, each)
     if len(firsts) > 1:
         kinds = [
-            f"{each.file.name!r} is {_article(str(kind))} file" for kind, each in firsts.items()
+            f"{each.file.name!r} is {with_article(str(kind))} file" for kind, each in firsts.items()
         ]
         first = next(iter(firsts.values()))
         way = (
@@ -103,10 +103,6 @@ def _tables(found: Sequence[Recognised]) -> list[Recognised]:
         assert foreign.foreign is not None  # noqa: S101
         raise foreign.foreign.error(foreign.file.name)
     return tables
-
-
-def _article(kind: str) -> str:
-    return f"{'an' if kind in ('Arrow', 'ORC') else 'a'} {kind}"
 
 
 def _source(tables: Sequence[Recognised], notes: Sequence[str]) -> Source:

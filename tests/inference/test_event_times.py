@@ -176,12 +176,13 @@ def test_a_day_beside_a_time_of_day() -> None:
     """Neither is the time; the question has the line that joins them."""
     for clock in (["10:11:12"] * 40, ["9:05"] * 40):
         days = [date(2023, 1, 1) + timedelta(days=row) for row in range(40)]
-        for cells in (days, list(map(str, days))):
+        forms = ("%Y-%m-%d", "%d.%m.%Y", "%d/%m/%Y", "%m/%d/%Y")
+        for cells in (days, *([day.strftime(form) for day in days] for form in forms)):
             columns = table(no="event_time", event_date=cells, time=clock)
             found = proposed(columns)
             assert found.mapping.timestamp is None
             assert "the time of day is in 'time'" in found.questions[0].text
-            answer = found.questions[0].answers[1]
+            answer = found.questions[0].answers[0]
             keywords = eval(f"dict({answer})")  # noqa: S307  # our own text
             message = pd.DataFrame(columns).cdp.messages(1, **keywords)[0]
             assert message["timestamp"][:11] == "2023-01-01T"

@@ -53,6 +53,18 @@ def test_naive_times_are_asked_about(name: str, cells: list[Any], utc: str, time
         assert frame.cdp.messages(1, **local)[0]["timestamp"] == utc
 
 
+@pytest.mark.parametrize(("name", "cells", "utc"), ZONES)
+def test_answers_read_the_form_of_the_times(name: str, cells: list[Any], utc: str) -> None:
+    """Times of another form, which a proposal reads with an expression, are local ones as well."""
+    frame = table(name, cells, ["01.05.2023 10:00:00", "22.05.2023 11:00:00"])
+    (question,) = frame.cdp.plan().questions
+    as_utc, as_local = (answer.partition(" if ")[0] for answer in question.answers)
+    assert not frame.cdp.plan(**eval(f"dict({as_utc})")).questions  # noqa: S307  # our own text
+    local = eval(f"dict({as_local})")  # noqa: S307
+    assert not frame.cdp.plan(**local).questions
+    assert frame.cdp.messages(1, **local)[0]["timestamp"] == utc
+
+
 @pytest.mark.parametrize(
     ("name", "cells"),
     [

@@ -34,11 +34,6 @@ class Encoding:
     name: str = "utf-8"
     mark: int = 0
 
-    @property
-    def guessed(self) -> bool:
-        """Whether it is another one than UTF-8, and no mark shows it."""
-        return self.name != "utf-8" and not self.mark
-
     def decode(self, head: bytes) -> str:
         """The text that begins with some bytes, the last of which may be a part of a letter."""
         # The names of columns and the delimiters are the same in all encodings of 8 bits.
