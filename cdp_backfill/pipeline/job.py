@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from cdp_backfill.messages.encoding import ContextScope
     from cdp_backfill.model.destination import Destination
     from cdp_backfill.model.distinct import DigestSet
+    from cdp_backfill.model.mapping import Mapping
     from cdp_backfill.pipeline.preparation import Recent
     from cdp_backfill.results.reports import Report
 
@@ -175,13 +176,11 @@ class Job:
         """
         options, journal = self.options, None
         if path is not None:
-            types = prepared.source.found_types or {}
             journal = Journal(
                 path,
-                mapping=self.proposal.mapping,
+                mapping=_of_read_columns(prepared),
                 url=destination.url,
                 paths=self.source.paths,
-                types={name: types[name] for name in prepared.binding.columns if name in types},
                 identify=self._described_identities(),
             )
             opened.callback(journal.release)
@@ -317,6 +316,16 @@ def require_answers(proposal: Proposal) -> None:
     open_questions = [str(question) for question in proposal.questions if question.needed]
     if open_questions:
         raise MappingError(" ".join(open_questions))
+
+
+def _of_read_columns(prepared: PreparedSource) -> Mapping:
+    """The mapping of a run without the types of columns that change no message."""
+    mapping = prepared.mapping
+    if mapping.types is None:
+        return mapping
+    read = set(prepared.binding.columns)
+    types = {name: kind for name, kind in mapping.types.items() if name in read}
+    return replace(mapping, types=types)
 
 
 def _is_count(value: Any) -> bool:

@@ -125,7 +125,6 @@ class Journal:
         mapping: The mapping of the backfill.
         url: The address that it sends to.
         paths: Paths of the source, or None for an in-memory table.
-        types: Column types that were settled by reading all cells.
         identify: The identities that are sent first; see :class:`JournalContents`.
 
     Raises:
@@ -139,7 +138,6 @@ class Journal:
         mapping: Mapping,
         url: str,
         paths: Sequence[str] | None = None,
-        types: dict[str, str] | None = None,
         identify: dict[str, Any] | None = None,
     ) -> None:
         self.path = path
@@ -149,7 +147,6 @@ class Journal:
             "mapping": mapping.to_toml(),
             "url": url,
             "paths": json.dumps(list(paths) if paths is not None else None),
-            "types": json.dumps(types or {}),
         }
         if identify is not None:
             self._about["identify"] = json.dumps(identify)
@@ -159,7 +156,7 @@ class Journal:
             with one_clear_error(path):
                 self._database = opened(path)
                 try:
-                    self._check(mapping, url, types or {})
+                    self._check(mapping, url)
                     self._load()
                 except BaseException:
                     self._database.close()
@@ -168,7 +165,7 @@ class Journal:
             self._lock.release()
             raise
 
-    def _check(self, mapping: Mapping, url: str, types: dict[str, str]) -> None:
+    def _check(self, mapping: Mapping, url: str) -> None:
         """Refuse the journal of another backfill."""
         stored = dict(self._database.execute("SELECT name, value FROM about"))
         if not stored:
@@ -179,7 +176,9 @@ class Journal:
                 f"The journal {self.path} belongs to a backfill to {stored['url']}, not to {url}. "
                 "Pass another journal."
             )
-        old_types = json.loads(stored.get("types", "{}"))
+        before = Mapping.from_toml(stored["mapping"]).to_dict()
+        now = mapping.to_dict()
+        old_types, types = before.get("types", {}), now.get("types", {})
         changed = sorted(
             name for name in {*old_types, *types} if old_types.get(name) != types.get(name)
         )
@@ -188,11 +187,9 @@ class Journal:
             raise JournalError(
                 f"Column {column!r} was {old_types.get(column, 'text')} when the journal "
                 f"{self.path} was created and is now {types.get(column, 'text')}. Message ids "
-                "would change and every row would be sent again. Correct the cells that differ, "
-                "or pass another journal."
+                "would change and every row would be sent again. Go on with cdp.resume(journal), "
+                "which reads the cells as before; or correct the cells that differ."
             )
-        before = Mapping.from_toml(stored["mapping"]).to_dict()
-        now = mapping.to_dict()
         if before != now:
             names = sorted(name for name in {*before, *now} if before.get(name) != now.get(name))
             raise JournalError(

@@ -170,7 +170,6 @@ VALUES = st.none() | st.integers(-9, 9) | st.text(max_size=5) | st.binary(max_si
     change=st.sampled_from(
         [
             "UPDATE about SET value = ? WHERE name = 'mapping'",
-            "UPDATE about SET value = ? WHERE name = 'types'",
             "UPDATE about SET value = ? WHERE name = 'recipe'",
             "UPDATE about SET value = ? WHERE name = 'url'",
             "UPDATE requests SET state = ?",

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 import cdp_backfill as cdp
 from cdp_backfill import Mapping
 from cdp_backfill.api import messages as preview
+from tests.rows import OPENED
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -24,7 +25,6 @@ cells = st.one_of(
     st.decimals(-1000, 1000, places=3).map(str),
 )
 tables = st.lists(st.tuples(cells, cells), min_size=2, max_size=12)
-MAPPING = Mapping(user_id="uid", event=cdp.lit("Application Opened"), timestamp="ts")
 
 
 def write_csv(path: Path, rows: list[dict[str, Any]]) -> Path:
@@ -76,7 +76,7 @@ def test_a_row_has_the_same_id_in_another_file(
     write = write_json if ndjson else write_csv
     name = "json" if ndjson else "csv"
     first = write(tmp_path / f"whole.{name}", whole)
-    plan = cdp.plan(first, mapping=MAPPING)
+    plan = cdp.plan(first, mapping=OPENED)
     expected = messages(first, plan.mapping)
     actual = messages(write(tmp_path / f"some.{name}", some), plan.mapping)
     assert actual.keys() <= expected.keys()
@@ -89,11 +89,11 @@ def test_a_mapping_keeps_the_types(tmp_path: Path) -> None:
         {"uid": "a", "ts": "2023-05-01T10:00:00Z", "a": "1", "b": "0.5"},
         {"uid": "b", "ts": "2023-05-01T10:00:01Z", "a": "2", "b": "0.25"},
     ]
-    plan = cdp.plan(write_csv(tmp_path / "one.csv", rows), mapping=MAPPING)
+    plan = cdp.plan(write_csv(tmp_path / "one.csv", rows), mapping=OPENED)
     assert plan.mapping.types == {"a": "int64", "b": "double"}
     assert Mapping.from_toml(plan.mapping.to_toml()) == plan.mapping
     rows[0]["a"] = rows[0]["b"] = "x"
-    all_text = cdp.plan(write_csv(tmp_path / "two.csv", rows[:1]), mapping=MAPPING).mapping
+    all_text = cdp.plan(write_csv(tmp_path / "two.csv", rows[:1]), mapping=OPENED).mapping
     assert all_text.types == {}
     assert Mapping.from_toml(all_text.to_toml()).types == {}
     path = write_csv(tmp_path / "three.csv", rows)

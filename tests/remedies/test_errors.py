@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from cdp_backfill.local_sandbox import Sandbox
 
 
+WHEN: Final = "2023-05-01T10:00:00Z"
 GIVEN: Final[dict[str, Any]] = {"event": cdp.lit("Application Opened"), "timestamp": "ts"}
 
 
@@ -77,6 +78,14 @@ class Desk:
         if not path.exists():
             rows = self.parquet()
             self.send(rows, anonymous_id="uid", identify=PEOPLE, journal=path, **GIVEN)
+        return path
+
+    def changed_csv(self) -> Path:
+        """A CSV file with a journal, in which a later row makes a column of numbers one of text."""
+        path = self.folder / "t.csv"
+        path.write_text(f"uid,ts,paid\na,{WHEN},7\n")
+        self.send(path, OPENED, journal=self.folder / "t.journal")
+        path.write_text(f"{path.read_text()}b,{WHEN},x\n")
         return path
 
     def failures_of_a_rehearsal(self) -> pd.DataFrame:
@@ -448,6 +457,15 @@ CASES: list[Case] = [
         ("resume(journal, df)",),
         lambda desk: cdp.resume(desk.written_journal(), **desk.options),
         lambda desk: cdp.resume(desk.written_journal(), opens(2), recent="send", **desk.options),
+    ),
+    Case(
+        ("cdp.resume(journal)",),
+        lambda desk: desk.send(desk.changed_csv(), OPENED, journal=desk.folder / "t.journal"),
+        lambda desk: exec(  # noqa: S102  # as a person would
+            "report = cdp.resume(journal, **options)\n"
+            "assert report.ok and report.stats.delivered_before == 1",
+            {"cdp": cdp, "journal": desk.folder / "t.journal", "options": desk.options},
+        ),
     ),
     Case(
         ("identify=",),

@@ -19,6 +19,7 @@ from cdp_backfill.sources import open_source, unpacking
 from cdp_backfill.sources.texts.layout import find_layout, looks_like_a_row
 from cdp_backfill.sources.texts.quoting import find_escapes, mark_escaped, text_after_quote
 from cdp_backfill.sources.texts.windows import certain_windows_1252
+from tests.rows import OPENED
 from tests.sources.test_formats import read
 
 SECRET = "ada@example.com"
@@ -470,13 +471,7 @@ def test_a_plan_and_a_report_show_the_notes(tmp_path: Path) -> None:
         + b'u2,2023-05-01T10:00:00Z,"a \\"b\\""\n'
     )
     with cdp.sandbox() as box:
-        plan = cdp.plan(
-            path,
-            user_id="uid",
-            timestamp="ts",
-            event=cdp.lit("Application Opened"),
-            destination=box.destination,
-        )
+        plan = cdp.plan(path, OPENED, destination=box.destination)
         report = plan.send(progress=False)
         users = box.events()["userId"].tolist()
     assert users == ["01", "u2"]

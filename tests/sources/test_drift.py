@@ -20,12 +20,12 @@ from cdp_backfill import SourceError
 from cdp_backfill.api import messages
 from cdp_backfill.model.joined_types import ApartError, fitted, join_types
 from cdp_backfill.sources import open_source
+from tests.rows import OPENED
 
 if TYPE_CHECKING:
     from cdp_backfill import Sandbox
 
 TIME = "2023-05-01T10:00:00Z"
-MAPPING = cdp.Mapping(user_id="uid", timestamp="ts", event=cdp.lit("Application Opened"))
 
 UNITS: Final = ("s", "ms", "us", "ns")
 WHOLE: Final = [
@@ -173,7 +173,7 @@ def test_a_row_is_the_same_in_whichever_company_its_file_lies(parts: list[Any], 
     """Messages and ids of a file are those that it has alone, whatever the other files hold."""
     with tempfile.TemporaryDirectory() as name:
         paths = written(Path(name), parts)
-        mapping = {"mapping": MAPPING, **ROLES[role]}
+        mapping = {"mapping": OPENED, **ROLES[role]}
         try:
             alone = [row for path in paths for row in messages(path, 99, **mapping)]
         except cdp.BadInputError:
@@ -242,7 +242,7 @@ def test_columns_that_some_files_lack(tmp_path: Path) -> None:
     """They are empty there."""
     pq.write_table(pa.table({"uid": ["a"], "ts": [TIME], "x": [1]}), tmp_path / "1.parquet")
     pq.write_table(pa.table({"uid": ["b"], "ts": [TIME], "y": [{"z": 2}]}), tmp_path / "2.parquet")
-    first, second = messages(tmp_path, 9, MAPPING)
+    first, second = messages(tmp_path, 9, OPENED)
     assert (first["properties"], second["properties"]) == ({"x": 1}, {"y": {"z": 2}})
 
 
@@ -270,12 +270,12 @@ def test_failures_of_files_that_differ(
     monkeypatch.setattr("cdp_backfill.results.tracker.SPILL_BYTES", 0)
     written(tmp_path, MIXES[mix])
     options: Any = {"destination": box.destination, "progress": False, "journal": False}
-    report = cdp.send(tmp_path, MAPPING, earliest="2024-01-01", **options)
+    report = cdp.send(tmp_path, OPENED, earliest="2024-01-01", **options)
     rows = sum(map(len, MIXES[mix]))
     assert report.counts["invalid"] == rows
     assert len(report.failures) == rows
     report.save(tmp_path / "report")
-    again = cdp.send(report.failures, MAPPING, earliest="2020-01-01", **options)
+    again = cdp.send(report.failures, OPENED, earliest="2020-01-01", **options)
     assert again.counts["delivered"] == rows
 
 
@@ -283,7 +283,7 @@ def test_failures_of_files_that_differ(
 def test_expressions_over_files_that_differ(tmp_path: Path, mix: str) -> None:
     """They see the joined type; the row of a cell that does not fit into it is invalid."""
     written(tmp_path, MIXES[mix])
-    rows = messages(tmp_path, 9, MAPPING, derive={"text": "v::VARCHAR"}, rest="properties")
+    rows = messages(tmp_path, 9, OPENED, derive={"text": "v::VARCHAR"}, rest="properties")
     beyond = mix == "wholes and floats"
     assert [row["cdp_code"] for row in rows if "cdp_code" in row] == ["derive_failed"] * beyond
     assert all(row["properties"]["text"] for row in rows if "properties" in row)

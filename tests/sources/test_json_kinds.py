@@ -22,6 +22,7 @@ import cdp_backfill as cdp
 from cdp_backfill import SourceError
 from cdp_backfill.sources import open_source, unpacking
 from cdp_backfill.sources.texts.json_text import INFINITE, quotes, replace_words
+from tests.sending import send
 from tests.sources.test_formats import read
 
 TIME = "2023-05-01T10:00:00Z"
@@ -97,15 +98,7 @@ def test_infinity_is_a_bad_row(tmp_path: Path, layout: str, values: list[Any]) -
     path = tmp_path / "x.json"
     path.write_text(written(rows, layout))
     with cdp.sandbox() as box:
-        report = cdp.send(
-            path,
-            user_id="uid",
-            timestamp="ts",
-            event=cdp.lit("Application Opened"),
-            destination=box.destination,
-            progress=False,
-            journal=False,
-        )
+        report = send(path, box, journal=False)
         assert (report.counts["delivered"], report.counts["invalid"]) == (1, 1)
         assert box.events()["userId"].tolist() == ["u1"]
     assert report.failures["cdp_code"].tolist() == ["not_finite"]

@@ -16,6 +16,7 @@ import cdp_backfill as cdp
 from cdp_backfill import SourceError
 from cdp_backfill.api import messages
 from cdp_backfill.sources import open_source
+from tests.rows import OPENED
 from tests.sources.test_formats import read
 from tests.sources.written import zipped
 
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
 
 NO_CELL = "__HIVE_DEFAULT_PARTITION__"
 TIME = "2023-05-01T10:00:00Z"
-MAPPING = cdp.Mapping(user_id="uid", timestamp="ts", event=cdp.lit("Application Opened"))
 
 
 def write_parquet(frame: pd.DataFrame, path: Path) -> None:
@@ -151,7 +151,7 @@ def test_partitions_are_planned_sent_and_resumed(tmp_path: Path, write: Any) -> 
     tree(tmp_path / "t", write, ["year=2023", "year=2024"])
     with cdp.sandbox() as box:
         options: dict[str, Any] = {"destination": box.destination, "progress": False}
-        plan = cdp.plan(tmp_path / "t", MAPPING, destination=box.destination)
+        plan = cdp.plan(tmp_path / "t", OPENED, destination=box.destination)
         assert plan.counts["to_send"] == 4
         assert "'year'" in " ".join(plan.notes)
         report = plan.send(progress=False, journal=tmp_path / "j")
@@ -173,7 +173,7 @@ def test_partitions_are_planned_sent_and_resumed(tmp_path: Path, write: Any) -> 
 def test_rows_keep_their_ids_beside_other_folders(tmp_path: Path, write: Any, folder: str) -> None:
     """Under the mapping of a plan, a file has the same messages whatever folders come later."""
     tree(tmp_path / "t", write, ["year=2023", "year=2024"])
-    mapping = cdp.plan(tmp_path / "t", MAPPING).mapping
+    mapping = cdp.plan(tmp_path / "t", OPENED).mapping
     before = messages(tmp_path / "t", 9, mapping)
     tree(tmp_path / "t", write, [folder])
     after = messages(tmp_path / "t", 9, mapping)
