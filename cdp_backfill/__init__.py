@@ -1,85 +1,54 @@
 """Send years of mobile-app records to the Customer.io Pipelines API, and account for every row.
 
 Importing this package registers ``df.cdp`` on pandas DataFrames and, where polars is installed, on
-its eager and lazy frames.
+its eager and lazy frames. All else is imported at the first use of any of it.
 """
 
-from cdp_backfill.accessors import FrameAccessor as _FrameAccessor  # noqa: F401  # registers df.cdp
-from cdp_backfill.api import plan, resume, send
-from cdp_backfill.errors import (
-    AccountingError,
-    AuthenticationError,
-    BackfillError,
-    BadInputError,
-    DestinationError,
-    JournalError,
-    MappingError,
-    MissingExtraError,
-    RecentRowsError,
-    SourceError,
-    StoppedError,
-    UndeliveredError,
-    UnexpectedAnswerError,
-    UnreachableError,
-)
-from cdp_backfill.inference.proposal import Assumption, Choice, LeftOut, Question
-from cdp_backfill.local_sandbox import Sandbox, sandbox
-from cdp_backfill.model.api_facts import Event
-from cdp_backfill.model.destination import Destination, configure
-from cdp_backfill.model.mapping import Mapping, key, lit
-from cdp_backfill.model.outcomes import Fix, Outcome, Problem
-from cdp_backfill.model.secret import Secret
-from cdp_backfill.pipeline.plan_parts import Column
-from cdp_backfill.pipeline.plans import Plan
-from cdp_backfill.results.progress import Progress, Snapshot
-from cdp_backfill.results.reports import Report
+import importlib
+import importlib.util
+from typing import TYPE_CHECKING, Any
 
-__all__ = [
-    "AccountingError",
-    "Assumption",
-    "AuthenticationError",
-    "BackfillError",
-    "BadInputError",
-    "Choice",
-    "Column",
-    "Destination",
-    "DestinationError",
-    "Event",
-    "Fix",
-    "JournalError",
-    "LeftOut",
-    "Mapping",
-    "MappingError",
-    "MissingExtraError",
-    "Outcome",
-    "Plan",
-    "Problem",
-    "Progress",
-    "Question",
-    "RecentRowsError",
-    "Report",
-    "Sandbox",
-    "Secret",
-    "Snapshot",
-    "SourceError",
-    "StoppedError",
-    "UndeliveredError",
-    "UnexpectedAnswerError",
-    "UnreachableError",
-    "configure",
-    "key",
-    "lit",
-    "plan",
-    "resume",
-    "sandbox",
-    "send",
-]
+import wrapt
 
-# The public place of each of them, whichever module defines it.
-for _name in __all__:
-    globals()[_name].__module__ = __name__
+if TYPE_CHECKING:
+    from cdp_backfill.public import *  # noqa: F403
+    from cdp_backfill.public import __all__ as __all__
+else:
+
+    def __getattr__(name: str) -> Any:
+        """Import what is public, all of it at once, unless the name is that of a module."""
+        is_special = name.startswith("__") and name != "__all__"
+        if not is_special and importlib.util.find_spec(f"{__name__}.{name}") is None:
+            public = importlib.import_module(f"{__name__}.public")
+            names = {each: getattr(public, each) for each in ("__all__", *public.__all__)}
+            globals().update(names)
+            if name in names:
+                return names[name]
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
     """Only public names, for completion."""
-    return sorted(__all__)
+    return sorted(importlib.import_module(f"{__name__}.public").__all__)
+
+
+def _namespace(frame: Any) -> Any:
+    """What ``df.cdp`` is."""
+    return importlib.import_module(f"{__name__}.accessors").FrameAccessor(frame)
+
+
+@wrapt.when_imported("pandas")
+def _register_on_pandas(pandas: Any) -> None:
+    """Offer it on frames of pandas, whichever of the two packages is imported first."""
+    pandas.api.extensions.register_dataframe_accessor("cdp")(_namespace)
+
+
+@wrapt.when_imported("polars")
+def _register_on_polars(polars: Any) -> None:
+    """Offer it on frames of polars as well.
+
+    Polars is not imported here: it changes how signals are handled, so that an interrupt waits
+    until a thread wakes up by itself. That is for those to have who use it.
+    """
+    polars.api.register_dataframe_namespace("cdp")(_namespace)
+    polars.api.register_lazyframe_namespace("cdp")(_namespace)

@@ -1,12 +1,9 @@
-"""The ``.cdp`` namespace on frames of pandas, and of polars where that is installed."""
+"""The ``.cdp`` namespace on frames of pandas and polars."""
 
 from __future__ import annotations
 
 import functools
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
-
-import pandas as pd
-import wrapt
 
 from cdp_backfill import api
 
@@ -27,7 +24,6 @@ def _verb(function: Callable[Concatenate[Any, P], R]) -> Callable[Concatenate[Fr
     return method
 
 
-@pd.api.extensions.register_dataframe_accessor("cdp")
 class FrameAccessor:
     """What ``df.cdp`` offers: the verbs of the package with the frame as their table.
 
@@ -41,14 +37,3 @@ class FrameAccessor:
     plan = _verb(api.plan)
     send = _verb(api.send)
     messages = _verb(api.messages)
-
-
-@wrapt.when_imported("polars")
-def _register_on_polars(polars: Any) -> None:
-    """Offer the same on frames of polars, whichever of the two packages is imported first.
-
-    It is not imported here: it changes how signals are handled, so that an interrupt waits until a
-    thread wakes up by itself. That is for those to have who use it.
-    """
-    polars.api.register_dataframe_namespace("cdp")(FrameAccessor)
-    polars.api.register_lazyframe_namespace("cdp")(FrameAccessor)

@@ -139,12 +139,27 @@ def test_no_option_is_hidden(verb: object) -> None:
     assert mapping_fields <= {p.name for p in parameters}
 
 
+def test_import_waits_for_the_first_use() -> None:
+    """The import itself loads neither pandas nor pyarrow; ``df.cdp`` is there in either order."""
+    code = (
+        "import sys\n"
+        "import cdp_backfill as cdp\n"
+        "assert not {'pandas', 'pyarrow', 'httpx', 'duckdb'} & set(sys.modules)\n"
+        "import pandas as pd\n"
+        "assert 'duckdb' not in sys.modules\n"
+        "assert 'plan' in dir(pd.DataFrame().cdp)\n"
+        "assert cdp.Mapping.__module__ == 'cdp_backfill'\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
 def test_import_has_no_side_effects() -> None:
     """Importing starts no thread, installs no signal handler, and leaves matplotlib alone."""
     code = (
         "import signal, sys, threading\n"
         "before = [signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)]\n"
-        "import cdp_backfill\n"
+        "import cdp_backfill as cdp\n"
+        "cdp.send\n"
         "assert threading.active_count() == 1\n"
         "assert before == [signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)]\n"
         "assert not {'matplotlib', 'keyring', 'IPython'} & set(sys.modules)\n"
