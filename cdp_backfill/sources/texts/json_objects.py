@@ -6,6 +6,7 @@ import re
 from collections import Counter
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import chain
 from typing import TYPE_CHECKING, Final
 
@@ -17,7 +18,7 @@ from cdp_backfill.sources.texts.json_text import Scanner, replace_half_character
 from cdp_backfill.sources.texts.reading import blocks
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from cdp_backfill.sources.texts.reading import TextFile
 
@@ -51,8 +52,29 @@ class Remarks:
     windows: dict[str, int] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True)
+class Block:
+    """Some objects of a file.
+
+    Attributes:
+        text: Their JSON, one after another. It may not be valid.
+        rows: Decodes them. It raises SourceError for something other than objects, and notes what
+            it reads differently.
+    """
+
+    text: bytes
+    rows: Callable[[], list[Row]]
+
+
 def read_objects(file: TextFile, remarks: Remarks) -> Iterator[list[Row]]:
-    """The objects of a file, some at a time.
+    """The objects of a file, some at a time; see :func:`read_blocks`."""
+    for block in read_blocks(file, remarks):
+        if objects := block.rows():
+            yield objects
+
+
+def read_blocks(file: TextFile, remarks: Remarks) -> Iterator[Block]:
+    """The objects of a file as blocks that are not decoded yet.
 
     Args:
         file: The file.
@@ -65,7 +87,8 @@ def read_objects(file: TextFile, remarks: Remarks) -> Iterator[list[Row]]:
     head = next(parts, b"")
     first = _EMPTY.sub(b"", head, count=1).partition(b"\n")[0]
     if apple_reports.is_report(head) and _is_complete(first):
-        yield [_apple_report(file, chain([head], parts))]
+        report = _apple_report(file, chain([head], parts))
+        yield Block(b"", lambda: [report])
         return
     is_array = head.lstrip()[:1] == b"["
     if is_array or (first[:1] == b"{" and not _is_complete(first)):
@@ -73,15 +96,16 @@ def read_objects(file: TextFile, remarks: Remarks) -> Iterator[list[Row]]:
         return
     line = 1
     for part in _to_line_ends(file, chain([head], parts)):
-        try:
-            objects = _decode(part, file, remarks)
-        except (msgspec.DecodeError, RecursionError):
-            objects = []
-            for number, text in enumerate(part.split(b"\n"), line):
-                objects += _decode_at(text, number, file, remarks)
-        if objects:
-            yield objects
+        yield Block(part, partial(_decode_lines, part, line, file, remarks))
         line += part.count(b"\n")
+
+
+def _decode_lines(text: bytes, line: int, file: TextFile, remarks: Remarks) -> list[Row]:
+    try:
+        return _decode(text, file, remarks)
+    except (msgspec.DecodeError, RecursionError):
+        lines = enumerate(text.split(b"\n"), line)
+        return [row for number, each in lines for row in _decode_at(each, number, file, remarks)]
 
 
 def _apple_report(file: TextFile, parts: Iterable[bytes]) -> Row:
@@ -121,7 +145,7 @@ def _check_size(file: TextFile, size: int) -> None:
 
 def _split(
     file: TextFile, parts: Iterable[bytes], remarks: Remarks, *, is_array: bool
-) -> Iterator[list[Row]]:
+) -> Iterator[Block]:
     """The objects of an array, or of a file with line ends inside objects.
 
     Of the text, only the object that a block ends in is held until the next block.
@@ -129,14 +153,17 @@ def _split(
     splitter = _Splitter(file, is_array=is_array)
     for part in parts:
         items = splitter.split(part)
-        if not items.places:
-            continue
-        try:
-            objects = _decode(items.joined(), file, remarks)
-        except (msgspec.DecodeError, RecursionError):
-            objects = [row for item in items.each() for row in _decode_at(*item, file, remarks)]
-        yield objects
+        if items.places:
+            text = items.joined()
+            yield Block(text, partial(_decode_items, text, items, file, remarks))
     splitter.finish()
+
+
+def _decode_items(text: bytes, items: _Items, file: TextFile, remarks: Remarks) -> list[Row]:
+    try:
+        return _decode(text, file, remarks)
+    except (msgspec.DecodeError, RecursionError):
+        return [row for item in items.each() for row in _decode_at(*item, file, remarks)]
 
 
 @dataclass(frozen=True, slots=True)

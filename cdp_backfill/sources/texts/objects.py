@@ -5,7 +5,10 @@ from __future__ import annotations
 import copy
 import math
 from collections import defaultdict
+from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
@@ -13,8 +16,15 @@ import pyarrow as pa
 
 from cdp_backfill.model.plurals import count
 from cdp_backfill.sources.chunks import check_names
+from cdp_backfill.sources.texts import typed_objects
 from cdp_backfill.sources.texts.envelopes import Opening, check_not_a_list, find_opening
-from cdp_backfill.sources.texts.json_objects import Remarks, Row, read_objects
+from cdp_backfill.sources.texts.json_objects import (
+    Block,
+    Remarks,
+    Row,
+    read_blocks,
+    read_objects,
+)
 from cdp_backfill.sources.texts.json_text import INFINITE
 from cdp_backfill.sources.texts.reading import windows_note
 
@@ -73,6 +83,11 @@ class _Kind:
             self.low = min([self.low, *integers])
             self.high = max([self.high, *integers])
 
+    @property
+    def numbers(self) -> tuple[int, int]:
+        """Whole numbers that would change nothing here."""
+        return typed_objects.range_of(self.low, self.high)
+
     def type(self) -> Any:
         firsts = self.firsts - {b"n"}
         if not firsts:
@@ -92,6 +107,51 @@ class _Kind:
         return _JSON
 
 
+class _Kinds:
+    """The kinds of the values of all keys.
+
+    Attributes:
+        by_key: The kinds, by key.
+        last: The last object that was decoded.
+    """
+
+    def __init__(self) -> None:
+        self.by_key: defaultdict[str, _Kind] = defaultdict(_Kind)
+        self.last: Row = {}
+        self._checker: tuple[Any, Any] = (None, None)
+
+    def add(self, block: Block) -> int:
+        """Take note of some objects, and return how many they are.
+
+        Most blocks tell nothing new. To see that, their values need not be taken apart.
+        """
+        if block.text and self.by_key and INFINITE not in block.text:
+            checker = self._current_checker()
+            with suppress(msgspec.DecodeError, RecursionError):
+                return len(checker.decode_lines(block.text)) if checker else self._add_rows(block)
+        return self._add_rows(block)
+
+    def _current_checker(self) -> Any:
+        kinds = {key: (kind.type(), kind.numbers) for key, kind in self.by_key.items()}
+        known, checker = self._checker
+        if known != kinds:
+            checker = typed_objects.checker(kinds)
+            self._checker = kinds, checker
+        return checker
+
+    def _add_rows(self, block: Block) -> int:
+        objects = block.rows()
+        values: defaultdict[str, list[bytes]] = defaultdict(list)
+        for item in objects:
+            for key, raw in item.items():
+                values[key].append(bytes(raw))
+        for key, cells in values.items():
+            self.by_key[key].add(cells)
+        if objects:
+            self.last = objects[-1]
+        return len(objects)
+
+
 class Objects:
     """Files of JSON objects, each of which is a row.
 
@@ -107,30 +167,23 @@ class Objects:
     def __init__(self, files: Sequence[TextFile]) -> None:
         self.rows: list[int | None] = []
         self._opening = _find_opening(files)
-        kinds: defaultdict[str, _Kind] = defaultdict(_Kind)
+        kinds = _Kinds()
         remarks = Remarks()
-        last: Row = {}
         for file in files:
             rows = 0
-            for objects in _records(file, remarks, self._opening):
-                rows += len(objects)
-                last = objects[-1]
-                values: defaultdict[str, list[bytes]] = defaultdict(list)
-                for item in objects:
-                    for key, raw in item.items():
-                        values[key].append(bytes(raw))
-                for key, cells in values.items():
-                    kinds[key].add(cells)
+            for block in _blocks(file, remarks, self._opening):
+                rows += kinds.add(block)
             self.rows.append(rows)
         listed = f"The file {files[0].name!r}" if len(files) == 1 else "One of the files"
-        check_names(list(kinds), listed)
+        check_names(list(kinds.by_key), listed)
         if self.rows == [1]:
-            check_not_a_list(last, files[0].name)
+            check_not_a_list(kinds.last, files[0].name)
         self._files = [
             file.as_windows() if file.name in remarks.windows else file for file in files
         ]
-        self._infinite = frozenset(key for key, kind in kinds.items() if kind.infinite)
-        self.schema = pa.schema([(key, kind.type()) for key, kind in kinds.items()])
+        self._replaced = frozenset({*remarks.halves, *remarks.nans})
+        self._infinite = frozenset(key for key, kind in kinds.by_key.items() if kind.infinite)
+        self.schema = pa.schema([(key, kind.type()) for key, kind in kinds.by_key.items()])
         opened = self._opening.notes() if self._opening is not None else ()
         self.notes = (*_notes(remarks), *opened)
 
@@ -161,12 +214,60 @@ class Objects:
             columns: May be empty; then the batches have one column of nulls.
         """
         schema = pa.schema([self.schema.field(name) for name in columns] or [("", pa.null())])
-        for objects in _records(self._files[number], Remarks(), self._opening):
-            arrays = [
-                _column([item.get(field.name, _NULL) for item in objects], field.type)
-                for field in schema
-            ]
-            yield pa.RecordBatch.from_arrays(arrays, schema=schema)
+        file = self._files[number]
+        typed = _Typed(schema, self._infinite) if file.name not in self._replaced else None
+        for block in _blocks(file, Remarks(), self._opening):
+            batch = typed.batch(block.text) if typed and block.text else None
+            if batch is None and (objects := block.rows()):
+                arrays = [
+                    _column([item.get(field.name, _NULL) for item in objects], field.type)
+                    for field in schema
+                ]
+                batch = pa.RecordBatch.from_arrays(arrays, schema=schema)
+            if batch is not None:
+                yield batch
+
+
+class _Typed:
+    """Reads blocks of objects as columns of known types.
+
+    Args:
+        schema: The columns.
+        infinite: Columns with Infinity.
+    """
+
+    def __init__(self, schema: Any, infinite: Collection[str]) -> None:
+        self._schema = schema
+        parsed = [
+            item
+            for item in schema
+            if item.type in typed_objects.PARSED and item.name not in infinite
+        ]
+        names = {item.name for item in parsed}
+        self._parsed = pa.schema(parsed)
+        self._raw = [name for name in schema.names if name not in names]
+        self._decoder = typed_objects.raw_decoder(self._raw)
+
+    def batch(self, text: bytes) -> Any | None:
+        """The columns of a block; None if it must be read another way."""
+        columns: dict[str, Any] = {}
+        if self._parsed.names:
+            parsed = typed_objects.parse(text, self._parsed)
+            if parsed is None:
+                return None
+            columns = dict(zip(self._parsed.names, parsed.columns, strict=True))
+        if self._raw:
+            if self._decoder is None:
+                return None
+            try:
+                rows = self._decoder.decode_lines(text)
+            except (msgspec.DecodeError, RecursionError):
+                return None
+            for number, name in enumerate(self._raw):
+                values = list(map(attrgetter(typed_objects.attribute(number)), rows))
+                columns[name] = _column(values, self._schema.field(name).type)
+        arrays = [columns[name] for name in self._schema.names]
+        return pa.RecordBatch.from_arrays(arrays, schema=self._schema)
 
 
 def _column(values: list[msgspec.Raw], kind: Any) -> Any:
@@ -201,10 +302,12 @@ def _find_opening(files: Sequence[TextFile]) -> Opening | None:
     )
 
 
-def _records(file: TextFile, remarks: Remarks, opening: Opening | None) -> Iterator[list[Row]]:
+def _blocks(file: TextFile, remarks: Remarks, opening: Opening | None) -> Iterator[Block]:
     """The rows of a file, some at a time."""
-    objects = read_objects(file, remarks)
-    return objects if opening is None else opening.rows(objects, file.name)
+    if opening is None:
+        return read_blocks(file, remarks)
+    opened = opening.rows(read_objects(file, remarks), file.name)
+    return (Block(b"", partial(list, objects)) for objects in opened)
 
 
 def _notes(remarks: Remarks) -> Iterator[str]:

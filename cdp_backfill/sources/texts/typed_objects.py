@@ -1,0 +1,112 @@
+"""Reads blocks of JSON objects whose keys and types are known, without an object for each value.
+
+What does not fit exactly is left to the slower way, which knows all that JSON files hold.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any, Final
+
+import msgspec
+import pyarrow as pa
+import pyarrow.json
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+_MAX_KEYS: Final = 500
+"""A row takes the space of all keys, whether it has them or not."""
+
+_PARSE_BYTES: Final = 2**19
+"""Bytes that one thread parses at a time; an object must fit."""
+
+_TEXT: Final = str | None
+_TYPES: Final[dict[Any, Any]] = {pa.string(): _TEXT, pa.bool_(): bool | None, pa.null(): None}
+
+PARSED: Final = frozenset({pa.string(), pa.bool_(), pa.int64(), pa.uint64(), pa.float64()})
+"""Types of columns that Arrow parses with the same results."""
+
+
+def range_of(low: float, high: float) -> tuple[int, int]:
+    """Whole numbers that tell nothing new of a column that has numbers from low to high.
+
+    Its type depends on whether there are numbers below zero, and some beyond what floats hold.
+
+    >>> range_of(0, 7) == (0, 2**53)
+    True
+    """
+    least = 0 if low >= 0 else -(2**53) if low >= -(2**53) else -(2**63)
+    return least, 2**53 if high <= 2**53 else 2**63 - 1
+
+
+def checker(kinds: Mapping[str, tuple[Any, tuple[int, int]]]) -> msgspec.json.Decoder[Any] | None:
+    """A decoder that accepts objects only if they change nothing in what is known of the keys.
+
+    Args:
+        kinds: The Arrow type of each key, and the :func:`range_of` its numbers.
+
+    Returns:
+        The decoder, or None if it cannot know the keys.
+    """
+    return _decoder({key: _accepted(*kind) for key, kind in kinds.items()}, only=True)
+
+
+def _accepted(kind: Any, numbers: tuple[int, int]) -> Any:
+    least, most = numbers
+    if kind in (pa.int64(), pa.uint64()):
+        return Annotated[int, msgspec.Meta(ge=least, le=most)] | None
+    if kind == pa.float64():  # a whole number must be one that a float holds: 2**53 may be rounded
+        return Annotated[float, msgspec.Meta(gt=-(2**53), lt=2**53)] | None
+    return _TYPES.get(kind, msgspec.Raw)
+
+
+def raw_decoder(keys: Iterable[str]) -> msgspec.json.Decoder[Any] | None:
+    """A decoder that gives the JSON of some keys as attributes, and null where a key is missing.
+
+    None if it cannot know the keys.
+    """
+    return _decoder(dict.fromkeys(keys, msgspec.Raw), only=False)
+
+
+def attribute(number: int) -> str:
+    """The attribute with the value of a key, by the number of the key."""
+    return f"key{number}"
+
+
+def _decoder(types: Mapping[str, Any], *, only: bool) -> msgspec.json.Decoder[Any] | None:
+    if len(types) > _MAX_KEYS:
+        return None
+    fields = [
+        (attribute(number), kind, msgspec.field(default=_default(kind), name=key))
+        for number, (key, kind) in enumerate(types.items())
+    ]
+    try:
+        row = msgspec.defstruct("Row", fields, forbid_unknown_fields=only, gc=False)
+    except ValueError:  # a key that needs an escape in JSON
+        return None
+    return msgspec.json.Decoder(row)
+
+
+def _default(kind: Any) -> Any:
+    return msgspec.Raw(b"null") if kind is msgspec.Raw else None
+
+
+def parse(text: bytes, schema: Any) -> Any | None:
+    """The values of some keys of valid objects as a record batch; None if Arrow cannot parse them.
+
+    Args:
+        text: JSON objects one after another.
+        schema: The keys, with types of :data:`PARSED`.
+    """
+    try:
+        table = pyarrow.json.read_json(
+            pa.BufferReader(text),
+            read_options=pyarrow.json.ReadOptions(block_size=_PARSE_BYTES),
+            parse_options=pyarrow.json.ParseOptions(
+                explicit_schema=schema, unexpected_field_behavior="ignore"
+            ),
+        )
+    except (pa.ArrowException, ValueError):  # an object that is too long, or has a key twice
+        return None
+    batches = table.combine_chunks().to_batches()
+    return batches[0] if batches else None
