@@ -108,9 +108,12 @@ def test_regular_blocks_are_not_taken_apart(
     """Of a regular file, only the first block and one with a new key are read object by object."""
     texts: list[bytes] = []
     slow = json_objects._decode
-    monkeypatch.setattr(
-        json_objects, "_decode", lambda text, *rest: texts.append(text) or slow(text, *rest)
-    )
+
+    def noted(text: bytes, *rest: Any) -> Any:
+        texts.append(text)
+        return slow(text, *rest)
+
+    monkeypatch.setattr(json_objects, "_decode", noted)
     monkeypatch.setattr(unpacking, "BLOCK_BYTES", 1000)
     rows: list[dict[str, Any]] = [
         {"uid": f"u{n}", "n": n, "x": n / 7, "ok": n % 2 == 0, "deep": {"n": [n]}, "no": None}
