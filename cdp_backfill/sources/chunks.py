@@ -97,19 +97,6 @@ class Source:
         """
         raise NotImplementedError
 
-    def chunks_within(
-        self, column: str, may_hold: Callable[[Any, Any, Any], bool]
-    ) -> Generator[Chunk]:
-        """Read one column, leaving out parts that cannot hold what the caller looks for.
-
-        Args:
-            column: The column.
-            may_hold: Called with the type of the column and the least and greatest value of a
-                part; returns whether to read that part. Parts without these figures are read.
-        """
-        del may_hold
-        return self.chunks([column])
-
     def parts(self, count: int) -> list[Source]:
         """The table in at most ``count`` parts, each of which another process can read."""
         del count

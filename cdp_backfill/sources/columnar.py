@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
     from cdp_backfill.sources.paths import File
 
+_CHECKED_COLUMNS: Final = 16
+"""Columns whose cells are compared with the number of rows, in each row group of a file."""
+
 
 class Columnar(Protocol):
     """An open file.
@@ -46,9 +49,6 @@ class Columnar(Protocol):
             columns: Columns to read; at least one.
             rows: Number of rows of a batch, where the format lets readers choose.
         """
-
-    def may_hold(self, group: int, column: str, may_hold: Callable[[Any, Any, Any], bool]) -> bool:
-        """Whether a group may hold it, according to statistics in the file."""
 
 
 @contextmanager
@@ -80,8 +80,28 @@ class _Parquet:
         # Buffering a whole row group ahead would keep all of them until the file is closed.
         self._file = pq.ParquetFile(self.stream, pre_buffer=False, buffer_size=2**20)
         self.schema = self._file.schema_arrow.remove_metadata()
-        if any(group.num_rows < 0 for group in self._groups):
-            raise pa.ArrowInvalid("the footer gives a negative number of rows")
+        self._check_rows()
+
+    def _check_rows(self) -> None:
+        """Refuse a footer that contradicts itself: rows would be left out in silence."""
+        metadata = self._file.metadata
+        rows = [group.num_rows for group in self._groups]
+        schema = self._file.schema
+        flat = [
+            place
+            for place in range(min(metadata.num_columns, _CHECKED_COLUMNS))
+            if schema.column(place).max_repetition_level == 0
+        ]
+        if (
+            any(number < 0 for number in rows)
+            or sum(rows) != metadata.num_rows
+            or any(
+                group.column(place).num_values != group.num_rows
+                for group in self._groups
+                for place in flat
+            )
+        ):
+            raise pa.ArrowInvalid("the footer contradicts itself about the number of rows")
 
     @property
     def _groups(self) -> Iterator[Any]:
@@ -102,31 +122,14 @@ class _Parquet:
             batch_size=rows, row_groups=list(groups), columns=columns
         )
 
-    def may_hold(self, group: int, column: str, may_hold: Callable[[Any, Any, Any], bool]) -> bool:
-        metadata = self._file.metadata.row_group(group)
-        for place in range(metadata.num_columns):
-            chunk = metadata.column(place)
-            if (
-                chunk.path_in_schema == column
-                and chunk.is_stats_set
-                and chunk.statistics.has_min_max
-            ):
-                kind = self._file.schema_arrow.field(column).type
-                return may_hold(kind, chunk.statistics.min, chunk.statistics.max)
-        return True
 
-
-class _WithoutStatistics:
+class _WithoutRowBytes:
     @property
     def row_bytes(self) -> int:
         return 0
 
-    def may_hold(self, group: int, column: str, may_hold: Callable[[Any, Any, Any], bool]) -> bool:
-        del group, column, may_hold
-        return True
 
-
-class _Arrow(_WithoutStatistics):
+class _Arrow(_WithoutRowBytes):
     """A file of record batches, as Feather is; each is read as a whole."""
 
     def __init__(self, file: File) -> None:
@@ -155,7 +158,7 @@ class _Arrow(_WithoutStatistics):
             yield reader.get_batch(number)
 
 
-class _ArrowStream(_WithoutStatistics):
+class _ArrowStream(_WithoutRowBytes):
     """Record batches one after another, without a table of contents."""
 
     def __init__(self, file: File) -> None:
@@ -180,7 +183,7 @@ class _ArrowStream(_WithoutStatistics):
                     yield batch.select(columns)
 
 
-class _Orc(_WithoutStatistics):
+class _Orc(_WithoutRowBytes):
     """A file of stripes; each is read as a whole."""
 
     def __init__(self, file: File) -> None:
