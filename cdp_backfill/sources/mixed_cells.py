@@ -10,12 +10,15 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
+from cdp_backfill.model.arrow_types import MAX_DEPTH
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
 _INFINITE: Final = "1e999"
 """A number of JSON that no float holds; a later check reports its row."""
 
+_NESTED: Final = (dict, list, tuple)
 _SCALARS: Final = (str, bool, int, float, Decimal, np.bool_, np.integer, np.floating, type(None))
 
 
@@ -43,6 +46,22 @@ def kind_of(cell: Any) -> str:
     if is_empty(cell):
         return "empty"
     return next((word for kind, word in _KINDS if isinstance(cell, kind)), type(cell).__name__)
+
+
+def is_too_deep(cell: Any) -> bool:
+    """Whether a cell is nested more than :data:`MAX_DEPTH` levels deep, or contains itself."""
+    level = [cell] if isinstance(cell, _NESTED) else []
+    for _ in range(MAX_DEPTH):
+        if not level:
+            return False
+        inside = (
+            item
+            for outer in level
+            for item in (outer.values() if isinstance(outer, dict) else outer)
+        )
+        # Each object once: one that contains itself twice would double with every level.
+        level = list({id(item): item for item in inside if isinstance(item, _NESTED)}.values())
+    return bool(level)
 
 
 def has_json(cell: Any) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob as globbing
+import stat
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
@@ -115,6 +116,11 @@ def _expand(path: str) -> list[File]:
         prefix = path[: len(path) - len(inner)]
     else:
         system, inner, prefix = pa.fs.LocalFileSystem(), str(Path(path).expanduser()), ""
+    if "://" not in path and _is_special(inner):
+        raise SourceError(
+            f"{path!r} is a device, a pipe or a socket, and no file: it can only be read once, or "
+            "has no end. Save its content as a file, and pass that."
+        )
     is_glob = any(letter in inner for letter in "*?[")
     listed = True
     if is_glob and system.get_file_info(inner).type == pa.fs.FileType.NotFound:
@@ -130,6 +136,15 @@ def _expand(path: str) -> list[File]:
     return [File(prefix + name, system, name, listed=listed) for name in names]
 
 
+def _is_special(path: str) -> bool:
+    """Whether there is something that is neither a file nor a folder."""
+    try:
+        mode = Path(path).stat().st_mode
+    except (OSError, ValueError):
+        return False
+    return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
+
+
 def _glob(system: Any, pattern: str) -> list[str]:
     if isinstance(system, pa.fs.LocalFileSystem):
         names = globbing.glob(pattern, recursive=True)  # noqa: PTH207  # absolute patterns too
@@ -137,7 +152,7 @@ def _glob(system: Any, pattern: str) -> list[str]:
             file
             for name in names
             for file in (_below(system, name) if Path(name).is_dir() else [name])
-            if _OWN not in file
+            if _OWN not in file and not _is_special(file)
         )
     fixed = pattern[: min(pattern.index(letter) for letter in "*?[" if letter in pattern)]
     selector = pa.fs.FileSelector(fixed.rsplit("/", 1)[0], recursive=True)
