@@ -27,7 +27,8 @@ MAX_CELLS: Final = 4 * 2**20
 
 _SPARSE: Final = 8  # objects are sparse if at most one cell in so many is filled
 _WIDE: Final = 2**18  # the same for a list inside one cell
-_LONG: Final = 2**18  # characters, far more than fit into a message
+MAX_JSON_CELL: Final = 2**18
+"""Most characters of JSON in a cell, far more than fit into a message; longer cells stay text."""
 
 _MIXED: Final = "mixed"
 _NONE: Final = "none"
@@ -99,7 +100,7 @@ def parse(text: Any) -> tuple[list[Any], list[bool]]:
     for number, cell in enumerate(cells):
         if cell is not None:
             try:
-                if len(cell) > _LONG or _depth(cell) > MAX_DEPTH:
+                if len(cell) > MAX_JSON_CELL or _depth(cell) > MAX_DEPTH:
                     bad[number] = True
                     continue
                 value = decode(cell)

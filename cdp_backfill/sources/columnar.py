@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import closing, contextmanager
+from itertools import islice
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import pyarrow as pa
@@ -13,12 +14,25 @@ from pyarrow import orc
 from cdp_backfill.errors import SourceError
 from cdp_backfill.model.arrow_types import viewless_type
 from cdp_backfill.model.plurals import with_article
+from cdp_backfill.sources.chunks import CHUNK_BYTES
 from cdp_backfill.sources.unpacking import READ_ERRORS, random_access
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Generator, Iterator, Sequence
 
     from cdp_backfill.sources.paths import File
+
+_FIRST_ROWS: Final = 64
+"""Rows of a group that are read to find out how large its rows are."""
+
+_SMALL_ROWS: Final = 2_048
+"""Rows that are read at once whatever their size, and the largest group for which that is so."""
+
+MAX_ROW_BYTES: Final = 2**28
+"""Most bytes of a row of a parquet file, on average of a row group; a row is held as a whole."""
+
+_ITEM_BYTES: Final = 4
+"""Least bytes of an item of a list in memory."""
 
 _CHECKED_COLUMNS: Final = 16
 """Columns whose cells are compared with the number of rows, in each row group of a file."""
@@ -81,6 +95,24 @@ class _Parquet:
         self._file = pq.ParquetFile(self.stream, pre_buffer=False, buffer_size=2**20)
         self.schema = self._file.schema_arrow.remove_metadata()
         self._check_rows()
+        self._check_sizes()
+
+    def _check_sizes(self) -> None:
+        """Refuse rows that would not fit into memory, before they are unpacked."""
+        schema = self._file.schema
+        nested = [
+            place
+            for place in range(self._file.metadata.num_columns)
+            if schema.column(place).max_repetition_level
+        ]
+        for group in self._groups:
+            # Items of a list take hardly any room in the file if they are equal.
+            items = max((group.column(place).num_values for place in nested), default=0)
+            size = max(group.total_byte_size, items * _ITEM_BYTES)
+            if size > MAX_ROW_BYTES * max(1, group.num_rows):
+                raise pa.ArrowInvalid(
+                    f"its rows have more than {MAX_ROW_BYTES:,} bytes, on average of a row group"
+                )
 
     def _check_rows(self) -> None:
         """Refuse a footer that contradicts itself: rows would be left out in silence."""
@@ -118,9 +150,25 @@ class _Parquet:
         return int(size // max(1, self._file.metadata.num_rows))
 
     def batches(self, groups: Sequence[int], columns: list[str], rows: int) -> Iterator[Any]:
-        yield from self._file.iter_batches(
-            batch_size=rows, row_groups=list(groups), columns=columns
-        )
+        def read(groups: Sequence[int], rows: int) -> Generator[Any]:
+            yield from self._file.iter_batches(
+                batch_size=rows, row_groups=list(groups), columns=columns
+            )
+
+        small: list[int] = []
+        for group in groups:
+            if self._file.metadata.row_group(group).num_rows <= _SMALL_ROWS:
+                small.append(group)
+                continue
+            if small:
+                yield from read(small, min(rows, _SMALL_ROWS))
+                small = []
+            # A long cell that repeats takes no room in the file, but in each row of a batch.
+            with closing(read([group], _FIRST_ROWS)) as first:
+                size = max(batch.nbytes // max(1, batch.num_rows) for batch in islice(first, 1))
+            yield from read([group], min(rows, max(1, CHUNK_BYTES // max(1, size))))
+        if small:
+            yield from read(small, min(rows, _SMALL_ROWS))
 
 
 class _WithoutRowBytes:

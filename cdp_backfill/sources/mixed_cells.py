@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 _INFINITE: Final = "1e999"
 """A number of JSON that no float holds; a later check reports its row."""
 
+_MAX_BITS: Final = 13_000
+"""Bits of the longest whole number; Python writes no number of more than 4,300 digits."""
+
 _NESTED: Final = (dict, list, tuple)
 _SCALARS: Final = (str, bool, int, float, Decimal, np.bool_, np.integer, np.floating, type(None))
 
@@ -89,6 +92,8 @@ def _json_of(cell: Any) -> str:
     if isinstance(cell, bool | np.bool_):
         return "true" if cell else "false"
     if isinstance(cell, int | np.integer):
+        if int(cell).bit_length() > _MAX_BITS:
+            return _INFINITE if cell > 0 else f"-{_INFINITE}"
         return str(int(cell))
     if isinstance(cell, dict):
         parts = (f"{json.dumps(name)}:{_json_of(cell[name])}" for name in cell)

@@ -17,6 +17,9 @@ from cdp_backfill.errors import SourceError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+MAX_FILES: Final = 100_000
+"""Most files of a run; each is opened twice, and something of each is held."""
+
 _OWN: Final = ".cdp-journal"
 """In the names of this package's own files, which lie beside tables."""
 
@@ -79,8 +82,26 @@ def files_of(paths: Sequence[str | Path]) -> list[File]:
         SourceError: There are no files, or one is there twice.
     """
     files = [file for path in paths for file in _expand(str(path))]
+    check_count(len(files), "The paths stand for")
     _check_twice([file.name for file in files])
     return files
+
+
+def check_count(files: int, what: str) -> None:
+    """Refuse more files than one run can read.
+
+    Args:
+        files: Number of files.
+        what: Where they come from, as the beginning of a sentence.
+
+    Raises:
+        SourceError: There are more.
+    """
+    if files > MAX_FILES:
+        raise SourceError(
+            f"{what} {files:,} files; one run reads up to {MAX_FILES:,}. Send them in several "
+            "runs, or join them first. With duckdb: COPY (FROM 'folder/*.json') TO 'all.parquet'."
+        )
 
 
 def is_hidden(inner: PurePosixPath) -> bool:

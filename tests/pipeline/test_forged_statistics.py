@@ -143,8 +143,11 @@ def fewer_consistently(footer: footers.Struct) -> None:
     fewer(footer)
 
 
-@pytest.mark.parametrize("processes", [1, 2])
-@pytest.mark.parametrize("lie", [fewer, more, more_everywhere, other_total, fewer_consistently])
+@pytest.mark.parametrize(
+    ("lie", "processes"),
+    [(fewer, 1), (more, 1), (other_total, 1), (fewer_consistently, 1), (more_everywhere, 1),
+     (more_everywhere, 2)],
+)  # fmt: skip
 def test_a_wrong_number_of_rows_is_an_error(tmp_path: Path, lie: Any, processes: int) -> None:
     """No row is left out in silence because the footer counts wrongly, and none is made up."""
     path = written(tmp_path / "opens.parquet", "time")

@@ -86,7 +86,7 @@ def _written(kind: int, value: Any) -> bytes:
     if kind in (I16, I32, I64):
         return _zigzag(value)
     if kind == BINARY:
-        return _varint(len(value)) + value
+        return _varint(len(value)) + bytes(value)
     if kind in (LIST, SET):
         inner, items = value
         head = bytes([0xF0 | inner]) + _varint(len(items))
