@@ -1,6 +1,6 @@
 """Input that is too wide, too deep, too many or without end costs one clear error, not the machine.
 
-Limits are lowered, so that small inputs pass them. `benchmarks/hostile.py` has the large ones.
+Limits are lowered, so that small inputs pass them.
 """
 
 from __future__ import annotations
