@@ -19,8 +19,15 @@ from typer.core import TyperOption
 import cdp_backfill as cdp
 from cdp_backfill import errors
 from cdp_backfill.cli import app
+from cdp_backfill.emulator import request_body
 from cdp_backfill.inference import presets
-from cdp_backfill.model import api_facts, outcomes
+from cdp_backfill.messages import json_cells
+from cdp_backfill.model import api_facts, arrow_types, outcomes
+from cdp_backfill.pipeline import plan_statistics
+from cdp_backfill.results import histogram, reasons
+from cdp_backfill.sources import chunks, columnar, paths, unpacking
+from cdp_backfill.sources.texts import json_objects
+from cdp_backfill.sources.texts import rows as text_rows
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -149,6 +156,14 @@ def _limits() -> str:
     return _table(("name in `api_facts.py`", "value", "what it is", "from"), rows)
 
 
+def _input_limits() -> str:
+    rows = [
+        (what, f"{getattr(module, name):,} {unit}", then)
+        for module, name, what, unit, then in INPUT_LIMITS
+    ]
+    return _table(("what", "limit", "beyond it"), rows)
+
+
 def _from(said: list[str]) -> str:
     if len(said) > 1 and said[-1] == "?":
         return "; ".join([*(SOURCES[letter] for letter in said[:-1]), "the reading is ours"])
@@ -254,12 +269,45 @@ def _default(option: Any) -> str:
     return "" if option.default is None else _code(option.default)
 
 
+INPUT_LIMITS: Final[tuple[tuple[ModuleType, str, str, str, str], ...]] = (
+    (chunks, "MAX_COLUMNS", "columns of a table, or keys of all objects", "columns", "an error"),
+    (paths, "MAX_FILES", "files of a run, or of an archive", "files", "an error"),
+    (arrow_types, "MAX_DEPTH", "nesting of a type, or of a cell of a DataFrame", "levels",
+     "an error"),
+    (arrow_types, "MAX_DEPTH", "nesting of JSON in a cell", "levels",
+     "the cell stays text (`not_json`)"),
+    (json_cells, "MAX_JSON_CELL", "JSON in a cell", "characters", "the cell stays text"),
+    (json_cells, "MAX_CELLS", "names in JSON, times rows of a chunk", "cells",
+     "fewer rows are read at a time"),
+    (json_objects, "MAX_OBJECT_BYTES", "object or line of a JSON file", "bytes", "an error"),
+    (columnar, "MAX_ROW_BYTES", "row of a parquet file, on average of a row group", "bytes",
+     "an error"),
+    (text_rows, "MAX_ROW_BYTES", "row of a CSV file, such as one whose quote is never closed",
+     "bytes",
+     "an error with the number of the line"),
+    (unpacking, "BLOCK_BYTES", "header of a CSV file", "bytes", "an error"),
+    (unpacking, "MAX_LAYERS", "compressions of a file, one inside the other", "layers", "an error"),
+    (unpacking, "RANDOM_BYTES",
+     "parquet, Arrow or ORC file that is packed as a whole or in an archive, unpacked", "bytes",
+     "an error with the command that unpacks it"),
+    (plan_statistics, "MAX_EVENT_NAMES", "event names that a plan counts each for itself", "names",
+     "further ones are counted together"),
+    (reasons, "MAX_REASONS", "reasons that a report counts each for itself", "reasons",
+     "further ones are counted by code; the failures have each in full"),
+    (histogram, "MAX_EVENTS", "events in the plot of a report", "events",
+     "further ones are shown together"),
+    (request_body, "MAX_BODY_BYTES", "body of a request to the sandbox, unpacked", "bytes",
+     "the answer is 413"),
+)  # fmt: skip
+"""Limits of what is read: module, constant, what it limits, its unit, and what happens beyond."""
+
 PARTS: Final[dict[str, Callable[[], str]]] = {
     "outcomes": _outcomes,
     "problems": _problems,
     "fixes": _fixes,
     "errors": _errors,
     "limits": _limits,
+    "input-limits": _input_limits,
     "regions": _regions,
     "reserved": _reserved,
     "spellings": _spellings,

@@ -5,7 +5,6 @@ from cdp_backfill.messages.binding import Binding, bind, is_data, text_columns
 from cdp_backfill.messages.building import any_recent, build
 from cdp_backfill.messages.json_cells import MAX_CELLS, TooWideError
 from cdp_backfill.messages.problems import Problems
-from cdp_backfill.messages.recency import may_be_recent
 
 __all__ = [
     "MAX_CELLS",
@@ -17,6 +16,5 @@ __all__ = [
     "bind",
     "build",
     "is_data",
-    "may_be_recent",
     "text_columns",
 ]

@@ -12,7 +12,7 @@ from cdp_backfill.messages.batches import MessageBatch
 from cdp_backfill.messages.event_names import commands, read_events
 from cdp_backfill.messages.field_builder import FieldBuilder
 from cdp_backfill.messages.json_cells import MAX_CELLS
-from cdp_backfill.messages.recency import old_texts
+from cdp_backfill.messages.recency import may_be_recent, old_texts
 from cdp_backfill.messages.text import decode
 from cdp_backfill.messages.times import FAR, format_times
 from cdp_backfill.model import api_facts
@@ -160,6 +160,8 @@ def any_recent(binding: Binding, batch: Any, *, recent: int, latest: int) -> boo
     """
     column = str(binding.mapping.timestamp)
     array = decode(batch.column(column))
+    if not may_be_recent(array, unit=binding.mapping.timestamp_unit, recent=recent, latest=latest):
+        return False
     if is_text(array.type):
         array = array.filter(pa.array(~old_texts(array, recent)))
     times = FieldBuilder(binding, {column: array}, len(array), latest, None).times()

@@ -124,7 +124,7 @@ def _by_key(keys: Any, values: list[Any], rows: Rows, size: int, max_cells: int 
     codes = np.where(chosen < 0, -1, codes)
     order = np.argsort(codes, kind="stable")
     names = encoded.dictionary.to_pylist()
-    check_width(len(names), size, max_cells)
+    check_width(len(names), size, max_cells, int(np.count_nonzero(codes >= 0)))
     bounds = np.searchsorted(codes[order], np.arange(len(names) + 1))
     result: Parts = {}
     for number, name in enumerate(names):

@@ -16,15 +16,19 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from cdp_backfill.model.arrow_types import MAX_DEPTH
+from cdp_backfill.model.sparse import spread
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 MAX_CELLS: Final = 4 * 2**20
 """Most cells that the arrays of all member names of a column may have; most of them are empty."""
 
+_SPARSE: Final = 8  # objects are sparse if at most one cell in so many is filled
 _WIDE: Final = 2**18  # the same for a list inside one cell
-_DEEP: Final = 64  # levels of nesting; deeper cells stay text
-_LONG: Final = 2**18  # characters, far more than fit into a message
+MAX_JSON_CELL: Final = 2**18
+"""Most characters of JSON in a cell, far more than fit into a message; longer cells stay text."""
 
 _MIXED: Final = "mixed"
 _NONE: Final = "none"
@@ -65,18 +69,23 @@ class TooWideError(Exception):
     """
 
 
-def check_width(names: int, rows: int, max_cells: int | None) -> None:
+def check_width(names: int, rows: int, max_cells: int | None, filled: int) -> None:
     """Refuse to make too many arrays of too many rows.
 
     Args:
         names: Number of arrays.
         rows: Number of rows of each.
-        max_cells: The most cells that all arrays may have together; None for no limit.
+        max_cells: The most cells that all arrays may have together; None for no limit. If nearly
+            all of them are empty, a sixteenth of it is the most.
+        filled: Number of cells that are not empty.
 
     Raises:
         TooWideError: They have more.
     """
-    if max_cells is not None and names * rows > max_cells:
+    if max_cells is None:
+        return
+    cells = names * rows
+    if cells > max_cells or (cells > max_cells // 16 and cells > _SPARSE * filled):
         raise TooWideError
 
 
@@ -91,7 +100,7 @@ def parse(text: Any) -> tuple[list[Any], list[bool]]:
     for number, cell in enumerate(cells):
         if cell is not None:
             try:
-                if len(cell) > _LONG or _depth(cell) > _DEEP:
+                if len(cell) > MAX_JSON_CELL or _depth(cell) > MAX_DEPTH:
                     bad[number] = True
                     continue
                 value = decode(cell)
@@ -135,7 +144,7 @@ def _number(text: str) -> int | float | Decimal:
 
 def _depth(text: str) -> int:
     """Levels of nesting of a JSON text, or a few more."""
-    if text.count("[") + text.count("{") <= _DEEP:
+    if text.count("[") + text.count("{") <= MAX_DEPTH:
         return 0
     level = deepest = 0
     for letter in _STRINGS.sub("", text):
@@ -276,12 +285,34 @@ def member_arrays(values: list[Any], max_cells: int | None) -> Iterator[tuple[st
         TooWideError: See :func:`check_width`.
     """
     names = sorted({name for value in values if value is not None for name in value})
-    check_width(len(names), len(values), max_cells)
+    filled = sum(len(value) for value in values if value is not None)
+    check_width(len(names), len(values), max_cells, filled)
+    if len(names) * len(values) > _SPARSE * filled:
+        yield from _sparse_arrays(values, names, max_cells)
+        return
     for name in names:
         cells = [None if value is None else value.get(name) for value in values]
         parts, mixed = to_arrays(cells, max_cells)
         if parts:
             yield name, parts, mixed
+
+
+def _sparse_arrays(
+    values: list[Any], names: list[str], max_cells: int | None
+) -> Iterator[tuple[str, list[Any], int]]:
+    """The same for objects that have few of the names; it does not look at what is missing."""
+    places: dict[str, list[int]] = {name: [] for name in names}
+    cells: dict[str, list[Any]] = {name: [] for name in names}
+    for number, value in enumerate(values):
+        for name, cell in (value or {}).items():
+            places[name].append(number)
+            cells[name].append(cell)
+    for name in names:
+        # What is inside the cells counts with all rows, because each array gets as many.
+        inner = None if max_cells is None else max_cells * len(cells[name]) // len(values)
+        parts, mixed = to_arrays(cells[name], inner)
+        if parts:
+            yield name, [spread(part, places[name], len(values)) for part in parts], mixed
 
 
 def _lists(values: list[Any], kind: str, max_cells: int | None) -> tuple[list[Any], int]:

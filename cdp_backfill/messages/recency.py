@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from cdp_backfill.messages.edges import text_bytes
 from cdp_backfill.messages.times import PER_SECOND, read_times
@@ -47,32 +48,37 @@ def old_texts(array: Any, recent: int) -> Mask:
     return result
 
 
-def may_be_recent(
-    kind: Any, least: Any, greatest: Any, *, unit: str | None, recent: int, latest: int
-) -> bool:
-    """Whether a recent time can lie between two cells; True in case of doubt.
+def may_be_recent(array: Any, *, unit: str | None, recent: int, latest: int) -> bool:
+    """Whether a recent time can lie between the least and the greatest cell; True in case of doubt.
 
     Args:
-        kind: Arrow type of the cells.
-        least: The smallest cell.
-        greatest: The greatest cell.
+        array: Arrow array of any type that is no dictionary.
         unit: Unit of numbers, or None if their size gives it.
         recent: Times from here on are recent; milliseconds since 1970 UTC.
         latest: Times up to here are not in the future; milliseconds since 1970 UTC.
     """
-    if is_text(kind):
-        # A recent text begins with a date, with digits or with white space.
-        first, last = f"{recent // 1_000}", f"{latest // 1_000}:"
-        dated = not (least >= "1" and greatest < _day(recent))
-        return unit is not None or dated or (first <= greatest and least <= last)
-    if is_number(kind):
-        units = PER_SECOND if unit is None else [unit]
-        spans = [(recent * PER_SECOND[u] / 1_000, latest * PER_SECOND[u] / 1_000) for u in units]
-        return any(start <= greatest and least <= stop for start, stop in spans)
-    if not (pa.types.is_timestamp(kind) or pa.types.is_date(kind)):
+    kind = array.type
+    is_time = pa.types.is_timestamp(kind) or pa.types.is_date(kind)
+    if not (is_time or is_text(kind) or is_number(kind)) or pa.types.is_float16(kind):
         return True
-    times = read_times(pa.array([least, greatest], kind), unit=None, timezone=None)
-    return bool(times.bad.any() or times.millis[1] >= recent - _MARGIN)
+    least, greatest = pc.min_max(array).values()
+    if not least.is_valid:
+        return False
+    if is_time:
+        bounds = pa.concat_arrays([pa.array([bound]) for bound in (least, greatest)])
+        times = read_times(bounds, unit=None, timezone=None)
+        return bool(times.bad.any() or times.millis[1] >= recent - _MARGIN)
+    if is_text(kind):
+        # A recent text begins with a date, with digits or with white space. Compared as bytes,
+        # because a cell can be other than UTF-8.
+        low, high = (bound.as_buffer().to_pybytes() for bound in (least, greatest))
+        first, last = b"%d" % (recent // 1_000), b"%d:" % (latest // 1_000)
+        dated = not (low >= b"1" and high < _day(recent).encode())
+        return unit is not None or dated or (first <= high and low <= last)
+    least, greatest = least.as_py(), greatest.as_py()
+    units = PER_SECOND if unit is None else [unit]
+    spans = [(recent * PER_SECOND[u] / 1_000, latest * PER_SECOND[u] / 1_000) for u in units]
+    return any(start <= greatest and least <= stop for start, stop in spans)
 
 
 def _day(recent: int) -> str:

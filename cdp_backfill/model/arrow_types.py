@@ -9,6 +9,9 @@ import pyarrow as pa
 LARGEST_EXACT: Final = 2**53
 """From here on, a float of 64 bits cannot hold every whole number."""
 
+MAX_DEPTH: Final = 64
+"""Most levels of nesting in a cell; Arrow passes on no deeper types."""
+
 
 def is_text(kind: Any) -> bool:
     """Whether it is a text type."""

@@ -14,6 +14,7 @@ from cdp_backfill.messages.text import decode
 from cdp_backfill.model import api_facts
 from cdp_backfill.model.arrow_types import is_json
 from cdp_backfill.model.distinct import DistinctCounter, split
+from cdp_backfill.results.histogram import OTHER_EVENTS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -43,7 +44,8 @@ _DAY: Final = 86_400_000
 _MAX_DAYS: Final = 10_000_000  # more days than the years 1 to 9999 have
 
 _MAX_CELL_LENGTH: Final = 20  # characters of a cell in a plan
-_MAX_VALUES: Final = 1_000  # values of the event column that are counted
+MAX_EVENT_NAMES: Final = 1_000
+"""Events, and values that are no event, that a plan counts each for itself."""
 
 
 class PlanStatistics:
@@ -94,7 +96,7 @@ class PlanStatistics:
         self.naive += batch.naive
         self.event_keys |= batch.event_keys
         for value, count in batch.unknown_events.items():
-            if value in self.unknown_events or len(self.unknown_events) < _MAX_VALUES:
+            if value in self.unknown_events or len(self.unknown_events) < MAX_EVENT_NAMES:
                 self.unknown_events[value] = self.unknown_events.get(value, 0) + count
         for problem, count in batch.problems.counts():
             self.problems[problem] = self.problems.get(problem, 0) + count
@@ -143,7 +145,10 @@ class PlanStatistics:
         events = names.dictionary.to_pylist()
         for key, count in zip(keys.tolist(), counts.tolist(), strict=True):
             number, day = divmod(key, _MAX_DAYS)
-            days = self._days.setdefault(events[number], {})
+            name = events[number]
+            if name not in self._days and len(self._days) >= MAX_EVENT_NAMES:
+                name = OTHER_EVENTS
+            days = self._days.setdefault(name, {})
             days[day + first_day] = days.get(day + first_day, 0) + count
 
     def _add_identity(self, batch: MessageBatch, good: npt.NDArray[np.bool_], millis: Any) -> None:

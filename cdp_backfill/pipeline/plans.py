@@ -47,7 +47,8 @@ class Plan:
         invalid: Rows that fail a check.
         held: Recent rows that the run would hold back.
         skipped: Rows that the mapping leaves out.
-        events: Rows to send by event name.
+        events: Rows to send by event name; of more than 1,000 names, the further ones are counted
+            together as ``"other events"``.
         days: Rows to send by event name and day (UTC), as ``2023-05-01``.
         unknown_events: Rows by value of the event column that is no event; at most 1,000 values.
         problems: Rows by problem; a row can have several.

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from contextlib import closing
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from cdp_backfill.errors import RecentRowsError
-from cdp_backfill.messages import any_recent, build, may_be_recent
+from cdp_backfill.messages import any_recent, build
 from cdp_backfill.model.api_facts import RECENT_HOURS
 from cdp_backfill.model.distinct import DistinctCounter
 from cdp_backfill.model.plurals import count
@@ -51,17 +51,8 @@ def _may_have_recent(prepared: PreparedSource) -> bool:
     if not isinstance(column, str) or column in mapping.derive:
         return True
 
-    def may_hold_recent(kind: Any, least: Any, greatest: Any) -> bool:
-        return may_be_recent(
-            kind,
-            least,
-            greatest,
-            unit=mapping.timestamp_unit,
-            recent=limits.recent,
-            latest=limits.latest,
-        )
-
-    with closing(prepared.source.chunks_within(column, may_hold_recent)) as chunks:
+    # Statistics in a file are no proof: they can be wrong, so the times themselves are read.
+    with closing(prepared.source.chunks([column])) as chunks:
         return any(
             any_recent(prepared.binding, chunk.batch, recent=limits.recent, latest=limits.latest)
             for chunk in chunks

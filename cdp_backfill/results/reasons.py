@@ -10,7 +10,8 @@ if TYPE_CHECKING:
 
     from cdp_backfill.model.outcomes import Problem
 
-_MAX_REASONS: Final = 50  # a server may word its refusal differently for every row
+MAX_REASONS: Final = 50
+"""Reasons that are counted each for itself; a server may word its refusal for every row."""
 
 OTHER_REASONS: Final = "other reasons; see the failures"
 
@@ -61,7 +62,7 @@ class FailureReasons:
 
     def _key(self, outcome: str, code: str, reason: str) -> tuple[str, str, str]:
         key = (outcome, code, reason)
-        if key not in self._reasons and len(self._reasons) >= _MAX_REASONS:
+        if key not in self._reasons and len(self._reasons) >= MAX_REASONS:
             return outcome, code, OTHER_REASONS
         return key
 

@@ -23,6 +23,12 @@ CHUNK_ROWS: Final = 16_384
 CHUNK_BYTES: Final = 8 * 2**20
 """Approximate bytes of a chunk; wide rows make shorter chunks."""
 
+MAX_COLUMNS: Final = 5_000
+"""Most columns of a table; each costs time and memory in every chunk."""
+
+MAX_CHUNK_CELLS: Final = 4 * 2**20
+"""Most cells of a batch of JSON objects; where they have few of many keys, most are empty."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Chunk:
@@ -97,19 +103,6 @@ class Source:
         """
         raise NotImplementedError
 
-    def chunks_within(
-        self, column: str, may_hold: Callable[[Any, Any, Any], bool]
-    ) -> Generator[Chunk]:
-        """Read one column, leaving out parts that cannot hold what the caller looks for.
-
-        Args:
-            column: The column.
-            may_hold: Called with the type of the column and the least and greatest value of a
-                part; returns whether to read that part. Parts without these figures are read.
-        """
-        del may_hold
-        return self.chunks([column])
-
     def parts(self, count: int) -> list[Source]:
         """The table in at most ``count`` parts, each of which another process can read."""
         del count
@@ -149,11 +142,17 @@ def titled(name: str) -> str:
 
 
 def check_names(names: Sequence[str], where: str) -> None:
-    """Refuse a table with two columns of one name, or with a name that Arrow does not keep.
+    """Refuse a table with two columns of one name, a name that Arrow does not keep, or too many.
 
     Raises:
         SourceError: The table has such a name.
     """
+    if len(names) > MAX_COLUMNS:
+        raise SourceError(
+            f"{where} has more than {MAX_COLUMNS:,} columns. Pass a table with only the columns to "
+            'send. If keys are ids, such as {"u1": 5}, put them into one object, such as '
+            '{"scores": {"u1": 5}}.'
+        )
     seen: set[str] = set()
     for name in names:
         if "\0" in name:

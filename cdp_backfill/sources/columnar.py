@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import closing, contextmanager
+from itertools import islice
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import pyarrow as pa
@@ -13,12 +14,28 @@ from pyarrow import orc
 from cdp_backfill.errors import SourceError
 from cdp_backfill.model.arrow_types import viewless_type
 from cdp_backfill.model.plurals import with_article
+from cdp_backfill.sources.chunks import CHUNK_BYTES
 from cdp_backfill.sources.unpacking import READ_ERRORS, random_access
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Generator, Iterator, Sequence
 
     from cdp_backfill.sources.paths import File
+
+_FIRST_ROWS: Final = 64
+"""Rows of a group that are read to find out how large its rows are."""
+
+_SMALL_ROWS: Final = 2_048
+"""Rows that are read at once whatever their size, and the largest group for which that is so."""
+
+MAX_ROW_BYTES: Final = 2**28
+"""Most bytes of a row of a parquet file, on average of a row group; a row is held as a whole."""
+
+_ITEM_BYTES: Final = 4
+"""Least bytes of an item of a list in memory."""
+
+_CHECKED_COLUMNS: Final = 16
+"""Columns whose cells are compared with the number of rows, in each row group of a file."""
 
 
 class Columnar(Protocol):
@@ -46,9 +63,6 @@ class Columnar(Protocol):
             columns: Columns to read; at least one.
             rows: Number of rows of a batch, where the format lets readers choose.
         """
-
-    def may_hold(self, group: int, column: str, may_hold: Callable[[Any, Any, Any], bool]) -> bool:
-        """Whether a group may hold it, according to statistics in the file."""
 
 
 @contextmanager
@@ -80,8 +94,46 @@ class _Parquet:
         # Buffering a whole row group ahead would keep all of them until the file is closed.
         self._file = pq.ParquetFile(self.stream, pre_buffer=False, buffer_size=2**20)
         self.schema = self._file.schema_arrow.remove_metadata()
-        if any(group.num_rows < 0 for group in self._groups):
-            raise pa.ArrowInvalid("the footer gives a negative number of rows")
+        self._check_rows()
+        self._check_sizes()
+
+    def _check_sizes(self) -> None:
+        """Refuse rows that would not fit into memory, before they are unpacked."""
+        schema = self._file.schema
+        nested = [
+            place
+            for place in range(self._file.metadata.num_columns)
+            if schema.column(place).max_repetition_level
+        ]
+        for group in self._groups:
+            # Items of a list take hardly any room in the file if they are equal.
+            items = max((group.column(place).num_values for place in nested), default=0)
+            size = max(group.total_byte_size, items * _ITEM_BYTES)
+            if size > MAX_ROW_BYTES * max(1, group.num_rows):
+                raise pa.ArrowInvalid(
+                    f"its rows have more than {MAX_ROW_BYTES:,} bytes, on average of a row group"
+                )
+
+    def _check_rows(self) -> None:
+        """Refuse a footer that contradicts itself: rows would be left out in silence."""
+        metadata = self._file.metadata
+        rows = [group.num_rows for group in self._groups]
+        schema = self._file.schema
+        flat = [
+            place
+            for place in range(min(metadata.num_columns, _CHECKED_COLUMNS))
+            if schema.column(place).max_repetition_level == 0
+        ]
+        if (
+            any(number < 0 for number in rows)
+            or sum(rows) != metadata.num_rows
+            or any(
+                group.column(place).num_values != group.num_rows
+                for group in self._groups
+                for place in flat
+            )
+        ):
+            raise pa.ArrowInvalid("the footer contradicts itself about the number of rows")
 
     @property
     def _groups(self) -> Iterator[Any]:
@@ -98,35 +150,34 @@ class _Parquet:
         return int(size // max(1, self._file.metadata.num_rows))
 
     def batches(self, groups: Sequence[int], columns: list[str], rows: int) -> Iterator[Any]:
-        yield from self._file.iter_batches(
-            batch_size=rows, row_groups=list(groups), columns=columns
-        )
+        def read(groups: Sequence[int], rows: int) -> Generator[Any]:
+            yield from self._file.iter_batches(
+                batch_size=rows, row_groups=list(groups), columns=columns
+            )
 
-    def may_hold(self, group: int, column: str, may_hold: Callable[[Any, Any, Any], bool]) -> bool:
-        metadata = self._file.metadata.row_group(group)
-        for place in range(metadata.num_columns):
-            chunk = metadata.column(place)
-            if (
-                chunk.path_in_schema == column
-                and chunk.is_stats_set
-                and chunk.statistics.has_min_max
-            ):
-                kind = self._file.schema_arrow.field(column).type
-                return may_hold(kind, chunk.statistics.min, chunk.statistics.max)
-        return True
+        small: list[int] = []
+        for group in groups:
+            if self._file.metadata.row_group(group).num_rows <= _SMALL_ROWS:
+                small.append(group)
+                continue
+            if small:
+                yield from read(small, min(rows, _SMALL_ROWS))
+                small = []
+            # A long cell that repeats takes no room in the file, but in each row of a batch.
+            with closing(read([group], _FIRST_ROWS)) as first:
+                size = max(batch.nbytes // max(1, batch.num_rows) for batch in islice(first, 1))
+            yield from read([group], min(rows, max(1, CHUNK_BYTES // max(1, size))))
+        if small:
+            yield from read(small, min(rows, _SMALL_ROWS))
 
 
-class _WithoutStatistics:
+class _WithoutRowBytes:
     @property
     def row_bytes(self) -> int:
         return 0
 
-    def may_hold(self, group: int, column: str, may_hold: Callable[[Any, Any, Any], bool]) -> bool:
-        del group, column, may_hold
-        return True
 
-
-class _Arrow(_WithoutStatistics):
+class _Arrow(_WithoutRowBytes):
     """A file of record batches, as Feather is; each is read as a whole."""
 
     def __init__(self, file: File) -> None:
@@ -155,7 +206,7 @@ class _Arrow(_WithoutStatistics):
             yield reader.get_batch(number)
 
 
-class _ArrowStream(_WithoutStatistics):
+class _ArrowStream(_WithoutRowBytes):
     """Record batches one after another, without a table of contents."""
 
     def __init__(self, file: File) -> None:
@@ -180,7 +231,7 @@ class _ArrowStream(_WithoutStatistics):
                     yield batch.select(columns)
 
 
-class _Orc(_WithoutStatistics):
+class _Orc(_WithoutRowBytes):
     """A file of stripes; each is read as a whole."""
 
     def __init__(self, file: File) -> None:

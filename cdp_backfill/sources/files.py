@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,7 +18,7 @@ from cdp_backfill.sources.unpacking import READ_ERRORS
 from cdp_backfill.sources.views import viewless
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterator, Sequence
+    from collections.abc import Generator, Iterator, Sequence
 
     from cdp_backfill.sources.paths import File
 
@@ -146,24 +146,6 @@ class ColumnarSource(Source):
         self._pieces = pieces
         self.rows: int | None = sum(piece.rows for piece in pieces)
 
-    def chunks_within(
-        self, column: str, may_hold: Callable[[Any, Any, Any], bool]
-    ) -> Generator[Chunk]:
-        """Read one column, in the row groups whose statistics do not rule it out.
-
-        The chunks do not have the numbers of their rows.
-
-        Raises:
-            SourceError: A file cannot be read any more.
-        """
-        for piece in self._pieces:
-            with open_columnar(piece.file.file, self._format) as opened:
-                groups = tuple(
-                    number for number in piece.groups if opened.may_hold(number, column, may_hold)
-                )
-            if groups:
-                yield from self._piece_chunks(replace(piece, groups=groups), [column], 0)
-
     def _piece_chunks(self, piece: _Piece, columns: list[str], skip: int) -> Iterator[Chunk]:
         file = piece.file
         schema = pa.schema([self.schema.field(name) for name in columns])
@@ -197,6 +179,11 @@ class ColumnarSource(Source):
                 raise SourceError(
                     f"The file {file.name!r} cannot be read beyond row {here}: {error}."
                 ) from error
+            if offset != piece.rows:
+                raise SourceError(
+                    f"The file {file.name!r} is damaged: its footer gives another number of rows "
+                    f"({piece.rows:,}) than it has ({offset:,}). Export it again."
+                )
 
     def fingerprint(self) -> tuple[Any, ...]:
         """Name, size and modification time of each file."""

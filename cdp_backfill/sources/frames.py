@@ -9,7 +9,7 @@ import pandas as pd
 import pyarrow as pa
 
 from cdp_backfill.errors import SourceError
-from cdp_backfill.model.arrow_types import is_json, viewless_type
+from cdp_backfill.model.arrow_types import MAX_DEPTH, is_json, viewless_type
 from cdp_backfill.model.outcomes import JSON_ATTRIBUTE, MAPPING_ATTRIBUTE, URL_ATTRIBUTE
 from cdp_backfill.sources.chunks import (
     CHUNK_BYTES,
@@ -23,6 +23,7 @@ from cdp_backfill.sources.chunks import (
 from cdp_backfill.sources.mixed_cells import (
     has_json,
     is_empty,
+    is_too_deep,
     keep_surrogates,
     kind_of,
     mixed_cells,
@@ -160,7 +161,7 @@ class _Reader:
             return mixed_cells(part)
         try:
             if is_json(self.kind):
-                array = pa.array(part, pa.string(), from_pandas=True)
+                array = pa.array(part, self.kind.storage_type, from_pandas=True)
                 return pa.ExtensionArray.from_storage(self.kind, array)
             if isinstance(part.dtype, pd.ArrowDtype):
                 array = part.array.__arrow_array__()
@@ -204,6 +205,11 @@ def _object_reader(name: str, column: pd.Series[Any]) -> _Reader:
         _check_one_kind_of_time(name, column)
     if inferred in ("string", "empty"):
         return _Reader(pa.string() if inferred == "string" else pa.null())
+    if any(map(is_too_deep, column)):
+        raise SourceError(
+            f"Column {name!r} has cells that are nested more than {MAX_DEPTH} levels deep. Convert "
+            "them to text, or drop the column."
+        )
     kinds = {kind_of(cell) for cell in column} - {"empty"}
     if len(kinds) > 1 and kinds not in _JOINED and all(map(has_json, column)):
         return _Reader(pa.json_(), mixed=True)  # Arrow would turn a flag into a number

@@ -10,12 +10,18 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
+from cdp_backfill.model.arrow_types import MAX_DEPTH
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
 _INFINITE: Final = "1e999"
 """A number of JSON that no float holds; a later check reports its row."""
 
+_MAX_BITS: Final = 13_000
+"""Bits of the longest whole number; Python writes no number of more than 4,300 digits."""
+
+_NESTED: Final = (dict, list, tuple)
 _SCALARS: Final = (str, bool, int, float, Decimal, np.bool_, np.integer, np.floating, type(None))
 
 
@@ -45,6 +51,22 @@ def kind_of(cell: Any) -> str:
     return next((word for kind, word in _KINDS if isinstance(cell, kind)), type(cell).__name__)
 
 
+def is_too_deep(cell: Any) -> bool:
+    """Whether a cell is nested more than :data:`MAX_DEPTH` levels deep, or contains itself."""
+    level = [cell] if isinstance(cell, _NESTED) else []
+    for _ in range(MAX_DEPTH):
+        if not level:
+            return False
+        inside = (
+            item
+            for outer in level
+            for item in (outer.values() if isinstance(outer, dict) else outer)
+        )
+        # Each object once: one that contains itself twice would double with every level.
+        level = list({id(item): item for item in inside if isinstance(item, _NESTED)}.values())
+    return bool(level)
+
+
 def has_json(cell: Any) -> bool:
     """Whether a cell is of a type that JSON has, at any depth."""
     if isinstance(cell, dict):
@@ -70,6 +92,8 @@ def _json_of(cell: Any) -> str:
     if isinstance(cell, bool | np.bool_):
         return "true" if cell else "false"
     if isinstance(cell, int | np.integer):
+        if int(cell).bit_length() > _MAX_BITS:
+            return _INFINITE if cell > 0 else f"-{_INFINITE}"
         return str(int(cell))
     if isinstance(cell, dict):
         parts = (f"{json.dumps(name)}:{_json_of(cell[name])}" for name in cell)

@@ -13,7 +13,7 @@ from cdp_backfill.sources.chunks import Chunk, Source
 from cdp_backfill.sources.texts.cell_types import CellTypes, column_type, convert
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Generator, Mapping, Sequence
+    from collections.abc import Collection, Generator, Mapping, Sequence
 
     from cdp_backfill.sources.paths import File
 
@@ -111,14 +111,6 @@ class PartitionedSource(Source):
         inner = [name for name in columns if name not in self._types]
         for chunk in self._inner.chunks(inner, start=start):
             yield self._extended(chunk, columns)
-
-    def chunks_within(
-        self, column: str, may_hold: Callable[[Any, Any, Any], bool]
-    ) -> Generator[Chunk]:
-        """Read one column, leaving out parts that cannot hold what the caller looks for."""
-        if column in self._types:
-            return self.chunks([column])
-        return self._inner.chunks_within(column, may_hold)
 
     def _extended(self, chunk: Chunk, columns: Sequence[str]) -> Chunk:
         if not any(name in self._types for name in columns):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob as globbing
+import stat
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
@@ -15,6 +16,9 @@ from cdp_backfill.errors import SourceError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+MAX_FILES: Final = 100_000
+"""Most files of a run; each is opened twice, and something of each is held."""
 
 _OWN: Final = ".cdp-journal"
 """In the names of this package's own files, which lie beside tables."""
@@ -78,8 +82,26 @@ def files_of(paths: Sequence[str | Path]) -> list[File]:
         SourceError: There are no files, or one is there twice.
     """
     files = [file for path in paths for file in _expand(str(path))]
+    check_count(len(files), "The paths stand for")
     _check_twice([file.name for file in files])
     return files
+
+
+def check_count(files: int, what: str) -> None:
+    """Refuse more files than one run can read.
+
+    Args:
+        files: Number of files.
+        what: Where they come from, as the beginning of a sentence.
+
+    Raises:
+        SourceError: There are more.
+    """
+    if files > MAX_FILES:
+        raise SourceError(
+            f"{what} {files:,} files; one run reads up to {MAX_FILES:,}. Send them in several "
+            "runs, or join them first. With duckdb: COPY (FROM 'folder/*.json') TO 'all.parquet'."
+        )
 
 
 def is_hidden(inner: PurePosixPath) -> bool:
@@ -115,6 +137,11 @@ def _expand(path: str) -> list[File]:
         prefix = path[: len(path) - len(inner)]
     else:
         system, inner, prefix = pa.fs.LocalFileSystem(), str(Path(path).expanduser()), ""
+    if "://" not in path and _is_special(inner):
+        raise SourceError(
+            f"{path!r} is a device, a pipe or a socket, and no file: it can only be read once, or "
+            "has no end. Save its content as a file, and pass that."
+        )
     is_glob = any(letter in inner for letter in "*?[")
     listed = True
     if is_glob and system.get_file_info(inner).type == pa.fs.FileType.NotFound:
@@ -130,6 +157,15 @@ def _expand(path: str) -> list[File]:
     return [File(prefix + name, system, name, listed=listed) for name in names]
 
 
+def _is_special(path: str) -> bool:
+    """Whether there is something that is neither a file nor a folder."""
+    try:
+        mode = Path(path).stat().st_mode
+    except (OSError, ValueError):
+        return False
+    return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
+
+
 def _glob(system: Any, pattern: str) -> list[str]:
     if isinstance(system, pa.fs.LocalFileSystem):
         names = globbing.glob(pattern, recursive=True)  # noqa: PTH207  # absolute patterns too
@@ -137,7 +173,7 @@ def _glob(system: Any, pattern: str) -> list[str]:
             file
             for name in names
             for file in (_below(system, name) if Path(name).is_dir() else [name])
-            if _OWN not in file
+            if _OWN not in file and not _is_special(file)
         )
     fixed = pattern[: min(pattern.index(letter) for letter in "*?[" if letter in pattern)]
     selector = pa.fs.FileSelector(fixed.rsplit("/", 1)[0], recursive=True)

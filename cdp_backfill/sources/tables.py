@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.dataset as ds
 
 from cdp_backfill.errors import SourceError
+from cdp_backfill.model.arrow_types import MAX_DEPTH
 from cdp_backfill.sources.chunks import CHUNK_ROWS, titled
 from cdp_backfill.sources.streams import Stream, StreamSource, reader_source, reopening_source
 
@@ -251,4 +252,9 @@ def _open(name: str, action: Callable[[], Any]) -> Any:
     try:
         return action()
     except Exception as error:  # whatever the library of the table raises
+        if isinstance(error, pa.ArrowInvalid) and "ecursion" in str(error):
+            raise SourceError(
+                f"{titled(name)} has a column that is nested more than {MAX_DEPTH} levels deep. "
+                "Convert it to text, or drop it."
+            ) from error
         raise SourceError(f"{titled(name)} cannot be opened ({type(error).__name__}).") from error

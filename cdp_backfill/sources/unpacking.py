@@ -48,7 +48,8 @@ _LAYERS: Final = (
     (re.compile(rb"BZh[1-9](?:1AY&SY|\x17rE8P\x90)"), "bz2"),
 )
 
-_MAX_LAYERS: Final = 2  # a file that was compressed twice by mistake
+MAX_LAYERS: Final = 2
+"""Most compressions of a file; one that was compressed twice by mistake has two."""
 
 
 def peel(file: File) -> tuple[File, bytes]:
@@ -62,9 +63,9 @@ def peel(file: File) -> tuple[File, bytes]:
         layer = next((name for pattern, name in _LAYERS if pattern.match(head)), None)
         if layer is None:
             return file, head
-        if len(file.layers) == _MAX_LAYERS:
+        if len(file.layers) == MAX_LAYERS:
             raise SourceError(
-                f"{file.name!r} is compressed more than {_MAX_LAYERS} times, one inside the other. "
+                f"{file.name!r} is compressed more than {MAX_LAYERS} times, one inside the other. "
                 "Unpack it first."
             )
         file = replace(file, layers=(*file.layers, layer))

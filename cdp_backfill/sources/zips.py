@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.fs
 
 from cdp_backfill.errors import SourceError
-from cdp_backfill.sources.paths import File, is_hidden
+from cdp_backfill.sources.paths import File, check_count, is_hidden
 from cdp_backfill.sources.unpacking import READ_ERRORS, random_access
 
 if TYPE_CHECKING:
@@ -58,7 +58,9 @@ def members_of(file: File) -> list[File]:
     system = pa.fs.PyFileSystem(archive)
     members: list[File] = []
     seen: set[str] = set()
-    for info in archive.infos(file.name):
+    infos = archive.infos(file.name)
+    check_count(len(infos), f"The archive {file.name!r} holds")
+    for info in infos:
         path = PurePosixPath(info.filename)
         if not path.parts or is_hidden(path):
             continue

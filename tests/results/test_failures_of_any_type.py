@@ -27,8 +27,8 @@ FAR = 2**62
 STRUCT = pa.struct([("a", pa.int64())])
 
 
-def _extension(storage: Any) -> Any:
-    return pa.ExtensionArray.from_storage(pa.json_(), storage)
+def _extension(storage: Any, kind: Any = None) -> Any:
+    return pa.ExtensionArray.from_storage(kind or pa.json_(storage.type), storage)
 
 
 def _run_ends(values: Any) -> Any:
@@ -90,6 +90,32 @@ COLUMNS: dict[str, Any] = {
     "run ends of times": _run_ends(pa.array([1, FAR], pa.timestamp("us", "UTC"))),
     "run ends of structs": _run_ends(pa.array([{"a": 1}, None], STRUCT)),
     "json": _extension(pa.array(['{"a": 1}', None, "[]"])),
+    "json, large": _extension(pa.array(['{"a": 1}', None, "[]"], pa.large_string())),
+    "json, view": _extension(pa.array(['{"a": 1}', None, "[]"], pa.string_view())),
+    "json, dictionary": pa.DictionaryArray.from_arrays(
+        pa.array([0, None, 1]), _extension(pa.array(['{"a": 1}', "[]"]))
+    ),
+    "list of json": pa.ListArray.from_arrays([0, 1, 1, 3], _extension(pa.array(["1", None, "[]"]))),
+    "struct of json": pa.StructArray.from_arrays(
+        [_extension(pa.array(["1", None, "[]"], pa.large_string()))], ["a"]
+    ),
+    "struct of uuid": pa.StructArray.from_arrays(
+        [_extension(pa.array([b"0" * 16, None, b"1" * 16], pa.binary(16)), pa.uuid())], ["a"]
+    ),
+    "list of bool8": pa.ListArray.from_arrays(
+        [0, 1, 1, 3], _extension(pa.array([1, None, 0], pa.int8()), pa.bool8())
+    ),
+    "opaque": _extension(pa.array(["a", None, "b"]), pa.opaque(pa.string(), "kind", "vendor")),
+    "opaque bytes": _extension(
+        pa.array([b"a", None, b"\xff"]), pa.opaque(pa.binary(), "kind", "vendor")
+    ),
+    "tensor": _extension(
+        pa.array([[1, 2], None, [3, 4]], pa.list_(pa.int32(), 2)),
+        pa.fixed_shape_tensor(pa.int32(), [2]),
+    ),
+    "opaque struct": _extension(
+        pa.array([{"a": 1}, None, {"a": None}], STRUCT), pa.opaque(STRUCT, "kind", "vendor")
+    ),
     "uuid": pa.ExtensionArray.from_storage(
         pa.uuid(), pa.array([b"0" * 16, None, b"1" * 16], pa.binary(16))
     ),
@@ -109,7 +135,7 @@ for unit in ("s", "ms", "us", "ns"):
         COLUMNS[f"far {name}"] = pa.array([FAR, None, -FAR], pa.timestamp(unit, zone))
 
 
-UNSENDABLE = ("union", "interval")
+UNSENDABLE = ("union", "interval", "list of json", "list of bool8")
 """Types that JSON has no counterpart for: they are left out of the messages."""
 
 

@@ -432,7 +432,7 @@ def test_json_that_cannot_be_read(tmp_path: Path, content: bytes | str, words: s
 
 def test_json_too_large_to_hold(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """One object is read whole, which has its limit; a file of many has none."""
-    monkeypatch.setattr("cdp_backfill.sources.texts.json_objects._OBJECT_BYTES", 1000)
+    monkeypatch.setattr("cdp_backfill.sources.texts.json_objects.MAX_OBJECT_BYTES", 1000)
     monkeypatch.setattr(unpacking, "BLOCK_BYTES", 300)
     large = '{"a": [%s1]}' % ("1, " * 500)
     for layout in (f'{{"a": 1}}\n{large}', f'[{{"a": 1}}, {large}]', f"{{}}\n{{\n{large[1:]}"):

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from cdp_backfill.errors import SourceError
 from cdp_backfill.model.plurals import count as counted
+from cdp_backfill.sources.chunks import MAX_COLUMNS, check_names
 from cdp_backfill.sources.texts.layout import find_layout, looks_like_a_row
 from cdp_backfill.sources.texts.quoting import ESCAPED, find_escapes, mark_escaped
 from cdp_backfill.sources.texts.reading import blocks
@@ -105,6 +106,8 @@ def read_header(file: TextFile, notes: list[str]) -> Table:
     header = [name.replace(ESCAPED, '"') for name in layout.rows[0]]
     if escapes is not None:
         notes.append(escapes_note(file.name, escapes.quotes))
+    if len(header) > MAX_COLUMNS:  # before each of them gets a note
+        check_names(header, f"The file {file.name!r}")
     names = _distinct(header, file.name, notes)
     return replace(table, names=names, delimiter=layout.delimiter)
 

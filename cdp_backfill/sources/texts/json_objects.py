@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 Row = dict[str, msgspec.Raw]
 
-_OBJECT_BYTES: Final = 2**28
+MAX_OBJECT_BYTES: Final = 2**28
 """Most bytes of an object, or of a line; it is held as a whole."""
 
 # Reads objects one after another, with or without line ends between and inside them.
@@ -135,9 +135,9 @@ def _to_line_ends(file: TextFile, parts: Iterable[bytes]) -> Iterator[bytes]:
 
 
 def _check_size(file: TextFile, size: int) -> None:
-    if size > _OBJECT_BYTES:
+    if size > MAX_OBJECT_BYTES:
         raise SourceError(
-            f"The file {file.name!r} has an object, or a line, of more than {_OBJECT_BYTES:,} "
+            f"The file {file.name!r} has an object, or a line, of more than {MAX_OBJECT_BYTES:,} "
             "bytes. If the rows are inside it, take them out first, for example with: jq -c '.[]' "
             "old > new"
         )

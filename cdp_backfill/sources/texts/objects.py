@@ -15,7 +15,8 @@ import msgspec
 import pyarrow as pa
 
 from cdp_backfill.model.plurals import count
-from cdp_backfill.sources.chunks import check_names
+from cdp_backfill.model.sparse import spread
+from cdp_backfill.sources.chunks import MAX_CHUNK_CELLS, MAX_COLUMNS, check_names
 from cdp_backfill.sources.texts import typed_objects
 from cdp_backfill.sources.texts.envelopes import Opening, check_not_a_list, find_opening
 from cdp_backfill.sources.texts.json_objects import (
@@ -37,6 +38,7 @@ _string: Final = msgspec.json.Decoder(str).decode
 _JSON: Final = pa.json_(pa.string())
 _NULL: Final = msgspec.Raw(b"null")
 _INFINITE: Final = frozenset({INFINITE, b"-" + INFINITE})
+_SPARSE: Final = 8  # objects are sparse if at most one cell in so many is filled
 _NUMERIC: Final = frozenset(bytes([letter]) for letter in b"-0123456789")
 _LISTS: Final[dict[Any, Any]] = {
     pa.string(): msgspec.json.Decoder(list[str | None]),
@@ -173,6 +175,8 @@ class Objects:
             rows = 0
             for block in _blocks(file, remarks, self._opening):
                 rows += kinds.add(block)
+                if len(kinds.by_key) > MAX_COLUMNS:  # no more of them are held
+                    check_names(list(kinds.by_key), f"The file {file.name!r}")
             self.rows.append(rows)
         listed = f"The file {files[0].name!r}" if len(files) == 1 else "One of the files"
         check_names(list(kinds.by_key), listed)
@@ -217,15 +221,19 @@ class Objects:
         file = self._files[number]
         typed = _Typed(schema, self._infinite) if file.name not in self._replaced else None
         for block in _blocks(file, Remarks(), self._opening):
-            batch = typed.batch(block.text) if typed and block.text else None
-            if batch is None and (objects := block.rows()):
-                arrays = [
-                    _column([item.get(field.name, _NULL) for item in objects], field.type)
-                    for field in schema
-                ]
-                batch = pa.RecordBatch.from_arrays(arrays, schema=schema)
+            # Of each object, all columns are held, however few of the keys it has.
+            is_small = block.text.count(b"{") * len(schema) <= MAX_CHUNK_CELLS
+            batch = typed.batch(block.text) if typed and block.text and is_small else None
             if batch is not None:
                 yield batch
+                continue
+            objects = block.rows()
+            step = max(1, MAX_CHUNK_CELLS // len(schema))
+            for start in range(0, len(objects), step):
+                part = objects[start : start + step]
+                filled = sum(map(len, part))
+                make = _sparse_columns if filled * _SPARSE < len(part) * len(schema) else _columns
+                yield pa.RecordBatch.from_arrays(make(part, schema), schema=schema)
 
 
 class _Typed:
@@ -268,6 +276,26 @@ class _Typed:
                 columns[name] = _column(values, self._schema.field(name).type)
         arrays = [columns[name] for name in self._schema.names]
         return pa.RecordBatch.from_arrays(arrays, schema=self._schema)
+
+
+def _columns(objects: list[Row], schema: Any) -> list[Any]:
+    return [
+        _column([item.get(field.name, _NULL) for item in objects], field.type) for field in schema
+    ]
+
+
+def _sparse_columns(objects: list[Row], schema: Any) -> list[Any]:
+    """The same for objects that have few of the keys; it does not look at what is missing."""
+    places: defaultdict[str, list[int]] = defaultdict(list)
+    cells: defaultdict[str, list[msgspec.Raw]] = defaultdict(list)
+    for number, item in enumerate(objects):
+        for key, raw in item.items():
+            places[key].append(number)
+            cells[key].append(raw)
+    return [
+        spread(_column(cells[field.name], field.type), places[field.name], len(objects))
+        for field in schema
+    ]
 
 
 def _column(values: list[msgspec.Raw], kind: Any) -> Any:

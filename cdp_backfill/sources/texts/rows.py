@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from cdp_backfill.sources.texts.headers import Table
 
-_ROW_BYTES: Final = 16 * 2**20
+MAX_ROW_BYTES: Final = 16 * 2**20
 """Bytes of the longest row. A longer one is probably a quote that is never closed."""
 
 # A text that no file can contain, because it is random.
@@ -96,11 +96,11 @@ def read_rows(table: Table, columns: Sequence[str], check: Check | None = None) 
                     f"The file {table.file.name!r} ends inside quotes: a quote that opens after "
                     f"row {rows} (line {line + 1}) is never closed. Close it."
                 )
-            if len(pending) > _ROW_BYTES:
+            if len(pending) > MAX_ROW_BYTES:
                 raise SourceError(
                     f"The file {table.file.name!r} cannot be read as CSV beyond row {rows} (line "
-                    f"{line + 1}): the next row is longer than {_ROW_BYTES:,} bytes, or a quote is "
-                    "never closed."
+                    f"{line + 1}): the next row is longer than {MAX_ROW_BYTES:,} bytes, or a quote "
+                    "is never closed."
                 )
             min_bytes = 2 * len(pending)  # a row without an end is not tried again with every block
 
