@@ -14,6 +14,7 @@ from cdp_backfill.cli.options import (
     AsJson,
     BaseUrl,
     Identify,
+    Insecure,
     JournalFile,
     MappingOptions,
     Patience,
@@ -61,7 +62,8 @@ def plan(
             sources,
             **options.arguments(),
             identify=identify,
-            destination=Destination(region=region, base_url=base_url),  # type: ignore[arg-type]
+            # Nothing is sent.
+            destination=Destination(region=region, base_url=base_url, insecure=True),  # type: ignore[arg-type]
             recent=recent,  # type: ignore[arg-type]  # checked there, with one clear error
         )
         if save_mapping:
@@ -85,6 +87,7 @@ def send(
     identify: Identify = None,
     region: Region = "us",
     base_url: BaseUrl = None,
+    insecure: Insecure = False,
     recent: Recent = "raise",
     rate_limit: RateLimit = api_facts.REQUESTS_PER_SECOND,
     patience: Patience = Destination.patience,
@@ -118,6 +121,7 @@ def send(
             destination=Destination(
                 region=region,  # type: ignore[arg-type]  # checked there, with one clear error
                 base_url=base_url,
+                insecure=insecure,
                 rate_limit=rate_limit,
                 patience=patience,
                 workers=workers,
@@ -140,6 +144,7 @@ def send(
 def resume(
     journal: JournalFile,
     *,
+    insecure: Insecure = False,
     rate_limit: RateLimit = api_facts.REQUESTS_PER_SECOND,
     patience: Patience = Destination.patience,
     recent: Recent = "raise",
@@ -152,7 +157,10 @@ def resume(
 
     def action() -> Report:
         destination = Destination(
-            base_url=read_journal(journal).url, rate_limit=rate_limit, patience=patience
+            base_url=read_journal(journal).url,
+            insecure=insecure,
+            rate_limit=rate_limit,
+            patience=patience,
         )
         return api.resume(
             journal,

@@ -24,6 +24,14 @@ Region = Annotated[str, typer.Option(help="Region of the account: us or eu.")]
 BaseUrl = Annotated[
     str | None, typer.Option(help="Address that replaces the region's; ends in /v1.")
 ]
+Insecure = Annotated[
+    bool,
+    typer.Option(
+        "--insecure",
+        help="Allow an address of another machine that begins with http://: the key and all rows "
+        "go there unencrypted.",
+    ),
+]
 Recent = Annotated[
     str,
     typer.Option(

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 from starlette.applications import Starlette
+from starlette.middleware import Middleware
 from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
@@ -16,12 +17,15 @@ from cdp_backfill.emulator.faults import FaultInjector, Faults
 from cdp_backfill.emulator.models import CALLS
 from cdp_backfill.emulator.openapi import description
 from cdp_backfill.emulator.overview import Overview
+from cdp_backfill.emulator.own_pages import OwnPagesOnly
 from cdp_backfill.emulator.parsing import BATCH, ParsedBody, UnreadableBodyError, parse
 from cdp_backfill.emulator.request_body import RefusedRequestError, read_body
 from cdp_backfill.emulator.store import ReceivedRequest, Store
 from cdp_backfill.model import api_facts
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from starlette.requests import Request
 
     from cdp_backfill.emulator.policy import Policy
@@ -43,6 +47,8 @@ def application(
     injector: FaultInjector,
     connections: Connections,
     policy: Policy,
+    *,
+    hosts: Collection[str] = (),
 ) -> Starlette:
     """Make the application.
 
@@ -52,6 +58,7 @@ def application(
         injector: Injects faults.
         connections: The open connections by client, so that a fault can break them.
         policy: What to do where the API is not documented.
+        hosts: Names under which its page may be opened, besides ``localhost`` and addresses.
     """
     endpoints = _Endpoints(store, api_key, injector, connections, policy)
     overview = Overview(store, injector)
@@ -61,6 +68,7 @@ def application(
         return JSONResponse(openapi_description)
 
     return Starlette(
+        middleware=[Middleware(OwnPagesOnly, hosts=hosts)],
         routes=[
             *(Route(f"/v1/{path}", endpoints.call, methods=["POST"]) for path in PATHS),
             Route("/health", endpoints.health),

@@ -124,7 +124,14 @@ class ApiServer:
         store = Store(self._store_path)
         connections: Connections = {}
         config = uvicorn.Config(
-            application(store, self.api_key, self._injector, connections, self._policy),
+            application(
+                store,
+                self.api_key,
+                self._injector,
+                connections,
+                self._policy,
+                hosts=[self._host],
+            ),
             http=_protocol(connections),
             log_level="error",
             access_log=False,

@@ -37,6 +37,13 @@ OBJECTS: Final = ("properties", "context", "integrations", "traits", "_metadata"
 PERSON: Final = "coalesce(nullif(userId, ''), nullif(anonymousId, ''))"
 """The id of the person of a message: an empty id is nobody's."""
 
+_REFUSED: Final = ("not authorized", "authorization denied", "readonly database")
+"""What SQLite says of a query that does not only read."""
+
+_READS: Final = frozenset(
+    {sqlite3.SQLITE_SELECT, sqlite3.SQLITE_READ, sqlite3.SQLITE_FUNCTION, sqlite3.SQLITE_RECURSIVE}
+)
+
 _TABLES: Final = f"""
 CREATE TABLE IF NOT EXISTS requests (
     request INTEGER PRIMARY KEY, receivedAt TEXT, path TEXT, strict INTEGER, status INTEGER,
@@ -132,6 +139,14 @@ def _counted(messages: list[tuple[Any, ...]]) -> figures.Counted:
         [each[_USER] or each[_ANONYMOUS] or None for each in messages],
         [each[_WARNINGS] for each in messages],
     )
+
+
+def _only_reads(action: int, table: str | None, name: str | None, *__: str | None) -> int:
+    """What a query may do: read the data, and no other file."""
+    allowed = action in _READS and name != "load_extension"
+    # SQLite asks for this where a query has a function like json_each; nothing is written.
+    is_declaration = action == sqlite3.SQLITE_UPDATE and table == "sqlite_master"
+    return sqlite3.SQLITE_OK if allowed or is_declaration else sqlite3.SQLITE_DENY
 
 
 class Store:
@@ -268,7 +283,12 @@ class Store:
     def sql(self, query: str, parameters: tuple[Any, ...] = ()) -> pd.DataFrame:
         """The result of a query; see :meth:`ApiServer.sql`."""
         with self._reading() as database:
-            return pd.read_sql_query(query, database, params=parameters)
+            try:
+                return pd.read_sql_query(query, database, params=parameters)
+            except pd.errors.DatabaseError as error:
+                if not any(words in str(error) for words in _REFUSED):
+                    raise
+        raise pd.errors.DatabaseError("The data of a sandbox can only be read: pass a SELECT.")
 
     def records(self, query: str, parameters: tuple[Any, ...] = ()) -> list[dict[str, Any]]:
         """The rows of a query by the names of its columns."""
@@ -296,9 +316,11 @@ class Store:
                     "sandbox(store='box.db') keeps the data in a file."
                 )
             self._database.execute("PRAGMA query_only = ON")
+            self._database.set_authorizer(_only_reads)
             try:
                 yield self._database
             finally:
+                self._database.set_authorizer(None)
                 self._database.execute("PRAGMA query_only = OFF")
 
     def close(self) -> None:

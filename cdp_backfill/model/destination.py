@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import getpass
+import ipaddress
 import os
 import sys
 from dataclasses import dataclass, field, fields, replace
@@ -47,6 +48,8 @@ class Destination:
             last success is younger. If nothing has ever been at the address (an unknown host, a
             refused connection), a run waits for 30 seconds at most.
         max_messages: Most messages in a request.
+        insecure: Allow an address of another machine that begins with ``http://``: the key and all
+            rows go there unencrypted.
 
     Raises:
         DestinationError: The region is unknown, or another argument is invalid.
@@ -64,6 +67,7 @@ class Destination:
     answer_timeout: float = 60.0
     patience: float = 600.0
     max_messages: int = api_facts.MAX_REQUEST_MESSAGES
+    insecure: bool = False
 
     def __init__(
         self,
@@ -77,6 +81,7 @@ class Destination:
         answer_timeout: float = 60.0,
         patience: float = 600.0,
         max_messages: int = api_facts.MAX_REQUEST_MESSAGES,
+        insecure: bool = False,
     ) -> None:
         values = {
             # Wrapped before anything can fail: a traceback may show the variables here.
@@ -89,6 +94,7 @@ class Destination:
             "answer_timeout": answer_timeout,
             "patience": patience,
             "max_messages": max_messages,
+            "insecure": insecure,
         }
         del api_key
         for name, value in values.items():
@@ -104,6 +110,12 @@ class Destination:
             )
         if self.base_url is not None:
             _check_url(self.base_url)
+            if self._is_exposed and self.insecure is not True:
+                raise DestinationError(
+                    f"The address {self.url} begins with http://, so the key and all rows would "
+                    "go to another machine unencrypted. Use https://. In a network that you trust, "
+                    "pass insecure=True."
+                )
         if self.rate_limit is not None and not self.rate_limit > 0:
             raise DestinationError("rate_limit must be above 0, or None for no limit.")
         for name in ("answer_timeout", "patience"):
@@ -125,7 +137,15 @@ class Destination:
     @property
     def is_local(self) -> bool:
         """Whether the address is on this machine, such as that of a sandbox."""
-        return urlsplit(self.url).hostname in ("localhost", "127.0.0.1", "::1")
+        host = urlsplit(self.url).hostname or ""
+        with contextlib.suppress(ValueError):
+            return ipaddress.ip_address(host).is_loopback
+        return host == "localhost"
+
+    @property
+    def _is_exposed(self) -> bool:
+        """Whether what is sent can be read on its way to another machine."""
+        return urlsplit(self.url).scheme != "https" and not self.is_local
 
     def with_key(self) -> Destination:
         """This destination with an API key, which is looked up if it has none.
@@ -180,6 +200,8 @@ class Destination:
             ("patience", f"waits up to {duration(self.patience)} for a server that is away"),
             ("timeout of an answer", duration(self.answer_timeout)),
         ]
+        if self._is_exposed:
+            lines.append(("encryption", "none: key and rows can be read on their way"))
         return View("Destination", [Section("Where messages are sent", (), lines)])
 
     def _key_state(self) -> str:
@@ -198,6 +220,7 @@ def configure(
     *,
     region: Region = "us",
     base_url: str | None = None,
+    insecure: bool = False,
     save_key: bool = False,
 ) -> Destination:
     """Set the destination of every later call that names none.
@@ -210,6 +233,7 @@ def configure(
         api_key: The key of the source; None looks for it as above.
         region: The region of the account, ``"us"`` or ``"eu"``.
         base_url: Address that replaces the region's; it ends in ``/v1``.
+        insecure: See :class:`Destination`.
         save_key: Store the key in the system keyring for later sessions, under the address, so
             that the keys of two regions do not mix. If there is no key yet, a terminal asks too.
 
@@ -225,7 +249,7 @@ def configure(
     """
     global _configured  # noqa: PLW0603  # the one setting of a session
     api_key = _wrap(api_key)  # before anything can fail, as in a destination
-    destination = Destination(api_key=api_key, region=region, base_url=base_url)
+    destination = Destination(api_key=api_key, region=region, base_url=base_url, insecure=insecure)
     if save_key:
         destination = destination.with_key()
         _save_key(destination)

@@ -66,7 +66,3 @@ def _picklable(error: BaseException) -> BaseException:
     except Exception:  # noqa: BLE001  # whatever an error holds
         return SourceError(f"A worker process failed while reading ({type(error).__name__}).")
     return error
-
-
-if __name__ == "__main__":
-    main()

@@ -6,17 +6,20 @@ output. A worker that is ahead of the others waits, because the queue of prepare
 
 from __future__ import annotations
 
+import os
 import pickle
 import queue
 import subprocess
 import sys
 import threading
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import pyarrow as pa
 
 from cdp_backfill.errors import SourceError
+from cdp_backfill.model import api_facts
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
@@ -31,6 +34,18 @@ if TYPE_CHECKING:
 _POLL_SECONDS: Final = 0.2
 
 _QUEUED_CHUNKS: Final = 2  # for each worker
+
+_START: Final = """
+import sys
+sys.path.append(sys.argv[1])
+from cdp_backfill.pipeline.worker_main import main
+main()
+"""
+"""What a worker runs, with the folder of this package, which may not be installed.
+
+The folder comes last, and with ``-P`` the current folder is not searched: a file there, such as
+``pandas.py``, must not be run in place of a library.
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,8 +111,9 @@ class _Worker:
 
     def __init__(self, task: Task, results: queue.Queue[Any]) -> None:
         # In a session of its own: an interrupt of the terminal is for the process that reports.
-        self._process = subprocess.Popen(  # this very package
-            [sys.executable, "-m", "cdp_backfill.pipeline.worker_main"],
+        self._process = subprocess.Popen(  # noqa: S603  # this very package
+            [sys.executable, "-P", "-c", _START, str(Path(__file__).parents[2])],
+            env=_environment(),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             start_new_session=True,
@@ -137,6 +153,16 @@ class _Worker:
                 "Leave processes= out."
             )
         self._results.put(item)
+
+
+def _environment() -> dict[str, str]:
+    """The variables of a worker: without the key, and without the current folder to import from."""
+    variables = {**os.environ}
+    variables.pop(api_facts.API_KEY_VARIABLE, None)
+    if "PYTHONPATH" in variables:
+        paths = variables["PYTHONPATH"].split(os.pathsep)
+        variables["PYTHONPATH"] = os.pathsep.join(path for path in paths if path not in ("", "."))
+    return variables
 
 
 def _deserialise(chunk: Chunk) -> Chunk:

@@ -514,7 +514,7 @@ def test_a_proxy_is_used_for_other_machines(
         proxy = server.destination().url.removesuffix("/v1")
         monkeypatch.setenv("HTTP_PROXY", proxy.removeprefix("http://"))
         elsewhere = "http://api.example/v1"
-        report = send(server, base_url=elsewhere)
+        report = send(server, base_url=elsewhere, insecure=True)
         assert report.ok
         assert server.requests[0].path == f"{elsewhere}/batch"
         monkeypatch.setenv("NO_PROXY", "api.example")

@@ -67,7 +67,7 @@ class Run:
     def send(self, number: int = 40, **options: Any) -> Sender:
         """Send so many requests to the end."""
         options = {"rate_limit": 10.0, "workers": 4} | options
-        destination = cdp.Destination(api_key="k", base_url="http://x/v1", **options)
+        destination = cdp.Destination(api_key="k", base_url="https://x/v1", **options)
         start = self.clock.now()
         lock = threading.Lock()
         run = self

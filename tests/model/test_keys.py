@@ -52,11 +52,11 @@ LOOK = [
     "opens(3).cdp.send(**how, destination=there.with_key())",  # nobody listens
     "import os; os.environ['HTTP_PROXY'] = os.environ['HTTPS_PROXY'] = 'odd://x'",
     "there = there.with_key()",
-    "elsewhere = dataclasses.replace(there, base_url='http://a.invalid/v1')",
+    "elsewhere = dataclasses.replace(there, base_url='http://a.invalid/v1', insecure=True)",
     "opens(3).cdp.send(**how, destination=elsewhere)",
     "del os.environ['HTTP_PROXY'], os.environ['HTTPS_PROXY']",
     "cdp.configure(there.with_key().api_key, region='mars')",
-    "cdp.configure(there.with_key().api_key, base_url='http://a/v2')",
+    "cdp.configure(there.with_key().api_key, base_url='http://a/v2', insecure=True)",
     "import h11; h11.Connection.send = lambda self, event: [] / 0",
     "opens(3).cdp.send(**how, destination=here.with_key())",  # a broken library
     "error = traceback.TracebackException.from_exception(sys.last_value, capture_locals=True)",
@@ -181,7 +181,7 @@ def test_keys_of_two_addresses_do_not_mix(monkeypatch: pytest.MonkeyPatch) -> No
     assert destinations.resolve(None).api_key == "us-key"
     assert destinations.resolve(cdp.Destination(region="eu")).api_key == "eu-key"
     assert destinations.resolve(cdp.Destination(rate_limit=5.0)).api_key == "us-key"
-    elsewhere = cdp.Destination(base_url="http://elsewhere.invalid/v1")
+    elsewhere = cdp.Destination(base_url="https://elsewhere.invalid/v1")
     with pytest.raises(cdp.DestinationError, match="There is no API key"):
         destinations.resolve(elsewhere)
 
@@ -233,7 +233,7 @@ def _broken(*_: object, **__: object) -> None:
 
 def secret_destination(address: str) -> cdp.Destination:
     """A destination whose key is in no variable of the caller."""
-    return cdp.Destination(api_key=KEY, base_url=address,
+    return cdp.Destination(api_key=KEY, base_url=address, insecure=True,
                            patience=0.05)  # fmt: skip
 
 
@@ -312,3 +312,28 @@ def test_a_key_that_cannot_be_one_is_not_shown_either(
         assert got.value.__traceback__ is not None
         got.value.__traceback__ = got.value.__traceback__.tb_next
         assert "hunter2" not in verbose(got.value)
+
+
+@pytest.mark.parametrize(
+    ("address", "is_local"),
+    [
+        ("http://localhost:80/v1", True),
+        ("http://127.3.2.1/v1", True),
+        ("http://[::1]:8000/v1", True),
+        ("HTTP://a.invalid/v1", False),
+        ("http://localhost.a.invalid/v1", False),
+        ("http://127.0.0.1.a.invalid/v1", False),
+        ("http://10.0.0.1/v1", False),
+        ("http://0.0.0.0/v1", False),
+    ],
+)
+def test_a_key_leaves_in_clear_only_on_request(address: str, is_local: bool) -> None:
+    """Without TLS, an address of another machine is refused where the destination is made."""
+    assert cdp.Destination(base_url=address, insecure=True).is_local == is_local
+    if is_local:
+        assert cdp.Destination(base_url=address).is_local
+        return
+    with pytest.raises(cdp.DestinationError, match=r"unencrypted\. Use https://.*insecure=True"):
+        cdp.Destination(base_url=address)
+    with pytest.raises(cdp.DestinationError, match="unencrypted"):
+        cdp.configure("key", base_url=address)

@@ -141,7 +141,7 @@ def test_a_destination_says_where_and_whether_it_has_a_key(monkeypatch: pytest.M
     ):
         assert expected in text
     loose = cdp.Destination(
-        base_url="http://a.invalid/v1", strict=False, rate_limit=None, workers=3
+        base_url="http://a.invalid/v1", insecure=True, strict=False, rate_limit=None, workers=3
     )
     text = " ".join(str(loose).split())
     assert "where another address" in text

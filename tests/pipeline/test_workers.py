@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import cdp_backfill as cdp
+from cdp_backfill.pipeline import workers
 from cdp_backfill.sources import ColumnarSource, Source, open_source
 from tests.rows import opens
 from tests.servers import ReceivedRequest, Reply, run_interrupted, serving
@@ -258,3 +260,31 @@ def test_what_cannot_be_shared_out_is_refused(path: Path, box: Sandbox) -> None:
     with pytest.raises(cdp.BadInputError, match="canary= and duplicates='skip' cannot be combined"):
         cdp.send(path, MAPPING, processes=2, duplicates="skip", **options)
     assert len(box.requests()) == 0
+
+
+def test_workers_import_nothing_from_the_current_folder_and_have_no_key(
+    path: Path, tmp_path: Path, cdp_sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file that is named like a library is not run; the key's variable is not passed on."""
+    folder = tmp_path / "here"
+    folder.mkdir()
+    for name in ("pandas", "pyarrow", "json", "pickle", "cdp_backfill"):
+        (folder / f"{name}.py").write_text("open(__file__ + '.ran', 'w').close()")
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("CUSTOMERIO_CDP_API_KEY", "sandbox")
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(["", "."]))
+    variables: list[dict[str, str]] = []
+    start = subprocess.Popen
+
+    def started(*command: Any, **options: Any) -> Any:
+        variables.append(options["env"])
+        return start(*command, **options)
+
+    monkeypatch.setattr(workers.subprocess, "Popen", started)
+    report = cdp.send(
+        path, MAPPING, destination=cdp_sandbox.destination, progress=False, processes=2
+    )
+    assert report.counts["delivered"] == 9_899
+    assert not list(folder.glob("*.ran"))
+    assert len(variables) == 2
+    assert not any("CUSTOMERIO_CDP_API_KEY" in each for each in variables)
