@@ -15,7 +15,6 @@ import pyarrow.parquet as pq
 import pytest
 
 import cdp_backfill as cdp
-from cdp_backfill.pipeline import workers
 from cdp_backfill.sources import ColumnarSource, Source, open_source
 from tests.rows import opens
 from tests.servers import ReceivedRequest, Reply, run_interrupted, serving
@@ -280,7 +279,7 @@ def test_workers_import_nothing_from_the_current_folder_and_have_no_key(
         variables.append(options["env"])
         return start(*command, **options)
 
-    monkeypatch.setattr(workers.subprocess, "Popen", started)
+    monkeypatch.setattr(subprocess, "Popen", started)
     report = cdp.send(
         path, MAPPING, destination=cdp_sandbox.destination, progress=False, processes=2
     )
