@@ -22,6 +22,7 @@ from __future__ import annotations
 import contextlib
 import json
 import sqlite3
+import time
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -52,6 +53,9 @@ if TYPE_CHECKING:
 
 
 FORMAT: Final = "cdp-backfill journal 2"
+SYNC_SECONDS = 0.1
+"""A power cut costs at most the entries of this time before the last one."""
+
 _FIRST_RECIPE: Final = "cdp1"  # of journals that do not name one
 
 
@@ -151,6 +155,7 @@ class Journal:
         if identify is not None:
             self._about["identify"] = json.dumps(identify)
         self._run: int | None = None
+        self._synced = -SYNC_SECONDS  # the first entry waits for the disk
         self._lock = locked(path)
         try:
             with one_clear_error(path):
@@ -283,10 +288,10 @@ class Journal:
             sqlite3.Error: The file cannot be written, for example because the disk is full.
         """
         data = b"".join(part[:, :DIGEST_BYTES].tobytes() for part in digests)
-        number = self._database.execute(
+        number = self._write(
             "INSERT INTO requests (run, state, rows, digests) VALUES (?, ?, ?, ?)",
             (self._run, state.value, len(data) // DIGEST_BYTES, data),
-        ).lastrowid
+        )
         return int(number or 0)
 
     def change(self, request: int, state: State | None) -> None:
@@ -296,11 +301,21 @@ class Journal:
             sqlite3.Error: The file cannot be written, for example because the disk is full.
         """
         if state is None:
-            self._database.execute("DELETE FROM requests WHERE id = ?", (request,))
+            self._write("DELETE FROM requests WHERE id = ?", (request,))
         else:  # a state of the same length is written in place, without the digests
-            self._database.execute(
-                "UPDATE requests SET state = ? WHERE id = ?", (state.value, request)
-            )
+            self._write("UPDATE requests SET state = ? WHERE id = ?", (state.value, request))
+
+    def _write(self, statement: str, values: Sequence[Any]) -> int | None:
+        """Write an entry, and from time to time all entries through to the disk."""
+        is_due = time.monotonic() - self._synced >= SYNC_SECONDS
+        if is_due:  # this commit waits for the disk, and so takes those before it along
+            self._database.execute("PRAGMA synchronous = FULL")
+        try:
+            return self._database.execute(statement, values).lastrowid
+        finally:
+            if is_due:
+                self._database.execute("PRAGMA synchronous = NORMAL")
+                self._synced = time.monotonic()
 
     def close(self, counts: dict[str, int], reasons: dict[str, int]) -> None:
         """Record how the run ended, and release the journal.
