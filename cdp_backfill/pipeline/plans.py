@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn, Self
 
 from cdp_backfill.model import api_facts
 from cdp_backfill.model.mapping import Key
-from cdp_backfill.model.outcomes import AMBIGUOUS, PROBLEMS, Fix, Outcome, Problem
+from cdp_backfill.model.outcomes import AMBIGUOUS, PROBLEMS, READING_COLUMNS, Fix, Outcome, Problem
 from cdp_backfill.model.plurals import count
 from cdp_backfill.model.views import Section, View, duration, fixes_section
 from cdp_backfill.pipeline.doubts import doubt_sections
@@ -418,7 +418,7 @@ class Plan:
                 "Events of any age count for segments, and a person who enters or leaves a segment "
                 "can start campaigns."
             )
-        listed_before = {each.column for each in self.proposal.left_out}
+        listed_before = {*READING_COLUMNS, *(each.column for each in self.proposal.left_out)}
         left_out = [
             repr(column.name)
             for column in self.columns

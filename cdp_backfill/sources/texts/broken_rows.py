@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any, Final
 import pyarrow as pa
 
 from cdp_backfill.errors import SourceError
-from cdp_backfill.sources.texts.headers import line_count
 from cdp_backfill.sources.texts.unreadable import (
     FEWER,
     MORE,
@@ -86,7 +85,7 @@ class BrokenRows:
             else:
                 end, rows = self._split(pending, line, final=final)
                 yield from self._counted(self._mixed(rows, line))
-            line += line_count(pending[:end])
+            line += _line_ends(pending[:end])
             tried = 0 if end else 2 * len(pending)
             pending = pending[end:]
             if len(pending) > 2 * ROW_BYTES:
@@ -137,7 +136,7 @@ class BrokenRows:
                     rows.append(row)
                 else:
                     rows.append(Unreadable(reason or QUOTES, line + 1, text[place:stop]))
-            line += max(1, line_count(text[place:behind]))
+            line += max(1, _line_ends(text[place:behind]))
             place = behind
         return place, rows
 
@@ -201,3 +200,8 @@ class BrokenRows:
         tables = [table for table in (first, second) if table is not None]
         joined = pa.concat_tables(tables, promote_options="default") if tables else None
         return joined, [*lost, *others]
+
+
+def _line_ends(text: bytes) -> int:
+    """The number of line ends of any kind; those in a quoted cell may be of another."""
+    return text.count(b"\n") + text.count(b"\r") - text.count(b"\r\n")
