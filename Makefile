@@ -21,6 +21,20 @@ demo: $(VENV)/demo
 test: setup
 	$(BIN)/python -m pytest -n auto
 
+# A part of the tests with the lowest versions that the package allows.
+LOWEST := .venv-lowest
+ROOMS := tests/messages tests/sources/test_csv_kinds.py tests/sources/test_json_kinds.py \
+	tests/sources/test_sources.py tests/sources/test_unreadable.py tests/results/test_reports.py \
+	tests/pipeline/test_send.py tests/pipeline/test_journal_files.py
+
+lowest: $(LOWEST)/installed
+	$(LOWEST)/bin/python -m pytest -W ignore $(ROOMS)
+
+$(LOWEST)/installed: requirements-lowest.txt
+	@$(PYTHON) -m venv $(LOWEST)
+	@$(LOWEST)/bin/python -m pip install --quiet --no-deps --no-compile --requirement $<
+	@touch $@
+
 # Random tables, mappings and files for some minutes of processor time: make fuzz MINUTES=30.
 fuzz: setup
 	$(BIN)/python -W ignore -m tests.fuzz $(MINUTES)
@@ -72,6 +86,7 @@ LOCK := $(COMPILE) --universal --python-version 3.11 --generate-hashes
 lock:
 	$(LOCK) --group dev --all-extras --output-file requirements-dev.lock
 	$(LOCK) --constraint requirements-dev.lock --output-file requirements.lock
+	$(COMPILE) --group lowest --resolution lowest-direct --python-version 3.11 --output-file requirements-lowest.txt
 
 clean:
-	rm -rf $(VENV) build .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(LOWEST) build .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -36,7 +36,7 @@ def _declared() -> list[Requirement]:
 
 def test_links_of_the_package_page() -> None:
     """The README of a package has no link that needs the repository, and no picture of it."""
-    metadata: Any = ProjectMetadata(str(ROOT), PluginManager())  # type: ignore[no-untyped-call]
+    metadata: Any = ProjectMetadata(str(ROOT), PluginManager())
     text = metadata.core.readme
     assert text.startswith("# cdp-backfill")
     assert "[" not in re.sub(r"\[[^\]]+\]\(https?://[^)]+\)|```.*?```", "", text, flags=re.DOTALL)

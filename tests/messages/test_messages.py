@@ -234,7 +234,7 @@ def test_device_type_is_android_or_ios() -> None:
         (pa.array([b"ab"], pa.binary(2)), ["ab"]),
         (pa.array(["x", "y", "x"]).dictionary_encode(), ["x", "y", "x"]),
         (_uuids(UUID(int=5).bytes, None), ["00000000-0000-0000-0000-000000000005", None]),
-        (_uuids(UUID(int=4).bytes, UUID(int=5).bytes)[1:], ["00000000-0000-0000-0000-000000000005"]),
+        (_uuids(bytes(16), UUID(int=5).bytes)[1:], ["00000000-0000-0000-0000-000000000005"]),
         (pa.array([[1, None, 2], [], None]), [[1, None, 2], [], None]),
         (pa.array([[1.0, 2.5]], pa.list_(pa.float64(), 2)), [[1.0, 2.5]]),
         (pa.array([[["a"], []], None]), [[["a"], []], None]),
