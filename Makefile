@@ -21,14 +21,15 @@ demo: $(VENV)/demo
 test: setup
 	$(BIN)/python -m pytest -n auto
 
-# A part of the tests with the lowest versions that the package allows.
+# A part of the tests with the lowest versions that the package allows. The page of awkward values
+# shows numbers as numpy 2 writes them.
 LOWEST := .venv-lowest
 ROOMS := tests/messages tests/sources/test_csv_kinds.py tests/sources/test_json_kinds.py \
 	tests/sources/test_sources.py tests/sources/test_unreadable.py tests/results/test_reports.py \
 	tests/pipeline/test_send.py tests/pipeline/test_journal_files.py
 
 lowest: $(LOWEST)/installed
-	$(LOWEST)/bin/python -m pytest -W ignore $(ROOMS)
+	$(LOWEST)/bin/python -m pytest -W ignore $(ROOMS) --ignore tests/messages/test_awkward.py
 
 $(LOWEST)/installed: requirements-lowest.txt
 	@$(PYTHON) -m venv $(LOWEST)
