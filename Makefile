@@ -49,7 +49,7 @@ setup: $(VENV)/installed
 
 # What the package needs to run, and no more.
 $(VENV)/demo: requirements.lock
-	@echo "Setting up $(VENV) (once; about half a minute, 470 MB)."
+	@echo "Setting up $(VENV) (once; about half a minute, 420 MB)."
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed: make PYTHON=python3.11 ...")'
 	@$(PYTHON) -m venv $(VENV)
 	@$(INSTALL) --require-hashes --requirement requirements.lock
