@@ -26,7 +26,7 @@ from cdp_backfill.pipeline.job import Job, SendOptions, require_answers
 from cdp_backfill.pipeline.journal import read_journal
 from cdp_backfill.pipeline.planner import make_plan
 from cdp_backfill.pipeline.preview import preview
-from cdp_backfill.sources import Source, open_source
+from cdp_backfill.sources import Source, Unreadable, open_source
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -72,6 +72,7 @@ def plan(
     destination: Destination | None = None,
     recent: Recent = "raise",
     context_scope: ContextScope = "message",
+    unreadable: Unreadable = "raise",
     now: datetime | None = None,
 ) -> Plan:
     """Show what :func:`send` would do with every row of a table. Sends nothing, needs no API key.
@@ -96,7 +97,7 @@ def plan(
     >>> plan(frame, user_id="uid", timestamp="ts", event=lit("Application Opened")).counts
     {'to_send': 1, 'invalid': 1, 'held': 0, 'skipped': 0}
     """
-    table = open_source(source)
+    table = open_source(source, unreadable=unreadable)
     if not table.replayable:
         raise BadInputError(
             f"{table.title} can only be read once; planning would consume it. Use send(), or pass "
@@ -132,7 +133,11 @@ def plan(
         duplicates=duplicates,
     )
     options = SendOptions(
-        destination=destination, recent=recent, context_scope=context_scope, now=now
+        destination=destination,
+        recent=recent,
+        context_scope=context_scope,
+        unreadable=unreadable,
+        now=now,
     )
     return make_plan(Job(source=table, proposal=proposal, options=options, identify=identify))
 
@@ -172,6 +177,7 @@ def send(
     canary: int | None = None,
     recent: Recent = "raise",
     context_scope: ContextScope = "message",
+    unreadable: Unreadable = "raise",
     processes: int = 1,
     now: datetime | None = None,
 ) -> Report:
@@ -237,6 +243,11 @@ def send(
             at the first of them), ``"hold"`` leaves them out, ``"send"`` sends them.
         context_scope: ``"message"`` writes the context into each message;
             ``"batch"`` writes the context once for each request, for rows that share it.
+        unreadable: What to do with rows of CSV and JSON files that cannot be read, such as a cut
+            line or a row with a field too few. ``"raise"`` stops at the first of them; ``"skip"``
+            goes on, and each is a row that is ``invalid`` with the code ``unreadable``. It is among
+            the failures with its file, its row number, its line (``cdp_line``) and its text
+            (``cdp_text``). Files are read once more for this.
         processes: Number of processes that read, check and encode files: parquet files by row
             group, CSV and JSON files as a whole. One process sends, keeps the journal and
             reports. It pays off on machines with many cores, and does not keep the row order.
@@ -263,7 +274,7 @@ def send(
     >>> report.counts["delivered"]
     2
     """
-    table = open_source(source)
+    table = open_source(source, unreadable=unreadable)
     proposal = _proposal(
         table,
         mapping,
@@ -300,6 +311,7 @@ def send(
         canary=canary,
         recent=recent,
         context_scope=context_scope,
+        unreadable=unreadable,
         processes=processes,
         now=now,
     )
@@ -315,6 +327,7 @@ def resume(
     progress: bool | Progress = True,
     recent: Recent = "raise",
     context_scope: ContextScope = "message",
+    unreadable: Unreadable | None = None,
     processes: int = 1,
     now: datetime | None = None,
 ) -> Report:
@@ -330,6 +343,7 @@ def resume(
         progress: See :func:`send`.
         recent: See :func:`send`.
         context_scope: See :func:`send`.
+        unreadable: See :func:`send`; None for what the journal records.
         processes: See :func:`send`.
         now: See :func:`send`.
 
@@ -380,11 +394,12 @@ def resume(
         journal=journal,
         recent=recent,
         context_scope=context_scope,
+        unreadable=unreadable or contents.unreadable,
         processes=processes,
         now=now,
     )
     job = Job(
-        source=open_source(source),
+        source=open_source(source, unreadable=options.unreadable),
         proposal=Proposal(contents.mapping),
         options=options,
         identify=identify,
@@ -422,6 +437,7 @@ def messages(
     duplicates: Duplicates | None = None,
     preset: str | None = None,
     context_scope: ContextScope = "message",
+    unreadable: Unreadable = "raise",
 ) -> list[dict[str, Any]]:
     """Return the payloads of the first ``n`` rows, exactly as they would be sent.
 
@@ -436,7 +452,7 @@ def messages(
     Raises:
         BadInputError: The mapping does not fit the table.
     """
-    table = open_source(source)
+    table = open_source(source, unreadable=unreadable)
     proposal = _proposal(
         table,
         mapping,

@@ -25,6 +25,7 @@ from cdp_backfill.cli.options import (
     Save,
     ShowProgress,
     Sources,
+    Unreadable,
     with_mapping_options,
 )
 from cdp_backfill.cli.output import exit_with, show_report
@@ -50,6 +51,7 @@ def plan(
     region: Region = "us",
     base_url: BaseUrl = None,
     recent: Recent = "raise",
+    unreadable: Unreadable = "raise",
     save_mapping: Annotated[
         Path | None, typer.Option(help="Write the mapping to this TOML file.")
     ] = None,
@@ -65,6 +67,7 @@ def plan(
             # Nothing is sent.
             destination=Destination(region=region, base_url=base_url, insecure=True),  # type: ignore[arg-type]
             recent=recent,  # type: ignore[arg-type]  # checked there, with one clear error
+            unreadable=unreadable,  # type: ignore[arg-type]
         )
         if save_mapping:
             plan.mapping.save(save_mapping)
@@ -89,6 +92,7 @@ def send(
     base_url: BaseUrl = None,
     insecure: Insecure = False,
     recent: Recent = "raise",
+    unreadable: Unreadable = "raise",
     rate_limit: RateLimit = api_facts.REQUESTS_PER_SECOND,
     patience: Patience = Destination.patience,
     workers: Annotated[
@@ -131,6 +135,7 @@ def send(
             canary=canary,
             processes=processes,
             recent=recent,  # type: ignore[arg-type]
+            unreadable=unreadable,  # type: ignore[arg-type]
         )
 
     exit_with(
@@ -148,6 +153,10 @@ def resume(
     rate_limit: RateLimit = api_facts.REQUESTS_PER_SECOND,
     patience: Patience = Destination.patience,
     recent: Recent = "raise",
+    unreadable: Annotated[
+        str | None,
+        typer.Option(help="raise or skip, as for send; by default what the journal records."),
+    ] = None,
     processes: Processes = 1,
     save: Save = None,
     progress: ShowProgress = True,
@@ -168,6 +177,7 @@ def resume(
             progress=progress,
             processes=processes,
             recent=recent,  # type: ignore[arg-type]
+            unreadable=unreadable,  # type: ignore[arg-type]
         )
 
     exit_with(lambda: show_report(action, save, as_json=as_json), as_json=as_json)

@@ -39,6 +39,13 @@ Recent = Annotated[
         "raise (send nothing), hold or send."
     ),
 ]
+Unreadable = Annotated[
+    str,
+    typer.Option(
+        help="What to do with rows of CSV and JSON files that cannot be read, such as cut lines: "
+        "raise (stop at the first of them) or skip (go on, and report each as invalid)."
+    ),
+]
 Identify = Annotated[
     str | None,
     typer.Option(

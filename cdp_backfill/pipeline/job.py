@@ -25,7 +25,7 @@ from cdp_backfill.pipeline.recency_guard import refuse_recent
 from cdp_backfill.pipeline.runner import Run
 from cdp_backfill.pipeline.runs_in_turn import send_in_turn
 from cdp_backfill.results.progress import Progress, make_progress
-from cdp_backfill.sources import Source, open_source
+from cdp_backfill.sources import Source, Unreadable, open_source
 from cdp_backfill.sources.fingerprint import current_fingerprint
 
 if TYPE_CHECKING:
@@ -52,6 +52,7 @@ class SendOptions:
     canary: int | None = None
     recent: Recent = "raise"
     context_scope: ContextScope = "message"
+    unreadable: Unreadable = "raise"
     processes: int = 1
     now: datetime | None = None
 
@@ -85,7 +86,12 @@ class Job:
         """
         if self.identities is not None or self.identify is None:
             return self
-        source, mapping = open_identities(self.identify, self.source, self.proposal.mapping)
+        source, mapping = open_identities(
+            self.identify,
+            self.source,
+            self.proposal.mapping,
+            unreadable=self.options.unreadable,
+        )
         options = replace(self.options, canary=None, processes=1)
         identities = Job(source=source, proposal=Proposal(mapping), options=options)
         return replace(self, identities=identities)
@@ -182,6 +188,7 @@ class Job:
                 url=destination.url,
                 paths=self.source.paths,
                 identify=self._described_identities(),
+                unreadable=options.unreadable,
             )
             opened.callback(journal.release)
             journals.append(journal)

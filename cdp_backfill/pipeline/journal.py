@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from cdp_backfill.model.arrays import Digests, Mask
+    from cdp_backfill.sources import Unreadable
 
 
 FORMAT: Final = "cdp-backfill journal 2"
@@ -109,6 +110,7 @@ class JournalContents:
         paths: Paths of the source, or None for an in-memory table.
         identify: The identities that are sent first: ``{"column": name}``, or ``{"paths": [...]}``
             with None for an in-memory table; None if there are none.
+        unreadable: What to do with rows that cannot be read, ``"raise"`` or ``"skip"``.
         delivered: Number of rows known to be delivered.
         runs: The runs so far.
     """
@@ -117,6 +119,7 @@ class JournalContents:
     url: str
     paths: list[str] | None
     identify: dict[str, Any] | None
+    unreadable: Unreadable
     delivered: int
     runs: list[RunRecord]
 
@@ -130,6 +133,7 @@ class Journal:
         url: The address that it sends to.
         paths: Paths of the source, or None for an in-memory table.
         identify: The identities that are sent first; see :class:`JournalContents`.
+        unreadable: What to do with rows that cannot be read; see there.
 
     Raises:
         JournalError: It cannot be opened or written, is in use, or belongs to another backfill.
@@ -143,6 +147,7 @@ class Journal:
         url: str,
         paths: Sequence[str] | None = None,
         identify: dict[str, Any] | None = None,
+        unreadable: Unreadable = "raise",
     ) -> None:
         self.path = path
         self._about = {
@@ -151,6 +156,7 @@ class Journal:
             "mapping": mapping.to_toml(),
             "url": url,
             "paths": json.dumps(list(paths) if paths is not None else None),
+            "unreadable": unreadable,
         }
         if identify is not None:
             self._about["identify"] = json.dumps(identify)
@@ -271,7 +277,9 @@ class Journal:
             about = self._about
             is_new = not self._database.execute("SELECT 1 FROM about").fetchone()
             if not is_new:
-                changing = {"identify"} if about["paths"] == "null" else {"paths", "identify"}
+                changing = {"identify"}
+                if about["paths"] != "null":
+                    changing |= {"paths", "unreadable"}
                 about = {name: value for name, value in about.items() if name in changing}
             self._database.executemany("INSERT OR REPLACE INTO about VALUES (?, ?)", about.items())
             self._run = self._database.execute(
@@ -380,6 +388,7 @@ def read_journal(path: str | Path) -> JournalContents:
             url=stored["url"],
             paths=json.loads(stored["paths"]),
             identify=json.loads(stored.get("identify", "null")),
+            unreadable="skip" if stored.get("unreadable") == "skip" else "raise",
             delivered=delivered,
             runs=runs,
         )

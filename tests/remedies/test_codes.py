@@ -105,7 +105,7 @@ PROBLEM_CASES: Final[dict[str, tuple[Step, list[Step]]]] = {
         ],
     ),
 }
-OTHER_PROBLEMS: Final = {"ambiguous_identity", "recent", "duplicate"}
+OTHER_PROBLEMS: Final = {"ambiguous_identity", "recent", "duplicate", "unreadable"}
 """Codes that tests of their own provoke below."""
 
 
