@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cdp_backfill.pipeline import journal as journals
 from cdp_backfill.pipeline.journal import Journal, State
 from tests.rows import OPENED
 
@@ -21,7 +20,7 @@ def test_entries_are_written_through_from_time_to_time(
 ) -> None:
     """The first entry, and then one each tenth of a second, with all that were made before it."""
     now = 0.0
-    monkeypatch.setattr(journals.time, "monotonic", lambda: now)
+    monkeypatch.setattr("cdp_backfill.pipeline.journal.time.monotonic", lambda: now)
     journal = Journal(tmp_path / "j", mapping=OPENED, url="https://x/v1")
     journal.begin()
     modes: list[tuple[float, str]] = []
