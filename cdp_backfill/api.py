@@ -11,6 +11,7 @@ from cdp_backfill.inference.preset_proposals import propose_preset
 from cdp_backfill.inference.proposal import Proposal
 from cdp_backfill.inference.propose import check_index, leave_out_personal_data, propose
 from cdp_backfill.model.destination import Destination, choose_destination
+from cdp_backfill.model.keyword_checks import checked_keywords
 from cdp_backfill.model.mapping import (
     Duplicates,
     Field,
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from cdp_backfill.results.reports import Report
 
 
+@checked_keywords
 def plan(
     source: Any,
     mapping: Mapping | None = None,
@@ -137,6 +139,7 @@ def plan(
     return make_plan(Job(source=table, proposal=proposal, options=options, identify=identify))
 
 
+@checked_keywords
 def send(
     source: Any,
     mapping: Mapping | None = None,
@@ -306,6 +309,7 @@ def send(
     return Job(source=table, proposal=proposal, options=options, identify=identify).send()
 
 
+@checked_keywords
 def resume(
     journal: str | Path,
     source: Any = None,
@@ -392,6 +396,7 @@ def resume(
     return job.send()
 
 
+@checked_keywords
 def messages(
     source: Any,
     n: int = 3,

@@ -28,8 +28,7 @@ from cdp_backfill.cli.options import (
     with_mapping_options,
 )
 from cdp_backfill.cli.output import exit_with, show_report
-from cdp_backfill.model import api_facts
-from cdp_backfill.model.destination import Destination
+from cdp_backfill.model.destination import RATE_LIMIT, Destination
 from cdp_backfill.model.outcomes import Outcome
 from cdp_backfill.model.views import Section, View
 from cdp_backfill.pipeline.journal import identities_path, read_journal
@@ -89,7 +88,7 @@ def send(
     base_url: BaseUrl = None,
     insecure: Insecure = False,
     recent: Recent = "raise",
-    rate_limit: RateLimit = api_facts.REQUESTS_PER_SECOND,
+    rate_limit: RateLimit = RATE_LIMIT,
     patience: Patience = Destination.patience,
     workers: Annotated[
         int | None,
@@ -145,7 +144,7 @@ def resume(
     journal: JournalFile,
     *,
     insecure: Insecure = False,
-    rate_limit: RateLimit = api_facts.REQUESTS_PER_SECOND,
+    rate_limit: RateLimit = RATE_LIMIT,
     patience: Patience = Destination.patience,
     recent: Recent = "raise",
     processes: Processes = 1,

@@ -46,7 +46,13 @@ Identify = Annotated[
         "id, or else a file of anonymous ids and user ids, whose other columns become traits."
     ),
 ]
-RateLimit = Annotated[float, typer.Option(min=0.001, help="Requests per second.")]
+RateLimit = Annotated[
+    float,
+    typer.Option(
+        min=0.001,
+        help="Requests per second; the default leaves half of the limit to live traffic.",
+    ),
+]
 Patience = Annotated[
     float,
     typer.Option(min=0.001, help="Seconds for which a run waits for a server that is away."),

@@ -41,6 +41,11 @@ class Outcome(StrEnum):
         """Whether such a row needs nothing more, because it is delivered or skipped."""
         return self in (Outcome.DELIVERED, Outcome.SKIPPED)
 
+    @property
+    def wanted(self) -> bool:
+        """Whether such a row is as the caller wants: delivered, or left out or held on request."""
+        return self in (Outcome.DELIVERED, Outcome.SKIPPED, Outcome.HELD)
+
 
 OUTCOMES: Final = tuple(Outcome)
 _CODES: Final = {outcome: number for number, outcome in enumerate(OUTCOMES)}
@@ -135,6 +140,17 @@ PROBLEMS: Final[dict[str, str]] = {
     "duplicate": "duplicates='send' sends such rows too.",
 }
 """Problem codes, and what to do about each."""
+
+RUN_CODES: Final = (
+    "connection",
+    "no_answer",
+    "cancelled",
+    "permissive",
+    "stopped",
+    "error",
+    "canary",
+)
+"""Codes that a run gives to rows, beside those of HTTP, which are made from the status."""
 
 FAILURE_COLUMNS: Final = (
     "cdp_outcome",

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final, NoReturn, Self
 
 from cdp_backfill.model import api_facts
+from cdp_backfill.model.keyword_checks import checked_keywords
 from cdp_backfill.model.mapping import Key
 from cdp_backfill.model.outcomes import AMBIGUOUS, PROBLEMS, Fix, Outcome, Problem
 from cdp_backfill.model.plurals import count
@@ -130,6 +131,7 @@ class Plan:
         """The questions that the table itself does not answer."""
         return self.proposal.questions
 
+    @checked_keywords
     def send(
         self,
         *,

@@ -34,8 +34,10 @@ def headline(
     subject = "Identities" if call == "identify" else "Backfill"
     rows = sum(counts.values())
     delivered, skipped = counts[Outcome.DELIVERED], counts[Outcome.SKIPPED]
-    missing = rows - delivered - skipped
+    held = counts[Outcome.HELD]
+    missing = rows - delivered - skipped - held
     suffix = f", {skipped:,} skipped on purpose" if skipped else ""
+    suffix += f", {held:,} held on request" if held else ""
     if not rows:
         return f"{subject}: the table has no rows"
     if canary is not None and not interrupted:
@@ -43,6 +45,8 @@ def headline(
         return f"Canary: {delivered:,} of the first {first:,} rows delivered{suffix}"
     if skipped == rows:
         return f"{subject}: nothing to send, all {skipped:,} rows are skipped on purpose"
+    if not missing and not delivered:
+        return f"{subject}: nothing to send now{suffix}"
     if not missing:
         return f"{subject}: all {delivered:,} rows delivered{suffix}"
     return f"{subject}: {missing:,} of {rows:,} rows not delivered{suffix}"
