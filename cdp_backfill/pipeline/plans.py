@@ -11,7 +11,7 @@ from cdp_backfill.model.keyword_checks import checked_keywords
 from cdp_backfill.model.mapping import Key
 from cdp_backfill.model.outcomes import AMBIGUOUS, PROBLEMS, Fix, Outcome, Problem
 from cdp_backfill.model.plurals import count
-from cdp_backfill.model.views import Section, View, duration, fixes_section
+from cdp_backfill.model.views import SAMPLE, Section, View, duration, fixes_section
 from cdp_backfill.pipeline.doubts import doubt_sections
 from cdp_backfill.pipeline.job import require_answers
 from cdp_backfill.pipeline.notes import harm_notes
@@ -268,6 +268,7 @@ class Plan:
                 "Other values of the event column",
                 (),
                 by_rows(self.unknown_events, limit=_MAX_LINES),
+                from_table=True,
             ),
             Section(
                 "Problems",
@@ -282,7 +283,7 @@ class Plan:
             Section("Size", (), self._size()),
             Section(
                 "Columns",
-                ("column", "type", "filled", "sample", "becomes"),
+                ("column", "type", "filled", SAMPLE, "becomes"),
                 [
                     (
                         column.name or "-",
@@ -312,6 +313,7 @@ class Plan:
                 "The first messages",
                 (),
                 [(json.dumps(sample, ensure_ascii=False),) for sample in self.samples],
+                from_table=True,
             ),
         ]
         return View(title, sections, self._shown_notes(), self.alerts)

@@ -65,6 +65,7 @@ def report_view(
     interrupted: bool,
     identities: dict[str, int] | None,
     alerts: list[str],
+    quote_server: bool = True,
 ) -> View:
     """The tables and notes of a report.
 
@@ -80,9 +81,15 @@ def report_view(
         interrupted: Whether the run was interrupted.
         identities: Identities by outcome, or None if there are none.
         alerts: Sentences for the top.
+        quote_server: Show what the server said about rows, which can quote them.
     """
     by_reason: list[tuple[object, ...]] = [
-        (item.rows, item.outcome, item.code, f"{item.reason}. {remedy(item)}".strip())
+        (
+            item.rows,
+            item.outcome,
+            item.code,
+            f"{item.reason if quote_server else item.own_words}. {remedy(item)}".strip(),
+        )
         for item in reasons
     ]
     return View(

@@ -402,8 +402,12 @@ class Report(WithStats):
         if self.missing(allow=allow):
             raise UndeliveredError(self.summary, self)
 
-    def to_dict(self) -> dict[str, Any]:
-        """The report without its rows, as plain values for JSON."""
+    def to_dict(self, *, quote_server: bool = True) -> dict[str, Any]:
+        """The report without its rows, as plain values for JSON.
+
+        Args:
+            quote_server: Include what the server said about rows, which can quote them.
+        """
         return {
             "rows": self.rows,
             "counts": dict(self.counts),
@@ -432,12 +436,14 @@ class Report(WithStats):
                 {
                     "outcome": item.outcome,
                     "code": item.code,
-                    "reason": item.reason,
+                    "reason": item.reason if quote_server else item.own_words,
                     "rows": item.rows,
                 }
                 for item in self._failure_log.reasons()
             ],
-            "identities": None if self.identities is None else self.identities.to_dict(),
+            "identities": None
+            if self.identities is None
+            else self.identities.to_dict(quote_server=quote_server),
         }
 
     def _headline(self) -> str:
@@ -453,7 +459,7 @@ class Report(WithStats):
             return []
         return identities_alerts(self.identities.counts, is_canary=self.canary is not None)
 
-    def _view(self) -> View:
+    def _view(self, *, quote_server: bool = True) -> View:
         return report_view(
             self._headline(),
             counts=self.counts,
@@ -466,6 +472,7 @@ class Report(WithStats):
             interrupted=self.interrupted,
             identities=None if self.identities is None else self.identities.counts,
             alerts=self._alerts(),
+            quote_server=quote_server,
         )
 
     def __copy__(self) -> Report:
