@@ -47,8 +47,9 @@ _PHRASES: Final = {
     "--timestamp with these names",
     "name further columns in key()": "name further columns with --key",
     "Shorten or drop the column, or name it": "Shorten or drop the column (--drop), or name it",
-    "Pass a mapping with mapping=cdp.Mapping.load('report/mapping.toml')": "Pass --mapping "
-    "report/mapping.toml",
+    "Pass a mapping with mapping=cdp.Mapping.load('report/mapping.toml'), which "
+    "report.save('report') writes, or mapping=plan.mapping": "Pass --mapping report/mapping.toml, "
+    "which --save report writes",
 }
 """Sentences that say something else on the command line."""
 
