@@ -43,7 +43,7 @@ class Outcome(StrEnum):
 
     @property
     def wanted(self) -> bool:
-        """Whether such a row is as the caller wants: delivered, or left out or held on request."""
+        """Whether such a row is delivered, or left out or held on request."""
         return self in (Outcome.DELIVERED, Outcome.SKIPPED, Outcome.HELD)
 
 

@@ -102,7 +102,7 @@ class Report(WithStats):
 
     @property
     def ok(self) -> bool:
-        """Whether all is as wanted: each row was delivered, skipped on purpose or held on request.
+        """Whether each row was delivered, skipped on purpose or held on request, as wanted.
 
         The same must be true of the identities. The rows after those of a canary may wait.
         """
