@@ -95,7 +95,7 @@ def rehearse(
         sent_nothing = rehearsal.report.rows and not rehearsal.plan.to_send
         if sent_nothing and not options.may_send_nothing:
             return ExitCode.MISSING
-        return ExitCode.AS_WANTED if rehearsal.ok(output.allow) else ExitCode.MISSING
+        return ExitCode.AS_WANTED if rehearsal.ok_but(output.allow) else ExitCode.MISSING
 
     exit_with(action, output)
 
