@@ -146,7 +146,6 @@ def test_no_option_is_hidden(verb: object) -> None:
     assert mapping_fields <= {p.name for p in parameters}
 
 
-<<<<<<< HEAD
 def test_import_waits_for_the_first_use() -> None:
     """The import itself loads neither pandas nor pyarrow; ``df.cdp`` is there in either order."""
     code = (
@@ -159,7 +158,8 @@ def test_import_waits_for_the_first_use() -> None:
         "assert cdp.Mapping.__module__ == 'cdp_backfill'\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
-=======
+
+
 def callables() -> dict[str, Callable[..., Any]]:
     """Everything public that takes keywords, by name."""
     frame = pd.DataFrame()
@@ -194,7 +194,6 @@ def test_an_argument_of_another_class_is_sent_there() -> None:
         cdp.KeywordError, match=r"destination=cdp\.Destination\(rate_limit=\.\.\.\)"
     ):
         cdp.send(pd.DataFrame(), rate_limit=5.0)  # type: ignore[call-arg]
->>>>>>> 5665d03 (Answer misspelt keywords, show errors as a sentence in notebooks, leave half of the rate limit to live traffic)
 
 
 def test_import_has_no_side_effects() -> None:

@@ -329,7 +329,7 @@ def test_a_log_gets_a_line_every_ten_seconds() -> None:
     log.close()
     lines = file.getvalue().splitlines()
     assert len(lines) == 3
-    moments, lines = zip(*(line.split(" INFO ") for line in lines), strict=True)
+    moments, lines = map(list, zip(*(line.split(" INFO ") for line in lines), strict=True))
     assert all(datetime.fromisoformat(moment).tzinfo for moment in moments)
     assert lines[0] == (
         "Backfill: 100 of 1,000 rows (10%), 10 rows/s, 1 min 30 s left, 498 delivered, 2 refused, "
