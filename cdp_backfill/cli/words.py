@@ -59,6 +59,7 @@ _RESUME: Final = re.compile(r"call (?:cdp\.)?resume\(([^()]*)\)")
 _OTHERS: Final = {
     "region": "--region",
     "base_url": "--base-url",
+    "insecure": "--insecure",
     "rate_limit": "--rate-limit",
     "patience": "--patience",
     "workers": "--workers",
@@ -160,6 +161,8 @@ def _items(value: str) -> list[str] | None:
         parsed: Any = ast.literal_eval(value) if value else ""
     except (ValueError, SyntaxError):
         return [value]
+    if parsed is True:
+        return [""]  # a flag
     if parsed is ... or parsed in ([...], {...}):
         return ["..."]
     if isinstance(parsed, list | tuple):

@@ -26,6 +26,7 @@ PYTHON_ONLY: Final = {
         "pickled",
         "can only be read once",
         "in-memory table",
+        "The second argument",
         "a Destination",
         "Destination(region",
         "a Mapping",
@@ -40,6 +41,7 @@ PYTHON_ONLY: Final = {
         "dict",
     ),
     "SQL": (
+        "import sys",
         "CASE WHEN",
         "nullif(",
         "trim(",
@@ -117,6 +119,7 @@ def test_a_value_stays_the_same_behind_a_shell(value: str) -> None:
         ("events={'open': 'Application Opened'}", "--translate 'open=Application Opened'"),
         ("message_id=cdp.key('a', 'b c')", "--key a --key 'b c'"),
         ("drop=[]", "no --drop"),
+        ("pass insecure=True.", "pass --insecure."),
         ("Check region and base_url.", "Check --region and --base-url."),
         ("There is no column 'user_id'.", "There is no column 'user_id'."),
         ("the file 'a/event=open/x.csv'", "the file 'a/event=open/x.csv'"),
