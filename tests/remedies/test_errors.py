@@ -538,6 +538,11 @@ CASES: list[Case] = [
         lambda _: cdp.plan(opens(2), OPENED, destination=cdp.Destination(region="eu")),
     ),
     Case(
+        ("insecure=True",),
+        lambda _: cdp.Destination(base_url="http://api.example/v1"),
+        lambda _: cdp.Destination(base_url="http://api.example/v1", insecure=True),
+    ),
+    Case(
         ("api_key=",),
         lambda _: cdp.Destination(base_url="https://key:@cdp.customer.io/v1"),
         lambda _: cdp.Destination(base_url="https://cdp.customer.io/v1", api_key="key"),
