@@ -7,10 +7,11 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final, NoReturn, Self
 
 from cdp_backfill.model import api_facts
+from cdp_backfill.model.keyword_checks import checked_keywords
 from cdp_backfill.model.mapping import Key
 from cdp_backfill.model.outcomes import AMBIGUOUS, PROBLEMS, READING_COLUMNS, Fix, Outcome, Problem
 from cdp_backfill.model.plurals import count
-from cdp_backfill.model.views import Section, View, duration, fixes_section
+from cdp_backfill.model.views import SAMPLE, Section, View, duration, fixes_section
 from cdp_backfill.pipeline.doubts import doubt_sections
 from cdp_backfill.pipeline.job import require_answers
 from cdp_backfill.pipeline.notes import harm_notes
@@ -130,6 +131,7 @@ class Plan:
         """The questions that the table itself does not answer."""
         return self.proposal.questions
 
+    @checked_keywords
     def send(
         self,
         *,
@@ -273,6 +275,7 @@ class Plan:
                 "Other values of the event column",
                 (),
                 by_rows(self.unknown_events, limit=_MAX_LINES),
+                from_table=True,
             ),
             Section(
                 "Problems",
@@ -287,7 +290,7 @@ class Plan:
             Section("Size", (), self._size()),
             Section(
                 "Columns",
-                ("column", "type", "filled", "sample", "becomes"),
+                ("column", "type", "filled", SAMPLE, "becomes"),
                 [
                     (
                         column.name or "-",
@@ -317,6 +320,7 @@ class Plan:
                 "The first messages",
                 (),
                 [(json.dumps(sample, ensure_ascii=False),) for sample in self.samples],
+                from_table=True,
             ),
         ]
         return View(title, sections, self._shown_notes(), self.alerts)
