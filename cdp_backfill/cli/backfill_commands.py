@@ -71,6 +71,8 @@ def plan(
         print(json.dumps(plan.to_dict()) if as_json else plan)
         if not plan.proposal.complete:
             return 2
+        if plan.refusal is not None:  # as send does then
+            return 1
         if plan.rows and not plan.to_send and not options.may_send_nothing:
             return 1
         plans = [plan] if plan.identities is None else [plan, plan.identities]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import re
 import textwrap
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
@@ -15,6 +16,9 @@ if TYPE_CHECKING:
 _WIDTH: Final = 80
 _MIN_LAST: Final = 24  # characters of the last column of a table at least
 _MIN_WIDTH: Final = 8  # characters of any other column at least
+
+_MARKDOWN: Final = re.compile(r"[\\`*_{}\[\]<>#|~&]")
+"""Characters that mean something in Markdown; a backslash before one makes it itself."""
 
 _MAX_WORDS: Final = 5  # words that stay on one line in the first column
 _LONG_WORD: Final = 22  # characters of a word that may be broken
@@ -38,6 +42,20 @@ _STYLE: Final = (
     ".cdp.cdp .a{border-left:3px solid currentColor;padding-left:.6em;font-weight:600}"
     ".cdp.cdp p{margin:.3em 0}.cdp.cdp .q{opacity:.75;margin-top:.6em}"
     ".cdp.cdp a{color:inherit;text-decoration:underline}</style>"
+)
+
+
+_PAGE: Final = (
+    '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+    '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+    '<meta name="color-scheme" content="light dark">\n'
+    "<title>{title}</title>\n<style>{style}</style>\n</head>\n<body>\n{body}\n</body>\n</html>\n"
+)
+_PAGE_STYLE: Final = (
+    ":root{color-scheme:light dark}"
+    "body{margin:2em auto;max-width:62em;padding:0 1.5em;color:#1d1d1f;background:#fff}"
+    "@media (prefers-color-scheme:dark){body{color:#e6e6e8;background:#18181b}}"
+    "body .cdp.cdp{font-size:15px}body .cdp.cdp h4{font-size:20px;margin-bottom:.6em}"
 )
 
 
@@ -98,6 +116,20 @@ class View:
             lines += ["", *_wrapped(note)]
         return "\n".join(lines)
 
+    def markdown(self) -> str:
+        """The view as Markdown, for a ticket or a pull request."""
+        parts = [f"# {_escaped(self.title)}"]
+        parts.extend(f"> **{_escaped(alert)}**" for alert in self.alerts)
+        for section in self.sections:
+            if section.rows:
+                parts += [f"## {_escaped(section.caption)}", _markdown_table(section)]
+        parts.extend(map(_escaped, self.notes))
+        return "\n\n".join(parts) + "\n"
+
+    def page(self) -> str:
+        """The view as an HTML page of its own, for light and dark themes."""
+        return _PAGE.format(title=html.escape(self.title), style=_PAGE_STYLE, body=self.html())
+
     def html(self) -> str:
         """The view as HTML for a notebook with a light or dark theme."""
         parts = [_STYLE, '<div class="cdp">', f"<h4>{html.escape(self.title)}</h4>"]
@@ -127,6 +159,19 @@ def _html_cell(cell: object) -> str:
     if isinstance(cell, Link):
         return f'<a href="{text}" target="_blank" rel="noopener">{text}</a>'
     return text
+
+
+def _markdown_table(section: Section) -> str:
+    """A table of GitHub's Markdown; it needs a header, which may be empty."""
+    rows = [tuple(_escaped(_cell(cell)) for cell in row) for row in section.rows]
+    header = section.header or ("",) * len(rows[0])
+    rules = ["---:" if isinstance(cell, int | float) else "---" for cell in section.rows[0]]
+    return "\n".join(f"| {' | '.join(row)} |" for row in [header, rules, *rows])
+
+
+def _escaped(text: str) -> str:
+    """Text without a meaning in Markdown or HTML."""
+    return _MARKDOWN.sub(r"\\\g<0>", " ".join(text.split()))
 
 
 def _css_class(cell: object, model: object, column: int) -> str:
@@ -195,6 +240,21 @@ def fixes_section(fixes: dict[Fix, int]) -> Section:
         ("cells", "column", "fix"),
         [(cells, fix.column, FIXES[fix.code]) for fix, cells in ordered],
     )
+
+
+def duration_range(seconds: tuple[float, float]) -> str:
+    """A least and a most duration as text.
+
+    >>> duration_range((0.4, 1.66)), duration_range((40.2, 58)), duration_range((50, 100))
+    ('0.4 to 1.7 s', '40 to 58 s', '50 s to 2 min')
+    """
+    texts = [f"{each:.0f} s" if 10 <= each < 60 else duration(each) for each in seconds]  # noqa: PLR2004
+    least, most = texts
+    if least == most:
+        return least
+    number, _, unit = least.partition(" ")
+    same = most.count(" ") == 1 and most.endswith(f" {unit}")
+    return f"{number if same else least} to {most}"
 
 
 def duration(seconds: float) -> str:
