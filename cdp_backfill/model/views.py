@@ -116,6 +116,9 @@ class View:
             lines += ["", *_wrapped(note)]
         return "\n".join(lines)
 
+    def _repr_html_(self) -> str:
+        return self.html()
+
     def markdown(self) -> str:
         """The view as Markdown, for a ticket or a pull request."""
         parts = [f"# {_escaped(self.title)}"]

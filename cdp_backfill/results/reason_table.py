@@ -29,9 +29,9 @@ class ReasonTable(pd.DataFrame):
     def _repr_html_(self) -> str:
         return self._view().html()
 
-    def _mime_(self) -> tuple[str, str]:
+    def _display_(self) -> View:
         """For marimo, which shows other DataFrames in a widget of its own."""
-        return "text/html", self._repr_html_()
+        return self._view()
 
     def _view(self) -> View:
         if self.empty:

@@ -490,7 +490,7 @@ def test_reasons_are_shown_in_full(box: Sandbox) -> None:
     frame = opens(3, uid=[None, "b", "c"], ts=["2023-05-01", "May 1, 2023 10:00", "2023-05-01"])
     report = send(frame, box)
     reasons: Any = report.by_reason()
-    for shown in (repr(reasons), reasons._repr_html_(), reasons._mime_()[1]):
+    for shown in (repr(reasons), reasons._repr_html_(), reasons._display_()._repr_html_()):
         words = " ".join(html.unescape(re.sub("<[^>]*>", " ", shown)).split())
         for column in ("code", "reason", "remedy", "fix"):
             assert all(" ".join(text.split()) in words for text in reasons[column]), column
