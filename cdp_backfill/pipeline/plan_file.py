@@ -337,16 +337,25 @@ class SavedPlan:
                 )
         if destination is None:
             self._check_address()
+        table = open_source(source)
+        if not table.replayable:
+            raise BadInputError(
+                f"{table.title} can only be read once, and a loaded plan reads it to compare it. "
+                f"Pass a table that can be read again: {table.instead}."
+            )
         job = self.table.unchanged(
             Job(
-                source=open_source(source),
+                source=table,
                 proposal=self.figures["proposal"],
                 options=replace(self.options, destination=destination or self.destination),
                 identify=identify,
                 planned_seconds=self.figures["expected_seconds"],
             )
-        ).with_identities()
-        if job.identities is not None and self.identities_table is not None:
+        )
+        if self.identities_table is None:
+            return job
+        job = job.with_identities()
+        if job.identities is not None:
             job = replace(job, identities=self.identities_table.unchanged(job.identities))
         return job
 

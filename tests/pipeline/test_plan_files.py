@@ -231,6 +231,23 @@ def test_files_that_are_no_plans(tmp_path: Path) -> None:
                 cdp.Plan.load(path, table())
 
 
+def test_a_plan_with_questions_is_kept_and_not_sent(tmp_path: Path) -> None:
+    """It shows the same, and its questions refuse the run."""
+    plan = cdp.plan(opens(3).drop(columns="ts"), identify="uid")
+    plan.save(tmp_path / "plan.json", samples=True)
+    loaded = cdp.Plan.load(tmp_path / "plan.json", opens(3).drop(columns="ts"))
+    assert shown(loaded) == shown(plan)
+    with pytest.raises(cdp.MappingError):
+        loaded.send(progress=False)
+
+
+def test_a_table_that_can_be_read_once_is_refused(tmp_path: Path) -> None:
+    """A loaded plan compares the rows before they are sent."""
+    table().cdp.plan(**WHO_WHAT_WHEN).save(tmp_path / "plan.json")
+    with pytest.raises(cdp.BadInputError, match="can only be read once"):
+        cdp.Plan.load(tmp_path / "plan.json", pa.table(table()).to_reader())
+
+
 def test_a_plan_of_a_table_in_memory_needs_it(tmp_path: Path) -> None:
     """The error says how to pass the table."""
     table().cdp.plan(**WHO_WHAT_WHEN).save(tmp_path / "plan.json")
