@@ -6,6 +6,8 @@ import math
 from typing import TYPE_CHECKING, Final
 
 from cdp_backfill.delivery.rate_control import INITIAL_CONCURRENCY, MAX_CONCURRENCY
+from cdp_backfill.model.views import duration_range
+from cdp_backfill.results.progress import megabytes
 
 if TYPE_CHECKING:
     from cdp_backfill.model.destination import Destination
@@ -50,3 +52,24 @@ def _sending(requests: int, round_trip: float, destination: Destination) -> floa
         seconds += round_trip
         concurrency *= 2
     return seconds + round_trip * max(0.0, left) / min(workers or MAX_CONCURRENCY, limit)
+
+
+def duration_words(expected: tuple[float, float], rate: float | None, wire_bytes: int) -> str:
+    """How long a run will take, with what that assumes.
+
+    Args:
+        expected: Least and most seconds.
+        rate: The rate limit in requests per second, or None.
+        wire_bytes: Bytes of all requests, compressed.
+
+    >>> duration_words((20.6, 45.1), 500, 90_000_000)
+    '21 to 45 s at up to 500 requests/s, if an answer takes 100 to 500 ms; longer with an upload \
+below 2.0 MB/s'
+    """
+    least, most = (f"{1000 * each:.0f}" for each in ROUND_TRIPS)
+    limit = "" if rate is None else f" at up to {round(rate, 1):,g} requests/s"
+    upload = megabytes(round(wire_bytes / max(expected[1], 0.001)))
+    return (
+        f"{duration_range(expected)}{limit}, if an answer takes {least} to {most} ms; longer with "
+        f"an upload below {upload}/s"
+    )

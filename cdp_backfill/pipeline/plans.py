@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn, Self
 
 from cdp_backfill.model import api_facts
 from cdp_backfill.model.mapping import Key
-from cdp_backfill.model.outcomes import AMBIGUOUS, PROBLEMS, Fix, Outcome, Problem
+from cdp_backfill.model.outcomes import PROBLEMS, Fix, Outcome, Problem
 from cdp_backfill.model.plurals import count
-from cdp_backfill.model.views import Section, View, duration_range, fixes_section
+from cdp_backfill.model.views import Section, View, fixes_section
 from cdp_backfill.pipeline.doubts import doubt_sections
 from cdp_backfill.pipeline.job import require_answers
-from cdp_backfill.pipeline.notes import harm_notes
+from cdp_backfill.pipeline.notes import plan_alerts
 from cdp_backfill.pipeline.plan_file import file_kind, plan_json, read_plan, write_plan
 from cdp_backfill.pipeline.plan_parts import by_rows, columns_section, moment_text, people_lines
 from cdp_backfill.pipeline.plan_statistics import IDENTITY
-from cdp_backfill.pipeline.plan_time import ROUND_TRIPS
+from cdp_backfill.pipeline.plan_time import duration_words
 from cdp_backfill.results.progress import Reason, megabytes
 
 if TYPE_CHECKING:
@@ -420,34 +420,13 @@ class Plan:
     @property
     def alerts(self) -> list[str]:
         """What can do harm, in sentences; the plan begins with them."""
-        alerts = []
-        commands = {p: rows for p, rows in self.problems.items() if p.code == "command"}
-        if commands:
-            rows = sum(commands.values())
-            names = [f"{p.reason.partition(' is ')[0]} ({n:,})" for p, n in commands.items()]
-            alerts.append(
-                f"{count(rows, 'row')} {'names a command' if rows == 1 else 'name commands'} of "
-                "the API, which deletes or changes people, devices or objects: "
-                f"{', '.join(names)}. The run does not send {'it' if rows == 1 else 'them'}."
-            )
-        ambiguous = [n for problem, n in self.problems.items() if problem.code == AMBIGUOUS]
-        if ambiguous:
-            alerts.append(
-                f"{count(sum(ambiguous), 'identity', 'identities')} "
-                f"{'has' if sum(ambiguous) == 1 else 'have'} an anonymous id with more than one "
-                "user id. Which is right is not known, so the run sends none of them."
-            )
-        if self.identities is not None:
-            alerts += self.identities.alerts
-        alerts += harm_notes(self.mapping)
-        if self.recent:
-            alerts.append(
-                f"{count(self.recent, 'row')} of {count(self.recent_people, 'person', 'people')} "
-                f"{'is' if self.recent == 1 else 'are'} younger than {api_facts.RECENT_HOURS} "
-                "hours and can trigger campaigns that message people. By default a run sends "
-                "nothing then; recent='hold' leaves such rows out, recent='send' sends them."
-            )
-        return alerts
+        return plan_alerts(
+            self.mapping,
+            self.problems,
+            recent=self.recent,
+            recent_people=self.recent_people,
+            of_identities=[] if self.identities is None else self.identities.alerts,
+        )
 
     def _rows(self) -> list[tuple[object, ...]]:
         rows: list[tuple[object, ...]] = [
@@ -477,9 +456,12 @@ class Plan:
     def _size(self) -> list[tuple[object, ...]]:
         if not self.to_send:
             return []
-        times = f"{moment_text(self.first)} to {moment_text(self.last)}"
-        size: list[tuple[object, ...]] = [
-            *([("time (UTC)", times)] if self.first is not None else []),
+        times = (
+            "" if self.first is None else f"{moment_text(self.first)} to {moment_text(self.last)}"
+        )
+        requests = f"{self.requests:,}, {self.fill:.0%} full, {megabytes(self.body_bytes)}"
+        lines: list[tuple[object, ...]] = [
+            *([("time (UTC)", times)] if times else []),
             (
                 "messages",
                 (
@@ -487,26 +469,12 @@ class Plan:
                     f"the largest {self.largest:,} of {api_facts.MAX_MESSAGE_BYTES:,}"
                 ),
             ),
-            (
-                "requests",
-                (
-                    f"{self.requests:,}, {self.fill:.0%} full, {megabytes(self.body_bytes)}, "
-                    f"compressed about {megabytes(self.wire_bytes)}"
-                ),
-            ),
+            ("requests", f"{requests}, compressed about {megabytes(self.wire_bytes)}"),
         ]
         if (expected := self.expected_seconds) is not None:
-            least, most = (f"{1000 * each:.0f}" for each in ROUND_TRIPS)
-            upload = megabytes(round(self.wire_bytes / max(expected[1], 0.001)))
-            rate = ""
-            if self.seconds:
-                rate = f" at up to {round(self.requests / self.seconds, 1):,g} requests/s"
-            words = [
-                f"{duration_range(expected)}{rate}, if an answer takes {least} to {most} ms",
-                f"longer with an upload below {upload}/s",
-            ]
-            size.append(("duration", "; ".join(words)))
-        return size
+            rate = self.requests / self.seconds if self.seconds else None
+            lines.append(("duration", duration_words(expected, rate, self.wire_bytes)))
+        return lines
 
     def _shown_notes(self) -> list[str]:
         notes = list(self.notes)
