@@ -73,6 +73,20 @@ class Link:
         return self.url
 
 
+@dataclass(frozen=True, slots=True)
+class Code:
+    """A cell with a line of code, which stays whole, so that it can be copied and run.
+
+    Attributes:
+        line: The line.
+    """
+
+    line: str
+
+    def __str__(self) -> str:
+        return self.line
+
+
 @dataclass(slots=True)
 class Section:
     """A table with a caption.
@@ -159,6 +173,8 @@ def _html_row(cells: tuple[object, ...], tag: str, like: tuple[object, ...]) -> 
 
 def _html_cell(cell: object) -> str:
     text = html.escape(_cell(cell))
+    if isinstance(cell, Code):
+        return f"<code>{text}</code>"
     if isinstance(cell, Link):
         return f'<a href="{text}" target="_blank" rel="noopener">{text}</a>'
     return text
@@ -206,7 +222,8 @@ def _table(section: Section) -> list[str]:
     _narrow(widths)
     shown = [(*map(_cut, row[:-1], widths), row[-1]) for row in shown]
     lines = []
-    for row in shown:
+    whole = [False] * (len(shown) - len(rows)) + [isinstance(r[-1], Code) for r in section.rows]
+    for row, is_whole in zip(shown, whole, strict=True):
         cells = []
         for column, cell in enumerate(row):
             number = isinstance(section.rows[0][column], int | float)
@@ -214,7 +231,7 @@ def _table(section: Section) -> list[str]:
         left = "  " + "  ".join(cells[:-1]) + ("  " if len(cells) > 1 else "")
         room = max(24, _WIDTH - len(left))
         wrapped = _wrapped(cells[-1].rstrip(), room) or [""]
-        if isinstance(section.rows[0][-1], int | float):
+        if is_whole or isinstance(section.rows[0][-1], int | float):
             wrapped = [cells[-1]]
         lines.append((left + wrapped[0]).rstrip())
         lines.extend(" " * len(left) + more for more in wrapped[1:])

@@ -366,7 +366,7 @@ class Plan:
     def _headline(self) -> str:
         """What :meth:`send` would do, in one line."""
         if (refusal := self.refusal) is not None:
-            return f"Plan for {self.source}: send refuses to start, {refusal}"
+            return f"Plan for {self.source}: {refusal}, so send refuses to start"
         if not self.to_send:
             return f"Plan: nothing to send of {count(self.rows, 'row')} of {self.source}"
         return f"Plan: {self.to_send:,} of {self.rows:,} rows of {self.source} to {self.url}"

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from cdp_backfill.model.plurals import count
-from cdp_backfill.model.views import Section, View
+from cdp_backfill.model.views import Code, Section, View
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -53,7 +53,8 @@ def _section(line: dict[Any, Any]) -> Section:
     if not pd.isna(line["row"]):
         where = "" if line["source"] is None else f" of {line['source']}"
         lines.append(("for example", f"row {line['row']:,}{where}"))
-    lines += [
-        (name, line[key]) for name, key in (("what to do", "remedy"), ("fix", "fix")) if line[key]
-    ]
+    if line["remedy"]:
+        lines.append(("what to do", line["remedy"]))
+    if line["fix"]:
+        lines.append(("fix", Code(line["fix"])))
     return Section(f"{count(line['rows'], 'row')} {line['outcome']}: {line['code']}", (), lines)

@@ -297,7 +297,7 @@ def test_options_of_a_plan_are_those_of_the_run(box: Sandbox, tmp_path: Path) ->
 def test_the_headline_says_what_send_does(box: Sandbox) -> None:
     """Open questions and recent rows refuse the run, in the plan as in the run."""
     asking = opens(3).drop(columns="ts").cdp.plan()
-    assert "send refuses to start, " in str(asking).splitlines()[0]
+    assert ", so send refuses to start" in str(asking).splitlines()[0]
     with pytest.raises(cdp.MappingError):
         asking.send(progress=False)
     frame = opens(3, ts=["2022-01-01", "2023-05-01", "2023-05-01"])

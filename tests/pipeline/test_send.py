@@ -577,7 +577,7 @@ import cdp_backfill as cdp
 waiting, go = threading.Event(), threading.Event()
 def answer(number, seen):
     if number >= 3 and seen.raw:
-        print("under way", flush=True)
+        print("under way\\n", end="", flush=True)
     return Reply()
 with serving(answer) as server:
     report = cdp.send(

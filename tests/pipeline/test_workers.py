@@ -198,7 +198,7 @@ import cdp_backfill as cdp
 
 def answer(number, seen):
     if number == 3 and seen.raw:
-        print("under way", flush=True)
+        print("under way\\n", end="", flush=True)
     return Reply()
 with serving(answer) as server:
     destination = server.destination(rate_limit=40.0, max_messages=500)

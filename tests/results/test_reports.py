@@ -495,7 +495,9 @@ def test_reasons_are_shown_in_full(box: Sandbox) -> None:
         for column in ("code", "reason", "remedy", "fix"):
             assert all(" ".join(text.split()) in words for text in reasons[column]), column
         assert "row 1" in words
-    assert max(map(len, repr(reasons).splitlines())) <= 80
+    lines = repr(reasons).splitlines()
+    assert all(any(line.endswith(fix) for line in lines) for fix in reasons["fix"])  # to be copied
+    assert max(len(line) for line in lines if "failures" not in line) <= 80
     assert type(reasons[["code", "rows"]]) is pd.DataFrame
     assert repr(send(opens(1), box).by_reason()) == "No row failed: there is no reason to show"
 
