@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from cdp_backfill.messages.encoding import ContextScope
     from cdp_backfill.pipeline.plans import Plan
     from cdp_backfill.pipeline.preparation import Recent
-    from cdp_backfill.results.progress import Progress
+    from cdp_backfill.results.progress import ProgressChoice
     from cdp_backfill.results.reports import Report
 
 
@@ -175,7 +175,7 @@ def send(
     preset: str | None = None,
     identify: Any = None,
     destination: Destination | None = None,
-    progress: bool | Progress = True,
+    progress: ProgressChoice = True,
     journal: str | Path | bool | None = None,
     canary: int | None = None,
     recent: Recent = "raise",
@@ -232,7 +232,9 @@ def send(
             call has an answer, and none if their run stops.
         destination: Where to send; None for the destination that ``configure()`` set, or else the
             US region.
-        progress: True shows progress, False shows none; or a display of your own.
+        progress: True shows progress where you are: in a terminal, in Jupyter or marimo, or as
+            lines of a log. False shows none, ``"tqdm"`` shows a bar of ``tqdm.auto``. Or a display
+            of your own, see :class:`Progress`.
         journal: File that records delivered messages, so that the next run sends only the rest. A
             path, True for a file in the current folder that is named after table and address, or
             False for none. None means True for files and False for other tables and for
@@ -328,7 +330,7 @@ def resume(
     *,
     identify: Any = None,
     destination: Destination | None = None,
-    progress: bool | Progress = True,
+    progress: ProgressChoice = True,
     recent: Recent = "raise",
     context_scope: ContextScope = "message",
     unreadable: Unreadable | None = None,

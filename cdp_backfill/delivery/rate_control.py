@@ -95,16 +95,17 @@ class RateControl:
                 self.paused_seconds += end - max(now, self._pause_end)
                 self._pause_end = end
 
-    def record_answer(self, seconds: float, in_flight: int) -> None:
+    def record_answer(self, seconds: float, in_flight: int, *, is_small: bool = False) -> None:
         """Adapt to an answer that shows no overload.
 
         Args:
             seconds: How long it took.
             in_flight: Requests that were in flight with it, itself included.
+            is_small: The request was no full one, so full ones take longer without being slow.
         """
         with self._lock:
             self._raise_rate()
-            if self._fixed_concurrency:
+            if self._fixed_concurrency or is_small:
                 return
             self._fastest = min(seconds, self._fastest or seconds)
             if seconds > _SLOW_FACTOR * self._fastest + _SLACK_SECONDS:

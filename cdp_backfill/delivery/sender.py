@@ -34,6 +34,7 @@ from cdp_backfill.delivery.transport import (
     tls_context,
 )
 from cdp_backfill.errors import StoppedError
+from cdp_backfill.messages.packing import FIRST_MESSAGES
 from cdp_backfill.model.outcomes import Outcome
 from cdp_backfill.results.run_stats import RunStats
 
@@ -44,7 +45,7 @@ if TYPE_CHECKING:
     from cdp_backfill.messages.packing import Request
     from cdp_backfill.model.destination import Destination
 
-_MAX_REFUSED: Final = 20  # messages refused before the run stops, if none was accepted
+_MAX_REFUSED: Final = FIRST_MESSAGES  # refused before the run stops, if none was accepted
 _QUEUE_SIZE: Final = 16
 _TICK: Final = 0.2  # seconds
 _TOO_MANY_REQUESTS: Final = 429
@@ -57,7 +58,8 @@ class Sender:
     """Sends requests to the server with worker threads.
 
     Until the server accepts a request, only one is in flight: the key or the address may be wrong.
-    The same holds while the server is away. A request that waits for another attempt holds no
+    The same holds while the server is away. The parts of a refused request are requests of their
+    own, which go before those in the queue. A request that waits for another attempt holds no
     worker.
 
     Args:
@@ -171,7 +173,7 @@ class Sender:
             timeout: Seconds to wait.
         """
         with self._lock:
-            self._start_workers(len(self._queue))
+            self._start_workers(len(self._queue) + len(self._waiting))
             return self._progressed.wait_for(
                 lambda: not (self._queue or self._waiting or self._busy), timeout
             )
@@ -215,8 +217,6 @@ class Sender:
                             doubts=task.doubts,
                         ),
                     )
-                    if (rest := task.next_part()) is not None:
-                        self._give_up(rest)
                 else:
                     self._give_up(task)
             self._cancelled = True  # later answers no longer count
@@ -309,10 +309,6 @@ class Sender:
                         doubts=doubts,
                     )
                     self._record(task, result)
-                if (part := task.next_part()) is not None:
-                    with contextlib.suppress(Exception):
-                        self._stopping.set()
-                        self._give_up(part)
             with contextlib.suppress(Exception):  # the same error may come again
                 self.stop(error)
 
@@ -348,7 +344,8 @@ class Sender:
             return None, seconds
         if self._queue and self._may_start_another():
             probe = 0 if self._any_delivered else _MAX_REFUSED
-            return Task(Bisection(self._queue.popleft(), probe=probe)), None
+            request = self._queue.popleft()
+            return Task(request, Bisection(probe=probe), is_small=request.is_first), None
         if not self._waiting:
             return None, None
         seconds = self._waiting[0][0] - self._clock.now()
@@ -406,7 +403,7 @@ class Sender:
             if task.answer is not None:
                 self.stats += RunStats(answers=1, answer_seconds=seconds)
             if task.answer is not None and answer_verdict(task.answer) is not Verdict.RETRY:
-                self._rate_control.record_answer(seconds, in_flight)
+                self._rate_control.record_answer(seconds, in_flight, is_small=task.is_small)
                 if self._availability.record_success():
                     self._rate_control.recover()
                     self._work_changed.notify_all()
@@ -478,12 +475,17 @@ class Sender:
     def _settle(self, task: Task, answer: Answer) -> None:
         """Record the result of an answer that further attempts would not change, or split."""
         request, verdict = task.request, answer_verdict(answer)
-        if verdict is Verdict.ACCEPTED:
+        if verdict is Verdict.ACCEPTED and not self._verified:
             self._verified = True
+            self._start_workers(len(self._queue) + len(self._waiting))
         if verdict is Verdict.SPLIT and len(request) > 1 and not self.stopped:
             self._on_split(request, task.unanswered)
-            task.bisection.split(request, task.doubts)
-            self._go_on(task)
+            for part in task.bisection.split(request):
+                # The server may have accepted the attempts without an answer.
+                rest = Task(part, task.bisection, is_small=True, inherited=task.doubts)
+                self._wait(rest, float("-inf"))
+            if self._verified:
+                self._start_workers(len(self._waiting))
             return
         error = answer_error(answer, self._destination.url)
         if error is not None:
@@ -500,14 +502,9 @@ class Sender:
             self.stats += RunStats(body_bytes=request.size)
         self._record(task, result)
         self._stop_if_all_refused(result)
-        self._go_on(task)
 
     def _give_up(self, task: Task) -> None:
-        """Record that a request gets no further attempt; if the run stops, neither do its parts."""
-        self._record_given_up(task)
-        self._go_on(task)
-
-    def _record_given_up(self, task: Task) -> None:
+        """Record that a request gets no further attempt."""
         self._record(
             task,
             exhausted_result(
@@ -523,15 +520,6 @@ class Sender:
         except BaseException:
             self.unrecorded.append(result)
             raise
-
-    def _go_on(self, task: Task) -> None:
-        """Go on with the next part of a request, or give all parts up if the run stops."""
-        part = task.next_part()
-        while part is not None and self.stopped:
-            self._record_given_up(part)
-            part = part.next_part()
-        if part is not None:
-            self._wait(part, float("-inf"))
 
     def _stop_if_all_refused(self, result: RequestResult) -> None:
         """Stop if the server refused many messages and accepted none: the mapping is wrong."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from cdp_backfill.delivery.transport import compress
@@ -18,8 +18,9 @@ class Task:
     """A request with its attempts so far. If the server refuses it, its parts take its place.
 
     Attributes:
-        bisection: The parts that are still to be sent.
-        request: The part under way.
+        request: The request, or the part of one.
+        bisection: How to split it; shared by all parts of a request.
+        is_small: It is not filled as a whole request is.
         inherited: Attempts without an answer to requests that it is a part of.
         attempts: Number of attempts.
         unanswered: Those among them that the server may have accepted without an answer.
@@ -31,8 +32,9 @@ class Task:
         successes: Successes of all requests at the last attempt.
     """
 
+    request: Request
     bisection: Bisection
-    request: Request = field(init=False)
+    is_small: bool = False
     inherited: int = 0
     attempts: int = 0
     unanswered: int = 0
@@ -43,9 +45,6 @@ class Task:
     failed_beside_others: int = 0
     successes: int = 0
     _body: bytes | None = None
-
-    def __post_init__(self) -> None:
-        self.request, self.inherited = self.bisection.next_part()
 
     @property
     def doubts(self) -> int:
@@ -62,7 +61,3 @@ class Task:
         if self._body is None:
             self._body = compress(self.request.body())
         return self._body
-
-    def next_part(self) -> Task | None:
-        """The task of the next part, or None if there is none."""
-        return Task(self.bisection) if self.bisection else None

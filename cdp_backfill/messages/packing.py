@@ -22,6 +22,10 @@ _LIST: Final = b'"batch":['
 _CLOSE: Final = b"]}"
 _ENVELOPE: Final = len(_OPEN) + len(_LIST) + len(_CLOSE)
 
+FIRST_MESSAGES: Final = 20
+"""Messages of the first request of a run. It proves the key and the mapping, and nothing else is
+in flight until it has done so: it is small, so that it is quick, and a bad row in it found soon."""
+
 MAX_OPEN_REQUESTS: Final = 64
 """Most requests that wait for more messages, one for each context of ``batch`` scope."""
 
@@ -58,10 +62,12 @@ class Request:
     Attributes:
         head: The top of the body beside ``batch``; ends in a comma unless empty.
         pieces: The messages.
+        is_first: It is the small first request of a run.
     """
 
     head: bytes
     pieces: tuple[Piece, ...]
+    is_first: bool = False
 
     @property
     def size(self) -> int:
@@ -133,6 +139,8 @@ class Packer:
     Args:
         max_bytes: Largest body.
         max_messages: Most messages in a request.
+        first_messages: Messages in the first request, if there are more for a second one; None to
+            fill it as all others.
 
     Raises:
         ValueError: A limit leaves no room for a message.
@@ -143,11 +151,15 @@ class Packer:
         *,
         max_bytes: int = api_facts.MAX_REQUEST_BYTES,
         max_messages: int = api_facts.MAX_REQUEST_MESSAGES,
+        first_messages: int | None = None,
     ) -> None:
         if max_messages < 1 or max_bytes <= _ENVELOPE:
             raise ValueError("The limits leave no room for a message.")
         self._max_bytes = max_bytes
         self._max_messages = max_messages
+        self._first_messages = (
+            first_messages if (first_messages or max_messages) < max_messages else None
+        )
         self._open: dict[bytes, _Open] = {}
 
     def feed(self, encoded: Encoded, owner: Any = None) -> Iterator[Request]:
@@ -167,7 +179,8 @@ class Packer:
             request = self._open.pop(head, None) or _Open()
             reach = offsets[start] + limit - request.size
             last_fitting = int(np.searchsorted(offsets, reach, side="right")) - 1
-            stop = min(last_fitting, total, start + self._max_messages - request.count)
+            most = self._first_messages or self._max_messages
+            stop = min(last_fitting, total, start + most - request.count)
             if stop > start:
                 piece = Piece(encoded, start, stop, owner)
                 request.pieces.append(piece)
@@ -176,7 +189,8 @@ class Packer:
             elif not request.pieces:
                 raise ValueError("A message is larger than a request may be.")
             if stop < total or request.count == self._max_messages:
-                yield Request(head, tuple(request.pieces))
+                is_first, self._first_messages = self._first_messages is not None, None
+                yield Request(head, tuple(request.pieces), is_first)
             else:
                 self._open[head] = request
             start = max(start, stop)

@@ -11,6 +11,12 @@ def in_notebook() -> bool:
     return hasattr(_shell(), "kernel")
 
 
+def in_marimo() -> bool:
+    """Whether a cell of a marimo notebook runs this code."""
+    marimo = sys.modules.get("marimo")
+    return marimo is not None and bool(marimo.running_in_notebook())
+
+
 def is_captured() -> bool:
     """Whether displays are captured instead of shown, as ``%%capture`` does.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import re
 import textwrap
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final
@@ -20,6 +21,9 @@ _MIN_WIDTH: Final = 8  # characters of any other column at least
 
 SAMPLE: Final = "sample"
 """Header of a column of cells of the user's table."""
+
+_MARKDOWN: Final = re.compile(r"[\\`*_{}\[\]<>#|~&]")
+"""Characters that mean something in Markdown; a backslash before one makes it itself."""
 
 _MAX_WORDS: Final = 5  # words that stay on one line in the first column
 _LONG_WORD: Final = 22  # characters of a word that may be broken
@@ -46,6 +50,20 @@ _STYLE: Final = (
 )
 
 
+_PAGE: Final = (
+    '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+    '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+    '<meta name="color-scheme" content="light dark">\n'
+    "<title>{title}</title>\n<style>{style}</style>\n</head>\n<body>\n{body}\n</body>\n</html>\n"
+)
+_PAGE_STYLE: Final = (
+    ":root{color-scheme:light dark}"
+    "body{margin:2em auto;max-width:62em;padding:0 1.5em;color:#1d1d1f;background:#fff}"
+    "@media (prefers-color-scheme:dark){body{color:#e6e6e8;background:#18181b}}"
+    "body .cdp.cdp{font-size:15px}body .cdp.cdp h4{font-size:20px;margin-bottom:.6em}"
+)
+
+
 @dataclass(frozen=True, slots=True)
 class Link:
     """A cell with a link.
@@ -58,6 +76,20 @@ class Link:
 
     def __str__(self) -> str:
         return self.url
+
+
+@dataclass(frozen=True, slots=True)
+class Code:
+    """A cell with a line of code, which stays whole, so that it can be copied and run.
+
+    Attributes:
+        line: The line.
+    """
+
+    line: str
+
+    def __str__(self) -> str:
+        return self.line
 
 
 @dataclass(slots=True)
@@ -130,6 +162,23 @@ class View:
             lines += ["", *_wrapped(note)]
         return "\n".join(lines)
 
+    def _repr_html_(self) -> str:
+        return self.html()
+
+    def markdown(self) -> str:
+        """The view as Markdown, for a ticket or a pull request."""
+        parts = [f"# {_escaped(self.title)}"]
+        parts.extend(f"> **{_escaped(alert)}**" for alert in self.alerts)
+        for section in self.sections:
+            if section.rows:
+                parts += [f"## {_escaped(section.caption)}", _markdown_table(section)]
+        parts.extend(map(_escaped, self.notes))
+        return "\n\n".join(parts) + "\n"
+
+    def page(self) -> str:
+        """The view as an HTML page of its own, for light and dark themes."""
+        return _PAGE.format(title=html.escape(self.title), style=_PAGE_STYLE, body=self.html())
+
     def html(self) -> str:
         """The view as HTML for a notebook with a light or dark theme."""
         parts = [_STYLE, '<div class="cdp">', f"<h4>{html.escape(self.title)}</h4>"]
@@ -166,9 +215,24 @@ def _html_row(cells: tuple[object, ...], tag: str, like: tuple[object, ...]) -> 
 
 def _html_cell(cell: object) -> str:
     text = html.escape(_cell(cell))
+    if isinstance(cell, Code):
+        return f"<code>{text}</code>"
     if isinstance(cell, Link):
         return f'<a href="{text}" target="_blank" rel="noopener">{text}</a>'
     return text
+
+
+def _markdown_table(section: Section) -> str:
+    """A table of GitHub's Markdown; it needs a header, which may be empty."""
+    rows = [tuple(_escaped(_cell(cell)) for cell in row) for row in section.rows]
+    header = section.header or ("",) * len(rows[0])
+    rules = ["---:" if isinstance(cell, int | float) else "---" for cell in section.rows[0]]
+    return "\n".join(f"| {' | '.join(row)} |" for row in [header, rules, *rows])
+
+
+def _escaped(text: str) -> str:
+    """Text without a meaning in Markdown or HTML."""
+    return _MARKDOWN.sub(r"\\\g<0>", " ".join(text.split()))
 
 
 def _css_class(cell: object, model: object, column: int) -> str:
@@ -200,7 +264,8 @@ def _table(section: Section) -> list[str]:
     _narrow(widths)
     shown = [(*map(_cut, row[:-1], widths), row[-1]) for row in shown]
     lines = []
-    for row in shown:
+    whole = [False] * (len(shown) - len(rows)) + [isinstance(r[-1], Code) for r in section.rows]
+    for row, is_whole in zip(shown, whole, strict=True):
         cells = []
         for column, cell in enumerate(row):
             number = isinstance(section.rows[0][column], int | float)
@@ -208,7 +273,7 @@ def _table(section: Section) -> list[str]:
         left = "  " + "  ".join(cells[:-1]) + ("  " if len(cells) > 1 else "")
         room = max(24, _WIDTH - len(left))
         wrapped = _wrapped(cells[-1].rstrip(), room) or [""]
-        if isinstance(section.rows[0][-1], int | float):
+        if is_whole or isinstance(section.rows[0][-1], int | float):
             wrapped = [cells[-1]]
         lines.append((left + wrapped[0]).rstrip())
         lines.extend(" " * len(left) + more for more in wrapped[1:])
@@ -237,6 +302,21 @@ def fixes_section(fixes: dict[Fix, int]) -> Section:
         ("cells", "column", "fix"),
         [(cells, fix.column, FIXES[fix.code]) for fix, cells in ordered],
     )
+
+
+def duration_range(seconds: tuple[float, float]) -> str:
+    """A least and a most duration as text.
+
+    >>> duration_range((0.4, 1.66)), duration_range((40.2, 58)), duration_range((50, 100))
+    ('0.4 to 1.7 s', '40 to 58 s', '50 s to 2 min')
+    """
+    texts = [f"{each:.0f} s" if 10 <= each < 60 else duration(each) for each in seconds]  # noqa: PLR2004
+    least, most = texts
+    if least == most:
+        return least
+    number, _, unit = least.partition(" ")
+    same = most.count(" ") == 1 and most.endswith(f" {unit}")
+    return f"{number if same else least} to {most}"
 
 
 def duration(seconds: float) -> str:

@@ -24,7 +24,7 @@ from cdp_backfill.pipeline.prepared_source import PreparedSource
 from cdp_backfill.pipeline.recency_guard import refuse_recent
 from cdp_backfill.pipeline.runner import Run
 from cdp_backfill.pipeline.runs_in_turn import send_in_turn
-from cdp_backfill.results.progress import Progress, make_progress
+from cdp_backfill.results.progress import ProgressChoice, check_progress, make_progress
 from cdp_backfill.sources import Source, Unreadable, open_source
 from cdp_backfill.sources.fingerprint import current_fingerprint
 
@@ -47,7 +47,7 @@ class SendOptions:
     """How to send a table; :func:`cdp_backfill.send` describes each option."""
 
     destination: Destination | None = None
-    progress: bool | Progress = True
+    progress: ProgressChoice = True
     journal: str | Path | bool | None = None
     canary: int | None = None
     recent: Recent = "raise"
@@ -69,6 +69,7 @@ class Job:
         identify: The identities to send first, as the caller passed them, or None.
         identities: The job that sends them; None before :meth:`with_identities`, or if there are
             none.
+        planned_seconds: Least and most seconds that its plan expects, or None without a plan.
     """
 
     source: Source
@@ -77,6 +78,12 @@ class Job:
     fingerprint: tuple[Any, ...] | None = None
     identify: Any = None
     identities: Job | None = None
+    planned_seconds: tuple[float, float] | None = None
+
+    @property
+    def url(self) -> str:
+        """The address that it would be sent to."""
+        return choose_destination(self.options.destination).url
 
     def with_identities(self) -> Job:
         """The same job with that of the identities, for which the table may be read.
@@ -131,6 +138,7 @@ class Job:
             BackfillError: See :func:`cdp_backfill.send`.
         """
         require_answers(self.proposal)
+        check_progress(self.options.progress)
         prepared = self.prepare()
         self._check_canary()
         self._check_processes()
@@ -199,6 +207,7 @@ class Job:
             journal=journal,
             canary=options.canary,
             processes=options.processes,
+            planned_seconds=self.planned_seconds if options.canary is None else None,
             send_again=lambda frame, first: self._retry(frame, first, path),
         )
 

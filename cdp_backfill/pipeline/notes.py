@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Final
 
 from cdp_backfill.model import api_facts
 from cdp_backfill.model.mapping import Lit
+from cdp_backfill.model.outcomes import AMBIGUOUS
+from cdp_backfill.model.plurals import count
 
 if TYPE_CHECKING:
     from cdp_backfill.inference.proposal import Proposal
@@ -54,6 +56,61 @@ def harm_notes(mapping: Mapping) -> list[str]:
             "destination gets the events. To name one: integrations={'All': False, 'NAME': True}."
         )
     return notes
+
+
+def plan_alerts(
+    mapping: Mapping,
+    problems: dict[Problem, int],
+    *,
+    recent: int,
+    recent_people: int,
+    unreadable: tuple[int, int],
+    of_identities: list[str],
+) -> list[str]:
+    """What can do harm, in sentences; a plan begins with them.
+
+    Args:
+        mapping: The mapping.
+        problems: Rows by problem.
+        recent: Rows that are recent and can trigger messages to people.
+        recent_people: Number of people that these rows are about.
+        unreadable: Rows that cannot be read, and all rows.
+        of_identities: The same sentences for the identities that are sent first.
+    """
+    alerts = []
+    commands = {p: rows for p, rows in problems.items() if p.code == "command"}
+    if commands:
+        rows = sum(commands.values())
+        names = [f"{p.reason.partition(' is ')[0]} ({n:,})" for p, n in commands.items()]
+        alerts.append(
+            f"{count(rows, 'row')} {'names a command' if rows == 1 else 'name commands'} of "
+            "the API, which deletes or changes people, devices or objects: "
+            f"{', '.join(names)}. The run does not send {'it' if rows == 1 else 'them'}."
+        )
+    broken, total = unreadable
+    if broken:
+        alerts.append(
+            f"{count(broken, 'row')} of {total:,} ({broken / total:.1%}) cannot be read and will "
+            "not be sent. The failures of the run will have the file, the line and the text of "
+            "each."
+        )
+    ambiguous = sum(n for problem, n in problems.items() if problem.code == AMBIGUOUS)
+    if ambiguous:
+        alerts.append(
+            f"{count(ambiguous, 'identity', 'identities')} {'has' if ambiguous == 1 else 'have'} "
+            "an anonymous id with more than one user id. Which is right is not known, so the run "
+            "sends none of them."
+        )
+    alerts += of_identities
+    alerts += harm_notes(mapping)
+    if recent:
+        alerts.append(
+            f"{count(recent, 'row')} of {count(recent_people, 'person', 'people')} "
+            f"{'is' if recent == 1 else 'are'} younger than {api_facts.RECENT_HOURS} "
+            "hours and can trigger campaigns that message people. By default a run sends "
+            "nothing then; recent='hold' leaves such rows out, recent='send' sends them."
+        )
+    return alerts
 
 
 def mapping_notes(proposal: Proposal, naive: int, event_keys: set[str]) -> tuple[str, ...]:

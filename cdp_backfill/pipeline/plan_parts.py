@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from cdp_backfill.model import api_facts
+from cdp_backfill.model.views import SAMPLE, Section
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 _MAX_NAME_LENGTH: Final = 60
 
@@ -78,10 +82,17 @@ def _cut(name: str) -> str:
     return name if len(name) <= _MAX_NAME_LENGTH else name[: _MAX_NAME_LENGTH - 1] + "…"
 
 
-def becomes(column: Column) -> str:
-    """What a column becomes, in words."""
-    fields = ", ".join(column.fields) or "-"
-    return f"{fields} ({column.verdict})" if column.verdict else fields
+def columns_section(columns: Sequence[Column]) -> Section:
+    """The columns and what each becomes; without samples if the plan was saved without cells."""
+    with_samples = any(column.sample for column in columns)
+    header = ("column", "type", "filled", *([SAMPLE] if with_samples else []), "becomes")
+    rows: list[tuple[object, ...]] = []
+    for column in columns:
+        fields = ", ".join(column.fields) or "-"
+        becomes = f"{fields} ({column.verdict})" if column.verdict else fields
+        cell = [column.sample or "-"] if with_samples else []
+        rows.append((column.name or "-", column.kind, f"{column.filled:.0%}", *cell, becomes))
+    return Section("Columns", header, rows)
 
 
 def moment_text(moment: datetime | None) -> str:

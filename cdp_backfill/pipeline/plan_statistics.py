@@ -10,11 +10,15 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from cdp_backfill.delivery.transport import compress
 from cdp_backfill.messages.text import decode
 from cdp_backfill.model import api_facts
 from cdp_backfill.model.arrow_types import is_json
 from cdp_backfill.model.distinct import DistinctCounter, split
+from cdp_backfill.model.outcomes import Outcome
+from cdp_backfill.pipeline.notes import join_reasons
 from cdp_backfill.results.histogram import OTHER_EVENTS
+from cdp_backfill.results.reasons import FailureReasons
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -65,10 +69,13 @@ class PlanStatistics:
         self.recent = self.naive = self.largest = self.message_bytes = self.body_bytes = (
             self.requests
         ) = 0
+        self._packed = self._packed_bytes = 0  # requests without the small first one
         self.event_keys: set[str] = set()
         self.unknown_events: dict[str, int] = {}
         self._days: dict[str, dict[int, int]] = {}  # by days since 1970
         self.problems: dict[Problem, int] = {}
+        self.reasons = FailureReasons()
+        self._compressed: float | None = None  # bytes of a request for each byte before
         self.fixes: dict[Fix, int] = {}
         self.first: int | None = None
         self.last: int | None = None
@@ -100,6 +107,10 @@ class PlanStatistics:
                 self.unknown_events[value] = self.unknown_events.get(value, 0) + count
         for problem, count in batch.problems.counts():
             self.problems[problem] = self.problems.get(problem, 0) + count
+        for rows_of_reason, problems in batch.problems.groups():
+            self.reasons.count(
+                Outcome.INVALID, problems[0].code, join_reasons(problems), len(rows_of_reason)
+            )
         for fix, count in batch.problems.fixes.items():
             self.fixes[fix] = self.fixes.get(fix, 0) + count
         self.recent_people.add(batch.people(prepared.recent))
@@ -181,6 +192,11 @@ class PlanStatistics:
         for request in requests:
             self.requests += 1
             self.body_bytes += request.size
+            if not request.is_first:
+                self._packed += 1
+                self._packed_bytes += request.size
+                if self._compressed is None:  # one is enough: rows of a table are alike
+                    self._compressed = len(compress(request.body())) / request.size
 
     def finish(self) -> None:
         """Count the requests that are not full yet."""
@@ -200,11 +216,16 @@ class PlanStatistics:
         return {event: sum(days.values()) for event, days in self._days.items()}
 
     @property
+    def wire_bytes(self) -> int:
+        """Estimated bytes of all requests, compressed as the first full one is."""
+        return round((self._compressed or 1.0) * self.body_bytes)
+
+    @property
     def fill(self) -> float:
         """Mean size of the requests as a share of the byte limit, 0.0 to 1.0."""
         return (
-            self.body_bytes / (self.requests * api_facts.MAX_REQUEST_BYTES)
-            if self.requests
+            self._packed_bytes / (self._packed * api_facts.MAX_REQUEST_BYTES)
+            if self._packed
             else 0.0
         )
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import time
 from contextlib import closing
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from cdp_backfill.messages.packing import Packer
+from cdp_backfill.messages.packing import FIRST_MESSAGES, Packer
 from cdp_backfill.model.arrow_types import describe_type
 from cdp_backfill.model.destination import choose_destination
 from cdp_backfill.model.mapping import Lit
@@ -14,7 +15,9 @@ from cdp_backfill.pipeline.doubts import assumptions_of
 from cdp_backfill.pipeline.notes import mapping_notes
 from cdp_backfill.pipeline.plan_parts import Column, as_moment
 from cdp_backfill.pipeline.plan_statistics import PlanStatistics, sample, shorten
+from cdp_backfill.pipeline.plan_time import expected_seconds
 from cdp_backfill.pipeline.plans import Plan
+from cdp_backfill.results.progress import Reason
 from cdp_backfill.sources.fingerprint import ContentFingerprint
 
 if TYPE_CHECKING:
@@ -42,16 +45,18 @@ def make_plan(job: Job) -> Plan:
     job = replace(job.with_identities(), proposal=prepared_source.proposal)
     identities = None if job.identities is None else make_plan(job.identities)
     source, binding = prepared_source.source, prepared_source.binding
-    packer = Packer(max_messages=destination.max_messages)
+    packer = Packer(max_messages=destination.max_messages, first_messages=FIRST_MESSAGES)
     statistics = PlanStatistics(packer, binding.schema.names, prepared_source.limits)
     fingerprint = source.fingerprint()
     content = ContentFingerprint(source.schema) if fingerprint is None else None
+    started = time.monotonic()
     for chunk, prepared in prepared_source.chunks(source.schema.names):
         statistics.add(prepared, chunk.batch.num_rows)
         if content is not None:
             content.add(chunk.batch)
     statistics.finish()
     sent = statistics.to_send
+    expected = expected_seconds(statistics.requests, time.monotonic() - started, destination)
     return Plan(
         source=source.name,
         proposal=job.proposal,
@@ -64,6 +69,7 @@ def make_plan(job: Job) -> Plan:
         days=statistics.days,
         unknown_events=statistics.unknown_events,
         problems=statistics.problems,
+        reasons=tuple(Reason(item.code, item.reason, item.rows) for item in statistics.reasons),
         fixes=statistics.fixes,
         columns=_columns(prepared_source, statistics),
         first=None if statistics.first is None else as_moment(statistics.first),
@@ -79,7 +85,9 @@ def make_plan(job: Job) -> Plan:
         body_bytes=statistics.body_bytes,
         requests=statistics.requests,
         fill=statistics.fill,
+        wire_bytes=statistics.wire_bytes,
         seconds=_seconds(statistics.requests, destination),
+        expected_seconds=expected,
         samples=tuple(statistics.samples),
         assumptions=assumptions_of(
             job.proposal, statistics.naive, statistics.fixes, _unnamed(prepared_source)
@@ -99,19 +107,21 @@ def make_plan(job: Job) -> Plan:
             job,
             fingerprint=fingerprint if content is None else content.value,
             identities=None if identities is None else identities._job,  # noqa: SLF001  # our own
+            planned_seconds=expected,
         ),
     )
 
 
 def _plan_with_questions(job: Job, destination: Destination) -> Plan:
     source = job.source
+    personal = {each.column for each in job.proposal.left_out}
     with closing(source.chunks(source.schema.names)) as chunks:
         first = next(chunks, None)
     return Plan(
         source=source.name,
         proposal=job.proposal,
         rows=source.rows or 0,
-        columns=tuple(_describe(field, first) for field in source.schema),
+        columns=tuple(_describe(field, first, personal) for field in source.schema),
         assumptions=job.proposal.assumptions,
         notes=source.notes,
         url=destination.url,
@@ -119,13 +129,13 @@ def _plan_with_questions(job: Job, destination: Destination) -> Plan:
     )
 
 
-def _describe(field: Any, first: Chunk | None) -> Column:
-    """A column, as its first rows show it."""
+def _describe(field: Any, first: Chunk | None, personal: set[str]) -> Column:
+    """A column, as its first rows show it; without a cell if it is personal."""
     filled, cell = 0.0, ""
     if first is not None:
         array = first.batch.column(field.name)
         filled = 1 - array.null_count / len(array)
-        cell = sample(array)
+        cell = "" if field.name in personal else sample(array)
     return Column(field.name, describe_type(field.type), filled, cell, (), "")
 
 
@@ -160,9 +170,10 @@ def _columns(prepared_source: PreparedSource, statistics: PlanStatistics) -> tup
     for item in binding.schema:
         name = item.name
         remarks = _remarks(statistics, name)
+        is_used = name in feeds or bool(fields[name])
         if name in feeds:
             remarks.insert(0, "feeds derive")
-        elif not fields[name]:
+        elif not is_used:
             remarks.insert(0, "left out")
         if name in binding.mapping.derive:
             remarks.insert(0, "derived")
@@ -171,7 +182,7 @@ def _columns(prepared_source: PreparedSource, statistics: PlanStatistics) -> tup
                 name,
                 describe_type(item.type),
                 statistics.filled[name] / statistics.rows if statistics.rows else 0.0,
-                statistics.cells.get(name, ""),
+                statistics.cells.get(name, "") if is_used else "",
                 tuple(fields[name]),
                 "; ".join(remarks),
             )

@@ -9,15 +9,17 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn, Self
 from cdp_backfill.model import api_facts
 from cdp_backfill.model.keyword_checks import checked_keywords
 from cdp_backfill.model.mapping import Key
-from cdp_backfill.model.outcomes import AMBIGUOUS, PROBLEMS, READING_COLUMNS, Fix, Outcome, Problem
+from cdp_backfill.model.outcomes import PROBLEMS, READING_COLUMNS, Fix, Outcome, Problem
 from cdp_backfill.model.plurals import count
-from cdp_backfill.model.views import SAMPLE, Section, View, duration, fixes_section
+from cdp_backfill.model.views import Section, View, fixes_section
 from cdp_backfill.pipeline.doubts import doubt_sections
 from cdp_backfill.pipeline.job import require_answers
-from cdp_backfill.pipeline.notes import harm_notes
-from cdp_backfill.pipeline.plan_parts import becomes, by_rows, moment_text, people_lines
+from cdp_backfill.pipeline.notes import plan_alerts
+from cdp_backfill.pipeline.plan_file import file_kind, plan_json, read_plan, write_plan
+from cdp_backfill.pipeline.plan_parts import by_rows, columns_section, moment_text, people_lines
 from cdp_backfill.pipeline.plan_statistics import IDENTITY
-from cdp_backfill.results.progress import megabytes
+from cdp_backfill.pipeline.plan_time import duration_words
+from cdp_backfill.results.progress import Reason, megabytes
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -28,7 +30,7 @@ if TYPE_CHECKING:
     from cdp_backfill.model.mapping import Mapping
     from cdp_backfill.pipeline.job import Job
     from cdp_backfill.pipeline.plan_parts import Column
-    from cdp_backfill.results.progress import Progress
+    from cdp_backfill.results.progress import ProgressChoice
     from cdp_backfill.results.reports import Report
 
 _MAX_LINES: Final = 12
@@ -53,6 +55,7 @@ class Plan:
         days: Rows to send by event name and day (UTC), as ``2023-05-01``.
         unknown_events: Rows by value of the event column that is no event; at most 1,000 values.
         problems: Rows by problem; a row can have several.
+        reasons: The invalid rows by reason, each row once, most rows first.
         fixes: Cells that were changed on reading, by the kind of change.
         columns: What each column becomes.
         first: Earliest time among the rows to send, or None.
@@ -74,6 +77,9 @@ class Plan:
         requests: Number of requests.
         fill: Mean size of the requests as a share of the byte limit, 0.0 to 1.0.
         seconds: Seconds that the requests take at the rate limit, or None without one.
+        expected_seconds: The least and the most seconds that a run should take, if an answer takes
+            100 to 500 ms and the upload is no limit.
+        wire_bytes: Estimated bytes of all requests, compressed.
         samples: The first messages that would be sent.
         assumptions: What the plan takes for granted, and what to pass if it is wrong.
         notes: Further sentences about the table and the mapping.
@@ -93,6 +99,7 @@ class Plan:
     days: dict[str, dict[str, int]] = field(default_factory=dict)
     unknown_events: dict[str, int] = field(default_factory=dict)
     problems: dict[Problem, int] = field(default_factory=dict)
+    reasons: tuple[Reason, ...] = ()
     fixes: dict[Fix, int] = field(default_factory=dict)
     columns: tuple[Column, ...]
     first: datetime | None = None
@@ -114,6 +121,8 @@ class Plan:
     requests: int = 0
     fill: float = 0.0
     seconds: float | None = None
+    expected_seconds: tuple[float, float] | None = None
+    wire_bytes: int = 0
     samples: tuple[dict[str, Any], ...] = ()
     assumptions: tuple[Assumption, ...] = ()
     notes: tuple[str, ...]
@@ -135,7 +144,7 @@ class Plan:
     def send(
         self,
         *,
-        progress: bool | Progress = True,
+        progress: ProgressChoice = True,
         journal: str | Path | bool | None = None,
         canary: int | None = None,
         destination: Destination | None = None,
@@ -176,6 +185,81 @@ class Plan:
             job = replace(job, identities=first)
         return job.send()
 
+    def save(self, path: str | Path, *, samples: bool = False) -> None:
+        """Write the plan to a file that only you can read.
+
+        Args:
+            path: Ends in ``.html`` for a page to show or mail, ``.md`` for a ticket, or ``.json``
+                for a file that :meth:`load` reads. The file is replaced if it exists.
+            samples: Include cells: one of each column, the values of the event column that are no
+                event, and the first messages. Without them, the file has the mapping, and of the
+                table only the names of columns and events, numbers and times.
+
+        Raises:
+            BadInputError: The name has another ending, or the file cannot be written.
+
+        >>> import pandas as pd
+        >>> from tempfile import TemporaryDirectory
+        >>> frame = pd.DataFrame({"user_id": ["a"], "event": ["app_open"], "ts": ["2023-05-01"]})
+        >>> with TemporaryDirectory() as folder:
+        ...     frame.cdp.plan(timestamp="ts").save(f"{folder}/plan.json")
+        ...     Plan.load(f"{folder}/plan.json", frame).counts["to_send"]
+        1
+        """
+        shown = self if samples else self._without_cells()
+        kind = file_kind(path)
+        if kind == "json":
+            text = plan_json(self._job, shown.to_dict(), self.url)
+        else:
+            view = shown._view()  # noqa: SLF001  # of this class
+            text = view.page() if kind == "html" else view.markdown()
+        write_plan(path, text)
+
+    @classmethod
+    def load(
+        cls,
+        path: str | Path,
+        source: Any = None,
+        *,
+        identify: Any = None,
+        destination: Destination | None = None,
+    ) -> Plan:
+        """Read a plan that :meth:`save` wrote as ``.json``, to show and to send it.
+
+        Args:
+            path: The file.
+            source: The table, which must be the same as when the plan was made. None takes the
+                files that the plan names; a plan of an in-memory table needs it.
+            identify: The table of identities, if the plan has one that was in memory.
+            destination: Where to send. None takes the address of the plan, and the key as
+                :func:`cdp_backfill.send` does.
+
+        Raises:
+            BadInputError: The file is no plan, or was written by a newer version.
+            SourceError: The table has changed since the plan was made, or cannot be read; the text
+                says what has changed.
+        """
+        saved = read_plan(path)
+        job = saved.job(source, identify, destination)
+        first = job.identities
+        identities = None
+        if saved.identities is not None and first is not None:
+            identities = cls(**saved.identities, url=job.url, _job=first)
+        return cls(**saved.figures, url=job.url, identities=identities, _job=job)
+
+    def _without_cells(self) -> Plan:
+        """The same plan without cells, but for the names of events."""
+        columns = (replace(each, sample="") if each.name else each for each in self.columns)
+        unknown = self.unknown_events
+        hidden = f"{count(len(unknown), 'value')} that samples=True shows"
+        return replace(
+            self,
+            columns=tuple(columns),
+            samples=(),
+            unknown_events={hidden: sum(unknown.values())} if unknown else {},
+            identities=self.identities and self.identities._without_cells(),  # noqa: SLF001
+        )
+
     def __copy__(self) -> Self:
         return self  # nothing in it can change
 
@@ -184,8 +268,8 @@ class Plan:
 
     def __reduce__(self) -> NoReturn:
         raise TypeError(
-            "A plan refers to its table, so it cannot be pickled. Keep its mapping with "
-            "plan.mapping.save('mapping.toml') and its figures with plan.to_dict()."
+            "A plan refers to its table, so it cannot be pickled. Save it with "
+            "plan.save('plan.json'), and read it again with Plan.load('plan.json')."
         )
 
     @property
@@ -222,6 +306,7 @@ class Plan:
                 }
                 for problem, rows in self.problems.items()
             ],
+            "reasons": [asdict(reason) for reason in self.reasons],
             "fixes": [
                 {"code": fix.code, "column": fix.column, "cells": cells}
                 for fix, cells in self.fixes.items()
@@ -253,23 +338,64 @@ class Plan:
             "requests": self.requests,
             "fill": round(self.fill, 4),
             "seconds_at_rate_limit": self.seconds,
+            "expected_seconds": self.expected_seconds and list(self.expected_seconds),
+            "wire_bytes": self.wire_bytes,
+            "refusal": self.refusal,
             "alerts": self.alerts,
             "notes": list(self.notes),
             "url": self.url,
             "identities": None if self.identities is None else self.identities.to_dict(),
         }
 
-    def _view(self) -> View:
+    @property
+    def refusal(self) -> str | None:
+        """Why :meth:`send` would not start, in a few words; None if it would.
+
+        >>> import pandas as pd
+        >>> import cdp_backfill as cdp
+        >>> frame = pd.DataFrame({"uid": ["a"], "ts": ["2023-05-01T10:00:00Z"]})
+        >>> opened = cdp.lit("Application Opened")
+        >>> print(frame.cdp.plan(user_id="uid", event=opened, timestamp="ts").refusal)
+        None
+        >>> frame.assign(ts=pd.Timestamp.now("UTC")).cdp.plan(
+        ...     user_id="uid", event=opened, timestamp="ts"
+        ... ).refusal
+        '1 of 1 row is younger than 72 hours'
+        """
+        if not self.proposal.complete:
+            return count(sum(question.needed for question in self.questions), "open question")
+        if self.recent and self._job.options.recent == "raise":
+            verb = "is" if self.recent == 1 else "are"
+            rows = f"{self.recent:,} of {count(self.rows, 'row')}"
+            return f"{rows} {verb} younger than {api_facts.RECENT_HOURS} hours"
+        return None
+
+    def _headline(self) -> str:
+        """What :meth:`send` would do, in one line."""
+        if (refusal := self.refusal) is not None:
+            return f"Plan for {self.source}: {refusal}, so send refuses to start"
+        if not self.to_send:
+            return f"Plan: nothing to send of {count(self.rows, 'row')} of {self.source}"
         title = f"Plan: {self.to_send:,} of {self.rows:,} rows of {self.source} to {self.url}"
         if unreadable := self.unreadable:
             title += f"; {count(unreadable, 'row')} cannot be read"
-        if not self.proposal.complete:
-            needed = sum(question.needed for question in self.questions)
-            title = f"Plan for {self.source}: {count(needed, 'open question')}"
+        return title
+
+    def _view(self) -> View:
         sections = [
             *doubt_sections(self.questions, self.assumptions, self.proposal),
             Section("Identities, sent first", (), self._identities()),
-            Section("Rows", (), [(n, k.replace("_", " ")) for k, n in self.counts.items() if n]),
+            Section("Rows", (), self._rows()),
+            Section(
+                "Invalid rows, by reason",
+                ("rows", "code", "reason"),
+                [
+                    (each.rows, each.code, f"{each.words}. {PROBLEMS.get(each.code, '')}".strip())
+                    for each in self.reasons
+                ],
+            ),
+            Section("People", (), self._people()),
+            Section("Size and time", (), self._size()),
             Section("Rows to send, by event", (), by_rows(self.events)),
             Section(
                 "Other values of the event column",
@@ -277,31 +403,9 @@ class Plan:
                 by_rows(self.unknown_events, limit=_MAX_LINES),
                 from_table=True,
             ),
-            Section(
-                "Problems",
-                ("rows", "code", "reason"),
-                [
-                    (rows, problem.code, f"{problem.reason}. {PROBLEMS.get(problem.code, '')}")
-                    for problem, rows in sorted(self.problems.items(), key=lambda item: -item[1])
-                ],
-            ),
-            Section("People", (), self._people()),
             fixes_section(self.fixes),
-            Section("Size", (), self._size()),
-            Section(
-                "Columns",
-                ("column", "type", "filled", SAMPLE, "becomes"),
-                [
-                    (
-                        column.name or "-",
-                        column.kind,
-                        f"{column.filled:.0%}",
-                        column.sample,
-                        becomes(column),
-                    )
-                    for column in self.columns
-                    if column.fields or not self.proposal.complete
-                ],
+            columns_section(
+                [each for each in self.columns if each.fields or not self.proposal.complete]
             ),
             Section(
                 "Why this mapping",
@@ -323,45 +427,28 @@ class Plan:
                 from_table=True,
             ),
         ]
-        return View(title, sections, self._shown_notes(), self.alerts)
+        return View(self._headline(), sections, self._shown_notes(), self.alerts)
 
     @property
     def alerts(self) -> list[str]:
         """What can do harm, in sentences; the plan begins with them."""
-        alerts = []
-        commands = {p: rows for p, rows in self.problems.items() if p.code == "command"}
-        if commands:
-            rows = sum(commands.values())
-            names = [f"{p.reason.partition(' is ')[0]} ({n:,})" for p, n in commands.items()]
-            alerts.append(
-                f"{count(rows, 'row')} {'names a command' if rows == 1 else 'name commands'} of "
-                "the API, which deletes or changes people, devices or objects: "
-                f"{', '.join(names)}. The run does not send {'it' if rows == 1 else 'them'}."
-            )
-        if self.unreadable:
-            alerts.append(
-                f"{count(self.unreadable, 'row')} of {self.rows:,} "
-                f"({self.unreadable / self.rows:.1%}) cannot be read and will not be sent. The "
-                "failures of the run will have the file, the line and the text of each."
-            )
-        ambiguous = [n for problem, n in self.problems.items() if problem.code == AMBIGUOUS]
-        if ambiguous:
-            alerts.append(
-                f"{count(sum(ambiguous), 'identity', 'identities')} "
-                f"{'has' if sum(ambiguous) == 1 else 'have'} an anonymous id with more than one "
-                "user id. Which is right is not known, so the run sends none of them."
-            )
-        if self.identities is not None:
-            alerts += self.identities.alerts
-        alerts += harm_notes(self.mapping)
-        if self.recent:
-            alerts.append(
-                f"{count(self.recent, 'row')} of {count(self.recent_people, 'person', 'people')} "
-                f"{'is' if self.recent == 1 else 'are'} younger than {api_facts.RECENT_HOURS} "
-                "hours and can trigger campaigns that message people. By default a run sends "
-                "nothing then; recent='hold' leaves such rows out, recent='send' sends them."
-            )
-        return alerts
+        return plan_alerts(
+            self.mapping,
+            self.problems,
+            recent=self.recent,
+            recent_people=self.recent_people,
+            unreadable=(self.unreadable, self.rows),
+            of_identities=[] if self.identities is None else self.identities.alerts,
+        )
+
+    def _rows(self) -> list[tuple[object, ...]]:
+        rows: list[tuple[object, ...]] = [
+            (n, name.replace("_", " ")) for name, n in self.counts.items() if n
+        ]
+        if self.recent and self.to_send and not self.held:
+            recent = f", {self.recent:,} of them younger than {api_facts.RECENT_HOURS} hours"
+            rows[0] = (self.to_send, f"to send{recent}")
+        return rows
 
     def _people(self) -> list[tuple[object, ...]]:
         if not self.to_send:
@@ -382,9 +469,12 @@ class Plan:
     def _size(self) -> list[tuple[object, ...]]:
         if not self.to_send:
             return []
-        times = f"{moment_text(self.first)} to {moment_text(self.last)}"
-        size: list[tuple[object, ...]] = [
-            *([("time (UTC)", times)] if self.first is not None else []),
+        times = (
+            "" if self.first is None else f"{moment_text(self.first)} to {moment_text(self.last)}"
+        )
+        requests = f"{self.requests:,}, {self.fill:.0%} full, {megabytes(self.body_bytes)}"
+        lines: list[tuple[object, ...]] = [
+            *([("time (UTC)", times)] if times else []),
             (
                 "messages",
                 (
@@ -392,14 +482,12 @@ class Plan:
                     f"the largest {self.largest:,} of {api_facts.MAX_MESSAGE_BYTES:,}"
                 ),
             ),
-            (
-                "requests",
-                f"{self.requests:,}, {self.fill:.0%} full, {megabytes(self.body_bytes)}",
-            ),
+            ("requests", f"{requests}, compressed about {megabytes(self.wire_bytes)}"),
         ]
-        if self.seconds is not None:
-            size.append(("at least", f"{duration(self.seconds)} at the rate limit"))
-        return size
+        if (expected := self.expected_seconds) is not None:
+            rate = self.requests / self.seconds if self.seconds else None
+            lines.append(("duration", duration_words(expected, rate, self.wire_bytes)))
+        return lines
 
     def _shown_notes(self) -> list[str]:
         notes = list(self.notes)

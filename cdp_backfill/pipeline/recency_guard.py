@@ -18,21 +18,19 @@ if TYPE_CHECKING:
 
 
 def refuse_recent(prepared: PreparedSource) -> None:
-    """Read who, what and when of the whole table, and stop if a row is recent.
+    """Read who, what and when of the whole table, and stop if a row to send is recent.
 
     Raises:
         RecentRowsError: There are recent rows.
     """
-    if not _may_have_recent(prepared):
+    if not _may_have_recent(prepared) or not _has_recent(prepared):
         return
-    limits, binding = prepared.limits, prepared.binding
+    # A row that fails another check is not sent, so all columns decide, as they do in a plan.
     people, rows = DistinctCounter(), 0
-    for chunk in prepared.source.chunks(binding.guard_columns):
-        batch = build(binding, chunk.batch, latest=limits.latest, who_what_when=True)
-        recent = (batch.millis >= limits.recent) & ~batch.problems.mask()
-        if recent.any():
-            rows += int(np.count_nonzero(recent))
-            people.add(batch.people(recent))
+    for _, chunk in prepared.chunks(prepared.binding.columns):
+        if chunk.recent.any():
+            rows += int(np.count_nonzero(chunk.recent))
+            people.add(chunk.messages.people(chunk.recent))
     if rows:
         raise RecentRowsError(
             f"Nothing was sent. {count(rows, 'row')} of {people.describe('person', 'people')} "
@@ -40,6 +38,17 @@ def refuse_recent(prepared: PreparedSource) -> None:
             "campaigns that message people. recent='hold' leaves such rows out, recent='send' "
             "sends them."
         )
+
+
+def _has_recent(prepared: PreparedSource) -> bool:
+    """Whether a row is recent that has who, what and when."""
+    limits, binding = prepared.limits, prepared.binding
+    with closing(prepared.source.chunks(binding.guard_columns)) as chunks:
+        for chunk in chunks:
+            batch = build(binding, chunk.batch, latest=limits.latest, who_what_when=True)
+            if ((batch.millis >= limits.recent) & ~batch.problems.mask()).any():
+                return True
+    return False
 
 
 def _may_have_recent(prepared: PreparedSource) -> bool:

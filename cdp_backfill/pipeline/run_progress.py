@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from cdp_backfill.results.reasons import FailureReason
     from cdp_backfill.results.run_stats import RunStats
 
+AS_WANTED: Final = (Outcome.DELIVERED, Outcome.HELD, Outcome.SKIPPED)
+"""Outcomes that are no failures: the row arrived, or was left out on request."""
+
 _MAX_REASONS: Final = 3  # in a snapshot; the report has all
 _MAX_REASON_LENGTH: Final = 120
 
@@ -60,12 +63,12 @@ class RunProgress:
             concurrency: Requests that may be in flight.
             seconds_away: Seconds for which the server has been away, or 0.0.
         """
-        settled = sum(counts[outcome] for outcome in Outcome if outcome.settled)
+        as_wanted = sum(counts[outcome] for outcome in AS_WANTED)
         rows = sum(counts.values()) - counts[Outcome.UNSENT]
         snapshot = Snapshot(
             rows=rows,
             total=total,
-            not_delivered=rows - settled,
+            not_delivered=rows - as_wanted,
             in_flight=in_flight,
             level=concurrency,
             counts=counts,
@@ -84,10 +87,10 @@ class RunProgress:
 
 
 def _frequent_reasons(reasons: Iterable[FailureReason]) -> tuple[Reason, ...]:
-    """The most frequent reasons, without those of unsent rows."""
+    """The most frequent reasons of failures."""
     rows: dict[tuple[str, str], int] = {}
     for item in reasons:
-        if item.outcome != Outcome.UNSENT:
+        if item.outcome not in (*AS_WANTED, Outcome.UNSENT):
             key = item.code, _shortened(item.reason)
             rows[key] = rows.get(key, 0) + item.rows
     ordered = sorted(rows.items(), key=lambda entry: -entry[1])

@@ -18,7 +18,7 @@ from cdp_backfill.errors import (
     RecentRowsError,
     StoppedError,
 )
-from cdp_backfill.messages.packing import Packer, Request
+from cdp_backfill.messages.packing import FIRST_MESSAGES, Packer, Request
 from cdp_backfill.model import api_facts
 from cdp_backfill.model.outcomes import Outcome
 from cdp_backfill.pipeline.journal_file import why
@@ -64,7 +64,7 @@ class _Totals:
     """What the runner counts itself.
 
     Attributes:
-        packed_requests: Requests filled with messages.
+        packed_requests: Requests filled with messages, without the small first one.
         packed_bytes: Their bytes, before compression.
         delivered_before: Rows that the journal knows as delivered by an earlier run.
         naive: Times without a time zone.
@@ -92,6 +92,7 @@ class Run:
         journal: Knows the rows that are delivered, or None to do without.
         canary: Number of rows after which to stop, or None.
         processes: Number of processes that read, check and encode.
+        planned_seconds: Least and most seconds that a plan expects, for the report.
         send_again: Sends failures with the same options; for :meth:`Report.retry`.
     """
 
@@ -104,6 +105,7 @@ class Run:
         journal: Journal | None = None,
         canary: int | None = None,
         processes: int = 1,
+        planned_seconds: tuple[float, float] | None = None,
         send_again: SendAgain | None = None,
     ) -> None:
         self._prepared_source = prepared_source
@@ -111,6 +113,7 @@ class Run:
         self._request_log = None if journal is None else RequestLog(journal)
         self._canary = canary
         self._processes = processes
+        self._planned_seconds = planned_seconds
         self._send_again = send_again
         self._destination = destination
         self._progress = RunProgress(progress, prepared_source.mapping.call)
@@ -123,7 +126,7 @@ class Run:
         self._result: Report | None = None
         self._steps_done: list[str] = []
         self._tracker = OutcomeTracker(prepared_source.source)
-        self._packer = Packer(max_messages=destination.max_messages)
+        self._packer = Packer(max_messages=destination.max_messages, first_messages=FIRST_MESSAGES)
         self._totals = _Totals()
         self._sender = Sender(
             destination,
@@ -271,8 +274,9 @@ class Run:
                 self._offer(request)
 
     def _offer(self, request: Request) -> None:
-        self._totals.packed_requests += 1
-        self._totals.packed_bytes += request.size
+        if not request.is_first:
+            self._totals.packed_requests += 1
+            self._totals.packed_bytes += request.size
         while not self._sender.offer(request) and not self._sender.stopped:
             self._show()
 
@@ -474,6 +478,7 @@ class Run:
         return Report(
             counts=counts,
             stats=self._stats(),
+            planned_seconds=self._planned_seconds,
             canary=self._canary,
             interrupted=self._interrupts > 0,
             timeline=self._progress.timeline,

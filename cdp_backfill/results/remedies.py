@@ -30,8 +30,16 @@ _ROW_FIXES: Final = frozenset(
         "too_early",
         "in_future",
         "command",
+        "unknown_event",
     }
 )
+_COMMENTS: Final = {
+    "missing_event": "or whichever it was",
+    "unclear_time": "or 'ms', or format",
+    "unknown_event": "or keep them, and send with events={'their name': 'Application Opened'}",
+}
+"""What to look at before a fix is run."""
+
 _CELL_FIXES: Final = frozenset(
     {"bad_user", "bad_message_id", "bad_boolean", "bad_device_type", "not_finite"}
 )
@@ -80,14 +88,17 @@ def suggested_fix(
     rows = f"failures.cdp_code == {reason.code!r}"
     if not unique_code:
         rows = f"failures.cdp_reason == {reason.reason!r}"
-    lines = []
+    lines, comments = [], []
     for problem in reason.problems:
         column = label_and_type(problem.column) if problem.column is not None else None
         line = _fix(problem, column, rows, mapping)
+        comment = _COMMENTS.get(problem.code)
         if not line or line.startswith(_without(rows)):
-            return line
+            return f"{line}  # {comment}" if line and comment else line
         lines.append(line)
-    return "; ".join(lines)
+        comments += [comment] if comment else []
+    # A comment between two of them would hide the second.
+    return "; ".join(lines) + "".join(f"  # {comment}" for comment in comments)
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,10 +150,7 @@ def _fix(
     if code in _CELL_FIXES:
         return cells.assignment("None")
     if code == "missing_event":
-        return f"{cells.assignment(repr('Application Opened'))}  # or whichever it was"
-    if code == "unknown_event":
-        series = f"failures[{cells.label!r}]"
-        return f"{series} = {series}.replace({{'their name': 'Application Opened'}})"
+        return cells.assignment(repr("Application Opened"))
     if code in ("bad_time", "unclear_time", "nonexistent_time"):
         return _time_fix(code, cells, mapping)
     if code == "bad_text":
@@ -168,10 +176,7 @@ def _time_fix(code: str, cells: _Cells, mapping: Mapping | None) -> str:
         )
         # Such numbers count from 1970 in UTC, whatever the time zone of the mapping.
         pattern = "%Y-%m-%dT%H:%M:%SZ"
-        return (
-            cells.assignment(f"pd.to_datetime({read}).dt.strftime({pattern!r})")
-            + "  # or 'ms', or format"
-        )
+        return cells.assignment(f"pd.to_datetime({read}).dt.strftime({pattern!r})")
     if not cells.is_text:
         return _without(cells.rows)
     read = f"pd.to_datetime({cells.expression}, format='mixed', errors='coerce'{zoned})"

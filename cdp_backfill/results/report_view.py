@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from cdp_backfill.model.outcomes import Outcome
 from cdp_backfill.model.plurals import count
-from cdp_backfill.model.views import Section, View, duration, fixes_section
+from cdp_backfill.model.views import Section, View, duration, duration_range, fixes_section
 from cdp_backfill.results.progress import megabytes
 from cdp_backfill.results.remedies import remedy
 
@@ -57,6 +57,7 @@ def report_view(
     *,
     counts: dict[str, int],
     stats: RunStats,
+    planned: tuple[float, float] | None,
     reasons: Sequence[FailureReason],
     fixes: dict[Fix, int],
     notes: Sequence[str],
@@ -73,6 +74,7 @@ def report_view(
         title: The headline.
         counts: Rows by outcome.
         stats: The figures of the run.
+        planned: Least and most seconds that a plan expected, or None.
         reasons: Why rows were not delivered.
         fixes: Cells that were changed on the way, by what was done.
         notes: Notes of the run.
@@ -99,7 +101,7 @@ def report_view(
             Section("Rows by outcome", (), _by_outcome(counts)),
             Section("Not delivered, by reason", ("rows", "outcome", "code", "reason"), by_reason),
             fixes_section(fixes),
-            Section(f"Sent to {url}", (), _traffic(counts, stats, journal)),
+            Section(f"Sent to {url}", (), _traffic(counts, stats, planned, journal)),
         ],
         [*notes, *_notes(counts, stats, interrupted=interrupted)],
         alerts,
@@ -135,13 +137,17 @@ def _by_outcome(counts: dict[str, int]) -> list[tuple[object, ...]]:
 
 
 def _traffic(
-    counts: dict[str, int], stats: RunStats, journal: Path | None
+    counts: dict[str, int],
+    stats: RunStats,
+    planned: tuple[float, float] | None,
+    journal: Path | None,
 ) -> list[tuple[object, ...]]:
     rows = sum(counts.values()) - counts[Outcome.UNSENT]
     rate = rows / stats.seconds if stats.seconds else 0.0
+    expected = "" if planned is None else f"; the plan expected {duration_range(planned)}"
     retries = f"{stats.retries:,} of them retries, " if stats.retries else ""
     lines: list[tuple[object, ...]] = [
-        (duration(stats.seconds), f"{rate:,.0f} rows/s"),
+        (duration(stats.seconds), f"{rate:,.0f} rows/s{expected}"),
         (
             f"{stats.requests:,} request{'' if stats.requests == 1 else 's'}",
             f"{retries}{stats.fill:.0%} full on average",

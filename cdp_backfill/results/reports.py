@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NoReturn
@@ -24,6 +23,8 @@ from cdp_backfill.results.merging import (
 )
 from cdp_backfill.results.missing import missing_rows, parse_allowed
 from cdp_backfill.results.plots import Kind, figure
+from cdp_backfill.results.private_files import private
+from cdp_backfill.results.reason_table import ReasonTable
 from cdp_backfill.results.remedies import remedy, suggested_fix
 from cdp_backfill.results.report_view import headline, identities_alerts, report_view
 from cdp_backfill.results.run_stats import WithStats
@@ -74,6 +75,8 @@ class Report(WithStats):
         url: The address that the rows were sent to.
         identities: The report of the identities that were sent first, each of which is a row of its
             own; None without ``identify=``.
+        planned_seconds: The least and the most seconds that the plan expected of the run; None if
+            the run was not sent from a plan, or is not the whole of it.
     """
 
     counts: dict[str, int]
@@ -85,6 +88,7 @@ class Report(WithStats):
     notes: tuple[str, ...]
     url: str
     identities: Report | None = None
+    planned_seconds: tuple[float, float] | None = None
     _mapping: Mapping | None = field(repr=False)
     _failure_log: FailureLog = field(repr=False)
     _send_again: SendAgain | None = field(repr=False)
@@ -206,7 +210,7 @@ class Report(WithStats):
             for item in reasons
         ]
         frame = pd.DataFrame(lines, columns=list(_REASON_COLUMNS))
-        return frame.astype({"rows": "int64", "row": "Int64"})
+        return ReasonTable(frame.astype({"rows": "int64", "row": "Int64"}))
 
     @property
     def dropped(self) -> pd.DataFrame:
@@ -308,6 +312,7 @@ class Report(WithStats):
             ),
             journal=merged_journal(self.journal, other.journal),
             canary=None,
+            planned_seconds=None,
             interrupted=self.interrupted or other.interrupted,
             fixes=merged_fixes(self.fixes, other.fixes),
             notes=merged_notes(
@@ -346,8 +351,8 @@ class Report(WithStats):
 
     def _save_summary(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        _private(folder / "report.json").write_text(json.dumps(self.to_dict(), indent=1), "utf-8")
-        _private(folder / "report.txt").write_text(f"{self}\n", "utf-8")
+        private(folder / "report.json").write_text(json.dumps(self.to_dict(), indent=1), "utf-8")
+        private(folder / "report.txt").write_text(f"{self}\n", "utf-8")
         if self._mapping is not None:
             self._mapping.save(folder / "mapping.toml")
 
@@ -355,9 +360,9 @@ class Report(WithStats):
         attributes = {URL_ATTRIBUTE: self.url}
         if self._mapping is not None:
             attributes[MAPPING_ATTRIBUTE] = self._mapping.to_toml()
-        write_parquet(self._failure_log, _private(folder / "failures.parquet"), attributes)
+        write_parquet(self._failure_log, private(folder / "failures.parquet"), attributes)
         if len(dropped := self.dropped):
-            dropped.to_parquet(_private(folder / "dropped.parquet"), index=False)
+            dropped.to_parquet(private(folder / "dropped.parquet"), index=False)
 
     def plot(self, kind: Kind = "all") -> Figure:
         """Draw the results, for a light or a dark background.
@@ -419,6 +424,7 @@ class Report(WithStats):
             "wire_bytes": self.wire_bytes,
             "fill": round(self.fill, 4),
             "seconds": round(self.seconds, 3),
+            "planned_seconds": self.planned_seconds and list(self.planned_seconds),
             "rows_per_second": round(self.rate, 1),
             "delivered_before": self.delivered_before,
             "maybe_twice": self.maybe_twice,
@@ -464,6 +470,7 @@ class Report(WithStats):
             self._headline(),
             counts=self.counts,
             stats=self.stats,
+            planned=self.planned_seconds,
             reasons=self._failure_log.reasons(),
             fixes=self.fixes,
             notes=self.notes,
@@ -494,13 +501,6 @@ class Report(WithStats):
 
     def _repr_html_(self) -> str:
         return self._view().html()
-
-
-def _private(path: Path) -> Path:
-    """Create a file that only its owner can read, or make it one; where there are such modes."""
-    os.close(os.open(path, os.O_CREAT | os.O_WRONLY, 0o600))
-    path.chmod(0o600)
-    return path
 
 
 def _sum_of(first: Report | None, second: Report | None) -> Report | None:

@@ -27,7 +27,8 @@ class RunStats:
         paused_seconds: Seconds for which sending paused because the server asked for it.
         answers: Responses received, whatever their status.
         answer_seconds: Seconds from request to response, added up over all responses.
-        packed_requests: Requests that were filled with messages, before any were split.
+        packed_requests: Requests that were filled with messages, before any were split; without
+            the first one, which is small on purpose.
         packed_bytes: Bytes of these, before compression.
         seconds: Seconds since the run began to read.
         delivered_before: Delivered rows that an earlier run with the same journal delivered.

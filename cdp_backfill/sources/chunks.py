@@ -91,8 +91,8 @@ class Source:
 
     @property
     def title(self) -> str:
-        """The name at the beginning of a sentence."""
-        return titled(self.name)
+        """The name at the beginning of a sentence; that of a file stays as it is."""
+        return titled(self.name) if self.paths is None else self.name
 
     def chunks(self, columns: Sequence[str], *, start: int = 0) -> Generator[Chunk]:
         """Read the rows in order.

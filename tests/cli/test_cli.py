@@ -281,6 +281,25 @@ def test_a_plan_without_options_proposes_or_asks(tmp_path: Path) -> None:
     assert "MappingError: No column is clearly the id of a person. Pass" in sent.stderr
 
 
+@pytest.mark.parametrize("kind", ["all right", "invalid", "recent", "asking"])
+def test_plan_and_send_exit_alike(box: Sandbox, tmp_path: Path, kind: str) -> None:
+    """What send would refuse or leave, plan says with the same exit code; JSON says why."""
+    frame = opens(3)
+    if kind == "invalid":
+        frame.loc[0, "uid"] = None
+    elif kind == "recent":
+        frame["ts"] = pd.Timestamp.now("UTC").isoformat()
+    path = tmp_path / "rows.csv"
+    (frame if kind != "asking" else frame.drop(columns="ts")).to_csv(path, index=False)
+    mapping = [] if kind == "asking" else ARGUMENTS
+    planned = run("plan", path, *mapping, "--base-url", box.url)
+    sent = run("send", path, *mapping, "--base-url", box.url, key=box.api_key)
+    assert (planned.exit_code == 0) is (kind == "all right")
+    assert planned.exit_code == sent.exit_code
+    refused = json.loads(run("plan", path, *mapping, "--json").stdout)["refusal"]
+    assert (refused is not None) is (kind in ("recent", "asking"))
+
+
 def test_presets_are_listed_printed_and_used(tmp_path: Path) -> None:
     """A list, one to copy, and the copy in use; a name that is none says which there are."""
     assert "ga4" in run("presets").output

@@ -33,7 +33,8 @@ def test_questions_come_first() -> None:
     """Each with its candidates and the line that answers it."""
     plan = frame().drop(columns="event_time").assign(loaded_at="2023-05-01T10:00:00Z").cdp.plan()
     shown = first_screen(plan)
-    assert shown.startswith("Plan for the DataFrame: 2 open questions Questions event No column")
+    headline = "Plan for the DataFrame: 2 open questions, so send refuses to start"
+    assert shown.startswith(f"{headline} Questions event No column")
     assert (
         "'loaded_at' is the only time column of the table, but its name says when it was" in shown
     )

@@ -138,7 +138,7 @@ def test_what_was_never_read_is_unsent(path: Path) -> None:
         )
     report: cdp.Report = caught.value.report
     assert sum(report.counts.values()) == 10_000
-    assert report.counts["delivered"] == 50
+    assert report.counts["delivered"] == 20  # the small first request
     unsent = report.failures.query("cdp_outcome == 'unsent'")
     assert len(unsent) == report.counts["unsent"]
     assert unsent["cdp_row"].is_unique
@@ -198,7 +198,7 @@ import cdp_backfill as cdp
 
 def answer(number, seen):
     if number == 3 and seen.raw:
-        print("under way", flush=True)
+        print("under way\\n", end="", flush=True)
     return Reply()
 with serving(answer) as server:
     destination = server.destination(rate_limit=40.0, max_messages=500)

@@ -117,6 +117,16 @@ class Desk:
         return path
 
 
+ELSEWHERE: Final = "https://api.example.com/v1"
+
+
+def saved_plan(**destination: Any) -> str:
+    """The file of a plan of a frame, in the current folder."""
+    plan = cdp.plan(opens(2), OPENED, destination=cdp.Destination(**destination))
+    plan.save("saved.json")
+    return "saved.json"
+
+
 def frame_of(*cells: Any) -> pd.DataFrame:
     """A frame with these cells in a column of Python objects."""
     return opens(len(cells), x=pd.Series(list(cells), dtype=object))
@@ -564,11 +574,32 @@ CASES: list[Case] = [
         ),
     ),
     Case(
-        ("plan.mapping.save('mapping.toml')", "plan.to_dict()"),
+        ("plan.save('plan.json')", "Plan.load('plan.json')"),
         lambda _: pickle.dumps(cdp.plan(opens(2), OPENED)),
+        lambda desk: exec(  # noqa: S102
+            "plan.save('plan.json'); Plan.load('plan.json')",
+            {"plan": cdp.plan(desk.parquet(), OPENED), "Plan": cdp.Plan},
+        ),
+    ),
+    Case(
+        ("plan.save('plan.html')", "plan.save('plan.json')"),
+        lambda _: cdp.plan(opens(2), OPENED).save("plan.pdf"),
         lambda _: exec(  # noqa: S102
-            "plan.mapping.save('mapping.toml'); plan.to_dict()",
-            {"plan": cdp.plan(opens(2), OPENED)},
+            "plan.save('plan.html'); plan.save('plan.json')", {"plan": cdp.plan(opens(2), OPENED)}
+        ),
+    ),
+    Case(
+        ("Plan.load(path, df)",),
+        lambda _: cdp.Plan.load(saved_plan()),
+        lambda _: cdp.Plan.load(saved_plan(), opens(2)),
+    ),
+    Case(
+        ("Plan.load(path, destination=Destination(base_url='...'))",),
+        lambda _: cdp.Plan.load(saved_plan(base_url=ELSEWHERE), opens(2)),
+        lambda _: cdp.Plan.load(
+            saved_plan(base_url=ELSEWHERE),
+            opens(2),
+            destination=cdp.Destination(base_url=ELSEWHERE),
         ),
     ),
     Case(
@@ -593,6 +624,7 @@ CASES: list[Case] = [
 ]
 
 MENTIONED: Final = {
+    "close()": "a method of a display",
     "collect_batches()": "a method that an old polars lacks",
     '.write.parquet("new")': "a line for Spark",
     'spark.read.format("hudi").load(…)': "a line for Spark, with the reader of Hudi",
@@ -603,6 +635,7 @@ MENTIONED: Final = {
     "key()": "the subject of the sentence",
     "store=": "the subject of the sentence",
     "traits=": "the subject of the sentence",
+    "update(snapshot)": "a method of a display",
 }
 """Code that a sentence names and does not propose."""
 

@@ -12,12 +12,16 @@ import subprocess
 import sys
 import termios
 import warnings
-from datetime import datetime
+from datetime import UTC, datetime
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 import cdp_backfill as cdp
+from cdp_backfill.model.environment import in_marimo
 from cdp_backfill.results import progress
 from cdp_backfill.results.progress import (
     LogDisplay,
@@ -28,6 +32,7 @@ from cdp_backfill.results.progress import (
     State,
     TerminalDisplay,
     Timeline,
+    TqdmDisplay,
     make_progress,
 )
 from cdp_backfill.results.progress.notebook import html_view, text_view
@@ -49,7 +54,7 @@ HALF = Snapshot(
     not_delivered=2,
     in_flight=3,
     level=8,
-    stats=RunStats(requests=7, wire_bytes=1_234_567, seconds=20.0),
+    stats=RunStats(requests=7, answers=7, wire_bytes=1_234_567, seconds=20.0),
     counts={"delivered": 498, "refused": 2, "unsent": 0},
     reasons=(Reason("http_400", "the server answered 400", 2),),
 )
@@ -115,6 +120,41 @@ def test_the_rate_is_that_of_the_last_seconds() -> None:
     pace = pace_of(*fast, *slow)
     assert pace.rate == pytest.approx(100)
     assert pace.seconds_left == pytest.approx(670)
+
+
+@given(
+    waiting=st.floats(0.1, 8.0),
+    doubling=st.floats(0.05, 0.6),
+    rate=st.floats(20.0, 50_000.0),
+    seconds_of_sending=st.floats(5.0, 120.0),
+)
+def test_a_time_left_is_never_far_off(
+    waiting: float, doubling: float, rate: float, seconds_of_sending: float
+) -> None:
+    """Whatever comes before steady sending: a wait for the first answer, and a slow increase."""
+    total = max(40, int(rate * seconds_of_sending))
+    rows = [0.0]
+    while rows[-1] < total:
+        sending = 0.2 * len(rows) - waiting
+        now = min(rate, 20 * 2 ** min(sending / doubling, 20)) if sending > 0 else 0.0
+        rows.append(rows[-1] + 0.2 * now)
+    pace, shown = Pace(), 0
+    for number, done in enumerate(rows):
+        stats = RunStats(requests=1 + int(done / 20), answers=int(done > 0), seconds=0.2 * number)
+        pace.add(Snapshot(int(min(done, total)), total, 0, 1, stats=stats))
+        if pace.seconds_left is not None:
+            shown += 1
+            left = 0.2 * (len(rows) - 1 - number)
+            assert left / 2 - 1 <= pace.seconds_left <= 2 * left + 1
+    assert shown or 0.2 * len(rows) < waiting + 12
+
+
+def test_no_time_left_while_the_key_is_checked() -> None:
+    """A slow first answer, or rows that were checked without one, say nothing about the rest."""
+    first = [replace(HALF, seconds=s, rows=500, total=10**6, answers=0) for s in range(9)]
+    pace = pace_of(*first, replace(HALF, seconds=8.4, rows=520, total=10**6, answers=1))
+    assert (pace.rate, pace.seconds_left) == (None, None)
+    assert "? left" in text_view(pace)
 
 
 def test_many_snapshots_need_no_memory() -> None:
@@ -438,7 +478,7 @@ def test_a_terminal_shows_one_line(columns: int, too_many: float) -> None:
     assert len(bars[0].rstrip()) < columns
     assert screen.lines[1].startswith("Backfill: 1 of 10,000 rows not delivered")
     if columns == 80:
-        assert any("/s, " in state and " left" in state for state in updates)
+        assert any(" left" in state for state in updates)
         assert any("slowed down by 429" in state for state in updates)
         assert screen.longest <= 80
         assert max(len(line) for line in screen.lines) <= 80
@@ -565,3 +605,74 @@ def test_text_and_html_have_the_same_words(state: State) -> None:
     assert "<b>x" not in html
     assert max(len(line) for line in text.splitlines()) <= 80
     assert "width:50.0%" in html
+
+
+# --- tqdm, marimo and displays of one's own -------------------------------------------------------
+
+
+def test_a_bar_of_tqdm() -> None:
+    """It counts rows, shows failures, and gives rows after identities a bar of their own."""
+    file = io.StringIO()
+    display = TqdmDisplay(clock=Clock(), options={"file": file, "ncols": 120})
+    display.update(replace(HALF, call="identify", state=State.DONE))
+    display._due = 0.0
+    display.update(HALF)
+    display.close()
+    bars = file.getvalue()
+    assert "Identities done:  50%" in bars
+    assert "Backfill:  50%" in bars
+    assert "500/1.00k" in bars
+    assert "25 rows/s" in bars
+    assert "2 failed" in bars
+
+
+def test_progress_by_name(box: Sandbox, capsys: pytest.CaptureFixture[str]) -> None:
+    """``progress="tqdm"`` shows a bar of tqdm."""
+    opens(30).cdp.send(OPENED, destination=box.destination, progress="tqdm")
+    assert "Backfill done: 100%" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("progress", ["tdqm", None, 1, object()])
+def test_what_is_no_display_is_refused_first(box: Sandbox, progress: Any) -> None:
+    """One clear error names what can be passed; nothing is sent."""
+    with pytest.raises(cdp.BadInputError, match="True, False, 'tqdm', or an object"):
+        opens(1).cdp.send(OPENED, destination=box.destination, progress=progress)
+    assert box.events().empty
+
+
+def test_held_and_skipped_rows_are_no_failures(box: Sandbox) -> None:
+    """Rows that are left out on request are shown as that, and not as failures."""
+    display = RecordingDisplay()
+    now = datetime(2023, 5, 2, tzinfo=UTC)
+    frame = opens(4, kind=["a", "a", "b", "b"], ts=["2023-01-01", "2023-05-01"] * 2)
+    report = frame.cdp.send(
+        user_id="uid",
+        timestamp="ts",
+        event="kind",
+        events={"a": "Application Opened"},
+        other_events="skip",
+        recent="hold",
+        now=now,
+        destination=box.destination,
+        progress=display,
+    )
+    assert (report.counts["held"], report.counts["skipped"]) == (1, 2)
+    last = display.snapshots[-1]
+    assert (last.rows, last.not_delivered, last.reasons) == (4, 0, ())
+    assert "1 held, 2 skipped" in text_view(pace_of(last))
+
+
+def test_a_marimo_cell_shows_each_state(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The output of the cell is replaced; outside a cell, other displays are used."""
+    shown: list[str] = []
+    output = SimpleNamespace(replace=shown.append)
+    marimo = SimpleNamespace(output=output, Html=str, running_in_notebook=lambda: True)
+    monkeypatch.setitem(sys.modules, "marimo", marimo)
+    display = make_progress(True)
+    display.update(HALF)
+    display.update(replace(HALF, state=State.DONE))
+    display.close()
+    assert "<b>Backfill:</b> 50%" in shown[0]
+    assert "<b>Backfill done:</b>" in shown[-1]
+    marimo.running_in_notebook = lambda: False
+    assert not in_marimo()

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import copy
+import html
+import itertools
 import pickle
+import re
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
@@ -343,7 +346,7 @@ PROBLEM_CASES: list[tuple[str, dict[str, Any], dict[str, Any], str]] = [
         "unknown_event",
         {"name": ["their name", "Application Opened"]},
         {"event": "name"},
-        "delivered",
+        "gone",
     ),
     ("missing_time", {"ts": [None, "2023-01-01T00:00:00Z"]}, {}, "gone"),
     ("bad_time", {"ts": ["May 1, 2023 10:00", "2023-01-01"]}, {}, "delivered"),
@@ -445,6 +448,58 @@ def test_suggested_fixes_work(
         assert (first + again).ok
     else:
         assert again.by_reason()["code"].tolist() != ["bad_time"]
+
+
+def test_fixes_of_rows_with_several_problems_work(box: Sandbox) -> None:
+    """Each pair of problems has one fix that repairs both, whatever comments it has."""
+    bad: dict[str, Any] = {
+        "name": None,
+        "ts": "May 1, 2023 10:00",
+        "bg": "perhaps",
+        "kind": "toaster",
+        "price": np.inf,
+    }
+    good = {"name": "app_open", "ts": "2023-05-01", "bg": "yes", "kind": "ios", "price": 1.0}
+    pairs = list(itertools.combinations(bad, 2))
+    frame = opens(
+        len(pairs),
+        **{name: [(bad if name in pair else good)[name] for pair in pairs] for name in bad},
+    )
+    report = send(
+        frame,
+        box,
+        None,
+        user_id="uid",
+        timestamp="ts",
+        event="name",
+        events={"app_open": "Application Opened"},
+        properties={"from_background": "bg"},
+        context={"device": {"type": "kind"}},
+    )
+    reasons = report.by_reason()
+    assert len(reasons) == len(pairs)
+    names: dict[str, Any] = {"failures": report.failures, "pd": pd}
+    for line in reasons["fix"]:
+        exec(line, names)  # noqa: S102  # as a user would
+    names["failures"]["name"] = names["failures"]["name"].replace("Application Opened", "app_open")
+    assert counts(send(names["failures"], box, None)) == {"delivered": len(pairs)}
+
+
+def test_reasons_are_shown_in_full(box: Sandbox) -> None:
+    """Text, HTML and marimo show every sentence and fix, whatever the options of pandas."""
+    frame = opens(3, uid=[None, "b", "c"], ts=["2023-05-01", "May 1, 2023 10:00", "2023-05-01"])
+    report = send(frame, box)
+    reasons: Any = report.by_reason()
+    for shown in (repr(reasons), reasons._repr_html_(), reasons._display_()._repr_html_()):
+        words = " ".join(html.unescape(re.sub("<[^>]*>", " ", shown)).split())
+        for column in ("code", "reason", "remedy", "fix"):
+            assert all(" ".join(text.split()) in words for text in reasons[column]), column
+        assert "row 1" in words
+    lines = repr(reasons).splitlines()
+    assert all(any(line.endswith(fix) for line in lines) for fix in reasons["fix"])  # to be copied
+    assert max(len(line) for line in lines if "failures" not in line) <= 80
+    assert type(reasons[["code", "rows"]]) is pd.DataFrame
+    assert repr(send(opens(1), box).by_reason()) == "No row failed: there is no reason to show"
 
 
 def test_each_fix_changes_its_own_rows(box: Sandbox) -> None:

@@ -16,14 +16,56 @@ _WAIT_FACTOR: Final = 20.0  # a slow display waits 20 times as long: it takes 5 
 
 
 class Progress(Protocol):
-    """A display of the progress of a run."""
+    """A display of the progress of a run: any object with these two methods.
+
+    Pass it as ``progress=`` to show a run in your own way: in a widget, a log or a chat.
+
+    - A run calls both methods on the thread that called ``send``, never at the same time.
+    - It calls :meth:`update` several times a second, and more often while it reads fast. A display
+      that is slow, or writes to a network, should return at once from most calls.
+    - The last snapshot has a ``state`` whose ``ended`` is True. After it, the run calls
+      :meth:`close` once. With ``identify=``, one display shows two runs, one after the other:
+      ``snapshot.call`` tells which.
+    - If a method raises an error, a warning says so, and the run goes on without the display.
+    - No snapshot contains a cell of the table.
+
+    >>> import pandas as pd
+    >>> import cdp_backfill as cdp
+    >>> class Milestones:
+    ...     def __init__(self):
+    ...         self.shown = 0
+    ...
+    ...     def update(self, snapshot: cdp.Snapshot):
+    ...         tenths = int(10 * (snapshot.share or 0))
+    ...         if tenths > self.shown:
+    ...             self.shown = tenths
+    ...             print(f"{snapshot.rows} rows, {snapshot.not_delivered} of them failed")
+    ...
+    ...     def close(self):
+    ...         print("The end")
+    >>> frame = pd.DataFrame({"uid": ["a", None], "ts": "2023-05-01T10:00:00Z"})
+    >>> with cdp.sandbox() as box:
+    ...     report = frame.cdp.send(
+    ...         user_id="uid",
+    ...         timestamp="ts",
+    ...         event=cdp.lit("Application Opened"),
+    ...         destination=box.destination,
+    ...         progress=Milestones(),
+    ...     )  # doctest: +ELLIPSIS
+    ...2 rows, 1 of them failed
+    The end
+    """
 
     def update(self, snapshot: Snapshot) -> None:
-        """Show the latest state of the run."""
+        """Show the latest state of the run.
+
+        Args:
+            snapshot: The progress at this moment.
+        """
         ...
 
     def close(self) -> None:
-        """Show the final state and end."""
+        """Show the final state and end. No call follows."""
         ...
 
 

@@ -58,7 +58,8 @@ class Snapshot(WithStats):
     Attributes:
         rows: Rows that have an outcome.
         total: Number of rows to send, or None while it is unknown.
-        not_delivered: Rows among them that were neither delivered nor skipped.
+        not_delivered: Rows among them that failed: neither delivered nor left out on request, as
+            held and skipped rows are.
         in_flight: Requests in flight.
         level: Requests that may be in flight.
         counts: Rows by outcome, unsent ones included.
