@@ -112,7 +112,7 @@ def test_a_plan_needs_no_key() -> None:
     """It sends nothing."""
     plan = cdp.plan(opens(2), OPENED)
     assert plan.url == "https://cdp.customer.io/v1"
-    assert plan.seconds == pytest.approx(0.001)
+    assert plan.seconds == pytest.approx(0.002)
 
 
 @pytest.mark.parametrize(
