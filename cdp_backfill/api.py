@@ -22,7 +22,8 @@ from cdp_backfill.model.mapping import (
     TimestampUnit,
     Tree,
 )
-from cdp_backfill.pipeline.job import Job, SendOptions, require_answers
+from cdp_backfill.pipeline.fixed_mapping import Given
+from cdp_backfill.pipeline.job import Job, SendOptions, require_answers, with_remembered
 from cdp_backfill.pipeline.journal import read_journal
 from cdp_backfill.pipeline.planner import make_plan
 from cdp_backfill.pipeline.preview import preview
@@ -264,11 +265,7 @@ def send(
     2
     """
     table = open_source(source)
-    proposal = _proposal(
-        table,
-        mapping,
-        preset,
-        now,
+    fields = _given(
         user_id=user_id,
         anonymous_id=anonymous_id,
         event=event,
@@ -293,6 +290,7 @@ def send(
         droppable=droppable,
         duplicates=duplicates,
     )
+    proposal = _proposal(table, mapping, preset, now, **fields)
     options = SendOptions(
         destination=destination,
         progress=progress,
@@ -303,7 +301,13 @@ def send(
         processes=processes,
         now=now,
     )
-    return Job(source=table, proposal=proposal, options=options, identify=identify).send()
+    return Job(
+        source=table,
+        proposal=proposal,
+        options=options,
+        identify=identify,
+        given=None if _is_explicit(table, mapping, preset) else Given(fields=fields, preset=preset),
+    ).send()
 
 
 def resume(
@@ -313,12 +317,16 @@ def resume(
     identify: Any = None,
     destination: Destination | None = None,
     progress: bool | Progress = True,
-    recent: Recent = "raise",
-    context_scope: ContextScope = "message",
+    recent: Recent | None = None,
+    context_scope: ContextScope | None = None,
     processes: int = 1,
     now: datetime | None = None,
 ) -> Report:
     """Send the rows of a journal that are not known to be delivered.
+
+    The journal remembers the call that it goes on with: mapping, files, identities, ``recent`` and
+    ``context_scope``. An argument here replaces what it remembers for this run, and the report says
+    so.
 
     Args:
         journal: The journal. It holds the mapping and, for files, their paths.
@@ -328,8 +336,9 @@ def resume(
         destination: Where to send; it must have the address that the journal names. None takes
             the address from the journal, and the key as :func:`send` does.
         progress: See :func:`send`.
-        recent: See :func:`send`.
-        context_scope: See :func:`send`.
+        recent: See :func:`send`; None for what the journal remembers. With ``"hold"``, rows go as
+            soon as they are older than 72 hours.
+        context_scope: See :func:`send`; None for what the journal remembers.
         processes: See :func:`send`.
         now: See :func:`send`.
 
@@ -378,16 +387,18 @@ def resume(
         destination=destination,
         progress=progress,
         journal=journal,
-        recent=recent,
-        context_scope=context_scope,
         processes=processes,
         now=now,
     )
+    options, notes = with_remembered(
+        options, contents.options, {"recent": recent, "context_scope": context_scope}
+    )
     job = Job(
         source=open_source(source),
-        proposal=Proposal(contents.mapping),
+        proposal=Proposal(contents.mapping, notes=notes),
         options=options,
         identify=identify,
+        resumes=True,
     )
     return job.send()
 
@@ -471,6 +482,16 @@ def messages(
     return preview(Job(source=table, proposal=proposal, options=options).prepare(), n)
 
 
+def _given(**fields: Any) -> dict[str, Any]:
+    """The fields of a mapping that a call passes."""
+    return {name: value for name, value in fields.items() if value is not None}
+
+
+def _is_explicit(source: Source, mapping: Mapping | None, preset: str | None) -> bool:
+    """Whether a call has a whole mapping, of its own or of the failures of an earlier run."""
+    return mapping is not None or (preset is None and isinstance(source.earlier_mapping, str))
+
+
 def _proposal(
     source: Source,
     mapping: Mapping | None,
@@ -492,7 +513,7 @@ def _proposal(
             f"mapping must be a Mapping, such as cdp.Mapping(user_id='...'), not "
             f"{type(mapping).__name__}. Its fields can also be passed as keywords."
         )
-    fields = {name: value for name, value in fields.items() if value is not None}
+    fields = _given(**fields)
     if preset is not None:
         if mapping is not None:
             raise MappingError("Pass either mapping= or preset=, not both.")

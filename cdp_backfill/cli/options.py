@@ -39,6 +39,14 @@ Recent = Annotated[
         "raise (send nothing), hold or send."
     ),
 ]
+RememberedRecent = Annotated[
+    str | None,
+    typer.Option(
+        "--recent",
+        help="What to do with rows younger than 72 hours: raise, hold or send; by default as the "
+        "journal remembers.",
+    ),
+]
 Identify = Annotated[
     str | None,
     typer.Option(

@@ -64,7 +64,7 @@ def mapping_notes(proposal: Proposal, naive: int, event_keys: set[str]) -> tuple
         naive: Number of times that carry no zone.
         event_keys: Keys of the mapping's ``events`` that occur in the table.
     """
-    mapping, notes = proposal.mapping, []
+    mapping, notes = proposal.mapping, [*proposal.notes]
     if naive:
         zone = f"{mapping.timezone}, as timezone says" if mapping.timezone else "UTC"
         advice = "" if mapping.timezone else " If that is wrong, pass timezone='...'."

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from cdp_backfill.model.mapping import Mapping
     from cdp_backfill.pipeline.job import Job
     from cdp_backfill.pipeline.plan_parts import Column
+    from cdp_backfill.pipeline.preparation import Recent
     from cdp_backfill.results.progress import Progress
     from cdp_backfill.results.reports import Report
 
@@ -137,6 +138,7 @@ class Plan:
         journal: str | Path | bool | None = None,
         canary: int | None = None,
         destination: Destination | None = None,
+        recent: Recent | None = None,
         processes: int = 1,
     ) -> Report:
         """Send the same table with the same mapping and options.
@@ -146,6 +148,7 @@ class Plan:
             journal: A path, True, False, or None for the default of the table.
             canary: Send only the first n rows.
             destination: Where to send; None for the destination of the plan.
+            recent: What to do with recent rows; None for what the plan was made with.
             processes: Number of processes that read, check and encode, for files.
 
         Returns:
@@ -163,6 +166,7 @@ class Plan:
             journal=journal,
             canary=canary,
             destination=destination or job.options.destination,
+            recent=recent or job.options.recent,
             processes=processes,
         )
         require_answers(job.proposal)
