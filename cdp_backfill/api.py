@@ -175,6 +175,7 @@ def send(
     context_scope: ContextScope = "message",
     processes: int = 1,
     now: datetime | None = None,
+    outcomes: str | Path | None = None,
 ) -> Report:
     """Send every row of a table to the Pipelines API as a track event.
 
@@ -242,6 +243,9 @@ def send(
             group, CSV and JSON files as a whole. One process sends, keeps the journal and
             reports. It pays off on machines with many cores, and does not keep the row order.
         now: The time from which the age of a row is counted; None for the current time.
+        outcomes: Folder to which the run adds two tables of parquet files: ``runs`` with a line for
+            the run, and ``rows`` with file, row number, outcome, code and message id of every row.
+            None for none.
 
     Returns:
         What became of every row, and in ``report.identities`` of every identity. An interrupt
@@ -300,6 +304,7 @@ def send(
         context_scope=context_scope,
         processes=processes,
         now=now,
+        outcomes=outcomes,
     )
     return Job(
         source=table,
@@ -321,6 +326,7 @@ def resume(
     context_scope: ContextScope | None = None,
     processes: int = 1,
     now: datetime | None = None,
+    outcomes: str | Path | None = None,
 ) -> Report:
     """Send the rows of a journal that are not known to be delivered.
 
@@ -341,6 +347,7 @@ def resume(
         context_scope: See :func:`send`; None for what the journal remembers.
         processes: See :func:`send`.
         now: See :func:`send`.
+        outcomes: See :func:`send`. Rows that an earlier run delivered are included.
 
     Returns:
         What became of every row of the table. Rows that an earlier run delivered count as
@@ -389,6 +396,7 @@ def resume(
         journal=journal,
         processes=processes,
         now=now,
+        outcomes=outcomes,
     )
     options, notes = with_remembered(
         options, contents.options, {"recent": recent, "context_scope": context_scope}

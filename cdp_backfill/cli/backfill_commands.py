@@ -17,6 +17,7 @@ from cdp_backfill.cli.options import (
     Insecure,
     JournalFile,
     MappingOptions,
+    Outcomes,
     Patience,
     Processes,
     RateLimit,
@@ -109,6 +110,7 @@ def send(
     ] = None,
     processes: Processes = 1,
     save: Save = None,
+    outcomes: Outcomes = None,
     progress: ShowProgress = True,
     as_json: AsJson = False,
 ) -> None:
@@ -132,6 +134,7 @@ def send(
             canary=canary,
             processes=processes,
             recent=recent,  # type: ignore[arg-type]
+            outcomes=outcomes,
         )
 
     exit_with(
@@ -151,6 +154,7 @@ def resume(
     recent: RememberedRecent = None,
     processes: Processes = 1,
     save: Save = None,
+    outcomes: Outcomes = None,
     progress: ShowProgress = True,
     as_json: AsJson = False,
 ) -> None:
@@ -169,6 +173,7 @@ def resume(
             progress=progress,
             processes=processes,
             recent=recent,  # type: ignore[arg-type]
+            outcomes=outcomes,
         )
 
     exit_with(lambda: show_report(action, save, as_json=as_json), as_json=as_json)

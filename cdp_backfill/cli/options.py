@@ -63,6 +63,13 @@ Save = Annotated[
     Path | None,
     typer.Option(help="Folder for the report and, as parquet, the rows that did not arrive."),
 ]
+Outcomes = Annotated[
+    Path | None,
+    typer.Option(
+        help="Folder to which the run adds the outcome and the message id of every row, as tables "
+        "of parquet files."
+    ),
+]
 Processes = Annotated[
     int, typer.Option(min=1, help="Number of processes that read, check and encode.")
 ]

@@ -27,6 +27,7 @@ from cdp_backfill.pipeline.recency_guard import refuse_recent
 from cdp_backfill.pipeline.runner import Run
 from cdp_backfill.pipeline.runs_in_turn import send_in_turn
 from cdp_backfill.results.lineage import ORIGIN_COLUMNS
+from cdp_backfill.results.outcome_files import outcome_folder
 from cdp_backfill.results.progress import Progress, make_progress
 from cdp_backfill.sources import Source, open_source
 from cdp_backfill.sources.fingerprint import current_fingerprint
@@ -62,6 +63,7 @@ class SendOptions:
     context_scope: ContextScope = "message"
     processes: int = 1
     now: datetime | None = None
+    outcomes: str | Path | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -193,6 +195,7 @@ class Job:
             is_first: Another run follows.
         """
         options, journal = self.options, None
+        outcomes = None if options.outcomes is None else outcome_folder(options.outcomes)
         if path is not None:
             journal = Journal(
                 path,
@@ -216,6 +219,7 @@ class Job:
             canary=options.canary,
             processes=options.processes,
             send_again=lambda frame, first: self._retry(frame, first, path),
+            outcomes=outcomes,
         )
 
     def _canary_ids(self, prepared: PreparedSource) -> DigestSet | None:

@@ -140,6 +140,7 @@ class Plan:
         destination: Destination | None = None,
         recent: Recent | None = None,
         processes: int = 1,
+        outcomes: str | Path | None = None,
     ) -> Report:
         """Send the same table with the same mapping and options.
 
@@ -150,6 +151,7 @@ class Plan:
             destination: Where to send; None for the destination of the plan.
             recent: What to do with recent rows; None for what the plan was made with.
             processes: Number of processes that read, check and encode, for files.
+            outcomes: Folder for the outcome of every row, or None.
 
         Returns:
             What became of every row.
@@ -168,6 +170,7 @@ class Plan:
             destination=destination or job.options.destination,
             recent=recent or job.options.recent,
             processes=processes,
+            outcomes=outcomes,
         )
         require_answers(job.proposal)
         # Opened anew, so that a table that has changed since is noticed.

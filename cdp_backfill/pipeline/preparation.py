@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
+    from cdp_backfill.messages.ids import Ids
     from cdp_backfill.model.arrays import Digests, Mask, Rows
     from cdp_backfill.model.distinct import DigestSet
     from cdp_backfill.sources import Chunk
@@ -62,6 +63,7 @@ class PreparedChunk:
         encoded: The messages to send, each part with its rows of the chunk.
         taken: Rows of the chunk, and how often the server may have accepted each of them in earlier
             runs; None without a journal.
+        known_ids: Rows of the chunk that were delivered before or are duplicates, with their ids.
     """
 
     messages: MessageBatch
@@ -74,6 +76,7 @@ class PreparedChunk:
     dropped: dict[str, Rows]
     encoded: list[tuple[Encoded, Rows]]
     taken: tuple[Rows, npt.NDArray[np.uint8]] | None = None
+    known_ids: tuple[tuple[Rows, Ids], ...] = ()
 
 
 def prepare(
@@ -176,6 +179,9 @@ def exclude_known(
         # A message that was delivered before cannot trigger anything again.
         recent=prepared.recent & remaining,
         encoded=[(part.select(keep), rows[keep]) for part, rows, keep in masked if keep.any()],
+        known_ids=tuple(
+            (rows[~keep], part.ids.select(~keep)) for part, rows, keep in masked if not keep.all()
+        ),
     )
 
 

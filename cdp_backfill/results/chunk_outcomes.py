@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from cdp_backfill.sources import Chunk
 
 
+DELIVERED_BEFORE: Final = "delivered_before"
+"""Code of rows that an earlier run delivered."""
+
 _PENDING: Final = 255
 _NO_ID: Final = -1
 
@@ -195,19 +198,13 @@ class ChunkOutcomes:
         columns = self._cells(index) if with_cells else {}
         reason, status = pa.array(self._reason[index]), self._status[index]
         codes, texts = ([pair[part] for pair in self._reasons] for part in (0, 1))
-        id_index = self._id_index[index]
-        ids = pa.nulls(len(index), pa.string())
-        if (id_index != _NO_ID).any():
-            ids = self._id_array().take(pa.array(id_index, mask=id_index == _NO_ID))
         columns |= {
-            "cdp_outcome": pa.array([str(outcome) for outcome in OUTCOMES]).take(
-                pa.array(self._outcome[index])
-            ),
+            "cdp_outcome": self._outcomes_at(index),
             "cdp_code": pa.array(codes, pa.string()).take(reason),
             "cdp_reason": pa.array(texts, pa.string()).take(reason),
             "cdp_status": pa.array(status, mask=status == 0),
             "cdp_attempts": pa.array(self._attempts[index]),
-            "cdp_message_id": ids,
+            "cdp_message_id": self._ids_at(index),
         }
         origins = self._origins_at(index)
         for name in FAILURE_COLUMNS[-len(ORIGIN_COLUMNS) :]:
@@ -216,6 +213,35 @@ class ChunkOutcomes:
         columns[EVENT_BIN] = pa.array(self._event_bin[index])
         columns[TAKEN] = pa.array(self._taken[index])
         return pa.table(columns)
+
+    def outcomes(self) -> Any:
+        """All rows that are held and have an outcome, as an Arrow table for the outcome files."""
+        index = np.flatnonzero(self._outcome != _PENDING)
+        codes = [code for code, _ in self._reasons]
+        before = np.array([code == DELIVERED_BEFORE for code in codes], dtype=bool)
+        shown = [code if code not in ("", DELIVERED_BEFORE) else None for code in codes]
+        origins = self._origins_at(index)
+        return pa.table(
+            {
+                "origin_run": origins.column("cdp_run"),
+                "source": origins.column("cdp_source"),
+                "row": origins.column("cdp_row"),
+                "outcome": self._outcomes_at(index),
+                "code": pa.array(shown, pa.string()).take(pa.array(self._reason[index])),
+                "message_id": self._ids_at(index),
+                "delivered_before": pa.array(before[self._reason[index]]),
+            }
+        )
+
+    def _outcomes_at(self, index: Rows) -> Any:
+        return pa.array([str(outcome) for outcome in OUTCOMES]).take(pa.array(self._outcome[index]))
+
+    def _ids_at(self, index: Rows) -> Any:
+        """The message ids, null where a row has none."""
+        id_index = self._id_index[index]
+        if not (id_index != _NO_ID).any():
+            return pa.nulls(len(index), pa.string())
+        return self._id_array().take(pa.array(id_index, mask=id_index == _NO_ID))
 
     def _cells(self, index: Rows) -> dict[str, Any]:
         rows = self._batch.take(pa.array(index))

@@ -22,6 +22,7 @@ from cdp_backfill.results.merging import (
     merged_stats,
     merged_timeline,
 )
+from cdp_backfill.results.outcome_files import read_outcomes
 from cdp_backfill.results.plots import Kind, figure
 from cdp_backfill.results.remedies import remedy, suggested_fix
 from cdp_backfill.results.report_view import headline, identities_alerts, report_view
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from cdp_backfill.model.mapping import Mapping
     from cdp_backfill.model.views import View
     from cdp_backfill.results.failure_log import FailureLog
+    from cdp_backfill.results.outcome_files import OutcomeFiles
     from cdp_backfill.results.progress import Snapshot
 
     SendAgain = Callable[[pd.DataFrame, pd.DataFrame | None], "Report"]
@@ -87,6 +89,7 @@ class Report(WithStats):
     _mapping: Mapping | None = field(repr=False)
     _failure_log: FailureLog = field(repr=False)
     _send_again: SendAgain | None = field(repr=False)
+    _outcome_files: tuple[OutcomeFiles, ...] = field(default=(), repr=False)
 
     @property
     def rows(self) -> int:
@@ -164,6 +167,32 @@ class Report(WithStats):
         ]
         frame = pd.DataFrame(lines, columns=list(_REASON_COLUMNS))
         return frame.astype({"rows": "int64", "row": "Int64"})
+
+    def outcomes(self) -> pd.DataFrame:
+        """The outcome of every row, from the files that ``outcomes=`` had the run write.
+
+        All rows at once: the frame can be as large as the input. DuckDB and others read the files
+        in parts; see :doc:`/how-to/outcomes`.
+
+        The frame has these columns: ``run``, ``origin_run`` (the run that read the row first; the
+        same unless failures were sent again), ``source`` (file, or None), ``row`` (number of the
+        row in the file or frame, from 0), ``outcome``, ``code``, ``message_id`` (None for rows that
+        became no message) and ``delivered_before`` (an earlier run delivered it, according to the
+        journal).
+
+        Raises:
+            BadInputError: The run was sent without ``outcomes=``, or files are missing.
+
+        >>> report.outcomes().outcome.value_counts()  # doctest: +SKIP
+        """
+        if not self._outcome_files:
+            raise BadInputError(
+                "The run kept the failures only. To get the outcome of every row, send with "
+                "outcomes='folder/', as in cdp.send(source, outcomes='outcomes/'). With a journal, "
+                "rows that were delivered are not sent again."
+            )
+        frame: pd.DataFrame = read_outcomes([*self._outcome_files])
+        return frame
 
     @property
     def dropped(self) -> pd.DataFrame:
@@ -276,6 +305,10 @@ class Report(WithStats):
             # Failures of two tables can only be sent together if the mapping is the same.
             _mapping=other._mapping if failures.linked or same_mapping else None,
             _send_again=other._send_again if same_way else None,
+            # Without those of one of them, rows would be missing.
+            _outcome_files=(*self._outcome_files, *other._outcome_files)
+            if self._outcome_files and other._outcome_files
+            else (),
         )
 
     def save(self, folder: str | Path) -> None:

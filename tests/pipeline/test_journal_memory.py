@@ -59,11 +59,11 @@ class _Backfill:
         )
 
     def send(self, mapping: cdp.Mapping = OPENED, **options: Any) -> cdp.Report:
-        how = {"destination": self.destination, "progress": False} | options
-        return cdp.send(options.pop("source", self.path), mapping, journal=self.journal, **how)
+        how: dict[str, Any] = {"destination": self.destination, "progress": False} | options
+        return cdp.send(self.path, mapping, journal=self.journal, **how)
 
     def resume(self, **options: Any) -> cdp.Report:
-        how = {"destination": self.destination, "progress": False} | options
+        how: dict[str, Any] = {"destination": self.destination, "progress": False} | options
         return cdp.resume(self.journal, **how)
 
     def held_by_another(self) -> None:
