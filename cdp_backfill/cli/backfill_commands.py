@@ -76,7 +76,8 @@ def plan(
         if plan.rows and not plan.to_send and not options.may_send_nothing:
             return 1
         plans = [plan] if plan.identities is None else [plan, plan.identities]
-        return 0 if all(each.to_send + each.skipped == each.rows for each in plans) else 1
+        as_wanted = (p.to_send + p.skipped - p.unmapped == p.rows for p in plans)
+        return 0 if all(as_wanted) else 1
 
     exit_with(action, as_json=as_json)
 

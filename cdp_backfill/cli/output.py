@@ -106,7 +106,9 @@ def _is_success(report: Report, *, may_send_nothing: bool) -> bool:
     if report.canary is not None:  # rows and identities of the rest are no failures
         parts = [report] if report.identities is None else [report, report.identities]
         done = Outcome.DELIVERED, Outcome.SKIPPED, Outcome.UNSENT
-        return all(sum(part.counts[name] for name in done) == part.rows for part in parts)
+        return all(
+            sum(part.counts[name] for name in done) - part.unmapped == part.rows for part in parts
+        )
     if report.rows == skipped > 0 and not may_send_nothing:
         return False
     return report.ok

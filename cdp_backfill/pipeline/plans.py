@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn, Self
 
 from cdp_backfill.model import api_facts
 from cdp_backfill.model.mapping import Key
-from cdp_backfill.model.outcomes import AMBIGUOUS, PROBLEMS, Fix, Outcome, Problem
+from cdp_backfill.model.outcomes import AMBIGUOUS, PROBLEMS, UNMAPPED, Fix, Outcome, Problem
 from cdp_backfill.model.plurals import count
 from cdp_backfill.model.views import Section, View, duration, fixes_section
 from cdp_backfill.pipeline.doubts import doubt_sections
@@ -125,6 +125,11 @@ class Plan:
     def mapping(self) -> Mapping:
         """The mapping; ``print(plan.mapping)`` shows it as Python."""
         return self.proposal.mapping
+
+    @property
+    def unmapped(self) -> int:
+        """Rows that the run would leave out because nobody mapped their event value."""
+        return sum(n for problem, n in self.problems.items() if problem.code == UNMAPPED)
 
     @property
     def questions(self) -> tuple[Question, ...]:
@@ -333,6 +338,13 @@ class Plan:
                 f"{count(rows, 'row')} {'names a command' if rows == 1 else 'name commands'} of "
                 "the API, which deletes or changes people, devices or objects: "
                 f"{', '.join(names)}. The run does not send {'it' if rows == 1 else 'them'}."
+            )
+        if self.unmapped:
+            alerts.append(
+                f"{count(self.unmapped, 'row')} {'has' if self.unmapped == 1 else 'have'} an event "
+                "value that nobody mapped. The run leaves "
+                f"{'it' if self.unmapped == 1 else 'them'} out and counts "
+                f"{'it' if self.unmapped == 1 else 'them'} as missing. {PROBLEMS[UNMAPPED]}"
             )
         ambiguous = [n for problem, n in self.problems.items() if problem.code == AMBIGUOUS]
         if ambiguous:

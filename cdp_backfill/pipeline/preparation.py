@@ -13,7 +13,8 @@ from cdp_backfill.messages.encoding import ContextScope, Encoded, encode, length
 from cdp_backfill.model import api_facts
 from cdp_backfill.model.distinct import key_digests
 from cdp_backfill.model.mapping import Lit
-from cdp_backfill.model.outcomes import Problem
+from cdp_backfill.model.outcomes import UNMAPPED, Problem
+from cdp_backfill.pipeline.notes import UNMAPPED_REASON
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -63,6 +64,7 @@ class PreparedChunk:
         encoded: The messages to send, each part with its rows of the chunk.
         taken: Rows of the chunk, and how often the server may have accepted each of them in earlier
             runs; None without a journal.
+        unmapped: The problem of the skipped rows; None if they are skipped on purpose.
         known_ids: Rows of the chunk that were delivered before or are duplicates, with their ids.
     """
 
@@ -77,6 +79,7 @@ class PreparedChunk:
     encoded: list[tuple[Encoded, Rows]]
     taken: tuple[Rows, npt.NDArray[np.uint8]] | None = None
     known_ids: tuple[tuple[Rows, Ids], ...] = ()
+    unmapped: Problem | None = None
 
 
 def prepare(
@@ -132,7 +135,15 @@ def prepare(
         delivered_before=_NO_ROWS,
         dropped={name: messages.rows[mask] for name, mask in encoder.dropped.items()},
         encoded=[(part, messages.rows[part.rows]) for part in encoder.encoded],
+        unmapped=_unmapped(binding),
     )
+
+
+def _unmapped(binding: Binding) -> Problem | None:
+    mapping = binding.mapping
+    if mapping.other_events != "unmapped" or not isinstance(mapping.event, str):
+        return None
+    return Problem(UNMAPPED, mapping.event, UNMAPPED_REASON)
 
 
 def exclude_known(

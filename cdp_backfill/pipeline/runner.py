@@ -22,7 +22,7 @@ from cdp_backfill.messages.packing import Packer, Request
 from cdp_backfill.model import api_facts
 from cdp_backfill.model.outcomes import Outcome
 from cdp_backfill.pipeline.journal_file import why
-from cdp_backfill.pipeline.notes import DUPLICATE_REASON, SKIPPED_REASON, join_reasons
+from cdp_backfill.pipeline.notes import DUPLICATE_REASON, join_reasons, skipped_reason
 from cdp_backfill.pipeline.recorder import Recorder, run_in_thread
 from cdp_backfill.pipeline.request_log import RequestLog
 from cdp_backfill.pipeline.run_notes import canary_note, run_notes
@@ -306,9 +306,8 @@ class Run:
         for fix, cells in messages.problems.fixes.items():
             totals.fixes[fix] = totals.fixes.get(fix, 0) + cells
         totals.duplicates += len(prepared.duplicates)
-        tracker.settle(
-            outcomes, prepared.skipped, Outcome.SKIPPED, code="skipped", reason=SKIPPED_REASON
-        )
+        code, reason = skipped_reason(self._prepared_source.mapping)
+        tracker.settle(outcomes, prepared.skipped, Outcome.SKIPPED, code=code, reason=reason)
         tracker.settle(
             outcomes,
             prepared.duplicates,

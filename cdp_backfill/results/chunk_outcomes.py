@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from cdp_backfill.errors import AccountingError
 from cdp_backfill.messages.ids import Ids
-from cdp_backfill.model.outcomes import FAILURE_COLUMNS, OUTCOMES, Outcome
+from cdp_backfill.model.outcomes import FAILURE_COLUMNS, OUTCOMES, UNMAPPED, Outcome
 from cdp_backfill.results.histogram import NO_BIN
 from cdp_backfill.results.lineage import ORIGIN_COLUMNS, own_origins
 from cdp_backfill.results.readable import plain
@@ -143,7 +143,7 @@ class ChunkOutcomes:
         # A row that the server may have accepted was sent, be it by an earlier run.
         self._attempts[index] = np.maximum(attempts, self._taken[index])
         self.pending -= len(rows)
-        self.has_failures |= not outcome.settled
+        self.has_failures |= not outcome.settled or code == UNMAPPED
 
     def pending_rows(self) -> Rows:
         """Positions of the rows without an outcome."""
@@ -188,12 +188,13 @@ class ChunkOutcomes:
         return pa.chunked_array(arrays, pa.string()).combine_chunks()
 
     def failures(self, *, with_cells: bool) -> Any:
-        """The rows that were not delivered, as an Arrow table.
+        """The rows that were not delivered nor skipped on purpose, as an Arrow table.
 
         Args:
             with_cells: Whether to include the columns of the chunk.
         """
-        settled = np.isin(self._outcome, _SETTLED)
+        unmapped = [at for at, (code, _) in enumerate(self._reasons) if code == UNMAPPED]
+        settled = np.isin(self._outcome, _SETTLED) & ~np.isin(self._reason, unmapped)
         index = np.flatnonzero(~settled & (self._outcome != _PENDING))
         columns = self._cells(index) if with_cells else {}
         reason, status = pa.array(self._reason[index]), self._status[index]

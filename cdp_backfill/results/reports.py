@@ -24,8 +24,14 @@ from cdp_backfill.results.merging import (
 )
 from cdp_backfill.results.outcome_files import read_outcomes
 from cdp_backfill.results.plots import Kind, figure
+from cdp_backfill.results.reasons import unmapped_rows
 from cdp_backfill.results.remedies import remedy, suggested_fix
-from cdp_backfill.results.report_view import headline, identities_alerts, report_view
+from cdp_backfill.results.report_view import (
+    headline,
+    identities_alerts,
+    report_view,
+    unmapped_alerts,
+)
 from cdp_backfill.results.run_stats import WithStats
 
 if TYPE_CHECKING:
@@ -106,11 +112,17 @@ class Report(WithStats):
     def ok(self) -> bool:
         """Whether every row was delivered, or skipped on purpose; identities included."""
         settled = sum(self.counts[outcome] for outcome in Outcome if outcome.settled)
+        settled -= self.unmapped
         return settled == self.rows and (self.identities is None or self.identities.ok)
 
     @property
+    def unmapped(self) -> int:
+        """Rows that were skipped because nobody mapped their event value; they count as missing."""
+        return unmapped_rows(self._failure_log.reasons())
+
+    @property
     def failures(self) -> pd.DataFrame:
-        """The rows that were not delivered, each with the reason; without skipped rows.
+        """The rows that are missing, each with the reason; without rows skipped on purpose.
 
         The frame has the columns and index labels of the input, and these columns:
         ``cdp_outcome``, ``cdp_code``, ``cdp_reason``, ``cdp_status`` (HTTP), ``cdp_attempts``,
@@ -379,7 +391,7 @@ class Report(WithStats):
         )
 
     def raise_for_failures(self) -> None:
-        """Raise an error if a row was neither delivered nor skipped.
+        """Raise an error if a row was neither delivered nor skipped on purpose.
 
         Raises:
             UndeliveredError: Rows were not delivered; its ``report`` is this report.
@@ -393,6 +405,7 @@ class Report(WithStats):
             "rows": self.rows,
             "counts": dict(self.counts),
             "ok": self.ok,
+            "unmapped": self.unmapped,
             "requests": self.requests,
             "retries": self.retries,
             "throttled": self.throttled,
@@ -428,15 +441,18 @@ class Report(WithStats):
     def _headline(self) -> str:
         return headline(
             self.counts,
+            unmapped=self.unmapped,
             canary=self.canary,
             interrupted=self.interrupted,
             call="track" if self._mapping is None else self._mapping.call,
         )
 
     def _alerts(self) -> list[str]:
-        if self.identities is None:
-            return []
-        return identities_alerts(self.identities.counts, is_canary=self.canary is not None)
+        alerts = unmapped_alerts(self.unmapped)
+        if self.identities is not None:
+            is_canary = self.canary is not None
+            alerts += identities_alerts(self.identities.counts, is_canary=is_canary)
+        return alerts
 
     def _view(self) -> View:
         return report_view(

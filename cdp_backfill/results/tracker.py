@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from cdp_backfill.errors import AccountingError, BadInputError
 from cdp_backfill.model.arrow_types import is_json, is_text
-from cdp_backfill.model.outcomes import FAILURE_COLUMNS, Outcome
+from cdp_backfill.model.outcomes import FAILURE_COLUMNS, UNMAPPED, Outcome
 from cdp_backfill.results.chunk_outcomes import EVENT_BIN, POSITION, TAKEN, ChunkOutcomes
 from cdp_backfill.results.histogram import EventCounts, EventHistogram
 from cdp_backfill.results.joined_tables import common_schema, with_schema
@@ -225,7 +225,7 @@ class OutcomeTracker:
             )
             self._histogram.count(chunk_outcomes.event_bins(rows), outcome.code)
             self._counts[outcome] += len(rows)
-            if not outcome.settled:
+            if not outcome.settled or code == UNMAPPED:
                 example: Location = (None, None)
                 if self._reasons.is_new(outcome, code, reason):
                     (origin,) = chunk_outcomes.origins(rows[:1]).to_pylist()
