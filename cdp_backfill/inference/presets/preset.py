@@ -98,8 +98,6 @@ class Preset:
                 f"pass {name}='...' with the name of its column."
             )
         mapping = add_fields(mapping, given)
-        if mapping.other_events == "skip" and "other_events" not in given:
-            mapping = replace(mapping, other_events="unmapped")  # for the caller to choose
         if mapping.other_events == "send" and self.send_event is not None and "event" not in given:
             mapping = replace(mapping, event=self.send_event)
         own = {
