@@ -27,7 +27,7 @@ from cdp_backfill.pipeline.job import Job, SendOptions, require_answers, with_re
 from cdp_backfill.pipeline.journal import read_journal
 from cdp_backfill.pipeline.planner import make_plan
 from cdp_backfill.pipeline.preview import preview
-from cdp_backfill.sources import Source, open_source
+from cdp_backfill.sources import Source, Unreadable, open_source
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -73,6 +73,7 @@ def plan(
     destination: Destination | None = None,
     recent: Recent = "raise",
     context_scope: ContextScope = "message",
+    unreadable: Unreadable = "raise",
     now: datetime | None = None,
 ) -> Plan:
     """Show what :func:`send` would do with every row of a table. Sends nothing, needs no API key.
@@ -97,7 +98,7 @@ def plan(
     >>> plan(frame, user_id="uid", timestamp="ts", event=lit("Application Opened")).counts
     {'to_send': 1, 'invalid': 1, 'held': 0, 'skipped': 0}
     """
-    table = open_source(source)
+    table = open_source(source, unreadable=unreadable)
     if not table.replayable:
         raise BadInputError(
             f"{table.title} can only be read once; planning would consume it. Use send(), or pass "
@@ -133,7 +134,11 @@ def plan(
         duplicates=duplicates,
     )
     options = SendOptions(
-        destination=destination, recent=recent, context_scope=context_scope, now=now
+        destination=destination,
+        recent=recent,
+        context_scope=context_scope,
+        unreadable=unreadable,
+        now=now,
     )
     return make_plan(Job(source=table, proposal=proposal, options=options, identify=identify))
 
@@ -173,6 +178,7 @@ def send(
     canary: int | None = None,
     recent: Recent = "raise",
     context_scope: ContextScope = "message",
+    unreadable: Unreadable = "raise",
     processes: int = 1,
     now: datetime | None = None,
     outcomes: str | Path | None = None,
@@ -239,6 +245,11 @@ def send(
             at the first of them), ``"hold"`` leaves them out, ``"send"`` sends them.
         context_scope: ``"message"`` writes the context into each message;
             ``"batch"`` writes the context once for each request, for rows that share it.
+        unreadable: What to do with rows of CSV and JSON files that cannot be read, such as a cut
+            line or a row with a field too few. ``"raise"`` stops at the first of them; ``"skip"``
+            goes on, and each is a row that is ``invalid`` with the code ``unreadable``. It is among
+            the failures with its file, its row number, its line (``cdp_line``) and its text
+            (``cdp_text``). Files are read once more for this.
         processes: Number of processes that read, check and encode files: parquet files by row
             group, CSV and JSON files as a whole. One process sends, keeps the journal and
             reports. It pays off on machines with many cores, and does not keep the row order.
@@ -268,7 +279,7 @@ def send(
     >>> report.counts["delivered"]
     2
     """
-    table = open_source(source)
+    table = open_source(source, unreadable=unreadable)
     fields = _given(
         user_id=user_id,
         anonymous_id=anonymous_id,
@@ -302,6 +313,7 @@ def send(
         canary=canary,
         recent=recent,
         context_scope=context_scope,
+        unreadable=unreadable,
         processes=processes,
         now=now,
         outcomes=outcomes,
@@ -324,6 +336,7 @@ def resume(
     progress: bool | Progress = True,
     recent: Recent | None = None,
     context_scope: ContextScope | None = None,
+    unreadable: Unreadable | None = None,
     processes: int = 1,
     now: datetime | None = None,
     outcomes: str | Path | None = None,
@@ -345,6 +358,7 @@ def resume(
         recent: See :func:`send`; None for what the journal remembers. With ``"hold"``, rows go as
             soon as they are older than 72 hours.
         context_scope: See :func:`send`; None for what the journal remembers.
+        unreadable: See :func:`send`; None for what the journal records.
         processes: See :func:`send`.
         now: See :func:`send`.
         outcomes: See :func:`send`. Rows that an earlier run delivered are included.
@@ -394,6 +408,7 @@ def resume(
         destination=destination,
         progress=progress,
         journal=journal,
+        unreadable=unreadable or contents.unreadable,
         processes=processes,
         now=now,
         outcomes=outcomes,
@@ -402,7 +417,7 @@ def resume(
         options, contents.options, {"recent": recent, "context_scope": context_scope}
     )
     job = Job(
-        source=open_source(source),
+        source=open_source(source, unreadable=options.unreadable),
         proposal=Proposal(contents.mapping, notes=notes),
         options=options,
         identify=identify,
@@ -441,6 +456,7 @@ def messages(
     duplicates: Duplicates | None = None,
     preset: str | None = None,
     context_scope: ContextScope = "message",
+    unreadable: Unreadable = "raise",
 ) -> list[dict[str, Any]]:
     """Return the payloads of the first ``n`` rows, exactly as they would be sent.
 
@@ -455,7 +471,7 @@ def messages(
     Raises:
         BadInputError: The mapping does not fit the table.
     """
-    table = open_source(source)
+    table = open_source(source, unreadable=unreadable)
     proposal = _proposal(
         table,
         mapping,

@@ -14,7 +14,6 @@ app = typer.Typer(
     help="Send mobile-app records from files to the Customer.io Pipelines API.",
     epilog="Exit codes: 0 all rows delivered or skipped, 1 some rows not, 2 wrong usage.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )

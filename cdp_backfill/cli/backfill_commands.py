@@ -27,6 +27,7 @@ from cdp_backfill.cli.options import (
     Save,
     ShowProgress,
     Sources,
+    Unreadable,
     with_mapping_options,
 )
 from cdp_backfill.cli.output import exit_with, show_report
@@ -52,6 +53,7 @@ def plan(
     region: Region = "us",
     base_url: BaseUrl = None,
     recent: Recent = "raise",
+    unreadable: Unreadable = "raise",
     save_mapping: Annotated[
         Path | None, typer.Option(help="Write the mapping to this TOML file.")
     ] = None,
@@ -67,6 +69,7 @@ def plan(
             # Nothing is sent.
             destination=Destination(region=region, base_url=base_url, insecure=True),  # type: ignore[arg-type]
             recent=recent,  # type: ignore[arg-type]  # checked there, with one clear error
+            unreadable=unreadable,  # type: ignore[arg-type]
         )
         if save_mapping:
             plan.mapping.save(save_mapping)
@@ -92,6 +95,7 @@ def send(
     base_url: BaseUrl = None,
     insecure: Insecure = False,
     recent: Recent = "raise",
+    unreadable: Unreadable = "raise",
     rate_limit: RateLimit = api_facts.REQUESTS_PER_SECOND,
     patience: Patience = Destination.patience,
     workers: Annotated[
@@ -136,6 +140,7 @@ def send(
             processes=processes,
             recent=recent,  # type: ignore[arg-type]
             outcomes=outcomes,
+            unreadable=unreadable,  # type: ignore[arg-type]
         )
 
     exit_with(
@@ -153,6 +158,10 @@ def resume(
     rate_limit: RateLimit = api_facts.REQUESTS_PER_SECOND,
     patience: Patience = Destination.patience,
     recent: RememberedRecent = None,
+    unreadable: Annotated[
+        str | None,
+        typer.Option(help="raise or skip, as for send; by default what the journal records."),
+    ] = None,
     processes: Processes = 1,
     save: Save = None,
     outcomes: Outcomes = None,
@@ -175,6 +184,7 @@ def resume(
             processes=processes,
             recent=recent,  # type: ignore[arg-type]
             outcomes=outcomes,
+            unreadable=unreadable,  # type: ignore[arg-type]
         )
 
     exit_with(lambda: show_report(action, save, as_json=as_json), as_json=as_json)

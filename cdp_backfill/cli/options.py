@@ -47,6 +47,13 @@ RememberedRecent = Annotated[
         "journal remembers.",
     ),
 ]
+Unreadable = Annotated[
+    str,
+    typer.Option(
+        help="What to do with rows of CSV and JSON files that cannot be read, such as cut lines: "
+        "raise (stop at the first of them) or skip (go on, and report each as invalid)."
+    ),
+]
 Identify = Annotated[
     str | None,
     typer.Option(

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from cdp_backfill.pipeline.plans import Plan
     from cdp_backfill.results.reports import Report
+    from cdp_backfill.sources import Unreadable
 
 STORE: Final = "box.db"
 """File of the sandbox in the folder of a rehearsal."""
@@ -141,6 +142,7 @@ def rehearse(
     folder: Path,
     *,
     identify: Any = None,
+    unreadable: Unreadable = "raise",
     progress: bool = True,
     **faults: Any,
 ) -> Rehearsal:
@@ -151,13 +153,16 @@ def rehearse(
         arguments: Keyword arguments of :func:`cdp_backfill.plan` that make the mapping.
         folder: Folder for the sandbox's database and the report.
         identify: See :func:`cdp_backfill.send`.
+        unreadable: See there.
         progress: Show progress.
         **faults: Injected faults; see :func:`cdp_backfill.sandbox`.
 
     Raises:
         BackfillError: As :func:`cdp_backfill.send` does.
     """
-    api.messages(source, 1, **arguments)  # open questions come before any file is created
+    api.messages(
+        source, 1, **arguments, unreadable=unreadable
+    )  # open questions come before any file is created
     folder.mkdir(parents=True, exist_ok=True)
     store = folder / STORE
     with sandbox(store=store, **faults) as box:
@@ -167,6 +172,7 @@ def rehearse(
             identify=identify,
             destination=box.destination,
             recent="send",
+            unreadable=unreadable,
         )
         report = plan.send(progress=progress, journal=False)
         rows = box.sql(_STORED_QUERY).to_dict("records")

@@ -22,6 +22,7 @@ from cdp_backfill.cli.options import (
     ShowProgress,
     Sources,
     TooMany,
+    Unreadable,
     with_mapping_options,
 )
 from cdp_backfill.cli.output import exit_with
@@ -50,6 +51,7 @@ def rehearse(
     *,
     options: MappingOptions,
     identify: Identify = None,
+    unreadable: Unreadable = "raise",
     keep: Annotated[
         Path | None,
         typer.Option(help="Folder for the sandbox's data and the report; by default a new one."),
@@ -73,6 +75,7 @@ def rehearse(
             arguments,
             folder,
             identify=identify,
+            unreadable=unreadable,  # type: ignore[arg-type]  # checked there
             progress=progress,
             latency=latency,
             failing=failing,

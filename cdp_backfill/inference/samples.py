@@ -22,7 +22,7 @@ from cdp_backfill.model.arrow_types import (
     is_text,
     is_time_like,
 )
-from cdp_backfill.model.outcomes import FAILURE_COLUMNS
+from cdp_backfill.model.outcomes import FAILURE_COLUMNS, READING_COLUMNS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -209,7 +209,7 @@ class Sample:
         self._columns = {
             name: SampleColumn(name, array, nulls)
             for name, array in _readable(batch)
-            if name not in FAILURE_COLUMNS
+            if name not in FAILURE_COLUMNS and name not in READING_COLUMNS
         }
 
     def __iter__(self) -> Iterator[SampleColumn]:

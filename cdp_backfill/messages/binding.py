@@ -17,13 +17,15 @@ from cdp_backfill.model import api_facts
 from cdp_backfill.model.arrow_types import can_be_text, is_bytes, is_json, is_time_like
 from cdp_backfill.model.mapping import Key
 from cdp_backfill.model.mapping_checks import did_you_mean
-from cdp_backfill.model.outcomes import FAILURE_COLUMNS
+from cdp_backfill.model.outcomes import FAILURE_COLUMNS, READING_COLUMNS, UNREADABLE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from cdp_backfill.model.distinct import DigestSet
     from cdp_backfill.model.mapping import Lit, Mapping
+
+_REMARKS: Final = frozenset({*FAILURE_COLUMNS, *READING_COLUMNS})
 
 _UNNAMED_INDEX: Final = re.compile(r"__index_level_\d+__")  # as pandas writes it to parquet
 
@@ -177,7 +179,8 @@ def bind(mapping: Mapping, schema: Any) -> Binding:
         guard |= set(guard_deriver.reads)
     filling = {*mapping.sources(), *_column_names(id_sources(mapping))}
     filling |= _column_names(leaf.source for leaf in _leaves(properties))
-    used = named | (set(mapping.columns()) - set(mapping.drop)) | filling
+    guard.add(UNREADABLE)
+    used = named | {UNREADABLE} | (set(mapping.columns()) - set(mapping.drop)) | filling
     return Binding(
         mapping=mapping,
         properties=properties,
@@ -250,7 +253,7 @@ def _typed(tree: dict[str, Any], known: api_facts.Tree) -> set[str]:
 
 def is_data(column: str) -> bool:
     """Whether a column holds data of the table, and not an index or a remark of a report."""
-    return column not in FAILURE_COLUMNS and not _UNNAMED_INDEX.fullmatch(column)
+    return column not in _REMARKS and not _UNNAMED_INDEX.fullmatch(column)
 
 
 def _check_complete(mapping: Mapping) -> None:

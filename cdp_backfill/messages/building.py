@@ -15,6 +15,7 @@ from cdp_backfill.messages.json_cells import MAX_CELLS
 from cdp_backfill.messages.recency import may_be_recent, old_texts
 from cdp_backfill.messages.text import decode
 from cdp_backfill.messages.times import FAR, format_times
+from cdp_backfill.messages.unreadable import report_unreadable, unreadable_reasons
 from cdp_backfill.model import api_facts
 from cdp_backfill.model.arrow_types import is_text
 from cdp_backfill.model.outcomes import Problem
@@ -75,8 +76,10 @@ def _events(
     rows, all_columns = np.arange(size), columns
     events = read_events(binding.mapping, columns, size)
     names, problems = events.names, problems | events.problems
-    if events.skipped.any():
-        keep = ~events.skipped
+    reasons, unreadable = unreadable_reasons(columns, size)
+    keep = ~events.skipped | unreadable
+    if not keep.all():
+        reasons, unreadable = reasons.filter(pa.array(keep)), unreadable[keep]
         rows = rows[keep]
         selection = pa.array(keep)
         columns = {name: array.filter(selection) for name, array in columns.items()}
@@ -99,6 +102,7 @@ def _events(
         fields["context"] = builder.tree(binding.context)
         fields["integrations"] = builder.tree(binding.integrations)
         message_id = builder.message_id()
+    report_unreadable(builder.problems, reasons, unreadable)
     return MessageBatch(
         rows=rows,
         fields=_in_order(fields, api_facts.MESSAGE_FIELDS),
@@ -133,6 +137,7 @@ def _identities(
         fields["traits"] = builder.tree(binding.traits)
         fields["integrations"] = builder.tree(binding.integrations)
         message_id = builder.message_id()
+    report_unreadable(builder.problems, *unreadable_reasons(columns, size))
     return MessageBatch(
         rows=np.arange(size),
         fields=_in_order(fields, api_facts.IDENTIFY_FIELDS),

@@ -34,6 +34,13 @@ class Problems:
         if mask.any():
             self._problems.append((problem, mask))
 
+    def replace(self, mask: Mask, problem: Problem) -> None:
+        """Record a problem that makes all others of these rows meaningless."""
+        if mask.any():
+            self._problems = [(each, where & ~mask) for each, where in self._problems]
+            self._problems = [(each, where) for each, where in self._problems if where.any()]
+            self.add(mask, problem)
+
     def record_fix(self, code: str, column: str, where: Any) -> None:
         """Record fixed cells: a mask, as a numpy or Arrow array, or their number."""
         if isinstance(where, np.ndarray):

@@ -106,6 +106,8 @@ UNMAPPED: Final = "unmapped_event"
 """Code of rows that are skipped although nobody chose so: their event value is not mapped."""
 
 PROBLEMS: Final[dict[str, str]] = {
+    "unreadable": "Correct the line in the file: cdp_line has its number, and cdp_text its text. "
+    "Or fill the other columns of the failures, empty cdp_unreadable, and send them again.",
     "missing_user": "Fill the user id or the anonymous id; every event needs one of them, and an "
     "identity both.",
     "bad_user": "Pass ids as text or whole numbers, and whole numbers above 2^53 as text. A float "
@@ -140,6 +142,18 @@ PROBLEMS: Final[dict[str, str]] = {
     "duplicate": "duplicates='send' sends such rows too.",
 }
 """Problem codes, and what to do about each."""
+
+UNREADABLE: Final = "cdp_unreadable"
+"""Column that says why a row cannot be read; empty for all other rows."""
+
+LINE: Final = "cdp_line"
+"""Column with the number of the line of a row that cannot be read, from 1."""
+
+TEXT: Final = "cdp_text"
+"""Column with the text of a row that cannot be read, as it stands in its file."""
+
+READING_COLUMNS: Final = (UNREADABLE, LINE, TEXT)
+"""Columns that a file has if rows of it cannot be read and are to be skipped. Never sent."""
 
 FAILURE_COLUMNS: Final = (
     "cdp_outcome",

@@ -14,7 +14,7 @@ from cdp_backfill.model.mapping_checks import did_you_mean
 from cdp_backfill.model.outcomes import FIXES
 from cdp_backfill.model.plurals import count
 from cdp_backfill.pipeline.identity_pairs import collect_pairs, find_ambiguous
-from cdp_backfill.sources import Source, open_source
+from cdp_backfill.sources import Source, Unreadable, open_source
 from cdp_backfill.sources.streams import Stream, StreamSource
 
 if TYPE_CHECKING:
@@ -30,13 +30,16 @@ _NAMES: Final = {
 """Names of the columns of a table of identities, beside those that the mapping gives."""
 
 
-def open_identities(identify: Any, source: Source, mapping: Mapping) -> tuple[Source, Mapping]:
+def open_identities(
+    identify: Any, source: Source, mapping: Mapping, *, unreadable: Unreadable = "raise"
+) -> tuple[Source, Mapping]:
     """The table of identities, and its mapping.
 
     Args:
         identify: A column of the events' table, or a table.
         source: The events' table, which is read if ``identify`` is a column of it.
         mapping: The events' mapping.
+        unreadable: See :func:`cdp_backfill.send`.
 
     Raises:
         BadInputError: ``identify`` is neither, its columns are unclear, or it cannot be read.
@@ -49,7 +52,7 @@ def open_identities(identify: Any, source: Source, mapping: Mapping) -> tuple[So
     column = identify_column(identify, source, mapping)
     if column is not None:
         return _from_column(column, source, mapping)
-    table = _open_table(identify, source, mapping)
+    table = _open_table(identify, source, mapping, unreadable)
     _check_replayable(table)
     return table, _table_mapping(table, mapping)
 
@@ -84,9 +87,9 @@ def _check_replayable(source: Source) -> None:
         )
 
 
-def _open_table(identify: Any, source: Source, mapping: Mapping) -> Source:
+def _open_table(identify: Any, source: Source, mapping: Mapping, unreadable: Unreadable) -> Source:
     try:
-        return open_source(identify)
+        return open_source(identify, unreadable=unreadable)
     except SourceError as error:
         if not isinstance(identify, str):
             raise

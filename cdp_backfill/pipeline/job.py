@@ -29,7 +29,7 @@ from cdp_backfill.pipeline.runs_in_turn import send_in_turn
 from cdp_backfill.results.lineage import ORIGIN_COLUMNS
 from cdp_backfill.results.outcome_files import outcome_folder
 from cdp_backfill.results.progress import Progress, make_progress
-from cdp_backfill.sources import Source, open_source
+from cdp_backfill.sources import Source, Unreadable, open_source
 from cdp_backfill.sources.fingerprint import current_fingerprint
 
 if TYPE_CHECKING:
@@ -61,6 +61,7 @@ class SendOptions:
     canary: int | None = None
     recent: Recent = "raise"
     context_scope: ContextScope = "message"
+    unreadable: Unreadable = "raise"
     processes: int = 1
     now: datetime | None = None
     outcomes: str | Path | None = None
@@ -100,7 +101,12 @@ class Job:
         """
         if self.identities is not None or self.identify is None:
             return self
-        source, mapping = open_identities(self.identify, self.source, self.proposal.mapping)
+        source, mapping = open_identities(
+            self.identify,
+            self.source,
+            self.proposal.mapping,
+            unreadable=self.options.unreadable,
+        )
         options = replace(self.options, canary=None, processes=1)
         identities = Job(source=source, proposal=Proposal(mapping), options=options)
         return replace(self, identities=identities)
@@ -208,6 +214,7 @@ class Job:
                 preset=None if self.given is None else self.given.preset,
                 # Failures of an earlier run are a part of its table.
                 keeps_table=self.resumes or set(ORIGIN_COLUMNS) <= set(self.source.schema.names),
+                unreadable=options.unreadable,
             )
             opened.callback(journal.release)
             journals.append(journal)

@@ -22,6 +22,7 @@ from __future__ import annotations
 import contextlib
 import json
 import sqlite3
+import time
 from contextlib import closing
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -50,9 +51,13 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from cdp_backfill.model.arrays import Digests, Mask
+    from cdp_backfill.sources import Unreadable
 
 
 FORMAT: Final = "cdp-backfill journal 2"
+SYNC_SECONDS = 0.1
+"""A power cut costs at most the entries of this time before the last one."""
+
 _FIRST_RECIPE: Final = "cdp1"  # of journals that do not name one
 
 
@@ -109,6 +114,7 @@ class JournalContents:
         options: What else the call said about which rows go, and how their messages are written.
         columns: The columns that the tables of its runs had; empty if it does not name them.
         preset: The preset that the call named, or None.
+        unreadable: What to do with rows that cannot be read, ``"raise"`` or ``"skip"``.
         delivered: Number of rows known to be delivered.
         runs: The runs so far.
     """
@@ -120,6 +126,7 @@ class JournalContents:
     options: dict[str, Any]
     columns: frozenset[str]
     preset: str | None
+    unreadable: Unreadable
     delivered: int
     runs: list[RunRecord]
 
@@ -138,6 +145,7 @@ class Journal:
         preset: See there.
         keeps_table: The run goes on with the table of an earlier run, or with a part of it: paths,
             identities and options stay as they are.
+        unreadable: What to do with rows that cannot be read; see there.
 
     Raises:
         JournalError: It cannot be opened or written, is in use, or belongs to another backfill.
@@ -155,6 +163,7 @@ class Journal:
         columns: Sequence[str] = (),
         preset: str | None = None,
         keeps_table: bool = False,
+        unreadable: Unreadable = "raise",
     ) -> None:
         self.path = path
         self._about = {
@@ -165,6 +174,7 @@ class Journal:
             "paths": json.dumps(list(paths) if paths is not None else None),
             "options": json.dumps(options or {}),
             "columns": json.dumps(sorted(columns)),
+            "unreadable": unreadable,
         }
         if identify is not None:
             self._about["identify"] = json.dumps(identify)
@@ -174,6 +184,7 @@ class Journal:
         self._run: int | None = None
         self._before: dict[str, str] = {}  # what it held about the backfill before this run
         self._connection: sqlite3.Connection | None = None
+        self._synced = -SYNC_SECONDS  # the first entry waits for the disk
         self._lock = locked(path)
         try:
             self._creates = not path.exists()
@@ -330,7 +341,7 @@ class Journal:
             changed["mapping"] = replace(mapping, drop=now.drop).to_toml()
         if self._keeps_table:
             return changed
-        names = {"paths", "identify", "options"}
+        names = {"paths", "identify", "options", "unreadable"}
         if about["paths"] == "null" != before.get("paths"):  # an in-memory table is no file
             names = {"identify"}
         return changed | {name: about[name] for name in names if name in about}
@@ -374,10 +385,10 @@ class Journal:
             sqlite3.Error: The file cannot be written, for example because the disk is full.
         """
         data = b"".join(part[:, :DIGEST_BYTES].tobytes() for part in digests)
-        number = self._database.execute(
+        number = self._write(
             "INSERT INTO requests (run, state, rows, digests) VALUES (?, ?, ?, ?)",
             (self._run, state.value, len(data) // DIGEST_BYTES, data),
-        ).lastrowid
+        )
         return int(number or 0)
 
     def change(self, request: int, state: State | None) -> None:
@@ -387,11 +398,21 @@ class Journal:
             sqlite3.Error: The file cannot be written, for example because the disk is full.
         """
         if state is None:
-            self._database.execute("DELETE FROM requests WHERE id = ?", (request,))
+            self._write("DELETE FROM requests WHERE id = ?", (request,))
         else:  # a state of the same length is written in place, without the digests
-            self._database.execute(
-                "UPDATE requests SET state = ? WHERE id = ?", (state.value, request)
-            )
+            self._write("UPDATE requests SET state = ? WHERE id = ?", (state.value, request))
+
+    def _write(self, statement: str, values: Sequence[Any]) -> int | None:
+        """Write an entry, and from time to time all entries through to the disk."""
+        is_due = time.monotonic() - self._synced >= SYNC_SECONDS
+        if is_due:  # this commit waits for the disk, and so takes those before it along
+            self._database.execute("PRAGMA synchronous = FULL")
+        try:
+            return self._database.execute(statement, values).lastrowid
+        finally:
+            if is_due:
+                self._database.execute("PRAGMA synchronous = NORMAL")
+                self._synced = time.monotonic()
 
     def close(self, counts: dict[str, int], reasons: dict[str, int]) -> None:
         """Record how the run ended, and release the journal.
@@ -460,6 +481,7 @@ def read_journal(path: str | Path) -> JournalContents:
             options=dict(json.loads(stored.get("options", "{}"))),
             columns=frozenset(json.loads(stored.get("columns", "[]"))),
             preset=stored.get("preset"),
+            unreadable="skip" if stored.get("unreadable") == "skip" else "raise",
             delivered=delivered,
             runs=runs,
         )

@@ -221,8 +221,8 @@ def opened(path: Path) -> sqlite3.Connection:
             # Before the write-ahead mode, so that the first bytes of the file name it at once.
             for statement in _CREATION:
                 database.execute(statement)
-        # Every commit survives the end of the process. A power cut can cost the last few commits,
-        # whose rows would be sent again.
+        # Every commit survives the end of the process. To survive a power cut, entries must be
+        # written through to the disk, which the journal does from time to time.
         database.execute("PRAGMA journal_mode = WAL")
         database.execute("PRAGMA synchronous = NORMAL")
     except BaseException:

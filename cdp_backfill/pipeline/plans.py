@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn, Self
 
 from cdp_backfill.model import api_facts
 from cdp_backfill.model.mapping import Key
-from cdp_backfill.model.outcomes import AMBIGUOUS, PROBLEMS, UNMAPPED, Fix, Outcome, Problem
+from cdp_backfill.model.outcomes import (
+    AMBIGUOUS,
+    PROBLEMS,
+    READING_COLUMNS,
+    UNMAPPED,
+    Fix,
+    Outcome,
+    Problem,
+)
 from cdp_backfill.model.plurals import count
 from cdp_backfill.model.views import Section, View, duration, fixes_section
 from cdp_backfill.pipeline.doubts import doubt_sections
@@ -208,6 +216,11 @@ class Plan:
             str(Outcome.SKIPPED): self.skipped,
         }
 
+    @property
+    def unreadable(self) -> int:
+        """Rows that cannot be read, among those that are invalid; see ``unreadable=``."""
+        return sum(n for problem, n in self.problems.items() if problem.code == "unreadable")
+
     def to_dict(self) -> dict[str, Any]:
         """The plan as plain values, ready for ``json.dumps``."""
         return {
@@ -266,6 +279,8 @@ class Plan:
 
     def _view(self) -> View:
         title = f"Plan: {self.to_send:,} of {self.rows:,} rows of {self.source} to {self.url}"
+        if unreadable := self.unreadable:
+            title += f"; {count(unreadable, 'row')} cannot be read"
         if not self.proposal.complete:
             needed = sum(question.needed for question in self.questions)
             title = f"Plan for {self.source}: {count(needed, 'open question')}"
@@ -346,6 +361,12 @@ class Plan:
                 f"{'it' if self.unmapped == 1 else 'them'} out and counts "
                 f"{'it' if self.unmapped == 1 else 'them'} as missing. {PROBLEMS[UNMAPPED]}"
             )
+        if self.unreadable:
+            alerts.append(
+                f"{count(self.unreadable, 'row')} of {self.rows:,} "
+                f"({self.unreadable / self.rows:.1%}) cannot be read and will not be sent. The "
+                "failures of the run will have the file, the line and the text of each."
+            )
         ambiguous = [n for problem, n in self.problems.items() if problem.code == AMBIGUOUS]
         if ambiguous:
             alerts.append(
@@ -424,7 +445,7 @@ class Plan:
                 "Events of any age count for segments, and a person who enters or leaves a segment "
                 "can start campaigns."
             )
-        listed_before = {each.column for each in self.proposal.left_out}
+        listed_before = {*READING_COLUMNS, *(each.column for each in self.proposal.left_out)}
         left_out = [
             repr(column.name)
             for column in self.columns

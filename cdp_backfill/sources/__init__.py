@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 import pandas as pd
 
-from cdp_backfill.errors import SourceError
+from cdp_backfill.errors import BadInputError, SourceError
 from cdp_backfill.sources.chunks import Chunk, Source
 from cdp_backfill.sources.cursors import database_cursor
 from cdp_backfill.sources.files import ColumnarSource
@@ -30,23 +30,30 @@ from cdp_backfill.sources.texts import TextSource
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["Chunk", "ColumnarSource", "Source", "TextSource", "open_source"]
+__all__ = ["Chunk", "ColumnarSource", "Source", "TextSource", "Unreadable", "open_source"]
+
+Unreadable = Literal["raise", "skip"]
+"""What to do with rows of files that cannot be read."""
 
 
-def open_source(table: Any) -> Source:
+def open_source(table: Any, *, unreadable: Unreadable = "raise") -> Source:
     """Open a table without reading more than its first rows.
 
     Args:
         table: A pandas DataFrame; a path, a glob or a list of them; or a frame, table, query or
             cursor of another library (see ``_OPENERS``).
+        unreadable: What to do with rows of CSV and JSON files that cannot be read: see
+            :func:`cdp_backfill.send`.
 
     Raises:
         SourceError: The table is none of these, or cannot be read.
     """
+    if unreadable not in ("raise", "skip"):
+        raise BadInputError(f"unreadable must be 'raise' or 'skip', not {unreadable!r}.")
     for opener in _OPENERS:
-        source = opener(table)
+        source = opener(table, unreadable) if opener is _files else opener(table)
         if source is not None:
-            source._reopen = partial(open_source, table)  # noqa: SLF001  # set once, here
+            source._reopen = partial(open_source, table, unreadable=unreadable)  # noqa: SLF001  # set once, here
             return source
     is_records = isinstance(table, list) and isinstance(table[0], dict)
     maker = "records" if is_records else type(table).__module__.partition(".")[0]
@@ -63,14 +70,15 @@ def _pandas_frame(table: Any) -> Source | None:
     return FrameSource(table) if isinstance(table, pd.DataFrame) else None
 
 
-def _files(table: Any) -> Source | None:
+def _files(table: Any, unreadable: Unreadable = "raise") -> Source | None:
+    skip = unreadable == "skip"
     if isinstance(table, str | Path):
-        return open_files([table])
+        return open_files([table], skip=skip)
     if isinstance(table, list | tuple):
         if not table:
             raise SourceError("The list of paths is empty.")
         if all(isinstance(item, str | Path) for item in table):
-            return open_files(list(table))
+            return open_files(list(table), skip=skip)
     return None
 
 

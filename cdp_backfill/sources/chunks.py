@@ -23,7 +23,7 @@ CHUNK_ROWS: Final = 16_384
 CHUNK_BYTES: Final = 8 * 2**20
 """Approximate bytes of a chunk; wide rows make shorter chunks."""
 
-MAX_COLUMNS: Final = 5_000
+MAX_COLUMNS: Final = 20_000
 """Most columns of a table; each costs time and memory in every chunk."""
 
 MAX_CHUNK_CELLS: Final = 4 * 2**20

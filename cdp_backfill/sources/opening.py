@@ -29,11 +29,12 @@ _READERS: Final = 16
 _NAMED: Final = 3
 
 
-def open_files(paths: Sequence[str | Path]) -> Source:
+def open_files(paths: Sequence[str | Path], *, skip: bool = False) -> Source:
     """Open files of one format.
 
     Args:
         paths: Paths, folders and globs.
+        skip: Whether a row of text that cannot be read is a row of its own, and no error.
 
     Raises:
         SourceError: There are none, they are no tables, or they have several formats.
@@ -42,7 +43,7 @@ def open_files(paths: Sequence[str | Path]) -> Source:
     refuse_lake_tables(files)
     found = list(_with_members(_recognised(files)))
     tables = _tables(found)
-    source = _source(tables, _notes(found))
+    source = _source(tables, _notes(found), skip=skip)
     cells = {each.file.name: partition_of(each.file) for each in tables}
     if any(cells.values()):
         source = PartitionedSource(source, cells)
@@ -105,13 +106,13 @@ def _tables(found: Sequence[Recognised]) -> list[Recognised]:
     return tables
 
 
-def _source(tables: Sequence[Recognised], notes: Sequence[str]) -> Source:
+def _source(tables: Sequence[Recognised], notes: Sequence[str], *, skip: bool) -> Source:
     files = [each.file for each in tables]
     kind = next((each.format for each in tables if each.format != "empty"), None)
     if kind is None:  # all are empty
         kind = "JSON" if files[0].ending in ("json", "ndjson", "jsonl", "ldjson") else "CSV"
     if kind in ("CSV", "JSON"):
-        return TextSource(files, kind, notes)
+        return TextSource(files, kind, notes, skip=skip)
     filled = [each.file for each in tables if each.format == kind or not each.file.listed]
     if len(filled) < len(files):
         empty = count(len(files) - len(filled), "empty file")

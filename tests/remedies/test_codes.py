@@ -105,7 +105,13 @@ PROBLEM_CASES: Final[dict[str, tuple[Step, list[Step]]]] = {
         ],
     ),
 }
-OTHER_PROBLEMS: Final = {"ambiguous_identity", "recent", "duplicate", "unmapped_event"}
+OTHER_PROBLEMS: Final = {
+    "ambiguous_identity",
+    "recent",
+    "duplicate",
+    "unmapped_event",
+    "unreadable",
+}
 """Codes that tests of their own provoke below, and in ``tests/results/test_unmapped.py``."""
 
 

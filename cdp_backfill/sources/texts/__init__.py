@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from cdp_backfill.model.outcomes import READING_COLUMNS
 from cdp_backfill.sources.chunks import Chunk, Source, slices
 from cdp_backfill.sources.texts.delimited import Delimited
 from cdp_backfill.sources.texts.objects import Objects
@@ -32,6 +33,7 @@ class TextSource(Source):
         files: The files.
         kind: What they are: CSV stands for all delimited text.
         notes: Sentences about how the files were found.
+        skip: Whether a row that cannot be read is a row of its own, and no error.
 
     Attributes:
         notes: These, and sentences about what is read differently from the files.
@@ -40,7 +42,9 @@ class TextSource(Source):
         SourceError: A file is missing or cannot be read.
     """
 
-    def __init__(self, files: Sequence[File], kind: Kind, notes: Sequence[str] = ()) -> None:
+    def __init__(
+        self, files: Sequence[File], kind: Kind, notes: Sequence[str] = (), *, skip: bool = False
+    ) -> None:
         self._files = [TextFile.open(file) for file in files]
         self._own_notes = (
             *notes,
@@ -51,7 +55,8 @@ class TextSource(Source):
             ),
         )
         self.name = self._files[0].name if len(files) == 1 else f"{len(files)} {kind} files"
-        reader = Delimited.open(self._files) if kind == "CSV" else Objects(self._files)
+        open_ = Delimited.open if kind == "CSV" else Objects
+        reader: Delimited | Objects = open_(self._files, skip=skip)
         self._numbers: frozenset[int] | None = None  # of the files to read, or None for all
         self._take(reader)
 
@@ -84,7 +89,11 @@ class TextSource(Source):
         result = copy.copy(self)
         result._take(settled)  # noqa: SLF001
         if isinstance(self._reader, Delimited):
-            kinds = {item.name: str(item.type) for item in result.schema}
+            kinds = {
+                item.name: str(item.type)
+                for item in result.schema
+                if item.name not in READING_COLUMNS
+            }
             found = {name: kind for name, kind in kinds.items() if kind != "string"}
             result.found_types = found if types is None else types
         return result

@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from cdp_backfill.errors import SourceError
+from cdp_backfill.model.outcomes import READING_COLUMNS, UNREADABLE
 from cdp_backfill.model.plurals import count
 from cdp_backfill.sources.texts.cell_types import CellTypes, column_type, convert
 from cdp_backfill.sources.texts.headers import Table, escapes_note, read_header
 from cdp_backfill.sources.texts.quoting import find_escapes
-from cdp_backfill.sources.texts.reading import blocks, windows_note
+from cdp_backfill.sources.texts.reading import UNDECODED, blocks, windows_note
 from cdp_backfill.sources.texts.rows import Check, read_rows
+from cdp_backfill.sources.texts.unreadable import READING_SCHEMA
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -35,14 +37,19 @@ class Delimited:
     _types: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
-    def open(cls, files: Sequence[TextFile]) -> Delimited:
+    def open(cls, files: Sequence[TextFile], *, skip: bool = False) -> Delimited:
         """Read the headers.
+
+        Args:
+            files: The files.
+            skip: Whether rows that cannot be read are rows of their own. Files are read for this.
 
         Raises:
             SourceError: A header cannot be read, or no file has one.
         """
         notes: list[str] = []
-        tables = [read_header(file, notes) for file in files]
+        read = _read_skipping if skip else read_header
+        tables = [read(file, notes) for file in files]
         if not any(table.names for table in tables):
             which = f"file {files[0].name!r} is" if len(files) == 1 else "files are all"
             raise SourceError(f"The {which} empty, without even a header. Pass a file with rows.")
@@ -52,7 +59,12 @@ class Delimited:
     def schema(self) -> Any:
         """The columns of all files."""
         names = dict.fromkeys(name for table in self._tables for name in table.names)
-        return pa.schema([(name, column_type(self._types.get(name))) for name in names])
+        schema = pa.schema([(name, column_type(self._types.get(name))) for name in names])
+        if any(table.file.skips for table in self._tables):
+            schema = pa.schema(
+                [*(each for each in schema if each.name not in READING_COLUMNS), *READING_SCHEMA]
+            )
+        return schema
 
     @property
     def rows(self) -> list[int | None]:
@@ -69,7 +81,9 @@ class Delimited:
         Raises:
             SourceError: A file cannot be read.
         """
-        types = CellTypes((name for name in self.schema.names if name not in text), given)
+        types = CellTypes(
+            (name for name in self.schema.names if name not in {*text, *READING_COLUMNS}), given
+        )
         tables, notes = [], list(self.notes)
         for table in self._tables:
             settled, types = _settle(table, types, notes)
@@ -89,11 +103,53 @@ class Delimited:
             present = set(batch.schema.names)
             arrays = [
                 convert(batch.column(field.name), self._types.get(field.name))
+                if field.name in present and field.name not in READING_COLUMNS
+                else batch.column(field.name)
                 if field.name in present
                 else pa.nulls(batch.num_rows, field.type)
                 for field in schema
             ]
             yield pa.RecordBatch.from_arrays(arrays, schema=schema)
+
+
+def _read_skipping(file: TextFile, notes: list[str]) -> Table:
+    """The header of a file of which rows that cannot be read are rows of their own.
+
+    A file of which all rows can be read is read as always.
+    """
+    found: list[str] = []
+    try:
+        table = read_header(file, found)
+    except SourceError:
+        found = []
+        table = read_header(file.skipping(), found)
+        if any(UNDECODED in name for name in table.names):
+            raise
+    notes += found
+    if not table.names:
+        return table
+    try:
+        _settle(table, CellTypes(()), [])
+    except SourceError:
+        plain = replace(table, file=file.skipping())
+        escapes = find_escapes(blocks(plain.file))
+        if table.escaped or not (escapes.quotes and escapes.certain):
+            return plain
+        escaped = replace(plain, escaped=True)
+        if _count_unreadable(escaped) >= _count_unreadable(plain):
+            return plain
+        notes.append(escapes_note(file.name, escapes.quotes))
+        return escaped
+    return table
+
+
+def _count_unreadable(table: Table) -> int:
+    return sum(
+        len(cells) - cells.null_count
+        for batch in read_rows(table, [])
+        if UNREADABLE in batch.schema.names
+        for cells in [batch.column(UNREADABLE)]
+    )
 
 
 def _settle(table: Table, types: CellTypes, notes: list[str]) -> tuple[Table, CellTypes]:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from cdp_backfill.errors import SourceError
+from cdp_backfill.model.outcomes import UNREADABLE
 from cdp_backfill.model.plurals import count
 from cdp_backfill.sources.unpacking import BLOCK_BYTES
 
@@ -133,6 +134,9 @@ class Opening:
             rows: list[Row] = []
             size = 0
             for each in block:
+                if UNREADABLE in each:
+                    rows.append(each)
+                    continue
                 if _is_other_message(each):
                     self.others += 1
                     continue
@@ -182,7 +186,10 @@ def find_opening(objects: Iterable[Row]) -> Opening | None:
     >>> opening.path
     ('data',)
     """
-    first = next((each for each in objects if each and not _is_other_message(each)), None)
+    first = next(
+        (row for row in objects if row and UNREADABLE not in row and not _is_other_message(row)),
+        None,
+    )
     path: list[str] = []
     while first is not None and len(path) < _MAX_DEPTH:
         key = _key(first)

@@ -15,7 +15,15 @@ import msgspec
 from cdp_backfill.errors import SourceError
 from cdp_backfill.sources.texts import apple_reports
 from cdp_backfill.sources.texts.json_text import Scanner, replace_half_characters, replace_words
-from cdp_backfill.sources.texts.reading import blocks
+from cdp_backfill.sources.texts.reading import SKIP_HINT, blocks
+from cdp_backfill.sources.texts.unreadable import (
+    CUT,
+    NO_JSON,
+    NO_OBJECT,
+    NO_TEXT,
+    UNDECODED_BYTES,
+    Unreadable,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -81,11 +89,15 @@ def read_blocks(file: TextFile, remarks: Remarks) -> Iterator[Block]:
         remarks: Gets what is read differently.
 
     Raises:
-        SourceError: The file cannot be read, or holds something other than objects.
+        SourceError: The file cannot be read, or holds something other than objects. If the file
+            skips those, each is a row of its own where it is certain where the next row begins.
     """
     parts = blocks(file, remarks.windows)
     head = next(parts, b"")
     first = _EMPTY.sub(b"", head, count=1).partition(b"\n")[0]
+    if file.skips and _has_object_lines(head):
+        yield from _lines(file, chain([head], parts), remarks)
+        return
     if apple_reports.is_report(head) and _is_complete(first):
         report = _apple_report(file, chain([head], parts))
         yield Block(b"", lambda: [report])
@@ -94,9 +106,17 @@ def read_blocks(file: TextFile, remarks: Remarks) -> Iterator[Block]:
     if is_array or (first[:1] == b"{" and not _is_complete(first)):
         yield from _split(file, chain([head], parts), remarks, is_array=is_array)
         return
+    yield from _lines(file, chain([head], parts), remarks)
+
+
+def _lines(file: TextFile, parts: Iterable[bytes], remarks: Remarks) -> Iterator[Block]:
+    """The objects of a file that has them on lines."""
     line = 1
-    for part in _to_line_ends(file, chain([head], parts)):
-        yield Block(part, partial(_decode_lines, part, line, file, remarks))
+    for part in _to_line_ends(file, parts):
+        if file.skips:  # else, what else is in a block would decide whether an object has lines
+            yield Block(b"", partial(_object_lines, part, line, file, remarks))
+        else:
+            yield Block(part, partial(_decode_lines, part, line, file, remarks))
         line += part.count(b"\n")
 
 
@@ -106,6 +126,51 @@ def _decode_lines(text: bytes, line: int, file: TextFile, remarks: Remarks) -> l
     except (msgspec.DecodeError, RecursionError):
         lines = enumerate(text.split(b"\n"), line)
         return [row for number, each in lines for row in _decode_at(each, number, file, remarks)]
+
+
+def _object_lines(text: bytes, line: int, file: TextFile, remarks: Remarks) -> list[Row]:
+    """The objects of some lines; a line that is none is a row of its own."""
+    objects: list[Row] = []
+    for number, each in enumerate(text.split(b"\n"), line):
+        objects += _decode_or_skip(each, number, file, remarks)
+    return objects
+
+
+def _decode_or_skip(text: bytes, line: int, file: TextFile, remarks: Remarks) -> list[Row]:
+    """The objects of a text, or the row that says why it has none."""
+    reason = NO_JSON
+    try:
+        if UNDECODED_BYTES not in text:
+            return _decode(text, file, remarks)
+        reason = NO_TEXT
+    except msgspec.ValidationError:
+        reason = NO_OBJECT
+    except (msgspec.DecodeError, RecursionError):
+        pass
+    return [Unreadable(reason, line, text).as_object()]
+
+
+def _has_object_lines(head: bytes) -> bool:
+    """Whether a text has objects on lines, although some of its lines cannot be read.
+
+    In an array, and in an object with line ends in it, other objects are indented or have a comma
+    behind them.
+    """
+    first, *others = head.split(b"\n")
+    if first[:1] == b"[" and not _is_value(first):
+        return False
+    return any(
+        line[:1] == b"{" and not _EMPTY.fullmatch(line) and _is_complete(line)
+        for line in (first, *others)
+    )
+
+
+def _is_value(text: bytes) -> bool:
+    try:
+        msgspec.json.decode(text)
+    except (msgspec.DecodeError, RecursionError):
+        return False
+    return True
 
 
 def _apple_report(file: TextFile, parts: Iterable[bytes]) -> Row:
@@ -153,10 +218,13 @@ def _split(
     splitter = _Splitter(file, is_array=is_array)
     for part in parts:
         items = splitter.split(part)
-        if items.places:
+        if file.skips and (items.places or items.others):
+            yield Block(b"", partial(_decode_or_skip_items, items, file, remarks))
+        elif items.places:
             text = items.joined()
             yield Block(text, partial(_decode_items, text, items, file, remarks))
-    splitter.finish()
+    if rest := [each.as_object() for each in splitter.finish()]:
+        yield Block(b"", lambda: rest)
 
 
 def _decode_items(text: bytes, items: _Items, file: TextFile, remarks: Remarks) -> list[Row]:
@@ -164,6 +232,13 @@ def _decode_items(text: bytes, items: _Items, file: TextFile, remarks: Remarks) 
         return _decode(text, file, remarks)
     except (msgspec.DecodeError, RecursionError):
         return [row for item in items.each() for row in _decode_at(*item, file, remarks)]
+
+
+def _decode_or_skip_items(items: _Items, file: TextFile, remarks: Remarks) -> list[Row]:
+    objects = [row for item in items.each() for row in _decode_or_skip(*item, file, remarks)]
+    for place, other in reversed(items.others):
+        objects.insert(place, other.as_object())
+    return objects
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,11 +249,13 @@ class _Items:
         text: The text.
         line: Number of its first line.
         places: Where the objects begin and end.
+        others: Other values, each with the number of objects before it, if these are skipped.
     """
 
     text: bytes
     line: int
     places: list[tuple[int, int]]
+    others: list[tuple[int, Unreadable]]
 
     def joined(self) -> bytes:
         """The objects with nothing but line ends between them."""
@@ -221,9 +298,11 @@ class _Splitter:
         begins = [*self._begin, *(self._size + start for start in starts)]
         places = list(zip(begins, (self._size + stop for stop in stops), strict=False))
         text, line = b"".join([*self._parts, block]) if places else b"", self._line
+        others: list[tuple[int, Unreadable]] = []
         last = 0
-        for begin, end in places:
-            self._check_gap(text[last:begin], line + text.count(b"\n", 0, last))
+        for number, (begin, end) in enumerate(places):
+            gap = self._check_gap(text[last:begin], line + text.count(b"\n", 0, last))
+            others += [(number, other) for other in gap]
             self._count += 1
             last = end
         self._parts = [text[last:]] if places else [*self._parts, block]
@@ -231,18 +310,34 @@ class _Splitter:
         self._line += text.count(b"\n", 0, last)
         self._begin = [begin - last for begin in begins[len(places) :]]
         _check_size(self._file, self._size)
-        return _Items(text, line, places)
+        return _Items(text, line, places, others)
 
-    def _check_gap(self, gap: bytes, line: int) -> None:
-        """Check the text before an object."""
-        expected = b""
-        if self._is_array:
-            expected = b"," if self._count else b"["
-        if gap.strip() != expected:
-            raise self._wrong(gap, line)
+    def _check_gap(self, gap: bytes, line: int, behind: bytes = b",") -> list[Unreadable]:
+        """Check the text before an object, or behind the last one.
 
-    def finish(self) -> None:
+        Args:
+            gap: The text.
+            line: Number of its first line.
+            behind: What follows a value of an array.
+
+        Returns:
+            The values in it that are no objects, if these are skipped.
+        """
+        before = (b"," if self._count else b"[") if self._is_array else b""
+        found = gap.strip()
+        if found == before and behind == b",":
+            return []
+        if self._file.skips and found.startswith(before) and found.endswith(behind):
+            with suppress(msgspec.DecodeError, RecursionError):
+                inside = found[len(before) : len(found) - len(behind)].rstrip(b",")
+                return list(_values(gap, inside, line))
+        raise self._wrong(gap, line)
+
+    def finish(self) -> list[Unreadable]:
         """Check the text behind the last object.
+
+        Returns:
+            What is not an object, if it is skipped; also the object that the file ends in.
 
         Raises:
             SourceError: An object or the array does not end, or there is something else.
@@ -251,10 +346,18 @@ class _Splitter:
         expected = b""
         if self._is_array:
             expected = b"]" if self._count else b"[]"
+        if self._begin and self._file.skips:
+            place = self._begin[0]
+            line = self._line + rest.count(b"\n", 0, place)
+            others = self._check_gap(rest[:place], self._line)
+            return [*others, Unreadable(CUT, line, rest[place:])]
         if self._begin or self._scanner.in_string:
             raise _broken_line(self._file, self._line + rest.rstrip().count(b"\n"))
         if b"".join(rest.split()) != expected:
+            if self._is_array:
+                return self._check_gap(rest, self._line, b"]")
             raise self._wrong(rest, self._line)
+        return []
 
     def _wrong(self, gap: bytes, line: int) -> SourceError:
         """The error about a text between objects: other values, or no JSON."""
@@ -266,6 +369,21 @@ class _Splitter:
         except msgspec.DecodeError:
             is_value = False
         return _no_object(self._file, line) if is_value else _broken_line(self._file, line)
+
+
+def _values(text: bytes, listed: bytes, line: int) -> Iterator[Unreadable]:
+    """Values that are no objects.
+
+    Args:
+        text: A text with them.
+        listed: They alone, with a comma between them.
+        line: Number of the first line of the text.
+    """
+    place = 0
+    for value in _list(b"[" + listed + b"]"):
+        place = text.index(bytes(value), place)
+        yield Unreadable(NO_OBJECT, line + text.count(b"\n", 0, place), bytes(value))
+        place += len(value)
 
 
 def _decode(text: bytes, file: TextFile, remarks: Remarks) -> list[Row]:
@@ -318,12 +436,12 @@ def _decode_at(text: bytes, line: int, file: TextFile, remarks: Remarks) -> list
 def _no_object(file: TextFile, line: int) -> SourceError:
     return SourceError(
         f"Line {line} of the file {file.name!r} is not a JSON object. Each row must be one, such "
-        'as {"key": "value"}.'
+        f'as {{"key": "value"}}. {SKIP_HINT}'
     )
 
 
 def _broken_line(file: TextFile, line: int) -> SourceError:
     return SourceError(
         f"Line {line} of the file {file.name!r} is not valid JSON, or is nested too deeply. "
-        "Correct the line."
+        f"Correct the line. {SKIP_HINT}"
     )

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 import pyarrow as pa
 
+from cdp_backfill.errors import SourceError
 from cdp_backfill.model.plurals import count
 from cdp_backfill.model.sparse import spread
 from cdp_backfill.sources.chunks import MAX_CHUNK_CELLS, MAX_COLUMNS, check_names
@@ -28,6 +29,7 @@ from cdp_backfill.sources.texts.json_objects import (
 )
 from cdp_backfill.sources.texts.json_text import INFINITE
 from cdp_backfill.sources.texts.reading import windows_note
+from cdp_backfill.sources.texts.unreadable import READING_SCHEMA
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -157,6 +159,10 @@ class _Kinds:
 class Objects:
     """Files of JSON objects, each of which is a row.
 
+    Args:
+        files: The files.
+        skip: Whether what is no object, but where one should be, is a row of its own.
+
     Attributes:
         notes: Sentences about what is read differently from the files.
         rows: Number of rows of each file.
@@ -166,7 +172,9 @@ class Objects:
         SourceError: A file holds something other than JSON objects.
     """
 
-    def __init__(self, files: Sequence[TextFile]) -> None:
+    def __init__(self, files: Sequence[TextFile], *, skip: bool = False) -> None:
+        if skip:
+            files = [file if _is_readable(file) else file.skipping() for file in files]
         self.rows: list[int | None] = []
         self._opening = _find_opening(files)
         kinds = _Kinds()
@@ -187,7 +195,12 @@ class Objects:
         ]
         self._replaced = frozenset({*remarks.halves, *remarks.nans})
         self._infinite = frozenset(key for key, kind in kinds.by_key.items() if kind.infinite)
-        self.schema = pa.schema([(key, kind.type()) for key, kind in kinds.by_key.items()])
+        types = {key: kind.type() for key, kind in kinds.by_key.items()}
+        if any(file.skips for file in files):
+            for item in READING_SCHEMA:
+                types.pop(item.name, None)
+                types[item.name] = item.type
+        self.schema = pa.schema(list(types.items()))
         opened = self._opening.notes() if self._opening is not None else ()
         self.notes = (*_notes(remarks), *opened)
 
@@ -320,6 +333,16 @@ def _as_text(raw: bytes) -> str | None:
     if raw == b"null":
         return None
     return _string(raw) if raw[:1] == b'"' else raw.decode()
+
+
+def _is_readable(file: TextFile) -> bool:
+    """Whether a file holds nothing but objects. It is read for this."""
+    try:
+        for _ in read_objects(file, Remarks()):
+            pass
+    except SourceError:
+        return False
+    return True
 
 
 def _find_opening(files: Sequence[TextFile]) -> Opening | None:

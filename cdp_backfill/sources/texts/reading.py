@@ -18,6 +18,18 @@ if TYPE_CHECKING:
 
     from cdp_backfill.sources.paths import File
 
+SKIP_HINT: Final = "To leave out such rows and count each, pass unreadable='skip'."
+"""Ends an error about a row that cannot be read."""
+
+UNDECODED: Final = "\ufdd1"
+"""Stands for bytes that cannot be decoded; no text has it, as it is no character."""
+
+_MARKING: Final = "cdp_backfill.mark"
+
+codecs.register_error(
+    _MARKING, lambda error: (UNDECODED, error.end if isinstance(error, UnicodeDecodeError) else 0)
+)
+
 _LABELS: Final = {
     "utf-8": "UTF-8",
     "utf-16-le": "UTF-16",
@@ -35,11 +47,13 @@ class TextFile:
         file: The file.
         size: Bytes, as stored.
         mtime_ns: Modification time, or None if the file system has none.
+        skips: Whether rows that cannot be read are rows of their own, and no error.
     """
 
     file: File
     size: int
     mtime_ns: int | None
+    skips: bool = False
 
     @classmethod
     def open(cls, file: File) -> TextFile:
@@ -64,6 +78,10 @@ class TextFile:
     def as_windows(self) -> TextFile:
         """The same file, known to be Windows-1252."""
         return replace(self, file=replace(self.file, encoding=WINDOWS))
+
+    def skipping(self) -> TextFile:
+        """The same file, of which rows that cannot be read are rows of their own, and no error."""
+        return replace(self, skips=True)
 
     def check(self) -> None:
         """Check that the file has not changed.
@@ -91,7 +109,8 @@ def blocks(file: TextFile, windows: dict[str, int] | None = None) -> Iterator[by
             UTF-8 but certainly Windows-1252.
 
     Raises:
-        SourceError: The file cannot be read, has changed, or has another encoding.
+        SourceError: The file cannot be read, has changed, or has another encoding. If it skips what
+            cannot be read, :data:`UNDECODED` stands for bytes of another encoding.
     """
     encoding, skip, line = file.file.encoding, file.file.mark, 1
     decoder = codecs.getincrementaldecoder(encoding)()
@@ -106,14 +125,16 @@ def blocks(file: TextFile, windows: dict[str, int] | None = None) -> Iterator[by
             letters = None
             if encoding == "utf-8" and is_ascii and before.isascii():
                 letters = certain_windows_1252(_stored(file))
-            if letters is None:
+            if letters is None and not file.skips:
                 raise _wrong_encoding(file.name, encoding, line + before.count(b"\n")) from None
-            if windows is not None:
-                windows[file.name] = letters
-            encoding = WINDOWS
-            decoder = codecs.getincrementaldecoder(encoding)()
-            text = decoder.decode(block)
-        if encoding == "utf-8":
+            if letters is not None:
+                if windows is not None:
+                    windows[file.name] = letters
+                encoding = WINDOWS
+            errors = "strict" if letters is not None else _MARKING
+            decoder = codecs.getincrementaldecoder(encoding)(errors)
+            text = decoder.decode(block, final=not stored)
+        if encoding == "utf-8" and decoder.errors == "strict":
             block = block[: len(block) - len(decoder.getstate()[0])]
         else:
             block = text.encode()
@@ -135,13 +156,13 @@ def _wrong_encoding(name: str, encoding: str, line: int) -> SourceError:
     if encoding != "utf-8":
         return SourceError(
             f"The file {name!r} is not {_LABELS.get(encoding, encoding)}, as it begins: line "
-            f"{line} cannot be decoded. Write it again, in UTF-8."
+            f"{line} cannot be decoded. Write it again, in UTF-8. {SKIP_HINT}"
         )
     return SourceError(
         f"The file {name!r} is not UTF-8: line {line} cannot be decoded, and the encoding is not "
         "certain. If it is from Windows, read it with df = pd.read_csv(..., encoding='cp1252', "
         "dtype=str) and pass df, or convert it first, for example with: iconv -f WINDOWS-1252 -t "
-        "UTF-8 old > new"
+        f"UTF-8 old > new. {SKIP_HINT}"
     )
 
 

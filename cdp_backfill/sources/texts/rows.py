@@ -14,8 +14,10 @@ import pyarrow as pa
 import pyarrow.csv
 
 from cdp_backfill.errors import SourceError
+from cdp_backfill.sources.texts.broken_rows import BrokenRows
 from cdp_backfill.sources.texts.headers import line_count
 from cdp_backfill.sources.texts.quoting import remove_guards, restore_escaped, text_after_quote
+from cdp_backfill.sources.texts.reading import SKIP_HINT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -66,7 +68,8 @@ def read_rows(table: Table, columns: Sequence[str], check: Check | None = None) 
     Args:
         table: The file.
         columns: The columns to read. Those that the file does not have are left out; if it has
-            none of them, another gives the number of rows.
+            none of them, another gives the number of rows. If the file skips rows that cannot be
+            read, batches with such rows have :data:`READING_SCHEMA` as well.
         check: For a reading that checks each row. Its batches can have more columns.
 
     Raises:
@@ -77,6 +80,9 @@ def read_rows(table: Table, columns: Sequence[str], check: Check | None = None) 
     requested = [column for column in columns if column in table.names] or list(table.names[:1])
     pending, rows, min_bytes = b"", 0, 0
     line, body = table.body(None if check is None else check.windows)
+    if table.file.skips:
+        yield from _read_broken(table, requested, check or Check(), line, body)
+        return
     for block in chain(body, [None]):
         pending += block or b""
         if block is not None and len(pending) < min_bytes:
@@ -94,15 +100,25 @@ def read_rows(table: Table, columns: Sequence[str], check: Check | None = None) 
             if block is None:
                 raise SourceError(
                     f"The file {table.file.name!r} ends inside quotes: a quote that opens after "
-                    f"row {rows} (line {line + 1}) is never closed. Close it."
+                    f"row {rows} (line {line + 1}) is never closed. Close it. {SKIP_HINT}"
                 )
             if len(pending) > MAX_ROW_BYTES:
                 raise SourceError(
                     f"The file {table.file.name!r} cannot be read as CSV beyond row {rows} (line "
                     f"{line + 1}): the next row is longer than {MAX_ROW_BYTES:,} bytes, or a quote "
-                    "is never closed."
+                    f"is never closed. {SKIP_HINT}"
                 )
             min_bytes = 2 * len(pending)  # a row without an end is not tried again with every block
+
+
+def _read_broken(
+    table: Table, columns: list[str], check: Check, line: int, body: Iterator[bytes]
+) -> Iterator[Any]:
+    def parse(text: bytes, rows: int, line: int) -> list[Any] | None:
+        return _Parser(table, rows, line, check).parse(text, columns)
+
+    broken = BrokenRows(table.file.name, table.delimiter, len(table.names), parse)
+    yield from broken.batches(body, line)
 
 
 def _ends(text: bytes) -> Iterator[int]:
@@ -181,7 +197,8 @@ class _Parser:
             line = self.line + 1 + line_count(text[:place])
             raise SourceError(
                 f"Line {line} of the file {self.table.file.name!r} cannot be read as CSV: text "
-                "follows the closing quote of a cell. A quote inside a quoted cell must be doubled."
+                "follows the closing quote of a cell. A quote inside a quoted cell must be "
+                f"doubled. {SKIP_HINT}"
             )
 
     def _wrong_row(self, text: bytes, wrong: Any) -> SourceError:
@@ -189,7 +206,7 @@ class _Parser:
         if wrong is None:
             return SourceError(
                 f"The file {name!r} cannot be read as CSV beyond row {self.rows} (line "
-                f"{self.line + 1}). Check its quotes and delimiters."
+                f"{self.line + 1}). Check its quotes and delimiters. {SKIP_HINT}"
             )
         fields, expected = wrong.actual_columns, wrong.expected_columns
         number = wrong.number - 1
@@ -204,7 +221,7 @@ class _Parser:
             f"rows are counted from 0, without the header) has {fields} "
             f"field{'s' * (fields != 1)}, but the header has {expected}. Text that contains the "
             "delimiter or a quote must stand in quotes. Take out lines that are no rows, such as "
-            f"totals.{trailing}"
+            f"totals.{trailing} {SKIP_HINT}"
         )
 
     def _line_of(self, text: bytes, number: int) -> int:
