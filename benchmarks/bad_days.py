@@ -53,7 +53,7 @@ def poisoned(total: int = 1_000_000, refused: int = 500) -> None:
     with running_sandbox() as sandbox:
         faults_url = sandbox.url.removesuffix("/v1") + "/faults"
         httpx.put(faults_url, json={"refuse_users": sorted(users)}).raise_for_status()
-        destination = cdp.Destination(api_key="sandbox", base_url=sandbox.url)
+        destination = cdp.Destination(api_key="sandbox", base_url=sandbox.url, rate_limit=1_000.0)
         plan = cdp.plan(table, MAPPING, destination=destination)
         report = cdp.send(table, MAPPING, destination=destination, progress=False)
     extra = report.requests - plan.requests

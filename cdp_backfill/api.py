@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cdp_backfill.errors import BadInputError, JournalError, MappingError
@@ -11,6 +12,7 @@ from cdp_backfill.inference.preset_proposals import propose_preset
 from cdp_backfill.inference.proposal import Proposal
 from cdp_backfill.inference.propose import check_index, leave_out_personal_data, propose
 from cdp_backfill.model.destination import Destination, choose_destination
+from cdp_backfill.model.keyword_checks import checked_keywords
 from cdp_backfill.model.mapping import (
     Duplicates,
     Field,
@@ -32,7 +34,6 @@ from cdp_backfill.sources import Source, Unreadable, open_source
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import datetime
-    from pathlib import Path
 
     from cdp_backfill.messages.encoding import ContextScope
     from cdp_backfill.pipeline.plans import Plan
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
     from cdp_backfill.results.reports import Report
 
 
+@checked_keywords
 def plan(
     source: Any,
     mapping: Mapping | None = None,
@@ -143,6 +145,7 @@ def plan(
     return make_plan(Job(source=table, proposal=proposal, options=options, identify=identify))
 
 
+@checked_keywords
 def send(
     source: Any,
     mapping: Mapping | None = None,
@@ -327,6 +330,7 @@ def send(
     ).send()
 
 
+@checked_keywords
 def resume(
     journal: str | Path,
     source: Any = None,
@@ -426,6 +430,7 @@ def resume(
     return job.send()
 
 
+@checked_keywords
 def messages(
     source: Any,
     n: int = 3,
@@ -533,10 +538,7 @@ def _proposal(
         **fields: The fields of the mapping that the caller passes as keywords; None for the rest.
     """
     if mapping is not None and not isinstance(mapping, Mapping):
-        raise MappingError(
-            f"mapping must be a Mapping, such as cdp.Mapping(user_id='...'), not "
-            f"{type(mapping).__name__}. Its fields can also be passed as keywords."
-        )
+        raise MappingError(_no_mapping(mapping))
     fields = _given(**fields)
     if preset is not None:
         if mapping is not None:
@@ -546,10 +548,48 @@ def _proposal(
     if mapping is None and isinstance(source.earlier_mapping, str):
         mapping = Mapping.from_toml(source.earlier_mapping)
     if mapping is None:
+        _check_lost_mapping(source, fields)
         return propose(source, Mapping(**fields), fields, now)
     mapping = _changed(mapping, fields)
     check_index(source, mapping)
     return Proposal(mapping)
+
+
+def _no_mapping(value: Any) -> str:
+    """What to pass instead of a mapping that is none."""
+    if isinstance(value, dict):
+        return "A dict is no mapping. Pass its items as keywords: cdp.send(table, **mapping)."
+    if isinstance(value, str | Path):
+        return (
+            "The second argument is the mapping, and a text is none. To send a file, call "
+            "cdp.send(path). For a mapping in a file, pass cdp.Mapping.load(path)."
+        )
+    return (
+        f"mapping must be a Mapping, such as cdp.Mapping(user_id='...'), not "
+        f"{type(value).__name__}. Its fields can also be passed as keywords."
+    )
+
+
+def _check_lost_mapping(source: Source, fields: dict[str, Any]) -> None:
+    """Refuse to guess the mapping of failures that lost it, as in Excel or a CSV file.
+
+    Another mapping would make other messages of them, with other ids.
+
+    Raises:
+        MappingError: The columns are those of failures, and the call does not name who, what and
+            when.
+    """
+    is_named = {"event", "timestamp"} <= fields.keys() and {
+        "user_id",
+        "anonymous_id",
+    } & fields.keys()
+    if not is_named and {"cdp_outcome", "cdp_code", "cdp_reason"} <= set(source.schema.names):
+        raise MappingError(
+            f"The rows of {source.name} are failures of an earlier run, and a file of Excel or CSV "
+            "does not keep their mapping. Pass a mapping with "
+            "mapping=cdp.Mapping.load('report/mapping.toml'), which report.save('report') writes, "
+            "or mapping=plan.mapping."
+        )
 
 
 def _changed(mapping: Mapping, fields: dict[str, Any]) -> Mapping:

@@ -4,9 +4,11 @@
 
     BackfillError
     ├── BadInputError            raised before anything is sent
+    │   ├── KeywordError         there is no such argument
     │   ├── MappingError         the mapping does not fit the table or the API
     │   ├── SourceError          the table cannot be read
     │   ├── DestinationError     the region, address or API key is wrong
+    │   │   └── ApiKeyError      there is no API key, or it is malformed
     │   ├── JournalError         the journal cannot be used, or belongs to another backfill
     │   └── MissingExtraError    an optional dependency is not installed
     ├── StoppedError             raised while sending; ``.report`` accounts for every row
@@ -32,9 +34,20 @@ if TYPE_CHECKING:
 class BackfillError(Exception):
     """Root of all errors of this package."""
 
+    def _render_traceback_(self) -> list[str]:
+        """What IPython shows instead of a traceback: the sentence.
+
+        The frames are those of this package, and the sentence says what to change.
+        """
+        return [f"{type(self).__name__}: {self}"]
+
 
 class BadInputError(BackfillError):
     """An argument or option is wrong; nothing has been sent."""
+
+
+class KeywordError(BadInputError, TypeError):
+    """A function has no such argument."""
 
 
 class MappingError(BadInputError):
@@ -47,6 +60,10 @@ class SourceError(BadInputError):
 
 class DestinationError(BadInputError):
     """The region, the address or the API key is wrong."""
+
+
+class ApiKeyError(DestinationError):
+    """There is no API key, or it is malformed."""
 
 
 class JournalError(BadInputError):
@@ -95,6 +112,21 @@ class _ReportedError(BackfillError):
 
 class StoppedError(_ReportedError):
     """The run ended early. Rows that were not sent yet are ``unsent``."""
+
+    @property
+    def message(self) -> str:
+        """Why the run ended, without its report."""
+        return super().__str__()
+
+    def __str__(self) -> str:
+        summary = getattr(self.report, "summary", "")
+        return f"{self.message} {summary} Its .report has every row." if summary else self.message
+
+    def _render_traceback_(self) -> list[str]:
+        lines = super()._render_traceback_()
+        if self.report is not None:
+            lines.append("sys.last_value.report is the report of the run.")
+        return lines
 
 
 class AuthenticationError(StoppedError):

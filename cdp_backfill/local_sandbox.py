@@ -10,6 +10,7 @@ from msgspec.structs import asdict
 from cdp_backfill.emulator import ApiServer, Faults, Policy
 from cdp_backfill.errors import DestinationError
 from cdp_backfill.model.destination import Destination
+from cdp_backfill.model.keyword_checks import checked_keywords
 from cdp_backfill.model.views import Link, Section, View
 
 if TYPE_CHECKING:
@@ -123,6 +124,7 @@ class Sandbox(ApiServer):
             raise DestinationError(str(error)) from error
 
 
+@checked_keywords
 def sandbox(
     *,
     host: str = "127.0.0.1",

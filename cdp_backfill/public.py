@@ -3,11 +3,13 @@
 from cdp_backfill.api import plan, resume, send
 from cdp_backfill.errors import (
     AccountingError,
+    ApiKeyError,
     AuthenticationError,
     BackfillError,
     BadInputError,
     DestinationError,
     JournalError,
+    KeywordError,
     MappingError,
     MissingExtraError,
     RecentRowsError,
@@ -31,6 +33,7 @@ from cdp_backfill.results.reports import Report
 
 __all__ = [
     "AccountingError",
+    "ApiKeyError",
     "Assumption",
     "AuthenticationError",
     "BackfillError",
@@ -42,6 +45,7 @@ __all__ = [
     "Event",
     "Fix",
     "JournalError",
+    "KeywordError",
     "LeftOut",
     "Mapping",
     "MappingError",

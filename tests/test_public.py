@@ -5,21 +5,28 @@ from __future__ import annotations
 import copy
 import inspect
 import pickle
+import re
 import subprocess
 import sys
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 import pytest
 
 import cdp_backfill as cdp
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 ERRORS = {
     "AccountingError",
+    "ApiKeyError",
     "AuthenticationError",
     "BackfillError",
     "BadInputError",
     "DestinationError",
     "JournalError",
+    "KeywordError",
     "MappingError",
     "MissingExtraError",
     "RecentRowsError",
@@ -151,6 +158,42 @@ def test_import_waits_for_the_first_use() -> None:
         "assert cdp.Mapping.__module__ == 'cdp_backfill'\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def callables() -> dict[str, Callable[..., Any]]:
+    """Everything public that takes keywords, by name."""
+    frame = pd.DataFrame()
+    verbs: list[Any] = [cdp.plan, cdp.send, cdp.resume, cdp.configure, cdp.sandbox, cdp.Plan.send]
+    verbs += [frame.cdp.plan, frame.cdp.send, frame.cdp.messages, cdp.Mapping, cdp.Destination]
+    return {f"{verb.__module__}.{verb.__qualname__}": verb for verb in verbs}
+
+
+@pytest.mark.parametrize("name", callables())
+def test_a_misspelt_keyword_is_answered_with_the_one_that_was_meant(name: str) -> None:
+    """The error is of this package and a TypeError; it names the argument, in every function."""
+    function = callables()[name]
+    parameters = inspect.signature(function).parameters.values()
+    names = {p.name for p in parameters if p.kind is p.KEYWORD_ONLY}
+    assert names
+    for each in names:
+        wrong = each[:-2] + each[-1]
+        if wrong in names:
+            continue
+        with pytest.raises(cdp.KeywordError, match=f"has no argument {wrong!r}") as caught:
+            function(**{wrong: None})
+        assert isinstance(caught.value, TypeError)
+        suggested = re.search(r"Did you mean '(\w+)'", str(caught.value))
+        if len(each) > 3:
+            assert suggested
+            assert suggested[1] in names
+
+
+def test_an_argument_of_another_class_is_sent_there() -> None:
+    """``send(rate_limit=...)`` says that it is an argument of the destination."""
+    with pytest.raises(
+        cdp.KeywordError, match=r"destination=cdp\.Destination\(rate_limit=\.\.\.\)"
+    ):
+        cdp.send(pd.DataFrame(), rate_limit=5.0)  # type: ignore[call-arg]
 
 
 def test_import_has_no_side_effects() -> None:

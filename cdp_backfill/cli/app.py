@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 from importlib.metadata import version
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 
 from cdp_backfill.cli import backfill_commands, sandbox_commands
 
+EXIT_CODES: Final = (
+    "Exit codes: 0 all is as wanted, 1 rows are missing, 2 wrong usage, 3 the run stopped, "
+    "4 the API key is missing or wrong; 130 and 143 after Ctrl-C and SIGTERM."
+)
+
 app = typer.Typer(
     name="cdp-backfill",
     help="Send mobile-app records from files to the Customer.io Pipelines API.",
-    epilog="Exit codes: 0 all rows delivered or skipped, 1 some rows not, 2 wrong usage.",
+    epilog=EXIT_CODES,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
@@ -36,11 +41,11 @@ def _program(
 
 
 app.command("demo")(sandbox_commands.demo)
-app.command("plan")(backfill_commands.plan)
-app.command("send")(backfill_commands.send)
-app.command("resume")(backfill_commands.resume)
+app.command("plan", epilog=EXIT_CODES)(backfill_commands.plan)
+app.command("send", epilog=EXIT_CODES)(backfill_commands.send)
+app.command("resume", epilog=EXIT_CODES)(backfill_commands.resume)
 app.command("status")(backfill_commands.status)
-app.command("rehearse")(sandbox_commands.rehearse)
+app.command("rehearse", epilog=EXIT_CODES)(sandbox_commands.rehearse)
 app.command("presets")(sandbox_commands.presets)
 app.command("sandbox")(sandbox_commands.sandbox)
 

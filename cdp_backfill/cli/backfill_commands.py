@@ -11,11 +11,13 @@ import typer
 
 from cdp_backfill import api
 from cdp_backfill.cli.options import (
+    Allow,
     AsJson,
     BaseUrl,
     Identify,
     Insecure,
     JournalFile,
+    Log,
     MappingOptions,
     Outcomes,
     Patience,
@@ -24,15 +26,15 @@ from cdp_backfill.cli.options import (
     Recent,
     Region,
     RememberedRecent,
+    Samples,
     Save,
     ShowProgress,
     Sources,
     Unreadable,
     with_mapping_options,
 )
-from cdp_backfill.cli.output import exit_with, show_report
-from cdp_backfill.model import api_facts
-from cdp_backfill.model.destination import Destination
+from cdp_backfill.cli.output import Output, exit_with, plan_exit_code, show_report
+from cdp_backfill.model.destination import RATE_LIMIT, Destination
 from cdp_backfill.model.outcomes import Outcome
 from cdp_backfill.model.views import Section, View
 from cdp_backfill.pipeline.journal import identities_path, read_journal
@@ -57,9 +59,16 @@ def plan(
     save_mapping: Annotated[
         Path | None, typer.Option(help="Write the mapping to this TOML file.")
     ] = None,
+    allow: Allow = None,
+    samples: Samples = None,
+    log: Log = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show what send would do with every row, and why. Sends nothing and needs no key."""
+    """Show what send would do with every row, and why. Sends nothing and needs no key.
+
+    The exit code is the one that send would have if the server accepted every request.
+    """
+    output = Output(as_json=as_json, samples=samples, log=log, allow=allow or ())
 
     def action() -> int:
         plan = api.plan(
@@ -73,16 +82,12 @@ def plan(
         )
         if save_mapping:
             plan.mapping.save(save_mapping)
-        print(json.dumps(plan.to_dict()) if as_json else plan)
-        if not plan.proposal.complete:
-            return 2
-        if plan.rows and not plan.to_send and not options.may_send_nothing:
-            return 1
-        plans = [plan] if plan.identities is None else [plan, plan.identities]
-        as_wanted = (p.to_send + p.skipped - p.unmapped == p.rows for p in plans)
-        return 0 if all(as_wanted) else 1
+        output.print_plan(plan)
+        return plan_exit_code(
+            plan, output, recent=recent, may_send_nothing=options.may_send_nothing
+        )
 
-    exit_with(action, as_json=as_json)
+    exit_with(action, output)
 
 
 @with_mapping_options
@@ -96,7 +101,7 @@ def send(
     insecure: Insecure = False,
     recent: Recent = "raise",
     unreadable: Unreadable = "raise",
-    rate_limit: RateLimit = api_facts.REQUESTS_PER_SECOND,
+    rate_limit: RateLimit = RATE_LIMIT,
     patience: Patience = Destination.patience,
     workers: Annotated[
         int | None,
@@ -116,10 +121,14 @@ def send(
     processes: Processes = 1,
     save: Save = None,
     outcomes: Outcomes = None,
+    allow: Allow = None,
     progress: ShowProgress = True,
+    samples: Samples = None,
+    log: Log = None,
     as_json: AsJson = False,
 ) -> None:
     """Send every row as a track event. The API key comes from $CUSTOMERIO_CDP_API_KEY."""
+    output = Output(as_json=as_json, samples=samples, log=log, allow=allow or ())
 
     def action() -> Report:
         return api.send(
@@ -134,7 +143,7 @@ def send(
                 patience=patience,
                 workers=workers,
             ),
-            progress=progress,
+            progress=output.progress(shown=progress),
             journal=False if no_journal else journal,
             canary=canary,
             processes=processes,
@@ -144,10 +153,8 @@ def send(
         )
 
     exit_with(
-        lambda: show_report(
-            action, save, as_json=as_json, may_send_nothing=options.may_send_nothing
-        ),
-        as_json=as_json,
+        lambda: show_report(action, save, output, may_send_nothing=options.may_send_nothing),
+        output,
     )
 
 
@@ -155,7 +162,7 @@ def resume(
     journal: JournalFile,
     *,
     insecure: Insecure = False,
-    rate_limit: RateLimit = api_facts.REQUESTS_PER_SECOND,
+    rate_limit: RateLimit = RATE_LIMIT,
     patience: Patience = Destination.patience,
     recent: RememberedRecent = None,
     unreadable: Annotated[
@@ -165,10 +172,14 @@ def resume(
     processes: Processes = 1,
     save: Save = None,
     outcomes: Outcomes = None,
+    allow: Allow = None,
     progress: ShowProgress = True,
+    samples: Samples = None,
+    log: Log = None,
     as_json: AsJson = False,
 ) -> None:
     """Send the rows of a journal that are not known to be delivered."""
+    output = Output(as_json=as_json, samples=samples, log=log, allow=allow or ())
 
     def action() -> Report:
         destination = Destination(
@@ -180,14 +191,14 @@ def resume(
         return api.resume(
             journal,
             destination=destination,
-            progress=progress,
+            progress=output.progress(shown=progress),
             processes=processes,
             recent=recent,  # type: ignore[arg-type]
             outcomes=outcomes,
             unreadable=unreadable,  # type: ignore[arg-type]
         )
 
-    exit_with(lambda: show_report(action, save, as_json=as_json), as_json=as_json)
+    exit_with(lambda: show_report(action, save, output), output)
 
 
 def status(journal: JournalFile, *, as_json: AsJson = False) -> None:
@@ -216,7 +227,7 @@ def status(journal: JournalFile, *, as_json: AsJson = False) -> None:
             print(_view(journal, contents, first).text())
         return 0
 
-    exit_with(action, as_json=as_json)
+    exit_with(action, Output(as_json=as_json))
 
 
 def _view(journal: Path, contents: JournalContents, first: JournalContents | None) -> View:

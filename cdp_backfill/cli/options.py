@@ -61,7 +61,13 @@ Identify = Annotated[
         "id, or else a file of anonymous ids and user ids, whose other columns become traits."
     ),
 ]
-RateLimit = Annotated[float, typer.Option(min=0.001, help="Requests per second.")]
+RateLimit = Annotated[
+    float,
+    typer.Option(
+        min=0.001,
+        help="Requests per second; the default leaves half of the limit to live traffic.",
+    ),
+]
 Patience = Annotated[
     float,
     typer.Option(min=0.001, help="Seconds for which a run waits for a server that is away."),
@@ -82,6 +88,28 @@ Processes = Annotated[
 ]
 ShowProgress = Annotated[bool, typer.Option(help="Show progress.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
+Samples = Annotated[
+    bool | None,
+    typer.Option(
+        "--samples/--no-samples",
+        help="Show cells of the table on standard output; by default only on a terminal.",
+    ),
+]
+Log = Annotated[
+    bool | None,
+    typer.Option(
+        "--log/--no-log",
+        help="Write lines with time and level to standard error; by default where it is no "
+        "terminal.",
+    ),
+]
+Allow = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="Outcomes or codes of rows that may be missing, such as invalid,http_400, without "
+        "exit code 1; repeatable."
+    ),
+]
 Latency = Annotated[float, typer.Option(help="Seconds before each answer.")]
 Failing = Annotated[float, typer.Option(help="Share of requests answered 500 or 503, 0 to 1.")]
 TooMany = Annotated[float, typer.Option(help="Share of requests answered 429, 0 to 1.")]

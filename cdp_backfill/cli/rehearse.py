@@ -12,9 +12,11 @@ from cdp_backfill.model.plurals import count
 from cdp_backfill.model.views import Section, View
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from cdp_backfill.pipeline.plans import Plan
+    from cdp_backfill.results.progress import Progress
     from cdp_backfill.results.reports import Report
     from cdp_backfill.sources import Unreadable
 
@@ -73,13 +75,21 @@ class Rehearsal:
 
     @property
     def ok(self) -> bool:
-        """Whether every row is delivered or skipped, and the sandbox holds what was planned."""
-        return self.report.ok and not self.differences()
+        """Whether all is as wanted, and the sandbox holds what was planned."""
+        return self.ok_but()
 
-    def to_dict(self) -> dict[str, Any]:
-        """The rehearsal as plain values."""
+    def ok_but(self, allow: Sequence[str] = ()) -> bool:
+        """The same, where some rows may be missing.
+
+        Args:
+            allow: Outcomes and codes of rows that may be missing.
+        """
+        return not self.report.missing(allow=allow) and not self.differences()
+
+    def to_dict(self, *, quote_server: bool = True) -> dict[str, Any]:
+        """The rehearsal as plain values; see :meth:`Report.to_dict`."""
         return {
-            "report": self.report.to_dict(),
+            "report": self.report.to_dict(quote_server=quote_server),
             "stored": sum(self.stored.values()),
             "ids": self.ids,
             "differences": [
@@ -90,10 +100,8 @@ class Rehearsal:
             "store": str(self.store),
         }
 
-    def __str__(self) -> str:
-        return f"{self.report}\n\n{self._view().text()}"
-
-    def _view(self) -> View:
+    def view(self) -> View:
+        """What the sandbox holds, beside what was planned."""
         planned, rows = self.planned, list[tuple[object, ...]]()
         for event in sorted({event for event, _ in (*self.stored, *planned)}):
             days = sorted({day for name, day in (*self.stored, *planned) if name == event})
@@ -143,7 +151,7 @@ def rehearse(
     *,
     identify: Any = None,
     unreadable: Unreadable = "raise",
-    progress: bool = True,
+    progress: bool | Progress = True,
     **faults: Any,
 ) -> Rehearsal:
     """Send a table to a sandbox of its own, and compare what it holds with the plan.

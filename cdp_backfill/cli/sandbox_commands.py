@@ -13,19 +13,22 @@ from cdp_backfill import local_sandbox
 from cdp_backfill.cli import demo as demos
 from cdp_backfill.cli import rehearse as rehearsals
 from cdp_backfill.cli.options import (
+    Allow,
     AsJson,
     Failing,
     Identify,
     Latency,
+    Log,
     MappingOptions,
     ResetAfter,
+    Samples,
     ShowProgress,
     Sources,
     TooMany,
     Unreadable,
     with_mapping_options,
 )
-from cdp_backfill.cli.output import exit_with
+from cdp_backfill.cli.output import ExitCode, Output, exit_with
 from cdp_backfill.cli.sample_data import ROWS
 from cdp_backfill.errors import BadInputError
 from cdp_backfill.inference import presets as known_presets
@@ -42,7 +45,7 @@ def demo(
     as_json: AsJson = False,
 ) -> None:
     """Send made-up records to the sandbox. Compares what arrived, and needs no account."""
-    exit_with(lambda: 0 if demos.run(rows, keep, as_json=as_json) else 1, as_json=as_json)
+    exit_with(lambda: 0 if demos.run(rows, keep, as_json=as_json) else 1, Output(as_json=as_json))
 
 
 @with_mapping_options
@@ -60,10 +63,14 @@ def rehearse(
     failing: Failing = 0.0,
     too_many: TooMany = 0.0,
     reset_after: ResetAfter = 0.0,
+    allow: Allow = None,
     progress: ShowProgress = True,
+    samples: Samples = None,
+    log: Log = None,
     as_json: AsJson = False,
 ) -> None:
     """Send every row to a sandbox of its own. Compares what arrived by event and day."""
+    output = Output(as_json=as_json, samples=samples, log=log, allow=allow or ())
 
     def action() -> int:
         arguments = options.arguments()
@@ -76,19 +83,24 @@ def rehearse(
             folder,
             identify=identify,
             unreadable=unreadable,  # type: ignore[arg-type]  # checked there
-            progress=progress,
+            progress=output.progress(shown=progress),
             latency=latency,
             failing=failing,
             too_many=too_many,
             reset_after=reset_after,
         )
-        print(json.dumps(rehearsal.to_dict()) if as_json else rehearsal)
+        if as_json:
+            print(json.dumps(rehearsal.to_dict(quote_server=output.shows_cells)))
+        else:
+            output.print_report(rehearsal.report)
+            print()
+            output.print_view(rehearsal.view())
         sent_nothing = rehearsal.report.rows and not rehearsal.plan.to_send
         if sent_nothing and not options.may_send_nothing:
-            return 1
-        return 0 if rehearsal.ok else 1
+            return ExitCode.MISSING
+        return ExitCode.AS_WANTED if rehearsal.ok_but(output.allow) else ExitCode.MISSING
 
-    exit_with(action, as_json=as_json)
+    exit_with(action, output)
 
 
 def presets(
@@ -114,7 +126,7 @@ def presets(
             print(View("Presets", [Section("For the exports of", (), rows)], notes).text())
         return 0
 
-    exit_with(action, as_json=as_json)
+    exit_with(action, Output(as_json=as_json))
 
 
 def sandbox(

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from cdp_backfill.delivery.request_result import RequestResult
 from cdp_backfill.errors import AuthenticationError, StoppedError, UnexpectedAnswerError
+from cdp_backfill.model import api_facts
 from cdp_backfill.model.outcomes import Outcome
 
 if TYPE_CHECKING:
@@ -66,9 +67,7 @@ def answer_error(answer: Answer, url: str) -> StoppedError | None:
     """The error that an answer ends the run with, or None."""
     verdict, status = answer_verdict(answer), answer.status
     if verdict is Verdict.UNAUTHORIZED:
-        return AuthenticationError(
-            f"The server rejected the API key (it answered {status}). Check the key and the region."
-        )
+        return AuthenticationError(_rejected(url, status))
     if verdict is Verdict.UNPAID:
         return StoppedError(
             f"The server wants a payment first (it answered {status}). Check the plan and the "
@@ -96,6 +95,20 @@ def answer_error(answer: Answer, url: str) -> StoppedError | None:
             "and base_url."
         )
     return None
+
+
+def _rejected(url: str, status: int) -> str:
+    """What to check where the server rejects the key."""
+    which = "It must be the API key of a Pipelines source (the write key), not of the Track API"
+    region = next((name for name, address in api_facts.REGIONS.items() if address == url), None)
+    if region is None:
+        return f"The server at {url} rejected the API key (it answered {status}). {which}."
+    other = next(name for name in api_facts.REGIONS if name != region)
+    return (
+        f"The server of the region {region!r} ({url}) rejected the API key (it answered {status}). "
+        f"{which}, and of the same region. If your account is in the other one, pass "
+        f"region={other!r}."
+    )
 
 
 def answered_result(

@@ -13,6 +13,7 @@ import tomli_w
 
 from cdp_backfill.errors import MappingError
 from cdp_backfill.model import api_facts
+from cdp_backfill.model.keyword_checks import checked_constructor
 from cdp_backfill.model.mapping_checks import (
     KEY_KEY,
     LITERAL_KEY,
@@ -52,6 +53,7 @@ Tree = dict[str, Any]
 """Names to a column name, a :class:`Lit`, or another tree."""
 
 
+@checked_constructor
 @dataclass(frozen=True, kw_only=True)
 class Mapping:
     """Which column becomes which field of a message.

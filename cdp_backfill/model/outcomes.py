@@ -41,6 +41,11 @@ class Outcome(StrEnum):
         """Whether such a row needs nothing more, because it is delivered or skipped."""
         return self in (Outcome.DELIVERED, Outcome.SKIPPED)
 
+    @property
+    def wanted(self) -> bool:
+        """Whether such a row is delivered, or left out or held on request."""
+        return self in (Outcome.DELIVERED, Outcome.SKIPPED, Outcome.HELD)
+
 
 OUTCOMES: Final = tuple(Outcome)
 _CODES: Final = {outcome: number for number, outcome in enumerate(OUTCOMES)}
@@ -154,6 +159,17 @@ TEXT: Final = "cdp_text"
 
 READING_COLUMNS: Final = (UNREADABLE, LINE, TEXT)
 """Columns that a file has if rows of it cannot be read and are to be skipped. Never sent."""
+
+RUN_CODES: Final = (
+    "connection",
+    "no_answer",
+    "cancelled",
+    "permissive",
+    "stopped",
+    "error",
+    "canary",
+)
+"""Codes that a run gives to rows, beside those of HTTP, which are made from the status."""
 
 FAILURE_COLUMNS: Final = (
     "cdp_outcome",

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import html
 import textwrap
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final
 
 from cdp_backfill.model.outcomes import FIXES
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from cdp_backfill.model.outcomes import Fix
 
 _WIDTH: Final = 80
 _MIN_LAST: Final = 24  # characters of the last column of a table at least
 _MIN_WIDTH: Final = 8  # characters of any other column at least
+
+SAMPLE: Final = "sample"
+"""Header of a column of cells of the user's table."""
 
 _MAX_WORDS: Final = 5  # words that stay on one line in the first column
 _LONG_WORD: Final = 22  # characters of a word that may be broken
@@ -63,11 +68,13 @@ class Section:
         caption: The caption.
         header: Names of the columns; empty for no header.
         rows: Cells; numbers are aligned to the right.
+        from_table: Whether the rows quote cells of a table of the user.
     """
 
     caption: str
     header: tuple[str, ...]
     rows: list[tuple[object, ...]]
+    from_table: bool = False
 
 
 @dataclass(slots=True)
@@ -85,6 +92,31 @@ class View:
     sections: list[Section] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     alerts: list[str] = field(default_factory=list)
+
+    def without_cells(self) -> View:
+        """The same view without cells of the user's table."""
+        kept = [_without_column(each, SAMPLE) for each in self.sections if not each.from_table]
+        return replace(self, sections=kept)
+
+    def reworded(self, change: Callable[[str], str]) -> View:
+        """The same view with other words in its sentences; names and cells stay."""
+
+        def changed(cell: object) -> object:
+            is_sentence = isinstance(cell, str) and (" " in cell or "=" in cell)
+            return change(str(cell)) if is_sentence else cell
+
+        sections = [
+            each
+            if each.from_table
+            else replace(each, rows=[tuple(map(changed, row)) for row in each.rows])
+            for each in self.sections
+        ]
+        return View(
+            self.title,
+            sections,
+            [change(note) for note in self.notes],
+            list(map(change, self.alerts)),
+        )
 
     def text(self) -> str:
         """The view as text for a terminal of 80 columns."""
@@ -112,6 +144,16 @@ class View:
         parts.extend(f"<p>{html.escape(note)}</p>" for note in self.notes)
         parts.append("</div>")
         return "".join(parts)
+
+
+def _without_column(section: Section, name: str) -> Section:
+    if name not in section.header:
+        return section
+    place = section.header.index(name)
+    rows = [(*row[:place], *row[place + 1 :]) for row in section.rows]
+    return replace(
+        section, header=(*section.header[:place], *section.header[place + 1 :]), rows=rows
+    )
 
 
 def _html_row(cells: tuple[object, ...], tag: str, like: tuple[object, ...]) -> str:

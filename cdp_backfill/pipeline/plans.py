@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final, NoReturn, Self
 
 from cdp_backfill.model import api_facts
+from cdp_backfill.model.keyword_checks import checked_keywords
 from cdp_backfill.model.mapping import Key
 from cdp_backfill.model.outcomes import (
     AMBIGUOUS,
@@ -18,7 +19,7 @@ from cdp_backfill.model.outcomes import (
     Problem,
 )
 from cdp_backfill.model.plurals import count
-from cdp_backfill.model.views import Section, View, duration, fixes_section
+from cdp_backfill.model.views import SAMPLE, Section, View, duration, fixes_section
 from cdp_backfill.pipeline.doubts import doubt_sections
 from cdp_backfill.pipeline.job import require_answers
 from cdp_backfill.pipeline.notes import harm_notes
@@ -144,6 +145,7 @@ class Plan:
         """The questions that the table itself does not answer."""
         return self.proposal.questions
 
+    @checked_keywords
     def send(
         self,
         *,
@@ -293,6 +295,7 @@ class Plan:
                 "Other values of the event column",
                 (),
                 by_rows(self.unknown_events, limit=_MAX_LINES),
+                from_table=True,
             ),
             Section(
                 "Problems",
@@ -307,7 +310,7 @@ class Plan:
             Section("Size", (), self._size()),
             Section(
                 "Columns",
-                ("column", "type", "filled", "sample", "becomes"),
+                ("column", "type", "filled", SAMPLE, "becomes"),
                 [
                     (
                         column.name or "-",
@@ -337,6 +340,7 @@ class Plan:
                 "The first messages",
                 (),
                 [(json.dumps(sample, ensure_ascii=False),) for sample in self.samples],
+                from_table=True,
             ),
         ]
         return View(title, sections, self._shown_notes(), self.alerts)

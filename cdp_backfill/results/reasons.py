@@ -42,6 +42,13 @@ class FailureReason:
     example: Location = (None, None)
 
     @property
+    def own_words(self) -> str:
+        """The reason without what the server said, which can quote a row."""
+        if self.code.startswith("http_") and not self.problems:
+            return self.reason.partition(": ")[0]
+        return self.reason
+
+    @property
     def columns(self) -> list[str]:
         """The columns with a problem, each once."""
         names = [problem.column for problem in self.problems if problem.column is not None]

@@ -37,8 +37,8 @@ _CELL_FIXES: Final = frozenset(
 )
 
 _REMEDIES: Final = {
-    "http_401": "Check the API key and the region, then send the failures with "
-    "destination=Destination(api_key=...).",
+    "http_401": "Check the API key (of a Pipelines source) and the region, then send the failures "
+    "with destination=Destination(api_key=...).",
     "canary": "Nothing to repair: send again without canary, and with the same journal.",
     "recent": "Send such rows with recent='send', or send the failures in three days.",
 }

@@ -40,8 +40,10 @@ def headline(
     subject = "Identities" if call == "identify" else "Backfill"
     rows = sum(counts.values())
     delivered, skipped = counts[Outcome.DELIVERED], counts[Outcome.SKIPPED] - unmapped
-    missing = rows - delivered - skipped
+    held = counts[Outcome.HELD]
+    missing = rows - delivered - skipped - held
     suffix = f", {skipped:,} skipped on purpose" if skipped else ""
+    suffix += f", {held:,} held on request" if held else ""
     suffix += f", {unmapped:,} of an unmapped event" if unmapped and canary is not None else ""
     if not rows:
         return f"{subject}: the table has no rows"
@@ -50,6 +52,8 @@ def headline(
         return f"Canary: {delivered:,} of the first {first:,} rows delivered{suffix}"
     if skipped == rows:
         return f"{subject}: nothing to send, all {skipped:,} rows are skipped on purpose"
+    if not missing and not delivered:
+        return f"{subject}: nothing to send now{suffix}"
     if not missing:
         return f"{subject}: all {delivered:,} rows delivered{suffix}"
     return f"{subject}: {missing:,} of {rows:,} rows not delivered{suffix}"
@@ -68,6 +72,7 @@ def report_view(
     interrupted: bool,
     identities: dict[str, int] | None,
     alerts: list[str],
+    quote_server: bool = True,
 ) -> View:
     """The tables and notes of a report.
 
@@ -83,9 +88,15 @@ def report_view(
         interrupted: Whether the run was interrupted.
         identities: Identities by outcome, or None if there are none.
         alerts: Sentences for the top.
+        quote_server: Show what the server said about rows, which can quote them.
     """
     by_reason: list[tuple[object, ...]] = [
-        (item.rows, item.outcome, item.code, f"{item.reason}. {remedy(item)}".strip())
+        (
+            item.rows,
+            item.outcome,
+            item.code,
+            f"{item.reason if quote_server else item.own_words}. {remedy(item)}".strip(),
+        )
         for item in reasons
     ]
     return View(

@@ -22,6 +22,7 @@ from cdp_backfill.results.merging import (
     merged_stats,
     merged_timeline,
 )
+from cdp_backfill.results.missing import missing_rows, parse_allowed
 from cdp_backfill.results.outcome_files import read_outcomes
 from cdp_backfill.results.plots import Kind, figure
 from cdp_backfill.results.reasons import unmapped_rows
@@ -35,7 +36,7 @@ from cdp_backfill.results.report_view import (
 from cdp_backfill.results.run_stats import WithStats
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection
+    from collections.abc import Callable, Collection, Iterable
 
     from matplotlib.figure import Figure
 
@@ -110,10 +111,51 @@ class Report(WithStats):
 
     @property
     def ok(self) -> bool:
-        """Whether every row was delivered, or skipped on purpose; identities included."""
-        settled = sum(self.counts[outcome] for outcome in Outcome if outcome.settled)
-        settled -= self.unmapped
-        return settled == self.rows and (self.identities is None or self.identities.ok)
+        """Whether each row was delivered, skipped on purpose or held on request, as wanted.
+
+        The same must be true of the identities. The rows after those of a canary may wait.
+        """
+        return not self.missing()
+
+    @property
+    def summary(self) -> str:
+        """The result in a sentence or two."""
+        return " ".join([f"{self._headline()}.", *self._alerts()])
+
+    def missing(self, *, allow: str | Iterable[str] = ()) -> dict[str, int]:
+        """The rows and identities that are missing, by outcome.
+
+        Rows that were delivered, skipped on purpose, held on request, or that wait after a canary
+        are not missing.
+
+        Args:
+            allow: Outcomes or codes of further rows that may be missing, such as ``"invalid"`` or
+                ``["missing_user", "http_400"]``.
+
+        Returns:
+            Number of rows by outcome; empty if all is as wanted.
+
+        Raises:
+            BadInputError: There is no such outcome or code.
+
+        >>> report.missing(allow="invalid")  # doctest: +SKIP
+        {'refused': 3}
+        """
+        allowed = parse_allowed(allow)
+        is_canary = self.canary is not None and not self.interrupted
+        missing = missing_rows(
+            self.counts, self._failure_log.reasons(), allowed=allowed, is_canary=is_canary
+        )
+        if self.identities is not None:
+            others = missing_rows(
+                self.identities.counts,
+                self.identities._failure_log.reasons(),  # noqa: SLF001  # of this class
+                allowed=allowed,
+                is_canary=is_canary,
+            )
+            for name, rows in others.items():
+                missing[name] = missing.get(name, 0) + rows
+        return missing
 
     @property
     def unmapped(self) -> int:
@@ -390,17 +432,26 @@ class Report(WithStats):
             interrupted=self.interrupted,
         )
 
-    def raise_for_failures(self) -> None:
-        """Raise an error if a row was neither delivered nor skipped on purpose.
+    def raise_for_failures(self, *, allow: str | Iterable[str] = ()) -> None:
+        """Raise an error if rows are missing; see :meth:`missing`.
+
+        Args:
+            allow: Outcomes or codes of rows that may be missing, such as ``"invalid"`` or
+                ``["missing_user", "http_400"]``.
 
         Raises:
-            UndeliveredError: Rows were not delivered; its ``report`` is this report.
+            UndeliveredError: Rows are missing; its ``report`` is this report.
+            BadInputError: There is no such outcome or code.
         """
-        if not self.ok:
-            raise UndeliveredError(" ".join([f"{self._headline()}.", *self._alerts()]), self)
+        if self.missing(allow=allow):
+            raise UndeliveredError(self.summary, self)
 
-    def to_dict(self) -> dict[str, Any]:
-        """The report without its rows, as plain values for JSON."""
+    def to_dict(self, *, quote_server: bool = True) -> dict[str, Any]:
+        """The report without its rows, as plain values for JSON.
+
+        Args:
+            quote_server: Include what the server said about rows, which can quote them.
+        """
         return {
             "rows": self.rows,
             "counts": dict(self.counts),
@@ -430,12 +481,14 @@ class Report(WithStats):
                 {
                     "outcome": item.outcome,
                     "code": item.code,
-                    "reason": item.reason,
+                    "reason": item.reason if quote_server else item.own_words,
                     "rows": item.rows,
                 }
                 for item in self._failure_log.reasons()
             ],
-            "identities": None if self.identities is None else self.identities.to_dict(),
+            "identities": None
+            if self.identities is None
+            else self.identities.to_dict(quote_server=quote_server),
         }
 
     def _headline(self) -> str:
@@ -454,7 +507,7 @@ class Report(WithStats):
             alerts += identities_alerts(self.identities.counts, is_canary=is_canary)
         return alerts
 
-    def _view(self) -> View:
+    def _view(self, *, quote_server: bool = True) -> View:
         return report_view(
             self._headline(),
             counts=self.counts,
@@ -467,6 +520,7 @@ class Report(WithStats):
             interrupted=self.interrupted,
             identities=None if self.identities is None else self.identities.counts,
             alerts=self._alerts(),
+            quote_server=quote_server,
         )
 
     def __copy__(self) -> Report:

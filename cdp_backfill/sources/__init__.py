@@ -13,6 +13,7 @@ from cdp_backfill.sources.chunks import Chunk, Source
 from cdp_backfill.sources.cursors import database_cursor
 from cdp_backfill.sources.files import ColumnarSource
 from cdp_backfill.sources.frames import FrameSource
+from cdp_backfill.sources.no_tables import refuse_other_objects
 from cdp_backfill.sources.opening import open_files
 from cdp_backfill.sources.tables import (
     adbc_cursor,
@@ -50,13 +51,13 @@ def open_source(table: Any, *, unreadable: Unreadable = "raise") -> Source:
     """
     if unreadable not in ("raise", "skip"):
         raise BadInputError(f"unreadable must be 'raise' or 'skip', not {unreadable!r}.")
+    refuse_other_objects(table)
     for opener in _OPENERS:
         source = opener(table, unreadable) if opener is _files else opener(table)
         if source is not None:
             source._reopen = partial(open_source, table, unreadable=unreadable)  # noqa: SLF001  # set once, here
             return source
-    is_records = isinstance(table, list) and isinstance(table[0], dict)
-    maker = "records" if is_records else type(table).__module__.partition(".")[0]
+    maker = type(table).__module__.partition(".")[0]
     raise SourceError(
         f"A table of type {type(table).__name__} cannot be read.{_HINTS.get(maker, '')} "
         "Pass a DataFrame of pandas or polars; a LazyFrame; a table, reader or dataset of pyarrow; "
@@ -102,5 +103,4 @@ _HINTS: Final = {
     "pyspark": " Write it with df.write.parquet(folder) and pass the folder.",
     "dask": " Write it with df.to_parquet(folder) and pass the folder.",
     "modin": " Pass df.modin.to_pandas().",
-    "records": " Pass pandas.DataFrame(rows).",
 }

@@ -49,9 +49,11 @@ def path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_help_is_for_newcomers() -> None:
     """Each command has a sentence, and the exit codes are said."""
     shown = run("--help").output
-    assert "0 all rows delivered or skipped, 1 some rows not, 2 wrong usage" in " ".join(
-        shown.split()
+    codes = (
+        "0 all is as wanted, 1 rows are missing, 2 wrong usage, 3 the run stopped, 4 the API key"
     )
+    for arguments in ([], ["plan"], ["send"], ["resume"], ["rehearse"]):
+        assert codes in " ".join(run(*arguments, "--help").output.split())
     for command in ("demo", "plan", "send", "resume", "status", "presets", "sandbox"):
         assert command in shown
         assert "Usage" in run(command, "--help").output
@@ -90,7 +92,7 @@ def test_plan_with_options_for_everything(path: Path, tmp_path: Path) -> None:
     assert plan["counts"] == {"to_send": 9, "invalid": 1, "held": 0, "skipped": 0}
     assert plan["events"] == {"Application Opened": 9}
     assert Mapping.load(toml).to_dict() == plan["mapping"]
-    again = run("plan", path, "--mapping", toml, "--user-id", "version", key=None)
+    again = run("plan", path, "--mapping", toml, "--user-id", "version", "--samples", key=None)
     assert again.exit_code == 0
     assert "10 of 10 rows" in again.output
     assert "gold" in again.output
@@ -129,7 +131,7 @@ def test_bad_use_is_exit_code_2(path: Path, arguments: list[str], words: str) ->
 
 
 def test_no_key_and_nobody_to_ask(path: Path) -> None:
-    """Exit code 2, and it says where a key can come from."""
+    """Exit code 4, and it says where a key can come from."""
     done = subprocess.run(
         [COMMAND, "send", str(path), *ARGUMENTS],
         stdin=subprocess.DEVNULL,
@@ -137,14 +139,15 @@ def test_no_key_and_nobody_to_ask(path: Path) -> None:
         text=True,
         check=False,
     )
-    assert done.returncode == 2
-    assert "Set $CUSTOMERIO_CDP_API_KEY" in done.stderr
+    assert done.returncode == 4
+    assert done.stderr.endswith("ApiKeyError: There is no API key. Set $CUSTOMERIO_CDP_API_KEY.\n")
+    assert re.match(r"\d{4}-\d\d-\d\dT[\d:]{8}[+-]\d\d:\d\d ERROR ", done.stderr)
 
 
-def test_a_wrong_key_is_exit_code_1_with_the_report(box: Sandbox, path: Path) -> None:
+def test_a_wrong_key_is_exit_code_4_with_the_report(box: Sandbox, path: Path) -> None:
     """The run began: the report is shown, and then the error."""
     result = run("send", path, *ARGUMENTS, "--base-url", box.url, "--json", key="wrong-key")
-    assert result.exit_code == 1
+    assert result.exit_code == 4
     report = json.loads(result.stdout)
     assert report["counts"]["unsent"] == 9
     assert report["error"] == "AuthenticationError"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import threading
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Literal
 
 import pandas as pd
 import pytest
@@ -17,7 +17,8 @@ from cdp_backfill.delivery import retry
 from cdp_backfill.delivery.answers import Verdict, status_verdict
 from cdp_backfill.delivery.rate_control import RateControl
 from cdp_backfill.delivery.transport import environment_proxy, error_reason
-from tests.rows import opens
+from cdp_backfill.model import api_facts
+from tests.rows import OPENED, opens
 from tests.sending import counts
 from tests.servers import ReceivedRequest, Reply, Server, serving
 
@@ -353,6 +354,27 @@ def test_a_wrong_key_stops_the_run_at_once(status: int) -> None:
     assert counts(report) == {"unsent": 20_000}
     assert len(report.failures) == 20_000
     assert KEY not in str(caught.value) + repr(report) + repr(report.to_dict())
+
+
+@pytest.mark.parametrize(("region", "other"), [("us", "eu"), ("eu", "us")])
+def test_a_wrong_key_names_the_region_and_the_kind(
+    region: Literal["us", "eu"], other: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The error says which region was tried, which key it takes, and how to try the other one."""
+    with serving(lambda *_: Reply(401)) as server:
+        monkeypatch.setitem(api_facts.REGIONS, region, server.url)
+        destination = cdp.Destination(region=region, api_key=KEY)
+        with pytest.raises(cdp.AuthenticationError) as caught:
+            cdp.send(opens(1), OPENED, destination=destination, progress=False, journal=False)
+    for words in (f"region {region!r}", server.url, "Pipelines source", f"region={other!r}"):
+        assert words in str(caught.value)
+
+
+def test_the_default_rate_leaves_half_to_live_traffic() -> None:
+    """A run makes 500 requests a second unless told otherwise, and the time of a plan follows."""
+    assert cdp.Destination().rate_limit == api_facts.REQUESTS_PER_SECOND / 2
+    plan = cdp.plan(opens(3), OPENED, destination=cdp.Destination(max_messages=1))
+    assert plan.seconds == 3 / 500
 
 
 def test_a_key_that_is_revoked_during_a_run() -> None:

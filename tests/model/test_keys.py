@@ -97,7 +97,13 @@ def test_a_notebook_never_holds_the_key(origin: str, tmp_path: Path, refusing: s
         assert len(kernel.prompts) == (origin == "prompt")
         for code in LOOK:
             again = "cdp.model.destination._configured.api_key, " if origin == "prompt" else ""
-            kernel.run(code.replace("{again}", f"{again}base_url={refusing!r}"))
+            shown = kernel.run(code.replace("{again}", f"{again}base_url={refusing!r}"))
+            if code == LOOK[0]:
+                (*_, output) = json.loads(shown)  # after what libraries log
+                sentence, where = output["traceback"]  # no frames, not even with %xmode Verbose
+                assert sentence.startswith("AuthenticationError: The server at ")
+                assert "Backfill: 3 of 3 rows not delivered." in sentence
+                assert "sys.last_value.report" in where
     finally:
         everything = kernel.close()
     assert kernel.errors == [
@@ -157,7 +163,9 @@ def test_a_notebook_that_nobody_sits_at_does_not_wait(tmp_path: Path) -> None:
         )
     finally:
         kernel.close()
-    assert kernel.errors == ["DestinationError"]
+    assert kernel.errors == ["ApiKeyError"]
+    (output,) = json.loads(shown)
+    assert output["traceback"] == [f"ApiKeyError: {output['evalue']}"]  # the sentence, no frames
     assert "There is no API key" in shown
 
 
@@ -299,14 +307,20 @@ def test_a_key_that_cannot_be_one_is_not_shown_either(
     def given() -> None:
         cdp.Destination(api_key=os.environ[VARIABLE])
 
+    def misspelt() -> None:
+        cdp.Destination(api_key=os.environ[VARIABLE], regon="eu")  # type: ignore[call-arg]
+
+    def misspelt_too() -> None:
+        cdp.configure(os.environ[VARIABLE], regon="eu")  # type: ignore[call-arg]
+
     def configured() -> None:
         cdp.configure(os.environ[VARIABLE], save_key=True)
 
     def actual() -> None:
         cdp.Destination().with_key()
 
-    for attempt in (given, configured, actual):
-        with pytest.raises(cdp.DestinationError) as got:
+    for attempt in (given, misspelt, misspelt_too, configured, actual):
+        with pytest.raises(cdp.BadInputError) as got:
             attempt()
         # The frames of this test know it.
         assert got.value.__traceback__ is not None

@@ -94,6 +94,17 @@ class Desk:
             report = self.send(opens(1, uid=None), OPENED, destination=other.destination)
             return report.failures
 
+    def opened_in_a_spreadsheet(self) -> pd.DataFrame:
+        """Failures that were written to a CSV file and read again."""
+        self.report = self.send(opens(1, uid=None), OPENED)
+        self.report.failures.to_csv(self.folder / "failures.csv", index=False)
+        return pd.read_csv(self.folder / "failures.csv", dtype=str)
+
+    def saved_mapping(self) -> cdp.Mapping:
+        """The mapping in the folder of the saved report."""
+        self.report.save("report")
+        return cdp.Mapping.load("report/mapping.toml")
+
     def started(self) -> Any:
         """A sandbox, started."""
         self.closing = cdp.sandbox().start()
@@ -445,8 +456,20 @@ CASES: list[Case] = [
     ),
     Case(
         ("cdp.Mapping(user_id='...')",),
-        lambda _: cdp.plan(opens(2), {"user_id": "uid"}),  # type: ignore[arg-type]
+        lambda _: cdp.plan(opens(2), 7),  # type: ignore[arg-type]
         lambda _: cdp.plan(opens(2), cdp.Mapping(user_id="uid", **GIVEN)),
+    ),
+    Case(
+        (
+            "mapping=cdp.Mapping.load('report/mapping.toml')",
+            "report.save('report')",
+            "mapping=plan.mapping",
+        ),
+        lambda desk: desk.send(desk.opened_in_a_spreadsheet()),
+        lambda desk: [
+            desk.send(desk.opened_in_a_spreadsheet(), mapping=mapping)
+            for mapping in (desk.saved_mapping(), cdp.plan(opens(2), OPENED).mapping)
+        ],
     ),
     Case(
         ("journal=False",),
@@ -513,6 +536,11 @@ CASES: list[Case] = [
         ("cdp.Destination(region='eu')",),
         lambda _: cdp.send(opens(2), OPENED, destination="eu"),  # type: ignore[arg-type]
         lambda _: cdp.plan(opens(2), OPENED, destination=cdp.Destination(region="eu")),
+    ),
+    Case(
+        ("insecure=True",),
+        lambda _: cdp.Destination(base_url="http://api.example/v1"),
+        lambda _: cdp.Destination(base_url="http://api.example/v1", insecure=True),
     ),
     Case(
         ("api_key=",),

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from cdp_backfill.model.environment import in_notebook, is_captured
 from cdp_backfill.results.progress.display import NoDisplay, Progress
-from cdp_backfill.results.progress.log import LOG_SECONDS, LogDisplay
+from cdp_backfill.results.progress.log import LOG_SECONDS, LOGGER, LineFormatter, LogDisplay
 from cdp_backfill.results.progress.notebook import NotebookDisplay
 from cdp_backfill.results.progress.snapshots import Reason, Snapshot, State, Timeline
 from cdp_backfill.results.progress.terminal import TerminalDisplay
@@ -19,7 +19,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 __all__ = [
+    "LOGGER",
     "LOG_SECONDS",
+    "LineFormatter",
     "LogDisplay",
     "NoDisplay",
     "NotebookDisplay",

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 import time
+from datetime import datetime
 from typing import TYPE_CHECKING, Final
 
 from cdp_backfill.results.progress import wording
@@ -18,12 +20,37 @@ if TYPE_CHECKING:
 LOG_SECONDS: Final = 10.0
 """Seconds between two lines."""
 
+LOGGER: Final = logging.getLogger("cdp_backfill")
+"""The logger of the package. Its lines have no cell of a row and no key."""
+
+
+class LineFormatter(logging.Formatter):
+    """A line with the time and its zone, the level and the message.
+
+    >>> record = logging.makeLogRecord({"created": 0, "levelname": "INFO", "msg": "Done"})
+    >>> LineFormatter().format(record).split(" ", 1)[1]
+    'INFO Done'
+    """
+
+    def __init__(self) -> None:
+        super().__init__("%(asctime)s %(levelname)s %(message)s")
+
+    def formatTime(  # noqa: N802  # as logging names it
+        self, record: logging.LogRecord, datefmt: str | None = None
+    ) -> str:
+        """The time in ISO 8601, with the offset of the local time."""
+        moment = datetime.fromtimestamp(record.created).astimezone()
+        return moment.strftime(datefmt) if datefmt else moment.isoformat(timespec="seconds")
+
 
 class LogDisplay(Display):
-    """Writes a line every ten seconds, for output that is not a terminal.
+    """Logs a line every ten seconds, for output that is not a terminal.
+
+    The lines go to the logger ``cdp_backfill`` with level INFO. If the program has set up no
+    handler for it, they are written to standard error.
 
     Args:
-        file: The stream to write to; None for standard error.
+        file: The stream to write to instead; None for the above.
         clock: Monotonic time in seconds.
     """
 
@@ -34,7 +61,7 @@ class LogDisplay(Display):
         self._file = file
 
     def show(self, pace: Pace) -> None:
-        """Write a line."""
+        """Log a line."""
         now = pace.now
         percent = f" ({wording.percent(now)})" if now.total is not None else ""
         parts = [
@@ -43,5 +70,13 @@ class LogDisplay(Display):
             *wording.outcomes(now),
             *wording.traffic(pace),
         ]
-        reasons = "".join(f"; {reason}" for reason in wording.reasons(now))
-        print(", ".join(parts) + reasons, file=self._file or sys.stderr, flush=True)
+        # Without the words of a server, which can quote a row.
+        reasons = "".join(f"; {reason.rows:,} x {reason.code}" for reason in now.reasons)
+        self._write(", ".join(parts) + reasons)
+
+    def _write(self, line: str) -> None:
+        if self._file is None and LOGGER.hasHandlers():
+            LOGGER.info("%s", line)
+            return
+        record = LOGGER.makeRecord(LOGGER.name, logging.INFO, "", 0, line, (), None)
+        print(LineFormatter().format(record), file=self._file or sys.stderr, flush=True)
