@@ -66,7 +66,7 @@ def missing_rows(
         if not Outcome(name).wanted and not (is_canary and name == Outcome.UNSENT)
     }
     for reason in reasons:
-        if reason.code == UNMAPPED:  # skipped, but nobody chose so
+        if reason.code == UNMAPPED and reason.outcome == Outcome.SKIPPED:  # , but nobody chose so
             rest[reason.outcome] = rest.get(reason.outcome, 0) + reason.rows
         if reason.outcome in rest and reason.code in allowed:
             rest[reason.outcome] -= reason.rows
