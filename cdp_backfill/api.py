@@ -24,7 +24,8 @@ from cdp_backfill.model.mapping import (
     TimestampUnit,
     Tree,
 )
-from cdp_backfill.pipeline.job import Job, SendOptions, require_answers
+from cdp_backfill.pipeline.fixed_mapping import Given
+from cdp_backfill.pipeline.job import Job, SendOptions, require_answers, with_remembered
 from cdp_backfill.pipeline.journal import read_journal
 from cdp_backfill.pipeline.planner import make_plan
 from cdp_backfill.pipeline.preview import preview
@@ -183,6 +184,7 @@ def send(
     unreadable: Unreadable = "raise",
     processes: int = 1,
     now: datetime | None = None,
+    outcomes: str | Path | None = None,
 ) -> Report:
     """Send every row of a table to the Pipelines API as a track event.
 
@@ -257,6 +259,9 @@ def send(
             group, CSV and JSON files as a whole. One process sends, keeps the journal and
             reports. It pays off on machines with many cores, and does not keep the row order.
         now: The time from which the age of a row is counted; None for the current time.
+        outcomes: Folder to which the run adds two tables of parquet files: ``runs`` with a line for
+            the run, and ``rows`` with file, row number, outcome, code and message id of every row.
+            None for none.
 
     Returns:
         What became of every row, and in ``report.identities`` of every identity. An interrupt
@@ -280,11 +285,7 @@ def send(
     2
     """
     table = open_source(source, unreadable=unreadable)
-    proposal = _proposal(
-        table,
-        mapping,
-        preset,
-        now,
+    fields = _given(
         user_id=user_id,
         anonymous_id=anonymous_id,
         event=event,
@@ -309,6 +310,7 @@ def send(
         droppable=droppable,
         duplicates=duplicates,
     )
+    proposal = _proposal(table, mapping, preset, now, **fields)
     options = SendOptions(
         destination=destination,
         progress=progress,
@@ -319,8 +321,15 @@ def send(
         unreadable=unreadable,
         processes=processes,
         now=now,
+        outcomes=outcomes,
     )
-    return Job(source=table, proposal=proposal, options=options, identify=identify).send()
+    return Job(
+        source=table,
+        proposal=proposal,
+        options=options,
+        identify=identify,
+        given=None if _is_explicit(table, mapping, preset) else Given(fields=fields, preset=preset),
+    ).send()
 
 
 @checked_keywords
@@ -331,13 +340,18 @@ def resume(
     identify: Any = None,
     destination: Destination | None = None,
     progress: ProgressChoice = True,
-    recent: Recent = "raise",
-    context_scope: ContextScope = "message",
+    recent: Recent | None = None,
+    context_scope: ContextScope | None = None,
     unreadable: Unreadable | None = None,
     processes: int = 1,
     now: datetime | None = None,
+    outcomes: str | Path | None = None,
 ) -> Report:
     """Send the rows of a journal that are not known to be delivered.
+
+    The journal remembers the call that it goes on with: mapping, files, identities, ``recent`` and
+    ``context_scope``. An argument here replaces what it remembers for this run, and the report says
+    so.
 
     Args:
         journal: The journal. It holds the mapping and, for files, their paths.
@@ -347,11 +361,13 @@ def resume(
         destination: Where to send; it must have the address that the journal names. None takes
             the address from the journal, and the key as :func:`send` does.
         progress: See :func:`send`.
-        recent: See :func:`send`.
-        context_scope: See :func:`send`.
+        recent: See :func:`send`; None for what the journal remembers. With ``"hold"``, rows go as
+            soon as they are older than 72 hours.
+        context_scope: See :func:`send`; None for what the journal remembers.
         unreadable: See :func:`send`; None for what the journal records.
         processes: See :func:`send`.
         now: See :func:`send`.
+        outcomes: See :func:`send`. Rows that an earlier run delivered are included.
 
     Returns:
         What became of every row of the table. Rows that an earlier run delivered count as
@@ -398,17 +414,20 @@ def resume(
         destination=destination,
         progress=progress,
         journal=journal,
-        recent=recent,
-        context_scope=context_scope,
         unreadable=unreadable or contents.unreadable,
         processes=processes,
         now=now,
+        outcomes=outcomes,
+    )
+    options, notes = with_remembered(
+        options, contents.options, {"recent": recent, "context_scope": context_scope}
     )
     job = Job(
         source=open_source(source, unreadable=options.unreadable),
-        proposal=Proposal(contents.mapping),
+        proposal=Proposal(contents.mapping, notes=notes),
         options=options,
         identify=identify,
+        resumes=True,
     )
     return job.send()
 
@@ -494,6 +513,16 @@ def messages(
     return preview(Job(source=table, proposal=proposal, options=options).prepare(), n)
 
 
+def _given(**fields: Any) -> dict[str, Any]:
+    """The fields of a mapping that a call passes."""
+    return {name: value for name, value in fields.items() if value is not None}
+
+
+def _is_explicit(source: Source, mapping: Mapping | None, preset: str | None) -> bool:
+    """Whether a call has a whole mapping, of its own or of the failures of an earlier run."""
+    return mapping is not None or (preset is None and isinstance(source.earlier_mapping, str))
+
+
 def _proposal(
     source: Source,
     mapping: Mapping | None,
@@ -512,7 +541,7 @@ def _proposal(
     """
     if mapping is not None and not isinstance(mapping, Mapping):
         raise MappingError(_no_mapping(mapping))
-    fields = {name: value for name, value in fields.items() if value is not None}
+    fields = _given(**fields)
     if preset is not None:
         if mapping is not None:
             raise MappingError("Pass either mapping= or preset=, not both.")

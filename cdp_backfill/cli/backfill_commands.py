@@ -19,11 +19,13 @@ from cdp_backfill.cli.options import (
     JournalFile,
     Log,
     MappingOptions,
+    Outcomes,
     Patience,
     Processes,
     RateLimit,
     Recent,
     Region,
+    RememberedRecent,
     Samples,
     Save,
     ShowProgress,
@@ -118,6 +120,7 @@ def send(
     ] = None,
     processes: Processes = 1,
     save: Save = None,
+    outcomes: Outcomes = None,
     allow: Allow = None,
     progress: ShowProgress = True,
     samples: Samples = None,
@@ -145,6 +148,7 @@ def send(
             canary=canary,
             processes=processes,
             recent=recent,  # type: ignore[arg-type]
+            outcomes=outcomes,
             unreadable=unreadable,  # type: ignore[arg-type]
         )
 
@@ -160,13 +164,14 @@ def resume(
     insecure: Insecure = False,
     rate_limit: RateLimit = RATE_LIMIT,
     patience: Patience = Destination.patience,
-    recent: Recent = "raise",
+    recent: RememberedRecent = None,
     unreadable: Annotated[
         str | None,
         typer.Option(help="raise or skip, as for send; by default what the journal records."),
     ] = None,
     processes: Processes = 1,
     save: Save = None,
+    outcomes: Outcomes = None,
     allow: Allow = None,
     progress: ShowProgress = True,
     samples: Samples = None,
@@ -189,6 +194,7 @@ def resume(
             progress=output.progress(shown=progress),
             processes=processes,
             recent=recent,  # type: ignore[arg-type]
+            outcomes=outcomes,
             unreadable=unreadable,  # type: ignore[arg-type]
         )
 

@@ -39,6 +39,14 @@ Recent = Annotated[
         "raise (send nothing), hold or send."
     ),
 ]
+RememberedRecent = Annotated[
+    str | None,
+    typer.Option(
+        "--recent",
+        help="What to do with rows younger than 72 hours: raise, hold or send; by default as the "
+        "journal remembers.",
+    ),
+]
 Unreadable = Annotated[
     str,
     typer.Option(
@@ -67,6 +75,13 @@ Patience = Annotated[
 Save = Annotated[
     Path | None,
     typer.Option(help="Folder for the report and, as parquet, the rows that did not arrive."),
+]
+Outcomes = Annotated[
+    Path | None,
+    typer.Option(
+        help="Folder to which the run adds the outcome and the message id of every row, as tables "
+        "of parquet files."
+    ),
 ]
 Processes = Annotated[
     int, typer.Option(min=1, help="Number of processes that read, check and encode.")

@@ -21,7 +21,7 @@ from cdp_backfill.errors import (
     BadInputError,
     StoppedError,
 )
-from cdp_backfill.model.outcomes import Outcome
+from cdp_backfill.model.outcomes import UNMAPPED, Outcome
 from cdp_backfill.results.missing import parse_allowed
 from cdp_backfill.results.progress import LOGGER, LogDisplay
 
@@ -137,7 +137,9 @@ def plan_exit_code(plan: Plan, output: Output, *, recent: str, may_send_nothing:
     allowed = parse_allowed(output.allow)
     plans = [plan] if plan.identities is None else [plan, plan.identities]
     for each in plans:
-        codes = {problem.code for problem in each.problems}
+        codes = {problem.code for problem in each.problems} - {UNMAPPED}
+        if each.unmapped and UNMAPPED not in allowed:
+            return ExitCode.MISSING
         if each.invalid and Outcome.INVALID not in allowed and not codes <= allowed:
             return ExitCode.MISSING
     return ExitCode.AS_WANTED

@@ -212,15 +212,15 @@ def translate(draft: Draft, *, others_are_decided: bool) -> None:
         _ask_what_becomes_of(draft, event, doubtful_events(unknown))
     others = sum(unknown.values())
     if others and given.other_events == "invalid" and not others_are_decided:
-        draft.fields["other_events"] = "skip"
+        draft.fields["other_events"] = "unmapped"
         holds = "holds" if others == 1 else "hold"
         draft.choices.append(
             Choice(
                 "other_events",
-                "'skip'",
+                "'unmapped'",
                 1.0,
                 f"{count(others, 'row')} {holds} another value than the seven events; "
-                "other_events='send' sends these too",
+                "other_events='skip' leaves these out on purpose, 'send' sends them",
             )
         )
 

@@ -88,6 +88,7 @@ class Proposal:
         facts: The facts that the preset relies on, in sentences.
         assumptions: What it takes for granted.
         left_out: Columns of personal data that stay out, with the reasons.
+        notes: Further sentences about it, for plans and reports.
     """
 
     mapping: Mapping
@@ -97,6 +98,7 @@ class Proposal:
     facts: tuple[str, ...] = ()
     assumptions: tuple[Assumption, ...] = ()
     left_out: tuple[LeftOut, ...] = ()
+    notes: tuple[str, ...] = ()
 
     @property
     def complete(self) -> bool:

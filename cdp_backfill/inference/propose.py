@@ -66,6 +66,10 @@ def propose(
             if item.name in passed or values[item.name] not in (item.default, {}, None)
         }
         proposal = propose_preset(table, preset, fields_of_caller, "its columns match")
+        if proposal.mapping.other_events == "skip" and "other_events" not in fields_of_caller:
+            # Who names a preset chooses what it leaves out; nobody has named this one.
+            mapping = replace(proposal.mapping, other_events="unmapped")
+            proposal = replace(proposal, mapping=mapping)
         return without_personal_data(proposal, Sample(_first_rows(table)))
     deriver = Deriver(given.derive, table.schema) if given.derive else None
     sample = _first_rows(table)

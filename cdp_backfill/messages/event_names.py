@@ -82,7 +82,7 @@ def read_events(mapping: Mapping, columns: dict[str, Any], size: int) -> EventNa
         bad_text(column): bad,
         Problem("missing_event", column, f"column {column!r} is empty"): missing,
     }
-    if mapping.other_events == "skip":
+    if mapping.other_events in ("skip", "unmapped"):
         return EventNames(names, problems, unknown, used, others, padded)
     if mapping.other_events == "send":
         return EventNames(pc.coalesce(names, trimmed), problems, none, used, others, padded)

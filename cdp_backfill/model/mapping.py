@@ -41,7 +41,7 @@ __all__ = ["Field", "Key", "Lit", "Mapping", "Tree", "key", "lit"]
 
 Call = Literal["track", "identify"]
 TimestampUnit = Literal["s", "ms", "us", "ns"]
-OtherEvents = Literal["invalid", "skip", "send"]
+OtherEvents = Literal["invalid", "skip", "send", "unmapped"]
 Rest = Literal["properties", "all", "drop"]
 Oversize = Literal["invalid", "drop_largest"]
 Duplicates = Literal["send", "skip"]
@@ -78,8 +78,9 @@ class Mapping:
         integrations: Names of integrations to True, False or a column, such as ``{"All": False}``.
         events: Values of the event column to event names.
         other_events: What to do with values that are neither in ``events`` nor one of the seven
-            mobile-app events: ``"invalid"`` reports them, ``"skip"`` leaves them out, ``"send"``
-            sends them under their own name.
+            mobile-app events: ``"invalid"`` reports them, ``"skip"`` leaves them out on purpose,
+            ``"send"`` sends them under their own name. A proposal says ``"unmapped"``: they are
+            left out and count as missing, because nobody has chosen yet.
         allow_commands: Names of events that make the API delete or change people, devices or
             objects, such as ``["User Deleted"]``. Such rows are invalid unless they are named here.
         rest: What becomes of columns that the mapping does not name: ``"properties"`` makes a
@@ -356,7 +357,7 @@ class Mapping:
 _CHOICES: Final[dict[str, tuple[Any, ...]]] = {
     "call": ("track", "identify"),
     "timestamp_unit": (None, "s", "ms", "us", "ns"),
-    "other_events": ("invalid", "skip", "send"),
+    "other_events": ("invalid", "skip", "send", "unmapped"),
     "rest": ("properties", "all", "drop"),
     "oversize": ("invalid", "drop_largest"),
     "duplicates": ("send", "skip"),

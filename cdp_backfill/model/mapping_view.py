@@ -26,7 +26,8 @@ _UNITS: Final = {"s": "seconds", "ms": "milliseconds", "us": "microseconds", "ns
 
 _OTHER_EVENTS: Final = {
     "invalid": "are reported as invalid",
-    "skip": "are left out",
+    "skip": "are left out on purpose",
+    "unmapped": "are left out and count as missing",
     "send": "are sent under their own names",
 }
 

@@ -27,7 +27,7 @@ class Outcome(StrEnum):
     HELD = "held"
     """The row is recent, and the run holds such rows back."""
     SKIPPED = "skipped"
-    """The mapping leaves this row out."""
+    """The mapping leaves this row out; on purpose, unless its code is ``unmapped_event``."""
     UNSENT = "unsent"
     """The run stopped before it sent the row."""
 
@@ -107,6 +107,9 @@ FIXES: Final[dict[str, str]] = {
 AMBIGUOUS: Final = "ambiguous_identity"
 """Code of an anonymous id that has more than one user id."""
 
+UNMAPPED: Final = "unmapped_event"
+"""Code of rows that are skipped although nobody chose so: their event value is not mapped."""
+
 PROBLEMS: Final[dict[str, str]] = {
     "unreadable": "Correct the line in the file: cdp_line has its number, and cdp_text its text. "
     "Or fill the other columns of the failures, empty cdp_unreadable, and send them again.",
@@ -119,6 +122,8 @@ PROBLEMS: Final[dict[str, str]] = {
     "bad_message_id": "Pass message ids as text or whole numbers, or leave them empty.",
     "missing_event": "Fill the event column, or pass a constant with lit().",
     "unknown_event": "Translate the value with events={...}, or choose other_events.",
+    UNMAPPED: "Translate the value with events={...}, or choose what becomes of such rows: "
+    "other_events='skip' leaves them out on purpose, other_events='send' sends them.",
     "command": "Such an event deletes or changes people, devices or objects. To send it all the "
     "same, name it in allow_commands=[...].",
     "missing_time": "Fill the time column. Without it, the API would record the time of receipt.",

@@ -6,7 +6,7 @@ import re
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
 import xxhash
@@ -16,6 +16,8 @@ from cdp_backfill.inference.proposal import Proposal
 from cdp_backfill.inference.propose import version_columns
 from cdp_backfill.messages import text_columns
 from cdp_backfill.model.destination import choose_destination, resolve
+from cdp_backfill.model.outcomes import FAILURE_COLUMNS
+from cdp_backfill.pipeline.fixed_mapping import with_fixed_mapping
 from cdp_backfill.pipeline.identities import ambiguous_ids, identify_column, open_identities
 from cdp_backfill.pipeline.identity_pairs import anonymous_ids
 from cdp_backfill.pipeline.journal import Journal, identities_path
@@ -24,6 +26,8 @@ from cdp_backfill.pipeline.prepared_source import PreparedSource
 from cdp_backfill.pipeline.recency_guard import refuse_recent
 from cdp_backfill.pipeline.runner import Run
 from cdp_backfill.pipeline.runs_in_turn import send_in_turn
+from cdp_backfill.results.lineage import ORIGIN_COLUMNS
+from cdp_backfill.results.outcome_files import outcome_folder
 from cdp_backfill.results.progress import ProgressChoice, check_progress, make_progress
 from cdp_backfill.sources import Source, Unreadable, open_source
 from cdp_backfill.sources.fingerprint import current_fingerprint
@@ -38,8 +42,13 @@ if TYPE_CHECKING:
     from cdp_backfill.model.destination import Destination
     from cdp_backfill.model.distinct import DigestSet
     from cdp_backfill.model.mapping import Mapping
+    from cdp_backfill.pipeline.fixed_mapping import Given
     from cdp_backfill.pipeline.preparation import Recent
     from cdp_backfill.results.reports import Report
+
+
+REMEMBERED: Final = ("recent", "context_scope")
+"""Options that a journal remembers: they decide which rows go, or how a message is written."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,6 +64,7 @@ class SendOptions:
     unreadable: Unreadable = "raise"
     processes: int = 1
     now: datetime | None = None
+    outcomes: str | Path | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,6 +80,9 @@ class Job:
         identities: The job that sends them; None before :meth:`with_identities`, or if there are
             none.
         planned_seconds: Least and most seconds that its plan expects, or None without a plan.
+        given: What the call said about the mapping, if the rest was proposed; None if it passed a
+            mapping. A journal then has the last word on what it left open.
+        resumes: It goes on with what the journal says about table and options.
     """
 
     source: Source
@@ -79,6 +92,8 @@ class Job:
     identify: Any = None
     identities: Job | None = None
     planned_seconds: tuple[float, float] | None = None
+    given: Given | None = None
+    resumes: bool = False
 
     @property
     def url(self) -> str:
@@ -137,6 +152,14 @@ class Job:
         Raises:
             BackfillError: See :func:`cdp_backfill.send`.
         """
+        path = self._journal_path(choose_destination(self.options.destination))
+        if path is None or self.given is None:
+            return self._send(path)
+        proposal = with_fixed_mapping(self.proposal, self.given, path)
+        return replace(self, proposal=proposal)._send(path)  # noqa: SLF001  # of this class
+
+    def _send(self, path: Path | None) -> Report:
+        """Send the table with this journal, or None."""
         require_answers(self.proposal)
         check_progress(self.options.progress)
         prepared = self.prepare()
@@ -144,7 +167,6 @@ class Job:
         self._check_processes()
         self._check_address()
         destination = resolve(self.options.destination)
-        path = self._journal_path(destination)
         self.check_unchanged(prepared.source)
         job = self.with_identities()
         if self.options.recent == "raise" and self.source.replayable:
@@ -154,8 +176,7 @@ class Job:
         with ExitStack() as opened:
             if identities is None:
                 begin = job.ready(prepared, destination, path, opened, journals)
-                for journal in journals:
-                    journal.begin()
+                _begin_all(journals)
                 return begin().report()
             first = identities.prepare(only=self._canary_ids(prepared))
             identities.check_unchanged(first.source)
@@ -164,8 +185,7 @@ class Job:
             begin_first = identities.ready(
                 first, destination, first_path, opened, journals, is_first=True
             )
-            for journal in journals:  # once nothing can refuse the run any more
-                journal.begin()
+            _begin_all(journals)
             return send_in_turn(begin_first, begin)
 
     def ready(
@@ -189,6 +209,7 @@ class Job:
             is_first: Another run follows.
         """
         options, journal = self.options, None
+        outcomes = None if options.outcomes is None else outcome_folder(options.outcomes)
         if path is not None:
             journal = Journal(
                 path,
@@ -196,6 +217,11 @@ class Job:
                 url=destination.url,
                 paths=self.source.paths,
                 identify=self._described_identities(),
+                options={name: getattr(options, name) for name in REMEMBERED},
+                columns=self.source.schema.names,
+                preset=None if self.given is None else self.given.preset,
+                # Failures of an earlier run are a part of its table.
+                keeps_table=self.resumes or set(ORIGIN_COLUMNS) <= set(self.source.schema.names),
                 unreadable=options.unreadable,
             )
             opened.callback(journal.release)
@@ -209,6 +235,7 @@ class Job:
             processes=options.processes,
             planned_seconds=self.planned_seconds if options.canary is None else None,
             send_again=lambda frame, first: self._retry(frame, first, path),
+            outcomes=outcomes,
         )
 
     def _canary_ids(self, prepared: PreparedSource) -> DigestSet | None:
@@ -251,6 +278,7 @@ class Job:
             proposal=self.proposal,
             options=options,
             identities=identities,
+            resumes=True,
         ).send()
 
     def _check_canary(self) -> None:
@@ -314,13 +342,51 @@ class Job:
             journal = self.options.canary is not None or is_remote_file
         if not journal:
             return None
-        name, folder = "table", ""
         if source.paths is not None:
             # Files of one name in two folders are two backfills.
-            folder = "-" + xxhash.xxh3_64_hexdigest("\n".join(source.paths).encode())[:6]
-            name = Path(source.name).stem
-        words = f"{name}{folder}-{urlsplit(destination.url).netloc}"
+            name, parts = Path(source.name).stem, source.paths
+        else:  # its cells may be repaired in between, and its failures belong to it
+            name = "table"
+            parts = [each for each in source.schema.names if each not in FAILURE_COLUMNS]
+        mark = xxhash.xxh3_64_hexdigest("\n".join(parts).encode("utf-8", "replace"))[:6]
+        words = f"{name}-{mark}-{urlsplit(destination.url).netloc}"
         return Path(f"{re.sub(r'[^A-Za-z0-9._-]+', '-', words).strip('-')}.cdp-journal")
+
+
+def with_remembered(
+    options: SendOptions, remembered: dict[str, Any], passed: dict[str, Any]
+) -> tuple[SendOptions, tuple[str, ...]]:
+    """Options as a journal remembers them, and notes on those that a call replaces.
+
+    Args:
+        options: The options.
+        remembered: What the journal remembers.
+        passed: What the call passes; None for what the journal remembers.
+    """
+    chosen: dict[str, Any] = {n: remembered[n] for n in REMEMBERED if n in remembered}
+    notes = []
+    for name, value in passed.items():
+        if value is None:
+            continue
+        before = chosen.get(name, getattr(options, name))
+        if value != before:
+            notes.append(
+                f"{name}={value!r} was passed for this run. The journal remembers "
+                f"{name}={before!r}, and goes on remembering it."
+            )
+        chosen[name] = value
+    return replace(options, **chosen), tuple(notes)
+
+
+def _begin_all(journals: list[Journal]) -> None:
+    """Begin, once nothing else can refuse the run any more: all of them, or none."""
+    try:
+        for journal in journals:
+            journal.begin()
+    except BaseException:
+        for journal in journals:
+            journal.undo_begin()
+        raise
 
 
 def require_answers(proposal: Proposal) -> None:

@@ -24,7 +24,7 @@ import json
 import sqlite3
 import time
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from enum import Enum
 from typing import TYPE_CHECKING, Any, Final
@@ -41,10 +41,11 @@ from cdp_backfill.pipeline.journal_file import (
     locked,
     one_clear_error,
     opened,
+    unlock,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
     from pathlib import Path
 
     import numpy.typing as npt
@@ -110,6 +111,9 @@ class JournalContents:
         paths: Paths of the source, or None for an in-memory table.
         identify: The identities that are sent first: ``{"column": name}``, or ``{"paths": [...]}``
             with None for an in-memory table; None if there are none.
+        options: What else the call said about which rows go, and how their messages are written.
+        columns: The columns that the tables of its runs had; empty if it does not name them.
+        preset: The preset that the call named, or None.
         unreadable: What to do with rows that cannot be read, ``"raise"`` or ``"skip"``.
         delivered: Number of rows known to be delivered.
         runs: The runs so far.
@@ -119,6 +123,9 @@ class JournalContents:
     url: str
     paths: list[str] | None
     identify: dict[str, Any] | None
+    options: dict[str, Any]
+    columns: frozenset[str]
+    preset: str | None
     unreadable: Unreadable
     delivered: int
     runs: list[RunRecord]
@@ -128,11 +135,16 @@ class Journal:
     """An open journal; one run at a time. Nothing in it changes before :meth:`begin`.
 
     Args:
-        path: The file; created if it does not exist.
+        path: The file; :meth:`begin` creates it if it does not exist.
         mapping: The mapping of the backfill.
         url: The address that it sends to.
         paths: Paths of the source, or None for an in-memory table.
         identify: The identities that are sent first; see :class:`JournalContents`.
+        options: See there, as for the next two.
+        columns: See there.
+        preset: See there.
+        keeps_table: The run goes on with the table of an earlier run, or with a part of it: paths,
+            identities and options stay as they are.
         unreadable: What to do with rows that cannot be read; see there.
 
     Raises:
@@ -147,6 +159,10 @@ class Journal:
         url: str,
         paths: Sequence[str] | None = None,
         identify: dict[str, Any] | None = None,
+        options: dict[str, Any] | None = None,
+        columns: Sequence[str] = (),
+        preset: str | None = None,
+        keeps_table: bool = False,
         unreadable: Unreadable = "raise",
     ) -> None:
         self.path = path
@@ -156,31 +172,45 @@ class Journal:
             "mapping": mapping.to_toml(),
             "url": url,
             "paths": json.dumps(list(paths) if paths is not None else None),
+            "options": json.dumps(options or {}),
+            "columns": json.dumps(sorted(columns)),
             "unreadable": unreadable,
         }
         if identify is not None:
             self._about["identify"] = json.dumps(identify)
+        if preset is not None:
+            self._about["preset"] = preset
+        self._keeps_table = keeps_table
         self._run: int | None = None
+        self._before: dict[str, str] = {}  # what it held about the backfill before this run
+        self._connection: sqlite3.Connection | None = None
         self._synced = -SYNC_SECONDS  # the first entry waits for the disk
         self._lock = locked(path)
         try:
+            self._creates = not path.exists()
+            self._is_new = self._creates or not path.stat().st_size
             with one_clear_error(path):
-                self._database = opened(path)
-                try:
+                if not self._is_new:
+                    self._connection = opened(path)
                     self._check(mapping, url)
-                    self._load()
-                except BaseException:
-                    self._database.close()
-                    raise
+                self._load()
         except BaseException:
-            self._lock.release()
+            self.release()
             raise
+
+    @property
+    def _database(self) -> sqlite3.Connection:
+        """The connection; a journal that does not exist is created for it."""
+        if self._connection is None:
+            self._connection = opened(self.path)
+        return self._connection
 
     def _check(self, mapping: Mapping, url: str) -> None:
         """Refuse the journal of another backfill."""
         stored = dict(self._database.execute("SELECT name, value FROM about"))
         if not stored:
             return
+        self._before = stored
         _check_version(self.path, stored)
         if stored["url"] != url:
             raise JournalError(
@@ -189,7 +219,9 @@ class Journal:
             )
         before = Mapping.from_toml(stored["mapping"]).to_dict()
         now = mapping.to_dict()
-        old_types, types = before.get("types", {}), now.get("types", {})
+        old_types, types = before.pop("types", {}), now.pop("types", {})
+        if self._keeps_table and not old_types:  # a file of failures of a table with types
+            types = old_types
         changed = sorted(
             name for name in {*old_types, *types} if old_types.get(name) != types.get(name)
         )
@@ -201,6 +233,12 @@ class Journal:
                 "would change and every row would be sent again. Go on with cdp.resume(journal), "
                 "which reads the cells as before; or correct the cells that differ."
             )
+        columns = json.loads(stored.get("columns", "[]"))
+        if columns and before.get("rest") == now.get("rest"):
+            # To leave out a column that no earlier table had changes no message.
+            kept = [name for name in now.get("drop", []) if name in columns]
+            if sorted(kept) == sorted(before.get("drop", [])):
+                before, now = ({**each, "drop": []} for each in (before, now))
         if before != now:
             names = sorted(name for name in {*before, *now} if before.get(name) != now.get(name))
             raise JournalError(
@@ -213,7 +251,10 @@ class Journal:
     def _load(self) -> None:
         """Read which messages were delivered, and which the server may have accepted."""
         delivered, digests, doubts = [], [], []
-        for state, blob in self._database.execute("SELECT state, digests FROM requests"):
+        entries: Iterable[tuple[str, bytes]] = ()
+        if not self._is_new:
+            entries = self._database.execute("SELECT state, digests FROM requests")
+        for state, blob in entries:
             part = np.frombuffer(blob, np.uint8).reshape(-1, DIGEST_BYTES)
             kind = State(state)
             if kind.delivered:
@@ -265,26 +306,74 @@ class Journal:
     # --- Changes ---
 
     def begin(self) -> None:
-        """Record that a run begins; resume goes on with its files and identities.
+        """Record that a run begins; resume goes on with its files, identities and options.
 
         Raises:
-            JournalError: The file cannot be written, for example because the disk is full.
+            JournalError: The file cannot be written, for example because the disk is full. It is as
+                it was before.
         """
         if self._run is not None:
             return
+        try:
+            with one_clear_error(self.path), self._database:
+                self._database.execute("BEGIN IMMEDIATE")
+                self._write_about(self._changed_about())
+                self._run = self._database.execute(
+                    "INSERT INTO runs (started) VALUES (?)", (_now(),)
+                ).lastrowid
+        except BaseException:
+            self._remove_new()
+            raise
+
+    def _write_about(self, about: dict[str, str]) -> None:
+        self._database.executemany("INSERT OR REPLACE INTO about VALUES (?, ?)", about.items())
+
+    def _changed_about(self) -> dict[str, str]:
+        """What a run changes of what the journal holds about the backfill."""
+        about, before = self._about, self._before
+        if not before:
+            return about
+        columns = {*json.loads(before.get("columns", "[]")), *json.loads(about["columns"])}
+        changed = {"columns": json.dumps(sorted(columns))}
+        # The mapping is that of the first run, without columns of personal data that came later.
+        mapping, now = (Mapping.from_toml(each["mapping"]) for each in (before, about))
+        if mapping.drop != now.drop:
+            changed["mapping"] = replace(mapping, drop=now.drop).to_toml()
+        if self._keeps_table:
+            return changed
+        names = {"paths", "identify", "options", "unreadable"}
+        if about["paths"] == "null" != before.get("paths"):  # an in-memory table is no file
+            names = {"identify"}
+        return changed | {name: about[name] for name in names if name in about}
+
+    def undo_begin(self) -> None:
+        """Make the journal what it was before :meth:`begin`, because the run is refused after all.
+
+        Raises:
+            JournalError: The file cannot be written.
+        """
+        if self._run is None:
+            return
+        if self._is_new:
+            self._remove_new()
+            return
         with one_clear_error(self.path), self._database:
             self._database.execute("BEGIN IMMEDIATE")
-            about = self._about
-            is_new = not self._database.execute("SELECT 1 FROM about").fetchone()
-            if not is_new:
-                changing = {"identify"}
-                if about["paths"] != "null":
-                    changing |= {"paths", "unreadable"}
-                about = {name: value for name, value in about.items() if name in changing}
-            self._database.executemany("INSERT OR REPLACE INTO about VALUES (?, ?)", about.items())
-            self._run = self._database.execute(
-                "INSERT INTO runs (started) VALUES (?)", (_now(),)
-            ).lastrowid
+            self._database.execute("DELETE FROM about")
+            self._write_about(self._before)
+            self._database.execute("DELETE FROM runs WHERE run = ?", (self._run,))
+        self._run = None
+
+    def _remove_new(self) -> None:
+        """Remove the file, if this run created it."""
+        self._run = None
+        if self._creates and self._connection is not None:
+            with contextlib.suppress(sqlite3.Error):
+                self._connection.close()
+            self._connection = None
+            for end in ("", "-wal", "-shm"):
+                with contextlib.suppress(OSError):
+                    self.path.with_name(self.path.name + end).unlink()
 
     def add(self, digests: Sequence[Digests], state: State) -> int:
         """Record the messages of a request; the record is in the file when this returns.
@@ -346,9 +435,10 @@ class Journal:
 
     def release(self) -> None:
         """Let other runs use the journal, without a record of how this one ended."""
-        with contextlib.suppress(sqlite3.Error):  # such as a disk that is full
-            self._database.close()
-        self._lock.release()
+        if self._connection is not None:
+            with contextlib.suppress(sqlite3.Error):  # such as a disk that is full
+                self._connection.close()
+        unlock(self._lock)
 
 
 def identities_path(path: Path) -> Path:
@@ -388,6 +478,9 @@ def read_journal(path: str | Path) -> JournalContents:
             url=stored["url"],
             paths=json.loads(stored["paths"]),
             identify=json.loads(stored.get("identify", "null")),
+            options=dict(json.loads(stored.get("options", "{}"))),
+            columns=frozenset(json.loads(stored.get("columns", "[]"))),
+            preset=stored.get("preset"),
             unreadable="skip" if stored.get("unreadable") == "skip" else "raise",
             delivered=delivered,
             runs=runs,

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sqlite3
+import sys
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -18,6 +20,9 @@ if TYPE_CHECKING:
 _MAGIC: Final = b"SQLite format 3\x00"
 _APPLICATION_ID: Final = 0x6364706A  # "cdpj"
 _APPLICATION_ID_OFFSET: Final = 68  # in the header of an SQLite database
+
+_LOCK_ATTEMPTS: Final = 5
+"""How often to try again where another run deletes the lock file at the same moment."""
 
 _CREATION: Final = (
     "BEGIN IMMEDIATE",
@@ -120,7 +125,9 @@ def check_is_journal(path: Path) -> None:
 
 
 def locked(path: Path) -> FileLock:
-    """Create a journal that does not exist, and lock it; the lock is the same under all names.
+    """Lock a journal, which need not exist; the lock is the same under all names.
+
+    The lock file beside the journal is gone once :func:`unlock` has been called.
 
     Args:
         path: The file.
@@ -129,28 +136,60 @@ def locked(path: Path) -> FileLock:
         JournalError: Another run uses it, or it cannot be written.
     """
     try:
-        if not path.exists():
-            # Nobody else may read it. SQLite gives the files beside it the same mode.
-            os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
-        check_is_journal(path)
+        if path.exists():
+            check_is_journal(path)
         lock = FileLock(f"{_real_path(path)}.lock", blocking=False, thread_local=False, mode=0o600)
-        lock.acquire()
-    except Timeout as error:
-        if not Path(lock.lock_file).exists():  # it retries whatever is wrong
-            raise _not_writable(path, "the folder is not writable") from error
-        raise JournalError(
-            f"The journal {path} is in use by another run. Wait for that run to end."
-        ) from error
+        for _ in range(_LOCK_ATTEMPTS):
+            if _try_to_lock(lock):
+                return lock
     except OSError as error:
         raise _not_writable(path, error.strerror or str(error)) from error
-    return lock
+    if not Path(lock.lock_file).exists():  # the library retries whatever is wrong
+        raise _not_writable(path, "the folder is not writable")
+    raise JournalError(f"The journal {path} is in use by another run. Wait for that run to end.")
+
+
+def _try_to_lock(lock: FileLock) -> bool:
+    """Lock the file that has the name of the lock file now.
+
+    A run that ends deletes its lock file. Whoever had opened that file before can lock it all the
+    same, while the next run makes another file of this name: such a lock is worth nothing.
+    """
+    try:
+        lock.acquire()
+    except Timeout:
+        return False
+    descriptor = lock._context.lock_file_fd  # noqa: SLF001  # nothing public tells which file it is
+    try:
+        if descriptor is None or os.path.samestat(
+            os.fstat(descriptor), Path(lock.lock_file).stat()
+        ):
+            return True
+    except FileNotFoundError:
+        pass
+    lock.release()
+    return False
+
+
+def unlock(lock: FileLock) -> None:
+    """Release the lock of a journal, and delete its file; once."""
+    if not lock.is_locked:
+        return
+    file = Path(lock.lock_file)
+    if sys.platform != "win32":  # while it is locked: nobody else can have made a file of this name
+        with contextlib.suppress(OSError):
+            file.unlink()
+    lock.release()
+    if sys.platform == "win32":  # an open file cannot be deleted there, so none that is in use is
+        with contextlib.suppress(OSError):
+            file.unlink()
 
 
 def _real_path(path: Path) -> Path:
     """The file as its folder lists it: one path, however links and case are used."""
     real = path.resolve()
     names = os.listdir(real.parent)  # noqa: PTH208  # names alone
-    if real.name in names:
+    if real.name in names or not real.exists():
         return real
     same = (real.with_name(name) for name in names if name.casefold() == real.name.casefold())
     return next((each for each in same if each.samefile(real)), real)
@@ -164,7 +203,17 @@ def _not_writable(path: Path, reason: str) -> JournalError:
 
 
 def opened(path: Path) -> sqlite3.Connection:
-    """Open a journal; a new one gets its tables."""
+    """Open a journal; a new one is created, and gets its tables.
+
+    Raises:
+        JournalError: It cannot be created.
+        sqlite3.Error: It cannot be opened.
+    """
+    if not path.exists():
+        try:  # Nobody else may read it. SQLite gives the files beside it the same mode.
+            os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
+        except OSError as error:
+            raise _not_writable(path, error.strerror or str(error)) from error
     # Each statement is a transaction of its own.
     database = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
     try:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 from cdp_backfill.model import api_facts
 from cdp_backfill.model.mapping import Lit
-from cdp_backfill.model.outcomes import AMBIGUOUS
+from cdp_backfill.model.outcomes import AMBIGUOUS, PROBLEMS, UNMAPPED
 from cdp_backfill.model.plurals import count
 
 if TYPE_CHECKING:
@@ -15,7 +15,15 @@ if TYPE_CHECKING:
     from cdp_backfill.model.outcomes import Problem
 
 SKIPPED_REASON: Final = "the mapping leaves this event out"
+UNMAPPED_REASON: Final = "nobody mapped this value of the event column"
 DUPLICATE_REASON: Final = "an earlier row has the same message id"
+
+
+def skipped_reason(mapping: Mapping) -> tuple[str, str]:
+    """Code and reason of the rows that a mapping leaves out for their event."""
+    if mapping.other_events == "unmapped":
+        return UNMAPPED, UNMAPPED_REASON
+    return "skipped", SKIPPED_REASON
 
 
 def join_reasons(problems: tuple[Problem, ...]) -> str:
@@ -64,6 +72,7 @@ def plan_alerts(
     *,
     recent: int,
     recent_people: int,
+    unmapped: int,
     unreadable: tuple[int, int],
     of_identities: list[str],
 ) -> list[str]:
@@ -74,6 +83,7 @@ def plan_alerts(
         problems: Rows by problem.
         recent: Rows that are recent and can trigger messages to people.
         recent_people: Number of people that these rows are about.
+        unmapped: Rows with an event that nobody mapped.
         unreadable: Rows that cannot be read, and all rows.
         of_identities: The same sentences for the identities that are sent first.
     """
@@ -86,6 +96,13 @@ def plan_alerts(
             f"{count(rows, 'row')} {'names a command' if rows == 1 else 'name commands'} of "
             "the API, which deletes or changes people, devices or objects: "
             f"{', '.join(names)}. The run does not send {'it' if rows == 1 else 'them'}."
+        )
+    if unmapped:
+        them = "it" if unmapped == 1 else "them"
+        alerts.append(
+            f"{count(unmapped, 'row')} {'has' if unmapped == 1 else 'have'} an event value that "
+            f"nobody mapped. The run leaves {them} out and counts {them} as missing. "
+            f"{PROBLEMS[UNMAPPED]}"
         )
     broken, total = unreadable
     if broken:
@@ -121,7 +138,7 @@ def mapping_notes(proposal: Proposal, naive: int, event_keys: set[str]) -> tuple
         naive: Number of times that carry no zone.
         event_keys: Keys of the mapping's ``events`` that occur in the table.
     """
-    mapping, notes = proposal.mapping, []
+    mapping, notes = proposal.mapping, [*proposal.notes]
     if naive:
         zone = f"{mapping.timezone}, as timezone says" if mapping.timezone else "UTC"
         advice = "" if mapping.timezone else " If that is wrong, pass timezone='...'."

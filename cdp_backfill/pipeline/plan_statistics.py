@@ -105,6 +105,9 @@ class PlanStatistics:
         for value, count in batch.unknown_events.items():
             if value in self.unknown_events or len(self.unknown_events) < MAX_EVENT_NAMES:
                 self.unknown_events[value] = self.unknown_events.get(value, 0) + count
+        if prepared.unmapped is not None and len(prepared.skipped):
+            problem = prepared.unmapped
+            self.problems[problem] = self.problems.get(problem, 0) + len(prepared.skipped)
         for problem, count in batch.problems.counts():
             self.problems[problem] = self.problems.get(problem, 0) + count
         for rows_of_reason, problems in batch.problems.groups():

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn, Self
 from cdp_backfill.model import api_facts
 from cdp_backfill.model.keyword_checks import checked_keywords
 from cdp_backfill.model.mapping import Key
-from cdp_backfill.model.outcomes import PROBLEMS, READING_COLUMNS, Fix, Outcome, Problem
+from cdp_backfill.model.outcomes import PROBLEMS, READING_COLUMNS, UNMAPPED, Fix, Outcome, Problem
 from cdp_backfill.model.plurals import count
 from cdp_backfill.model.views import Section, View, fixes_section
 from cdp_backfill.pipeline.doubts import doubt_sections
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from cdp_backfill.model.mapping import Mapping
     from cdp_backfill.pipeline.job import Job
     from cdp_backfill.pipeline.plan_parts import Column
+    from cdp_backfill.pipeline.preparation import Recent
     from cdp_backfill.results.progress import ProgressChoice
     from cdp_backfill.results.reports import Report
 
@@ -136,6 +137,11 @@ class Plan:
         return self.proposal.mapping
 
     @property
+    def unmapped(self) -> int:
+        """Rows that the run would leave out because nobody mapped their event value."""
+        return sum(n for problem, n in self.problems.items() if problem.code == UNMAPPED)
+
+    @property
     def questions(self) -> tuple[Question, ...]:
         """The questions that the table itself does not answer."""
         return self.proposal.questions
@@ -148,7 +154,9 @@ class Plan:
         journal: str | Path | bool | None = None,
         canary: int | None = None,
         destination: Destination | None = None,
+        recent: Recent | None = None,
         processes: int = 1,
+        outcomes: str | Path | None = None,
     ) -> Report:
         """Send the same table with the same mapping and options.
 
@@ -157,7 +165,9 @@ class Plan:
             journal: A path, True, False, or None for the default of the table.
             canary: Send only the first n rows.
             destination: Where to send; None for the destination of the plan.
+            recent: What to do with recent rows; None for what the plan was made with.
             processes: Number of processes that read, check and encode, for files.
+            outcomes: Folder for the outcome of every row, or None.
 
         Returns:
             What became of every row.
@@ -174,7 +184,9 @@ class Plan:
             journal=journal,
             canary=canary,
             destination=destination or job.options.destination,
+            recent=recent or job.options.recent,
             processes=processes,
+            outcomes=outcomes,
         )
         require_answers(job.proposal)
         # Opened anew, so that a table that has changed since is noticed.
@@ -437,6 +449,7 @@ class Plan:
             self.problems,
             recent=self.recent,
             recent_people=self.recent_people,
+            unmapped=self.unmapped,
             unreadable=(self.unreadable, self.rows),
             of_identities=[] if self.identities is None else self.identities.alerts,
         )

@@ -13,13 +13,15 @@ from cdp_backfill.messages.encoding import ContextScope, Encoded, encode, length
 from cdp_backfill.model import api_facts
 from cdp_backfill.model.distinct import key_digests
 from cdp_backfill.model.mapping import Lit
-from cdp_backfill.model.outcomes import Problem
+from cdp_backfill.model.outcomes import UNMAPPED, Problem
+from cdp_backfill.pipeline.notes import UNMAPPED_REASON
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     import numpy.typing as npt
 
+    from cdp_backfill.messages.ids import Ids
     from cdp_backfill.model.arrays import Digests, Mask, Rows
     from cdp_backfill.model.distinct import DigestSet
     from cdp_backfill.sources import Chunk
@@ -62,6 +64,8 @@ class PreparedChunk:
         encoded: The messages to send, each part with its rows of the chunk.
         taken: Rows of the chunk, and how often the server may have accepted each of them in earlier
             runs; None without a journal.
+        unmapped: The problem of the skipped rows; None if they are skipped on purpose.
+        known_ids: Rows of the chunk that were delivered before or are duplicates, with their ids.
     """
 
     messages: MessageBatch
@@ -74,6 +78,8 @@ class PreparedChunk:
     dropped: dict[str, Rows]
     encoded: list[tuple[Encoded, Rows]]
     taken: tuple[Rows, npt.NDArray[np.uint8]] | None = None
+    known_ids: tuple[tuple[Rows, Ids], ...] = ()
+    unmapped: Problem | None = None
 
 
 def prepare(
@@ -129,7 +135,15 @@ def prepare(
         delivered_before=_NO_ROWS,
         dropped={name: messages.rows[mask] for name, mask in encoder.dropped.items()},
         encoded=[(part, messages.rows[part.rows]) for part in encoder.encoded],
+        unmapped=_unmapped(binding),
     )
+
+
+def _unmapped(binding: Binding) -> Problem | None:
+    mapping = binding.mapping
+    if mapping.other_events != "unmapped" or not isinstance(mapping.event, str):
+        return None
+    return Problem(UNMAPPED, mapping.event, UNMAPPED_REASON)
 
 
 def exclude_known(
@@ -176,6 +190,9 @@ def exclude_known(
         # A message that was delivered before cannot trigger anything again.
         recent=prepared.recent & remaining,
         encoded=[(part.select(keep), rows[keep]) for part, rows, keep in masked if keep.any()],
+        known_ids=tuple(
+            (rows[~keep], part.ids.select(~keep)) for part, rows, keep in masked if not keep.all()
+        ),
     )
 
 

@@ -22,17 +22,20 @@ from cdp_backfill.messages.packing import FIRST_MESSAGES, Packer, Request
 from cdp_backfill.model import api_facts
 from cdp_backfill.model.outcomes import Outcome
 from cdp_backfill.pipeline.journal_file import why
-from cdp_backfill.pipeline.notes import DUPLICATE_REASON, SKIPPED_REASON, join_reasons
+from cdp_backfill.pipeline.notes import DUPLICATE_REASON, join_reasons, skipped_reason
 from cdp_backfill.pipeline.recorder import Recorder, run_in_thread
 from cdp_backfill.pipeline.request_log import RequestLog
 from cdp_backfill.pipeline.run_notes import canary_note, run_notes
 from cdp_backfill.pipeline.run_progress import RunProgress
+from cdp_backfill.results.chunk_outcomes import DELIVERED_BEFORE
+from cdp_backfill.results.outcome_files import OutcomeFiles
 from cdp_backfill.results.progress import Progress, State
 from cdp_backfill.results.reports import Report
 from cdp_backfill.results.tracker import OutcomeTracker
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     import numpy as np
     import numpy.typing as npt
@@ -94,6 +97,7 @@ class Run:
         processes: Number of processes that read, check and encode.
         planned_seconds: Least and most seconds that a plan expects, for the report.
         send_again: Sends failures with the same options; for :meth:`Report.retry`.
+        outcomes: Folder for the outcome of every row, or None.
     """
 
     def __init__(
@@ -107,6 +111,7 @@ class Run:
         processes: int = 1,
         planned_seconds: tuple[float, float] | None = None,
         send_again: SendAgain | None = None,
+        outcomes: Path | None = None,
     ) -> None:
         self._prepared_source = prepared_source
         self._journal = journal
@@ -126,6 +131,15 @@ class Run:
         self._result: Report | None = None
         self._steps_done: list[str] = []
         self._tracker = OutcomeTracker(prepared_source.source)
+        self._files: OutcomeFiles | None = None
+        if outcomes is not None:
+            about = {
+                "call": prepared_source.mapping.call,
+                "url": destination.url,
+                "journal": None if journal is None else str(journal.path),
+            }
+            self._files = OutcomeFiles(outcomes, self._tracker.lineage.run, about)
+            self._tracker.files = self._files
         self._packer = Packer(max_messages=destination.max_messages, first_messages=FIRST_MESSAGES)
         self._totals = _Totals()
         self._sender = Sender(
@@ -285,16 +299,19 @@ class Run:
     def _record_chunk(self, chunk: Chunk, prepared: PreparedChunk) -> list[_EncodedRows]:
         """Begin to track a chunk, and record the rows that will not be sent."""
         tracker, totals, messages = self._tracker, self._totals, prepared.messages
+        self._check_files()
         outcomes = tracker.open(chunk)
         tracker.set_events(outcomes, messages)
+        if self._files is not None:
+            for rows, ids in prepared.known_ids:
+                tracker.set_message_ids(outcomes, rows, ids)
         totals.naive += messages.naive
         totals.event_keys |= messages.event_keys
         for fix, cells in messages.problems.fixes.items():
             totals.fixes[fix] = totals.fixes.get(fix, 0) + cells
         totals.duplicates += len(prepared.duplicates)
-        tracker.settle(
-            outcomes, prepared.skipped, Outcome.SKIPPED, code="skipped", reason=SKIPPED_REASON
-        )
+        code, reason = skipped_reason(self._prepared_source.mapping)
+        tracker.settle(outcomes, prepared.skipped, Outcome.SKIPPED, code=code, reason=reason)
         tracker.settle(
             outcomes,
             prepared.duplicates,
@@ -305,7 +322,9 @@ class Run:
         tracker.add_dropped(outcomes, prepared.dropped)
         if prepared.taken is not None:
             tracker.set_taken(outcomes, *prepared.taken)
-        tracker.settle(outcomes, prepared.delivered_before, Outcome.DELIVERED)
+        tracker.settle(
+            outcomes, prepared.delivered_before, Outcome.DELIVERED, code=DELIVERED_BEFORE
+        )
         totals.delivered_before += len(prepared.delivered_before)
         for rows, problems in messages.problems.groups():
             tracker.settle(
@@ -414,6 +433,10 @@ class Run:
         for result in self._sender.unrecorded:
             self._settle(result, only_pending=True)
         self._tracker.close(*self._unsent_reason)
+        if self._files is not None:
+            state = "stopped" if self._sender.stopped or self._final_error else "done"
+            self._files.close("interrupted" if self._interrupts else state, self._tracker.counts)
+            self._check_files()
         if self._journal is not None:
             codes: dict[str, int] = {}
             for item in self._tracker.reasons():
@@ -423,6 +446,17 @@ class Run:
                 self._journal.close(self._tracker.counts, codes)
             except sqlite3.Error as error:
                 self._sender.stop(_journal_error(self._journal, error))
+
+    def _check_files(self) -> None:
+        """Stop the run if outcomes could not be written."""
+        if self._files is not None and (error := self._files.error) is not None:
+            self._sender.stop(
+                StoppedError(
+                    f"The run stopped because outcomes cannot be written to {self._files.folder} "
+                    f"({error.strerror or error}). Make room, and go on with the same journal: the "
+                    "next run writes the outcome of every row again."
+                )
+            )
 
     @property
     def _unsent_reason(self) -> tuple[str, str]:
@@ -489,6 +523,7 @@ class Run:
             _mapping=self._prepared_source.mapping,
             _failure_log=self._tracker,
             _send_again=self._send_again,
+            _outcome_files=() if self._files is None else (self._files,),
         )
 
     def _notes(self) -> tuple[str, ...]:

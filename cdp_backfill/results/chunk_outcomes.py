@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from cdp_backfill.errors import AccountingError
 from cdp_backfill.messages.ids import Ids
-from cdp_backfill.model.outcomes import FAILURE_COLUMNS, OUTCOMES, Outcome
+from cdp_backfill.model.outcomes import FAILURE_COLUMNS, OUTCOMES, UNMAPPED, Outcome
 from cdp_backfill.results.histogram import NO_BIN
 from cdp_backfill.results.lineage import ORIGIN_COLUMNS, own_origins
 from cdp_backfill.results.readable import plain
@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from cdp_backfill.model.arrays import Rows
     from cdp_backfill.sources import Chunk
 
+
+DELIVERED_BEFORE: Final = "delivered_before"
+"""Code of rows that an earlier run delivered."""
 
 _PENDING: Final = 255
 _NO_ID: Final = -1
@@ -140,7 +143,7 @@ class ChunkOutcomes:
         # A row that the server may have accepted was sent, be it by an earlier run.
         self._attempts[index] = np.maximum(attempts, self._taken[index])
         self.pending -= len(rows)
-        self.has_failures |= not outcome.settled
+        self.has_failures |= not outcome.settled or code == UNMAPPED
 
     def pending_rows(self) -> Rows:
         """Positions of the rows without an outcome."""
@@ -185,29 +188,24 @@ class ChunkOutcomes:
         return pa.chunked_array(arrays, pa.string()).combine_chunks()
 
     def failures(self, *, with_cells: bool) -> Any:
-        """The rows that were not delivered, as an Arrow table.
+        """The rows that were not delivered nor skipped on purpose, as an Arrow table.
 
         Args:
             with_cells: Whether to include the columns of the chunk.
         """
-        settled = np.isin(self._outcome, _SETTLED)
+        unmapped = [at for at, (code, _) in enumerate(self._reasons) if code == UNMAPPED]
+        settled = np.isin(self._outcome, _SETTLED) & ~np.isin(self._reason, unmapped)
         index = np.flatnonzero(~settled & (self._outcome != _PENDING))
         columns = self._cells(index) if with_cells else {}
         reason, status = pa.array(self._reason[index]), self._status[index]
         codes, texts = ([pair[part] for pair in self._reasons] for part in (0, 1))
-        id_index = self._id_index[index]
-        ids = pa.nulls(len(index), pa.string())
-        if (id_index != _NO_ID).any():
-            ids = self._id_array().take(pa.array(id_index, mask=id_index == _NO_ID))
         columns |= {
-            "cdp_outcome": pa.array([str(outcome) for outcome in OUTCOMES]).take(
-                pa.array(self._outcome[index])
-            ),
+            "cdp_outcome": self._outcomes_at(index),
             "cdp_code": pa.array(codes, pa.string()).take(reason),
             "cdp_reason": pa.array(texts, pa.string()).take(reason),
             "cdp_status": pa.array(status, mask=status == 0),
             "cdp_attempts": pa.array(self._attempts[index]),
-            "cdp_message_id": ids,
+            "cdp_message_id": self._ids_at(index),
         }
         origins = self._origins_at(index)
         for name in FAILURE_COLUMNS[-len(ORIGIN_COLUMNS) :]:
@@ -216,6 +214,35 @@ class ChunkOutcomes:
         columns[EVENT_BIN] = pa.array(self._event_bin[index])
         columns[TAKEN] = pa.array(self._taken[index])
         return pa.table(columns)
+
+    def outcomes(self) -> Any:
+        """All rows that are held and have an outcome, as an Arrow table for the outcome files."""
+        index = np.flatnonzero(self._outcome != _PENDING)
+        codes = [code for code, _ in self._reasons]
+        before = np.array([code == DELIVERED_BEFORE for code in codes], dtype=bool)
+        shown = [code if code not in ("", DELIVERED_BEFORE) else None for code in codes]
+        origins = self._origins_at(index)
+        return pa.table(
+            {
+                "origin_run": origins.column("cdp_run"),
+                "source": origins.column("cdp_source"),
+                "row": origins.column("cdp_row"),
+                "outcome": self._outcomes_at(index),
+                "code": pa.array(shown, pa.string()).take(pa.array(self._reason[index])),
+                "message_id": self._ids_at(index),
+                "delivered_before": pa.array(before[self._reason[index]]),
+            }
+        )
+
+    def _outcomes_at(self, index: Rows) -> Any:
+        return pa.array([str(outcome) for outcome in OUTCOMES]).take(pa.array(self._outcome[index]))
+
+    def _ids_at(self, index: Rows) -> Any:
+        """The message ids, null where a row has none."""
+        id_index = self._id_index[index]
+        if not (id_index != _NO_ID).any():
+            return pa.nulls(len(index), pa.string())
+        return self._id_array().take(pa.array(id_index, mask=id_index == _NO_ID))
 
     def _cells(self, index: Rows) -> dict[str, Any]:
         rows = self._batch.take(pa.array(index))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from cdp_backfill.errors import BadInputError
 from cdp_backfill.model.mapping_checks import did_you_mean
-from cdp_backfill.model.outcomes import PROBLEMS, RUN_CODES, Outcome
+from cdp_backfill.model.outcomes import PROBLEMS, RUN_CODES, UNMAPPED, Outcome
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
@@ -66,6 +66,8 @@ def missing_rows(
         if not Outcome(name).wanted and not (is_canary and name == Outcome.UNSENT)
     }
     for reason in reasons:
+        if reason.code == UNMAPPED and reason.outcome == Outcome.SKIPPED:  # , but nobody chose so
+            rest[reason.outcome] = rest.get(reason.outcome, 0) + reason.rows
         if reason.outcome in rest and reason.code in allowed:
             rest[reason.outcome] -= reason.rows
     return {name: rows for name, rows in rest.items() if rows > 0 and name not in allowed}

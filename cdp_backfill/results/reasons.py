@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from cdp_backfill.model.outcomes import UNMAPPED
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
@@ -51,6 +53,11 @@ class FailureReason:
         """The columns with a problem, each once."""
         names = [problem.column for problem in self.problems if problem.column is not None]
         return list(dict.fromkeys(names))
+
+
+def unmapped_rows(reasons: Iterable[FailureReason]) -> int:
+    """Rows that were skipped although nobody chose so."""
+    return sum(item.rows for item in reasons if item.code == UNMAPPED)
 
 
 class FailureReasons:

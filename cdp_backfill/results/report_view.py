@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from cdp_backfill.model.outcomes import Outcome
+from cdp_backfill.model.outcomes import PROBLEMS, UNMAPPED, Outcome
 from cdp_backfill.model.plurals import count
 from cdp_backfill.model.views import Section, View, duration, duration_range, fixes_section
 from cdp_backfill.results.progress import megabytes
@@ -21,23 +21,30 @@ if TYPE_CHECKING:
 
 
 def headline(
-    counts: dict[str, int], *, canary: int | None, interrupted: bool, call: Call = "track"
+    counts: dict[str, int],
+    *,
+    unmapped: int = 0,
+    canary: int | None,
+    interrupted: bool,
+    call: Call = "track",
 ) -> str:
     """The result of a run in one line.
 
     Args:
         counts: Rows by outcome.
+        unmapped: Skipped rows whose event value nobody mapped.
         canary: Rows to send as a canary, or None.
         interrupted: Whether the run was interrupted.
         call: What the rows became.
     """
     subject = "Identities" if call == "identify" else "Backfill"
     rows = sum(counts.values())
-    delivered, skipped = counts[Outcome.DELIVERED], counts[Outcome.SKIPPED]
+    delivered, skipped = counts[Outcome.DELIVERED], counts[Outcome.SKIPPED] - unmapped
     held = counts[Outcome.HELD]
     missing = rows - delivered - skipped - held
     suffix = f", {skipped:,} skipped on purpose" if skipped else ""
     suffix += f", {held:,} held on request" if held else ""
+    suffix += f", {unmapped:,} of an unmapped event" if unmapped and canary is not None else ""
     if not rows:
         return f"{subject}: the table has no rows"
     if canary is not None and not interrupted:
@@ -103,9 +110,21 @@ def report_view(
             fixes_section(fixes),
             Section(f"Sent to {url}", (), _traffic(counts, stats, planned, journal)),
         ],
-        [*notes, *_notes(counts, stats, interrupted=interrupted)],
+        [*notes, *_notes(counts, stats, interrupted=interrupted, is_missing=bool(reasons))],
         alerts,
     )
+
+
+def unmapped_alerts(rows: int) -> list[str]:
+    """Rows that were left out although nobody chose so."""
+    if not rows:
+        return []
+    alert = (
+        f"{count(rows, 'row')} {'was' if rows == 1 else 'were'} left out and "
+        f"{'counts' if rows == 1 else 'count'} as missing: nobody mapped "
+        f"{'its' if rows == 1 else 'their'} value of the event column. {PROBLEMS[UNMAPPED]}"
+    )
+    return [alert]
 
 
 def identities_alerts(counts: dict[str, int], *, is_canary: bool) -> list[str]:
@@ -164,7 +183,9 @@ def _traffic(
     return lines
 
 
-def _notes(counts: dict[str, int], stats: RunStats, *, interrupted: bool) -> list[str]:
+def _notes(
+    counts: dict[str, int], stats: RunStats, *, interrupted: bool, is_missing: bool
+) -> list[str]:
     notes = []
     if stats.maybe_twice:
         notes.append(
@@ -179,7 +200,7 @@ def _notes(counts: dict[str, int], stats: RunStats, *, interrupted: bool) -> lis
         )
     if interrupted and counts[Outcome.UNSENT]:
         notes.append("The run was interrupted. The rows that it did not send are 'unsent'.")
-    if any(rows for name, rows in counts.items() if not Outcome(name).settled):
+    if is_missing or any(rows for name, rows in counts.items() if not Outcome(name).settled):
         notes.append(
             "report.failures has the rows, each with its reason. report.by_reason() shows what to "
             "do about each reason."

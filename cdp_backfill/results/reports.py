@@ -22,11 +22,18 @@ from cdp_backfill.results.merging import (
     merged_timeline,
 )
 from cdp_backfill.results.missing import missing_rows, parse_allowed
+from cdp_backfill.results.outcome_files import read_outcomes
 from cdp_backfill.results.plots import Kind, figure
 from cdp_backfill.results.private_files import private
 from cdp_backfill.results.reason_table import ReasonTable
+from cdp_backfill.results.reasons import unmapped_rows
 from cdp_backfill.results.remedies import remedy, suggested_fix
-from cdp_backfill.results.report_view import headline, identities_alerts, report_view
+from cdp_backfill.results.report_view import (
+    headline,
+    identities_alerts,
+    report_view,
+    unmapped_alerts,
+)
 from cdp_backfill.results.run_stats import WithStats
 
 if TYPE_CHECKING:
@@ -37,6 +44,7 @@ if TYPE_CHECKING:
     from cdp_backfill.model.mapping import Mapping
     from cdp_backfill.model.views import View
     from cdp_backfill.results.failure_log import FailureLog
+    from cdp_backfill.results.outcome_files import OutcomeFiles
     from cdp_backfill.results.progress import Snapshot
 
     SendAgain = Callable[[pd.DataFrame, pd.DataFrame | None], "Report"]
@@ -92,6 +100,7 @@ class Report(WithStats):
     _mapping: Mapping | None = field(repr=False)
     _failure_log: FailureLog = field(repr=False)
     _send_again: SendAgain | None = field(repr=False)
+    _outcome_files: tuple[OutcomeFiles, ...] = field(default=(), repr=False)
 
     @property
     def rows(self) -> int:
@@ -153,8 +162,13 @@ class Report(WithStats):
         return missing
 
     @property
+    def unmapped(self) -> int:
+        """Rows that were skipped because nobody mapped their event value; they count as missing."""
+        return unmapped_rows(self._failure_log.reasons())
+
+    @property
     def failures(self) -> pd.DataFrame:
-        """The rows that were not delivered, each with the reason; without skipped rows.
+        """The rows that are missing, each with the reason; without rows skipped on purpose.
 
         The frame has the columns and index labels of the input, and these columns:
         ``cdp_outcome``, ``cdp_code``, ``cdp_reason``, ``cdp_status`` (HTTP), ``cdp_attempts``,
@@ -211,6 +225,32 @@ class Report(WithStats):
         ]
         frame = pd.DataFrame(lines, columns=list(_REASON_COLUMNS))
         return ReasonTable(frame.astype({"rows": "int64", "row": "Int64"}))
+
+    def outcomes(self) -> pd.DataFrame:
+        """The outcome of every row, from the files that ``outcomes=`` had the run write.
+
+        All rows at once: the frame can be as large as the input. DuckDB and others read the files
+        in parts; see :doc:`/how-to/outcomes`.
+
+        The frame has these columns: ``run``, ``origin_run`` (the run that read the row first; the
+        same unless failures were sent again), ``source`` (file, or None), ``row`` (number of the
+        row in the file or frame, from 0), ``outcome``, ``code``, ``message_id`` (None for rows that
+        became no message) and ``delivered_before`` (an earlier run delivered it, according to the
+        journal).
+
+        Raises:
+            BadInputError: The run was sent without ``outcomes=``, or files are missing.
+
+        >>> report.outcomes().outcome.value_counts()  # doctest: +SKIP
+        """
+        if not self._outcome_files:
+            raise BadInputError(
+                "The run kept the failures only. To get the outcome of every row, send with "
+                "outcomes='folder/', as in cdp.send(source, outcomes='outcomes/'). With a journal, "
+                "rows that were delivered are not sent again."
+            )
+        frame: pd.DataFrame = read_outcomes([*self._outcome_files])
+        return frame
 
     @property
     def dropped(self) -> pd.DataFrame:
@@ -324,6 +364,10 @@ class Report(WithStats):
             # Failures of two tables can only be sent together if the mapping is the same.
             _mapping=other._mapping if failures.linked or same_mapping else None,
             _send_again=other._send_again if same_way else None,
+            # Without those of one of them, rows would be missing.
+            _outcome_files=(*self._outcome_files, *other._outcome_files)
+            if self._outcome_files and other._outcome_files
+            else (),
         )
 
     def save(self, folder: str | Path) -> None:
@@ -417,6 +461,7 @@ class Report(WithStats):
             "rows": self.rows,
             "counts": dict(self.counts),
             "ok": self.ok,
+            "unmapped": self.unmapped,
             "requests": self.requests,
             "retries": self.retries,
             "throttled": self.throttled,
@@ -455,15 +500,18 @@ class Report(WithStats):
     def _headline(self) -> str:
         return headline(
             self.counts,
+            unmapped=self.unmapped,
             canary=self.canary,
             interrupted=self.interrupted,
             call="track" if self._mapping is None else self._mapping.call,
         )
 
     def _alerts(self) -> list[str]:
-        if self.identities is None:
-            return []
-        return identities_alerts(self.identities.counts, is_canary=self.canary is not None)
+        alerts = unmapped_alerts(self.unmapped)
+        if self.identities is not None:
+            is_canary = self.canary is not None
+            alerts += identities_alerts(self.identities.counts, is_canary=is_canary)
+        return alerts
 
     def _view(self, *, quote_server: bool = True) -> View:
         return report_view(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import secrets
 import threading
 from contextlib import closing
@@ -14,7 +15,7 @@ import pyarrow as pa
 
 from cdp_backfill.errors import AccountingError, BadInputError
 from cdp_backfill.model.arrow_types import is_json, is_text
-from cdp_backfill.model.outcomes import FAILURE_COLUMNS, Outcome
+from cdp_backfill.model.outcomes import FAILURE_COLUMNS, UNMAPPED, Outcome
 from cdp_backfill.results.chunk_outcomes import EVENT_BIN, POSITION, TAKEN, ChunkOutcomes
 from cdp_backfill.results.histogram import EventCounts, EventHistogram
 from cdp_backfill.results.joined_tables import common_schema, with_schema
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from cdp_backfill.model.arrays import Mask, Rows
     from cdp_backfill.model.outcomes import Problem
     from cdp_backfill.results.failure_log import Filter
+    from cdp_backfill.results.outcome_files import OutcomeFiles
     from cdp_backfill.results.reasons import Location
     from cdp_backfill.sources import Chunk, Source
 
@@ -61,6 +63,8 @@ class OutcomeTracker:
     """
 
     def __init__(self, source: Source) -> None:
+        self.files: OutcomeFiles | None = None
+        """Files for the outcome of every row, or None."""
         self.unread = 0
         """Rows that the run did not read; set by :meth:`close`."""
         self.lineage = Lineage(secrets.token_hex(6), source.schema)
@@ -221,7 +225,7 @@ class OutcomeTracker:
             )
             self._histogram.count(chunk_outcomes.event_bins(rows), outcome.code)
             self._counts[outcome] += len(rows)
-            if not outcome.settled:
+            if not outcome.settled or code == UNMAPPED:
                 example: Location = (None, None)
                 if self._reasons.is_new(outcome, code, reason):
                     (origin,) = chunk_outcomes.origins(rows[:1]).to_pylist()
@@ -237,6 +241,8 @@ class OutcomeTracker:
         sparse = chunk_outcomes.pending * _SPARSE <= len(chunk_outcomes)
         if not done and not (sparse and self._pending_bytes > CROWDED_BYTES):
             return
+        if self.files is not None:
+            self.files.append(chunk_outcomes.outcomes())
         if chunk_outcomes.has_failures:
             self._failures.append(
                 chunk_outcomes.start,
@@ -272,6 +278,7 @@ class OutcomeTracker:
                 self._reasons.count(
                     str(Outcome.UNSENT), code, reason, unread, example=(None, first)
                 )
+        self._file_unread()
         total = sum(self._counts.values())
         expected = self._source.rows if self._source.rows is not None else self._row_ranges.rows
         if total != expected:
@@ -279,6 +286,14 @@ class OutcomeTracker:
                 f"{total:,} rows have an outcome, but the table has {expected:,} rows. Unless the "
                 "table changed during the run, this is a bug in cdp-backfill: please report it."
             )
+
+    def _file_unread(self) -> None:
+        """Write the outcome of the rows that the run did not read, where their origin is known."""
+        if self.files is None or not self._unread_rows() or not self._can_read_again:
+            return
+        with contextlib.suppress(BadInputError):  # a file is gone; the report counts its rows
+            for chunk_outcomes in self._unread_outcomes():
+                self.files.append(chunk_outcomes.outcomes())
 
     def _settle_unsent(self, chunk_outcomes: ChunkOutcomes) -> None:
         code, reason = self._unsent_reason
@@ -319,6 +334,11 @@ class OutcomeTracker:
 
     def _unread_failures(self) -> Iterator[Any]:
         """Tables of the rows that the run did not read, as unsent."""
+        for chunk_outcomes in self._unread_outcomes():
+            yield chunk_outcomes.failures(with_cells=not self._source.keeps_rows)
+
+    def _unread_outcomes(self) -> Iterator[ChunkOutcomes]:
+        """The rows that the run did not read, as unsent."""
         columns = self._source.schema.names[: 1 if self._source.keeps_rows else None]
         code, reason = self._unsent_reason
         for chunk in self._unread_chunks(columns):
@@ -331,7 +351,7 @@ class OutcomeTracker:
                 status=0,
                 attempts=0,
             )
-            yield chunk_outcomes.failures(with_cells=not self._source.keeps_rows)
+            yield chunk_outcomes
 
     # --- Results: see FailureLog ---
 

@@ -105,8 +105,14 @@ PROBLEM_CASES: Final[dict[str, tuple[Step, list[Step]]]] = {
         ],
     ),
 }
-OTHER_PROBLEMS: Final = {"ambiguous_identity", "recent", "duplicate", "unreadable"}
-"""Codes that tests of their own provoke below."""
+OTHER_PROBLEMS: Final = {
+    "ambiguous_identity",
+    "recent",
+    "duplicate",
+    "unmapped_event",
+    "unreadable",
+}
+"""Codes that tests of their own provoke below, and in ``tests/results/test_unmapped.py``."""
 
 
 def test_every_code_has_a_case() -> None:
