@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 from cdp_backfill.delivery import retry
 from cdp_backfill.delivery.answers import (
+    RETRIED,
     Verdict,
     answer_error,
     answer_verdict,
@@ -65,9 +66,10 @@ class Sender:
     Args:
         destination: The server, with an API key.
         on_result: Called by the workers with each result, one call at a time.
-        on_send: Called before each attempt with the request and its earlier attempts without an
-            answer; returns False if it must not be sent.
-        on_split: Called with a request that its parts replace, and its attempts without an answer.
+        on_send: Called before each attempt with the request and its earlier attempts that the
+            server may have accepted; returns False if it must not be sent.
+        on_split: Called with a request that its parts replace, and its attempts that the server may
+            have accepted.
         accepted_before: The server accepted rows of this backfill in an earlier run.
         make_transport: Makes the connection of one worker; None for HTTP.
         clock: Tells the time and waits; None for that of the machine.
@@ -388,6 +390,8 @@ class Sender:
         except NoAnswerError as error:
             task.answer, task.failure = None, f"no answer came ({error})"
             task.unanswered += 1
+        verdict = None if task.answer is None else answer_verdict(task.answer)
+        task.unanswered += verdict is Verdict.FAILED
         with self._lock:
             task.on_wire = False
             in_flight = self.in_flight
@@ -402,7 +406,7 @@ class Sender:
             seconds = self._clock.now() - started
             if task.answer is not None:
                 self.stats += RunStats(answers=1, answer_seconds=seconds)
-            if task.answer is not None and answer_verdict(task.answer) is not Verdict.RETRY:
+            if task.answer is not None and verdict not in RETRIED:
                 self._rate_control.record_answer(seconds, in_flight, is_small=task.is_small)
                 if self._availability.record_success():
                     self._rate_control.recover()
