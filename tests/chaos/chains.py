@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import random
 import shutil
@@ -46,7 +47,6 @@ class Chain:
     Args:
         seed: Decides about everything that is left to chance.
         figures: Gets what is done and found.
-        kills: Whether processes are killed; all others end by themselves, or by an interrupt.
     """
 
     def __init__(self, seed: int, figures: Figures) -> None:
@@ -84,17 +84,14 @@ class Chain:
         for number in range(self._rng.randint(1, MOST_STEPS)):
             server.begin(self._planned(table))
             step = self._step(folder, table, server, journal, resumes=number > 0)
-            for account in self._do(step, server):
-                judge.run(account)
+            self._do(step, server, judge)
             judge.journal(journal)
         server.begin([])
         last = Step(
             table, server.url, str(journal), "send", str(folder), {"max_messages": 5, "workers": 2}
         )
-        account = None
-        for account in self._do(last, server, calm=True):
-            judge.run(account)
-        judge.end(account, journal)
+        accounts = self._do(last, server, judge, calm=True)
+        judge.end(accounts[-1] if accounts else None, journal)
 
     def _without_journal(
         self, folder: Path, table: Table, server: ChaosServer, judge: Judge
@@ -102,8 +99,7 @@ class Chain:
         """One process that retries its report until all rows have arrived."""
         server.begin(self._planned(table))
         step = self._step(folder, table, server, None, resumes=False)
-        for account in self._do(step, server, kills=False):
-            judge.run(account)
+        self._do(step, server, judge, kills=False)
         self._figures.faults += server.record.faults
         server.record.faults.clear()
 
@@ -137,8 +133,8 @@ class Chain:
         elif journal is not None and rng.random() < 0.1:
             arguments["canary"] = rng.randint(1, table.rows)
         kill_at = None
-        if journal is not None and rng.random() < 0.3:
-            many = rng.randint(1, 12)
+        if journal is not None and rng.random() < 0.4:
+            many = rng.choice([1, 1, 2, 3, 5, 8, 13])
             name = rng.choice([*WRITES, "add", "change"])
             seconds = rng.choice([None, 0.0, rng.uniform(0, 0.002)])
             kill_at = (name, 1 if name in ("begin", "close") else many, seconds)
@@ -155,14 +151,20 @@ class Chain:
         )
 
     def _do(
-        self, step: Step, server: ChaosServer, *, kills: bool = True, calm: bool = False
+        self,
+        step: Step,
+        server: ChaosServer,
+        judge: Judge,
+        *,
+        kills: bool = True,
+        calm: bool = False,
     ) -> list[Account]:
-        """Let a process do a step, and disturb it unless calm; the accounts of its runs."""
+        """Let a process do a step, and disturb it unless calm; the accounts of its runs, judged."""
         rng, figures = self._rng, self._figures
         ours, theirs = self._context.Pipe()
         process = self._context.Process(target=work, args=(step, theirs))
         disturb = _Disturbance(process, ours)
-        how = "" if calm else rng.choice(["", "", "interrupt", "kill", "kill", "kill"])
+        how = "" if calm else rng.choice(["", "interrupt", "kill", "kill", "kill"])
         if how == "kill" and not kills:
             how = "interrupt"
         if step.kill_at is not None:
@@ -170,11 +172,12 @@ class Chain:
         if how:
             at = rng.choice(["time", *_STAGES])
             seconds = rng.uniform(0.0, 0.3) if at == "time" else rng.choice([0.0, 0.0, 0.003])
-            disturb.plan(how, at, rng.randrange(12), rng.randint(1, 3), seconds)
+            number = rng.choice([0, 0, 1, 2, 3, 5, 8, 13])
+            disturb.plan(how, at, number, rng.randint(1, 3), seconds)
         server.on_stage = disturb.on_stage
         process.start()
         theirs.close()
-        accounts, done = _accounts(ours, disturb)
+        accounts, done = _accounts(ours, disturb, judge)
         process.join(_SECONDS)
         if process.exitcode is None:
             process.kill()
@@ -183,6 +186,8 @@ class Chain:
         disturb.end()
         server.on_stage = lambda *_: None
         server.wait_until_idle()
+        for account in accounts[-1:]:  # what was on the wire has arrived by now
+            judge.run(account)
         if process.exitcode != 0 or not done:
             expected = step.kill_at is not None or disturb.killed
             if not expected:
@@ -200,8 +205,10 @@ def _has_begun(journal: Path) -> bool:
     return journal.exists() and journal.stat().st_size > 0
 
 
-def _accounts(connection: Connection, disturb: _Disturbance) -> tuple[list[Account], bool]:
-    """The accounts that a process sends, and whether it came to its end."""
+def _accounts(
+    connection: Connection, disturb: _Disturbance, judge: Judge
+) -> tuple[list[Account], bool]:
+    """The accounts that a process sends, each judged, and whether it came to its end."""
     accounts: list[Account] = []
     try:
         while connection.poll(_SECONDS):
@@ -212,6 +219,8 @@ def _accounts(connection: Connection, disturb: _Disturbance) -> tuple[list[Accou
                 disturb.begin()
             else:
                 accounts.append(told)
+                judge.run(told)
+                disturb.send("judged")
     except (EOFError, OSError):
         pass
     return accounts, False
@@ -255,6 +264,15 @@ class _Disturbance:
                 threading.Event().wait(self._seconds)
             self._act()
 
+    def send(self, text: str) -> None:
+        """Tell the process something, if it is still there."""
+        with self._lock:
+            self._tell(text)
+
+    def _tell(self, text: str) -> None:
+        with contextlib.suppress(OSError):
+            self._connection.send(text)
+
     def _act(self) -> None:
         with self._lock:
             if self._how == "kill" and not self.killed:
@@ -263,10 +281,7 @@ class _Disturbance:
             while self._how == "interrupt" and self._times:
                 self._times -= 1
                 self.interrupts += 1
-                try:
-                    self._connection.send("interrupt")
-                except OSError:
-                    return
+                self._tell("interrupt")
                 if self.at != "time":
                     return
 

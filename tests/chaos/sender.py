@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import _thread
+import functools
 import os
 import signal
 import tempfile
@@ -12,7 +13,8 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final
 
 import cdp_backfill as cdp
-from cdp_backfill.delivery import rate_control, retry
+from cdp_backfill.delivery import rate_control, retry, transport
+from cdp_backfill.delivery import sender as delivery_sender
 from cdp_backfill.pipeline.journal import Journal
 from tests.chaos.inputs import MAPPING
 
@@ -80,8 +82,15 @@ class Account:
     first: bool = True
 
 
+shared_tls = functools.cache(transport.tls_context)
+"""Making one takes longer than a run of the chaos, which does without TLS."""
+
+shared_tls()  # before processes are forked
+
+
 def short_waits() -> None:
     """The same waits as ever, only shorter."""
+    delivery_sender.tls_context = shared_tls
     retry.BASE_SECONDS = 0.002  # type: ignore[misc]
     rate_control._MIN_RATE = 500.0  # type: ignore[misc]
 
@@ -101,6 +110,9 @@ def work(step: Step, connection: Connection) -> None:
             break
         account, report = run(step, report, interrupts, number)
         connection.send(account)
+        # It is judged by what the server has now, not by what the next run sends.
+        interrupts.judged.wait(60)
+        interrupts.judged.clear()
     connection.send(None)
     # What is still on the wire after a second interrupt ends with the process.
     connection.close()
@@ -112,13 +124,16 @@ class Interrupts:
 
     def __init__(self, connection: Connection | None) -> None:
         self.armed = False
+        self.judged = threading.Event()
         if connection is not None:
             threading.Thread(target=self._listen, args=(connection,), daemon=True).start()
 
     def _listen(self, connection: Connection) -> None:
         try:
-            while connection.recv():
-                if self.armed:
+            while told := connection.recv():
+                if told == "judged":
+                    self.judged.set()
+                elif self.armed:
                     _thread.interrupt_main()
         except (EOFError, OSError):
             return

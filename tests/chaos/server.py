@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import gzip
 import json
 import socket
@@ -87,6 +88,11 @@ class ChaosServer:
     def forget(self) -> None:
         """Begin another table."""
         self.record = Record()
+
+    def truth(self) -> Record:
+        """What is recorded now."""
+        with self._condition:
+            return copy.deepcopy(self.record)
 
     def begin(self, planned: list[Planned]) -> None:
         """Begin a run."""
