@@ -131,7 +131,7 @@ class Sender:
         self.error: BaseException | None = None
         """The error that stopped the sender, or None."""
         self.unrecorded: list[RequestResult] = []
-        """Results at which ``on_result`` raised an error."""
+        """Results at which ``on_result`` raised an error. They may be recorded in part."""
 
     @property
     def seconds_away(self) -> float:
@@ -295,7 +295,6 @@ class Sender:
             if self.error is None:
                 self.error = error
             if not self._cancelled:
-                # The error may come from recording a result, so a part of it may be recorded.
                 with contextlib.suppress(Exception):
                     doubts = task.doubts + (task.answer is not None)
                     outcome = Outcome.UNKNOWN if doubts else Outcome.UNSENT
@@ -518,12 +517,16 @@ class Sender:
         task.bisection.record(accepted=False)
 
     def _record(self, task: Task, result: RequestResult) -> None:
+        """Report a result. If it cannot be recorded, the run stops and the result is kept."""
         result = replace(result, inherited=task.inherited)
         try:
             self._on_result(result)
-        except BaseException:
+        except BaseException as error:  # noqa: BLE001  # a bug here must not hang the run
             self.unrecorded.append(result)
-            raise
+            if self.error is None:
+                self.error = error
+            if not self.stopped:  # else, whoever stopped it is at it
+                self.stop()
 
     def _stop_if_all_refused(self, result: RequestResult) -> None:
         """Stop if the server refused many messages and accepted none: the mapping is wrong."""

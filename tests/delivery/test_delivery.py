@@ -491,7 +491,7 @@ def test_a_server_that_breaks_during_a_run() -> None:
         send(server, 100, max_messages=1, patience=0.05, workers=1)
     outcomes = counts(caught.value.report)
     assert outcomes["delivered"] == 1
-    assert 1 <= outcomes["failed"] <= 4
+    assert 1 <= outcomes["unknown"] <= 4  # who answers 503 may have accepted the row
     assert sum(outcomes.values()) == 100
     reasons = set(caught.value.report.failures["cdp_code"])
     assert reasons == {"stopped", "http_503"}
