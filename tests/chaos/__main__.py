@@ -1,8 +1,8 @@
 """Runs the chaos: for some minutes, one chain again, or outages in real time.
 
-    python -m tests.chaos 15              chains for 15 minutes
-    python -m tests.chaos seed 4711       one chain again
-    python -m tests.chaos outages 5 good  a server that is away for 5 s, and for good
+python -m tests.chaos 15              chains for 15 minutes
+python -m tests.chaos seed 4711       one chain again
+python -m tests.chaos outages 5 good  a server that is away for 5 s, and for good
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ import threading
 import time
 
 from tests.chaos import outages
-from tests.chaos.chains import Chain
+from tests.chaos.chains import Chain, processes
 from tests.chaos.faults import KINDS, PLACES, WHENS
 from tests.chaos.judge import Figures
-from tests.chaos.sweep import sweep
+from tests.chaos.sweep import sweep_all
 
 CHAINS_AT_A_TIME = 2
 
@@ -56,7 +56,10 @@ def run_for(seconds: float, first_seed: int, figures: Figures) -> None:
 
 def show(figures: Figures) -> None:
     """Print what was done and found."""
-    say(f"{'faults':<16}" + "".join(f"{f'{when}, {place}':>16}" for when in WHENS for place in PLACES))
+    say(
+        f"{'faults':<16}"
+        + "".join(f"{f'{when}, {place}':>16}" for when in WHENS for place in PLACES)
+    )
     for kind in KINDS:
         cells = [figures.faults[kind, when, place] for when in WHENS for place in PLACES]
         say(f"{kind:<16}" + "".join(f"{times:>16,}" for times in cells))
@@ -87,11 +90,20 @@ def main(arguments: list[str]) -> int:
         for line in figures.wrong:
             say(f"WRONG  {line}")
     else:
-        minutes, *seed = arguments or ["15"]
-        started = time.monotonic()
-        sweep(figures)
-        left = float(minutes) * 60 - (time.monotonic() - started)
-        run_for(left, int(seed[0]) if seed else time.time_ns() % 10**9, figures)
+        minutes = float(arguments[0]) if arguments else 15.0
+        seed = int(arguments[1]) if arguments[1:] else time.time_ns() % 10**9
+        ours, theirs = processes().Pipe()
+        sweeping = processes().Process(target=sweep_all, args=(theirs,))
+        sweeping.start()
+        theirs.close()
+        run_for(minutes * 60, seed, figures)
+        try:
+            swept = ours.recv()
+        except EOFError:
+            swept = Figures(wrong=["the sweep over all faults broke off"])
+        for line in swept.wrong:
+            say(f"WRONG  {line}")
+        figures.add(swept)
     show(figures)
     return bool(figures.wrong)
 

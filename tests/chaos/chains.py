@@ -77,9 +77,7 @@ class Chain:
             if len(self._figures.wrong) == wrong:
                 shutil.rmtree(folder)
 
-    def _with_journal(
-        self, folder: Path, table: Table, server: ChaosServer, judge: Judge
-    ) -> None:
+    def _with_journal(self, folder: Path, table: Table, server: ChaosServer, judge: Judge) -> None:
         journal = folder / "chaos.journal"
         for number in range(self._rng.randint(1, MOST_STEPS)):
             server.begin(self._planned(table))
@@ -117,7 +115,13 @@ class Chain:
         return planned
 
     def _step(
-        self, folder: Path, table: Table, server: ChaosServer, journal: Path | None, *, resumes: bool
+        self,
+        folder: Path,
+        table: Table,
+        server: ChaosServer,
+        journal: Path | None,
+        *,
+        resumes: bool,
     ) -> Step:
         rng = self._rng
         options = {

@@ -129,9 +129,7 @@ def _faults() -> list[Fault]:
         )
         for value in _RETRY_AFTER
     ]
-    faults.append(
-        Fault("503 Retry-After", "503", answer("503 Busy", b"{}", "Retry-After: 0.02"))
-    )
+    faults.append(Fault("503 Retry-After", "503", answer("503 Busy", b"{}", "Retry-After: 0.02")))
     odd = {
         "html": answer("200 OK", b"<html>Sign in</html>"),
         "empty": answer("200 OK", b""),

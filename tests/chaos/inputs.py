@@ -57,9 +57,7 @@ class Table:
         return pl.DataFrame(lines) if self.container == "polars" else pa.Table.from_pylist(lines)
 
 
-def written(
-    folder: Path, container: str, rows: int, invalid: float, rng: random.Random
-) -> Table:
+def written(folder: Path, container: str, rows: int, invalid: float, rng: random.Random) -> Table:
     """Write a table.
 
     Args:

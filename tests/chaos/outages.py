@@ -99,7 +99,11 @@ def outage(seconds: float | None, *, silent: bool, patience: float) -> bool:
 
         server.on_stage = on_stage
         destination = cdp.Destination(
-            api_key="chaos", base_url=server.url, max_messages=50, rate_limit=20.0, patience=patience
+            api_key="chaos",
+            base_url=server.url,
+            max_messages=50,
+            rate_limit=20.0,
+            patience=patience,
         )
         try:
             report = cdp.send(
@@ -111,8 +115,8 @@ def outage(seconds: float | None, *, silent: bool, patience: float) -> bool:
         record = server.record
     counts = {str(name): rows for name, rows in report.counts.items() if rows}
     watch.say(
-        f"{counts}; maybe twice {report.maybe_twice}; the server has {len(record.accepted):,} rows, "
-        f"{record.twice} twice"
+        f"{counts}; maybe twice {report.maybe_twice}; "
+        f"the server has {len(record.accepted):,} rows, {record.twice} twice"
     )
     delivered = set(range(ROWS)) - set(report.failures["n"])
     outlived = seconds is not None and seconds < patience

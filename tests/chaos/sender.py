@@ -90,7 +90,7 @@ shared_tls()  # before processes are forked
 
 def short_waits() -> None:
     """The same waits as ever, only shorter."""
-    delivery_sender.tls_context = shared_tls
+    delivery_sender.tls_context = shared_tls  # type: ignore[attr-defined]
     retry.BASE_SECONDS = 0.002  # type: ignore[misc]
     rate_control._MIN_RATE = 500.0  # type: ignore[misc]
 

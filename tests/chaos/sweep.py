@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING
 from tests.chaos.faults import FAULTS, PLACES, WHENS, Fault
 from tests.chaos.inputs import CONTAINERS, written
 from tests.chaos.judge import Figures, Judge
-from tests.chaos.sender import Interrupts, Step, run
+from tests.chaos.sender import Interrupts, Step, run, short_waits
 from tests.chaos.server import ChaosServer, Planned, chaos_serving
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from multiprocessing.connection import Connection
 
 ROWS = 30
 
@@ -30,6 +31,14 @@ def sweep(figures: Figures, faults: Iterable[Fault] = tuple(FAULTS.values())) ->
         for number, fault in enumerate(faults):
             for when in WHENS:
                 _one(fault, when, number, server, figures)
+
+
+def sweep_all(results: Connection) -> None:
+    """Sweep over all faults, in a process of its own, and send what was found."""
+    short_waits()
+    figures = Figures()
+    sweep(figures)
+    results.send(figures)
 
 
 def _one(fault: Fault, when: str, number: int, server: ChaosServer, figures: Figures) -> None:

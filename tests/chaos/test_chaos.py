@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from tests.chaos import sender
 from tests.chaos.chains import Chain
 from tests.chaos.faults import FAULTS, KINDS, PLACES, WHENS
 from tests.chaos.judge import Figures
+from tests.chaos.sender import shared_tls
 from tests.chaos.sweep import sweep
 
 ONE_OF_EACH_KIND = {fault.kind: fault for fault in FAULTS.values() if fault.name != "429 Slow"}
@@ -16,7 +16,7 @@ ONE_OF_EACH_KIND = {fault.kind: fault for fault in FAULTS.values() if fault.name
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_fault_of_each_kind(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Before and after acceptance, first, in the middle and last: no row is lost or miscounted."""
-    monkeypatch.setattr(sender.delivery_sender, "tls_context", sender.shared_tls)
+    monkeypatch.setattr("cdp_backfill.delivery.sender.tls_context", shared_tls)
     figures = Figures()
     sweep(figures, [ONE_OF_EACH_KIND[kind]])
     assert figures.wrong == []

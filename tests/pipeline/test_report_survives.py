@@ -168,7 +168,9 @@ def test_outcomes_that_cannot_be_recorded_for_a_while(
     """The outcomes add up, and nothing that was taken is unsent; or an error says so."""
     settle, left = OutcomeTracker.settle, [times]
 
-    def failing_for_u4(tracker: OutcomeTracker, outcomes: Any, rows: Any, *more: Any, **how: Any) -> None:
+    def failing_for_u4(
+        tracker: OutcomeTracker, outcomes: Any, rows: Any, *more: Any, **how: Any
+    ) -> None:
         if left[0] and 4 in rows:
             left[0] -= 1
             raise MemoryError
