@@ -187,9 +187,11 @@ def exhausted_result(
         status, code, reason = answer.status, f"http_{answer.status}", answer_text(answer)
     if doubts:
         reason += "; the server may have accepted an attempt"
-        if answer is None or answer_verdict(answer) is not Verdict.FAILED:
-            code = "no_answer"
-        return RequestResult(request, Outcome.UNKNOWN, code, reason, status, attempts, doubts)
+        if answer is not None and answer_verdict(answer) is Verdict.FAILED:
+            return RequestResult(request, Outcome.UNKNOWN, code, reason, status, attempts, doubts)
+        return RequestResult(
+            request, Outcome.UNKNOWN, "no_answer", reason, status, attempts, doubts
+        )
     return RequestResult(request, Outcome.FAILED, code, reason, status, attempts)
 
 
