@@ -85,8 +85,8 @@ def main(arguments: list[str]) -> int:
         return outages.main(arguments[1:]) > 0
     figures = Figures()
     if arguments[:1] == ["seed"]:
-        for seed in arguments[1:]:
-            Chain(int(seed), figures).run()
+        for again in arguments[1:]:
+            Chain(int(again), figures).run()
         for line in figures.wrong:
             say(f"WRONG  {line}")
     else:
