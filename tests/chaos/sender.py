@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
     from tests.chaos.inputs import Table
 
+# Imported here, before processes are forked.
+_SEND, _RESUME = cdp.send, cdp.resume
+
 WRITES: Final = ("begin", "add", "change", "close")
 """What writes to the journal."""
 
@@ -185,8 +188,8 @@ def _sent(step: Step) -> cdp.Report:
     source = step.table.source()
     if step.verb == "resume" and step.journal is not None:
         in_memory = not isinstance(source, str)
-        return cdp.resume(step.journal, *([source] if in_memory else []), **how)
-    return cdp.send(source, MAPPING, journal=step.journal or False, **how)
+        return _RESUME(step.journal, *([source] if in_memory else []), **how)
+    return _SEND(source, MAPPING, journal=step.journal or False, **how)
 
 
 def _worth_a_retry(report: cdp.Report) -> bool:
