@@ -7,13 +7,14 @@ VENV := .venv
 BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-MINUTES ?= 10
+fuzz: MINUTES ?= 10
+chaos: MINUTES ?= 15
 
 # A lock file is complete and has hashes, so nothing is left to resolve. Python compiles a module
 # when it is first imported; to compile all of them beforehand would take most of the time.
 INSTALL := $(BIN)/python -m pip install --quiet --no-deps --no-compile
 
-.PHONY: demo test lowest fuzz docs setup check lint types contracts format lock clean
+.PHONY: demo test lowest fuzz chaos docs setup check lint types contracts format lock clean
 
 demo: $(VENV)/demo
 	@$(BIN)/python -m cdp_backfill demo
@@ -39,6 +40,10 @@ $(LOWEST)/installed: requirements-lowest.txt
 # Random tables, mappings and files for some minutes of processor time: make fuzz MINUTES=30.
 fuzz: setup
 	$(BIN)/python -W ignore -m tests.fuzz $(MINUTES)
+
+# Kills, interrupts and faults against a server whose record is the judge: make chaos MINUTES=2.
+chaos: setup
+	$(BIN)/python -m tests.chaos $(MINUTES)
 
 docs: setup
 	@$(BIN)/python -m docs.made

@@ -20,7 +20,8 @@ class Verdict(Enum):
 
     ACCEPTED = "the server accepted it"
     SPLIT = "a message in it is wrong, or the request is too large"
-    RETRY = "another attempt may succeed"
+    RETRY = "the server did not accept it; another attempt may succeed"
+    FAILED = "the server, or a gateway to it, failed, perhaps after it accepted the request"
     UNAUTHORIZED = "the API key is wrong"
     UNPAID = "the account has to be paid for"
     PROXY = "the proxy asks for a user and a password"
@@ -28,6 +29,9 @@ class Verdict(Enum):
     UNEXPECTED = "the server is not the Pipelines API"
     UNCLEAR = "a success in words that the Pipelines API does not use"
 
+
+RETRIED: Final = (Verdict.RETRY, Verdict.FAILED)
+"""Verdicts after which the same request is sent again."""
 
 _BY_STATUS: Final = {
     400: Verdict.SPLIT,
@@ -40,7 +44,7 @@ _BY_STATUS: Final = {
     404: Verdict.UNEXPECTED,
     405: Verdict.UNEXPECTED,
     407: Verdict.PROXY,
-    408: Verdict.RETRY,
+    408: Verdict.FAILED,
     425: Verdict.RETRY,
     429: Verdict.RETRY,
 }
@@ -49,7 +53,7 @@ _BY_STATUS_CLASS: Final = {
     2: Verdict.ACCEPTED,
     3: Verdict.UNEXPECTED,
     4: Verdict.UNWANTED,
-    5: Verdict.RETRY,
+    5: Verdict.FAILED,
 }
 
 
@@ -123,7 +127,7 @@ def answered_result(
         answer: The answer to its last attempt.
         attempts: Number of attempts.
         strict: The request asked for strict mode.
-        doubts: Earlier attempts without an answer, each of which the server may have accepted.
+        doubts: Earlier attempts that the server may have accepted.
     """
     verdict, status = answer_verdict(answer), answer.status
     if verdict is Verdict.ACCEPTED:
@@ -167,7 +171,7 @@ def exhausted_result(
         answer: The answer to its last attempt, or None if there was none.
         failure: Why the last attempt got no answer.
         attempts: Number of attempts; 0 if the run stopped before the first.
-        doubts: Attempts without an answer, each of which the server may have accepted.
+        doubts: Attempts that the server may have accepted.
     """
     if not attempts:
         outcome, reason = Outcome.UNSENT, "the run stopped before this row was sent"
@@ -183,6 +187,8 @@ def exhausted_result(
         status, code, reason = answer.status, f"http_{answer.status}", answer_text(answer)
     if doubts:
         reason += "; the server may have accepted an attempt"
+        if answer is not None and answer_verdict(answer) is Verdict.FAILED:
+            return RequestResult(request, Outcome.UNKNOWN, code, reason, status, attempts, doubts)
         return RequestResult(
             request, Outcome.UNKNOWN, "no_answer", reason, status, attempts, doubts
         )

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 from cdp_backfill.delivery import retry
 from cdp_backfill.delivery.answers import (
+    RETRIED,
     Verdict,
     answer_error,
     answer_verdict,
@@ -65,9 +66,10 @@ class Sender:
     Args:
         destination: The server, with an API key.
         on_result: Called by the workers with each result, one call at a time.
-        on_send: Called before each attempt with the request and its earlier attempts without an
-            answer; returns False if it must not be sent.
-        on_split: Called with a request that its parts replace, and its attempts without an answer.
+        on_send: Called before each attempt with the request and its earlier attempts that the
+            server may have accepted; returns False if it must not be sent.
+        on_split: Called with a request that its parts replace, and its attempts that the server may
+            have accepted.
         accepted_before: The server accepted rows of this backfill in an earlier run.
         make_transport: Makes the connection of one worker; None for HTTP.
         clock: Tells the time and waits; None for that of the machine.
@@ -129,7 +131,7 @@ class Sender:
         self.error: BaseException | None = None
         """The error that stopped the sender, or None."""
         self.unrecorded: list[RequestResult] = []
-        """Results at which ``on_result`` raised an error."""
+        """Results at which ``on_result`` raised an error. They may be recorded in part."""
 
     @property
     def seconds_away(self) -> float:
@@ -293,7 +295,6 @@ class Sender:
             if self.error is None:
                 self.error = error
             if not self._cancelled:
-                # The error may come from recording a result, so a part of it may be recorded.
                 with contextlib.suppress(Exception):
                     doubts = task.doubts + (task.answer is not None)
                     outcome = Outcome.UNKNOWN if doubts else Outcome.UNSENT
@@ -388,6 +389,8 @@ class Sender:
         except NoAnswerError as error:
             task.answer, task.failure = None, f"no answer came ({error})"
             task.unanswered += 1
+        verdict = None if task.answer is None else answer_verdict(task.answer)
+        task.unanswered += verdict is Verdict.FAILED
         with self._lock:
             task.on_wire = False
             in_flight = self.in_flight
@@ -402,7 +405,7 @@ class Sender:
             seconds = self._clock.now() - started
             if task.answer is not None:
                 self.stats += RunStats(answers=1, answer_seconds=seconds)
-            if task.answer is not None and answer_verdict(task.answer) is not Verdict.RETRY:
+            if task.answer is not None and verdict not in RETRIED:
                 self._rate_control.record_answer(seconds, in_flight, is_small=task.is_small)
                 if self._availability.record_success():
                     self._rate_control.recover()
@@ -514,12 +517,16 @@ class Sender:
         task.bisection.record(accepted=False)
 
     def _record(self, task: Task, result: RequestResult) -> None:
+        """Report a result. If it cannot be recorded, the run stops and the result is kept."""
         result = replace(result, inherited=task.inherited)
         try:
             self._on_result(result)
-        except BaseException:
+        except BaseException as error:  # noqa: BLE001  # a bug here must not hang the run
             self.unrecorded.append(result)
-            raise
+            if self.error is None:
+                self.error = error
+            if not self.stopped:  # else, whoever stopped it is at it
+                self.stop()
 
     def _stop_if_all_refused(self, result: RequestResult) -> None:
         """Stop if the server refused many messages and accepted none: the mapping is wrong."""

@@ -21,9 +21,10 @@ class Task:
         request: The request, or the part of one.
         bisection: How to split it; shared by all parts of a request.
         is_small: It is not filled as a whole request is.
-        inherited: Attempts without an answer to requests that it is a part of.
+        inherited: Attempts of requests that it is a part of which the server may have accepted.
         attempts: Number of attempts.
-        unanswered: Those among them that the server may have accepted without an answer.
+        unanswered: Those among them that the server may have accepted: they got no answer, or one
+            that tells of a failure.
         answer: The answer to the last attempt, or None if there was none.
         failure: Why the last attempt got no answer.
         begun: When the first attempt began.
@@ -48,7 +49,7 @@ class Task:
 
     @property
     def doubts(self) -> int:
-        """Attempts that the server may have accepted without an answer."""
+        """Attempts that the server may have accepted, though no success was answered."""
         return self.inherited + self.unanswered + self.on_wire
 
     @property

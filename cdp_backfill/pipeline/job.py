@@ -180,6 +180,7 @@ class Job:
                 return begin().report()
             first = identities.prepare(only=self._canary_ids(prepared))
             identities.check_unchanged(first.source)
+            job = replace(job, identities=replace(identities, proposal=first.proposal))
             begin = job.ready(prepared, destination, path, opened, journals)
             first_path = path and identities_path(path)
             begin_first = identities.ready(
@@ -234,7 +235,7 @@ class Job:
             canary=options.canary,
             processes=options.processes,
             planned_seconds=self.planned_seconds if options.canary is None else None,
-            send_again=lambda frame, first: self._retry(frame, first, path),
+            send_again=lambda frame, first: self._retry(prepared.proposal, frame, first, path),
             outcomes=outcomes,
         )
 
@@ -260,11 +261,16 @@ class Job:
         return {"paths": self.identities.source.paths if self.identities else None}
 
     def _retry(
-        self, frame: pd.DataFrame, first: pd.DataFrame | None, journal: Path | None
+        self,
+        proposal: Proposal,
+        frame: pd.DataFrame,
+        first: pd.DataFrame | None,
+        journal: Path | None,
     ) -> Report:
         """Send failures of this job in the same way, with the same journal.
 
         Args:
+            proposal: The mapping, with the types that the columns of the table have.
             frame: The failures.
             first: Failures of the identities to send before, or None.
             journal: The journal, or None.
@@ -275,7 +281,7 @@ class Job:
             identities = replace(self.identities, source=open_source(first), fingerprint=None)
         return Job(
             source=open_source(frame),
-            proposal=self.proposal,
+            proposal=proposal,
             options=options,
             identities=identities,
             resumes=True,

@@ -462,7 +462,13 @@ def read_journal(path: str | Path) -> JournalContents:
         raise JournalError(f"There is no journal {path}. Check the path.")
     check_is_journal(path)
     with one_clear_error(path), closing(sqlite3.connect(path)) as database:
-        stored = dict(database.execute("SELECT name, value FROM about"))
+        is_new = not path.stat().st_size
+        stored = {} if is_new else dict(database.execute("SELECT name, value FROM about"))
+        if not stored:
+            raise JournalError(
+                f"The journal {path} is empty: the run that created it ended before it sent a row. "
+                "Call send() again with this journal."
+            )
         _check_version(path, stored)
         query = "SELECT coalesce(sum(rows), 0) FROM requests WHERE state IN (?, ?)"
         states = (State.DELIVERED.value, State.DELIVERED_AGAIN.value)

@@ -34,7 +34,7 @@ from cdp_backfill.results.reports import Report
 from cdp_backfill.results.tracker import OutcomeTracker
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     import numpy as np
@@ -388,10 +388,10 @@ class Run:
         self._settle(result)
 
     def _settle(self, result: RequestResult, *, only_pending: bool = False) -> None:
-        for piece in result.request.pieces:
+        for outcomes, rows in _rows_of(result.request):
             self._tracker.settle(
-                piece.owner.chunk_outcomes,
-                piece.owner.rows[piece.start : piece.stop],
+                outcomes,
+                rows,
                 result.outcome,
                 code=result.code,
                 reason=result.reason,
@@ -431,7 +431,14 @@ class Run:
         self._finished = True
         self._sender.finish()
         for result in self._sender.unrecorded:
-            self._settle(result, only_pending=True)
+            if result.doubts or result.outcome is Outcome.DELIVERED:
+                for outcomes, rows in _rows_of(result.request):
+                    outcomes.set_sent(rows)
+        for result in self._sender.unrecorded:
+            try:
+                self._settle(result, only_pending=True)
+            except Exception as error:  # noqa: BLE001  # close() records what is left
+                self._stop_error = self._stop_error or _unexpected(error)
         self._tracker.close(*self._unsent_reason)
         if self._files is not None:
             state = "stopped" if self._sender.stopped or self._final_error else "done"
@@ -539,6 +546,12 @@ class Run:
             return notes
         journal = self._journal.path if self._journal else None
         return (*notes, canary_note(self._canary, journal))
+
+
+def _rows_of(request: Request) -> Iterator[tuple[ChunkOutcomes, npt.NDArray[np.int64]]]:
+    """The rows of a request, by the chunk that tracks them."""
+    for piece in request.pieces:
+        yield piece.owner.chunk_outcomes, piece.owner.rows[piece.start : piece.stop]
 
 
 def _unexpected(error: BaseException) -> StoppedError:

@@ -75,6 +75,7 @@ class ChunkOutcomes:
         self._id_index = np.full(size, _NO_ID, dtype=np.int64)
         self._event_bin = np.full(size, NO_BIN, dtype=np.int32)
         self._taken = np.zeros(size, dtype=np.uint8)
+        self._sent: set[int] = set()
         self._ids: list[Ids] = []
         self.memory_bytes = self._measure()
         """Memory that the rows take, in bytes."""
@@ -118,6 +119,10 @@ class ChunkOutcomes:
         index = self._index(rows)
         self._taken[index] = np.minimum(2, self._taken[index] + times)
 
+    def set_sent(self, rows: Rows) -> None:
+        """Mark rows that the server may have accepted although no result of them was recorded."""
+        self._sent.update(rows.tolist())
+
     def set_outcome(
         self, rows: Rows, outcome: Outcome, *, code: str, reason: str, status: int, attempts: int
     ) -> None:
@@ -149,6 +154,12 @@ class ChunkOutcomes:
         """Positions of the rows without an outcome."""
         pending: Rows = self._rows[self._outcome == _PENDING]
         return pending
+
+    def pending_sent_rows(self) -> Rows:
+        """Those of them that the server may have accepted in this run."""
+        pending = self.pending_rows()
+        sent: Rows = pending[np.isin(pending, list(self._sent))]
+        return sent
 
     def origins(self, rows: Rows) -> Any:
         """An Arrow table with run, file and row number of these rows."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import secrets
 import threading
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
@@ -42,6 +42,10 @@ if TYPE_CHECKING:
 _INTERNAL: Final = (POSITION, EVENT_BIN, TAKEN)
 
 _EARLIER_RUN: Final = "; an earlier run got no answer, so the server may have accepted the row"
+
+_NOT_RECORDED: Final = (
+    "an unexpected error kept the answer from being recorded; the server may have accepted the row"
+)
 
 SPILL_BYTES: Final = 16 * 2**20
 """Failed rows that stay in memory before they move to a temporary file, in bytes."""
@@ -258,6 +262,8 @@ class OutcomeTracker:
     def close(self, code: str, reason: str) -> None:
         """Record every row without an outcome as unsent, and check that the counts add up.
 
+        Those that the server may have accepted are unknown.
+
         Args:
             code: Short name of the reason why these rows are unsent.
             reason: The reason in words.
@@ -266,8 +272,10 @@ class OutcomeTracker:
             AccountingError: The counts do not add up to the rows of the source.
         """
         self._unsent_reason = (code, reason)
-        for chunk_outcomes in list(self._pending.values()):
-            self._settle_unsent(chunk_outcomes)
+        for _ in range(2):  # once more for what failed, for lack of memory for example
+            for chunk_outcomes in list(self._pending.values()):
+                with suppress(Exception):  # the check below notices whatever is missing
+                    self._settle_unsent(chunk_outcomes)
         self.unread = self._unread_rows()
         if self.lineage.columns and self._can_read_again:
             self._settle_unread_failures()
@@ -297,6 +305,10 @@ class OutcomeTracker:
 
     def _settle_unsent(self, chunk_outcomes: ChunkOutcomes) -> None:
         code, reason = self._unsent_reason
+        sent = chunk_outcomes.pending_sent_rows()
+        self.settle(
+            chunk_outcomes, sent, Outcome.UNKNOWN, code="error", reason=_NOT_RECORDED, taken=1
+        )
         rows = chunk_outcomes.pending_rows()
         self.settle(chunk_outcomes, rows, Outcome.UNSENT, code=code, reason=reason)
 

@@ -50,14 +50,15 @@ def send(server: Server, rows: int = 3, **options: Any) -> cdp.Report:
         (402, Verdict.UNPAID),
         (404, Verdict.UNEXPECTED),
         (407, Verdict.PROXY),
-        (408, Verdict.RETRY),
+        (408, Verdict.FAILED),
         (409, Verdict.SPLIT),
         (410, Verdict.UNWANTED),
         (413, Verdict.SPLIT),
+        (425, Verdict.RETRY),
         (429, Verdict.RETRY),
-        (500, Verdict.RETRY),
-        (503, Verdict.RETRY),
-        (599, Verdict.RETRY),
+        (500, Verdict.FAILED),
+        (503, Verdict.FAILED),
+        (599, Verdict.FAILED),
         (999, Verdict.UNEXPECTED),
     ],
 )
@@ -291,15 +292,15 @@ def test_what_a_request_looks_like() -> None:
     assert [message["userId"] for message in request.batch] == ["u0", "u1", "u2"]
 
 
-@pytest.mark.parametrize("status", [408, 429, 500, 503])
+@pytest.mark.parametrize("status", [408, 425, 429, 500, 502, 503, 504, 599])
 def test_an_answer_that_is_worth_a_retry(status: int) -> None:
-    """A retry sends the same bytes again."""
+    """A retry sends the same bytes again; who failed may have accepted the first ones."""
     with serving(lambda number, _: Reply(200 if number else status)) as server:
         report = send(server)
     assert counts(report) == {"delivered": 3}
     assert (report.requests, report.retries) == (2, 1)
     assert report.throttled == (status == 429)
-    assert report.maybe_twice == 0
+    assert report.maybe_twice == (0 if status in {425, 429} else 3)
     assert server.requests[0].raw == server.requests[1].raw
 
 
@@ -490,7 +491,7 @@ def test_a_server_that_breaks_during_a_run() -> None:
         send(server, 100, max_messages=1, patience=0.05, workers=1)
     outcomes = counts(caught.value.report)
     assert outcomes["delivered"] == 1
-    assert 1 <= outcomes["failed"] <= 4
+    assert 1 <= outcomes["unknown"] <= 4  # who answers 503 may have accepted the row
     assert sum(outcomes.values()) == 100
     reasons = set(caught.value.report.failures["cdp_code"])
     assert reasons == {"stopped", "http_503"}

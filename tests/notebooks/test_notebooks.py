@@ -65,7 +65,7 @@ EXPECTED: Final = {
         "the server answered 400: batch[0]: userId is",
         "failures.loc[failures.cdp_code == 'bad_time', 'happened_at'] = pd.to_datetime(",
         "{'delivered': 989,\n  'invalid': 11,",
-        "{'delivered': 300, 'failed': ",
+        "{'delivered': 300, 'unknown': ",
         "No row of this run is known to be delivered",
         "(300, 980, True)",
     ],

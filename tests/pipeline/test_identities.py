@@ -383,8 +383,8 @@ def test_a_retry_sends_the_missing_identities_first(clock: FakeClock) -> None:
             many(100), MAPPING, identify="uid", destination=destination, progress=False
         )
         assert report.identities is not None
-        assert counts(report.identities) == {"delivered": 48, "failed": 2}
-        assert counts(report) == {"delivered": 96, "failed": 4}
+        assert counts(report.identities) == {"delivered": 48, "unknown": 2}
+        assert counts(report) == {"delivered": 96, "unknown": 4}
         failing.clear()
         seen.clear()
         again = report.retry()
@@ -407,7 +407,7 @@ def test_identities_alone_can_be_retried(clock: FakeClock) -> None:
         with pytest.raises(cdp.BadInputError, match=r"report\.identities\.retry\(\) sends those"):
             report.retry()
         assert report.identities is not None
-        assert counts(report.identities) == {"delivered": 28, "failed": 2}
+        assert counts(report.identities) == {"delivered": 28, "unknown": 2}
         failing.clear()
         assert counts(report.identities + report.identities.retry()) == {"delivered": 30}
 

@@ -24,6 +24,8 @@ import cdp_backfill as cdp
 from cdp_backfill.cli import sample_data
 from cdp_backfill.pipeline.journal import Journal, State, read_journal
 from tests.rows import OPENED, opens
+from tests.sending import counts
+from tests.servers import ReceivedRequest, Reply, serving
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -327,6 +329,37 @@ def test_a_canary_of_a_frame_has_a_journal(
         send(opens(10), box, None, canary=0)
 
 
+def test_retry_of_a_csv_file_goes_on_with_its_journal(tmp_path: Path) -> None:
+    """The failures have the types of the file, and so have those of its identities."""
+    table, people = tmp_path / "opens.csv", tmp_path / "people.csv"
+    opens(6, n=range(6), anon=[f"a{n}" for n in range(6)]).to_csv(table, index=False)
+    opens(6, age=range(6), anon=[f"a{n}" for n in range(6)])[["uid", "anon", "age"]].to_csv(
+        people, index=False
+    )
+    mapping = cdp.Mapping.from_dict(OPENED.to_dict() | {"anonymous_id": "anon"})
+    allowed = [1]
+
+    def answer(number: int, _: ReceivedRequest) -> Reply:
+        return Reply(200 if number < allowed[0] else 402)
+
+    for identify in (None, people):
+        with serving(answer) as server:
+            with pytest.raises(cdp.StoppedError, match="payment") as got:
+                cdp.send(
+                    table,
+                    mapping,
+                    identify=identify,
+                    destination=server.destination(max_messages=2, workers=1),
+                    progress=False,
+                    journal=tmp_path / f"j{identify is None}",
+                )
+            allowed[0] = 99
+            first = got.value.report
+            both = first + first.retry()
+            allowed[0] = 1
+        assert counts(both) == {"delivered": 6}
+
+
 def test_retry_sends_what_is_worth_it(box: Sandbox, tmp_path: Path) -> None:
     """What failed goes again, with the journal; what is invalid does not unless asked for."""
     box.set_faults(failing=1.0)
@@ -335,7 +368,7 @@ def test_retry_sends_what_is_worth_it(box: Sandbox, tmp_path: Path) -> None:
     with pytest.raises(cdp.UnreachableError) as got:
         cdp.send(frame, OPENED, destination=impatient, progress=False, journal=tmp_path / "j")
     report = got.value.report
-    assert (report.counts["failed"], report.counts["invalid"]) == (9, 1)
+    assert (report.counts["unknown"], report.counts["invalid"]) == (9, 1)
     box.set_faults()
     again = report.retry()
     assert again.counts["delivered"] == again.rows == 9

@@ -79,6 +79,22 @@ def test_a_run_whose_identities_are_refused_leaves_no_mapping(box: Sandbox, tmp_
     ).ok
 
 
+@pytest.mark.parametrize("begun", ["the file", "the tables"])
+def test_a_run_that_was_killed_before_it_began(box: Sandbox, tmp_path: Path, begun: str) -> None:
+    """Its journal is empty: resume and status tell so, and the next send uses it."""
+    path = tmp_path / "j"
+    if begun == "the file":
+        path.touch()
+    else:
+        Journal(path, mapping=OPENED, url=box.destination.url).release()
+    with pytest.raises(cdp.JournalError, match=r"is empty: .* Call send\(\) again"):
+        cdp.resume(path, opens(3), destination=box.destination, progress=False)
+    with pytest.raises(cdp.JournalError, match="is empty"):
+        read_journal(path)
+    assert send(box, path).ok
+    assert read_journal(path).delivered == 3
+
+
 def test_the_home_folder(box: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """``~`` is expanded everywhere, as in a shell."""
     monkeypatch.setenv("HOME", str(tmp_path))

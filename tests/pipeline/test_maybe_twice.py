@@ -32,8 +32,9 @@ if TYPE_CHECKING:
 ROWS = 12
 BUSY = b"HTTP/1.1 503 Busy\r\nContent-Length: 2\r\n\r\n{}"
 
-ACTIONS = ["ok", "ok", "busy", "lost", "taken"]
-"""What becomes of a request: an answer, none though it was taken, or none and it was not."""
+SLOW = b"HTTP/1.1 429 Slow Down\r\nContent-Length: 2\r\n\r\n{}"
+ACTIONS = ["ok", "ok", "busy", "slow", "lost", "taken", "broken"]
+"""What becomes of a request: an answer, or none; "taken" and "broken" though it was taken."""
 
 
 class Interrupting:
@@ -73,7 +74,7 @@ class Chain:
 
     def takes(self, number: int) -> bool:
         """Whether the server accepts a request."""
-        return self.action(number) in ("ok", "taken")
+        return self.action(number) in ("ok", "taken", "broken")
 
     def reply(self, number: int, connection: socket.socket) -> bool:
         """Answer a request, or not."""
@@ -85,9 +86,10 @@ class Chain:
             return False
         if own == self.end_at:
             self.reached = True
-        if action in ("ok", "busy"):
-            connection.sendall(GOOD if action == "ok" else BUSY)
-        return action in ("ok", "busy")
+        answers = {"ok": GOOD, "busy": BUSY, "broken": BUSY, "slow": SLOW}
+        if action in answers:
+            connection.sendall(answers[action])
+        return action in answers
 
     def _copy(self, name: str, to: str) -> None:
         """Copy the journal as a process that is killed now leaves it."""

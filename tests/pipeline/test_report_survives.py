@@ -161,6 +161,63 @@ def test_an_error_anywhere(  # noqa: PLR0917
         held.release()
 
 
+@pytest.mark.parametrize("times", [1, 2, 3, 99])
+def test_outcomes_that_cannot_be_recorded_for_a_while(
+    times: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The outcomes add up, and nothing that was taken is unsent; or an error says so."""
+    settle, left = OutcomeTracker.settle, [times]
+
+    def failing_for_u4(
+        tracker: OutcomeTracker, outcomes: Any, rows: Any, *more: Any, **how: Any
+    ) -> None:
+        if left[0] and 4 in rows:
+            left[0] -= 1
+            raise MemoryError
+        settle(tracker, outcomes, rows, *more, **how)
+
+    monkeypatch.setattr(OutcomeTracker, "settle", failing_for_u4)
+    with (
+        serving(lambda *_: Reply()) as server,
+        pytest.raises((cdp.StoppedError, cdp.AccountingError)) as caught,
+    ):
+        send(server, tmp_path / "j")
+    assert isinstance(caught.value, cdp.StoppedError) is (times < 99)
+    report = caught.value.report
+    assert (sum(report.counts.values()) == ROWS) is (times < 99)
+    failures = report.failures.set_index("uid")["cdp_outcome"]
+    assert not set(failures[failures == "unsent"].index) & taken(server)
+    assert failures.get("u4", "delivered") in ("delivered", "unknown")
+
+
+def test_no_outcome_can_be_recorded_while_many_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All requests that wait for another attempt are given up, and the run ends."""
+    monkeypatch.setattr(
+        runner.Run, "_record_result", failing(2, MemoryError())(runner.Run._record_result)
+    )
+    waiting = threading.Semaphore(0)
+
+    def answer(number: int, request: ReceivedRequest) -> Reply:
+        if not request.raw or number == 0:
+            return Reply()
+        if number == 7:  # by now, others wait for another attempt
+            for _ in range(4):
+                waiting.acquire(timeout=20)
+            return Reply()
+        waiting.release()
+        return Reply(503)
+
+    with (
+        serving(answer) as server,
+        pytest.raises(cdp.StoppedError, match="MemoryError") as caught,
+    ):
+        send(server, workers=8)
+    report = caught.value.report
+    assert sum(report.counts.values()) == ROWS
+    failures = report.failures.set_index("uid")["cdp_outcome"]
+    assert not set(failures[failures == "unsent"].index) & taken(server)
+
+
 def _without_threads(monkeypatch: pytest.MonkeyPatch, allowed: dict[str, int]) -> None:
     """Let only so many threads start, by the beginning of their names."""
     start = threading.Thread.start

@@ -295,7 +295,8 @@ def permissive(box: Sandbox, _: Path) -> None:
 RUN_CODES: Final[dict[str, Callable[[Sandbox, Path], None]]] = {
     "http_400": refused,
     "http_401": wrong_key,
-    "http_503": retried(503, "http_503", "failed"),
+    "http_429": retried(429, "http_429", "failed"),
+    "http_503": retried(503, "http_503", "unknown"),
     "connection": unreachable,
     "no_answer": retried(None, "no_answer", "unknown"),
     "cancelled": retried(None, "no_answer", "unknown"),  # the same outcome and remedy

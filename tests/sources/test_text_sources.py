@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _thread
 import bz2
 import csv
 import gzip
@@ -25,7 +26,7 @@ from cdp_backfill.sources import unpacking
 from cdp_backfill.sources.chunks import CHUNK_BYTES, CHUNK_ROWS
 from cdp_backfill.sources.formats import recognise
 from cdp_backfill.sources.paths import File
-from cdp_backfill.sources.texts import TextSource, reading
+from cdp_backfill.sources.texts import TextSource, reading, rows
 
 SECRET = "ada@example.com"
 JSON_TYPE = pa.json_(pa.string())
@@ -598,3 +599,20 @@ def test_files_of_other_people(data: Path, pattern: str, rows: int | None) -> No
             assert [cell is None for cell in row.values()] == [
                 cell is None for cell in typed.values()
             ]
+
+
+def test_an_interrupt_while_arrow_calls_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It interrupts; it is not lost, and the file does not look damaged."""
+    path = tmp_path / "opens.csv"
+    path.write_text("uid,n\na,1\nb,2\n")
+    handle = rows._RowCheck.__call__
+
+    def interrupted(check: rows._RowCheck, row: Any) -> str:
+        _thread.interrupt_main()
+        return handle(check, row)
+
+    monkeypatch.setattr(rows._RowCheck, "__call__", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        source(path).settled(())
