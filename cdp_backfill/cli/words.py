@@ -30,6 +30,7 @@ _PHRASES: Final = {
     "send again without canary, and with the same journal": "send again without --canary, and with "
     "the same journal",
     "send again without canary and with": "send again without --canary and with",
+    "Call send() again with this journal": "Run cdp-backfill send again with this journal",
     "Go on with cdp.resume(journal)": "Go on with cdp-backfill resume JOURNAL",
     "or send the failures in three days": "or run the same command in three days",
     "repair that in the failures": "repair these rows",
@@ -69,6 +70,8 @@ _OTHERS: Final = {
     "recent": "--recent",
     "identify": "--identify",
     "allow": "--allow",
+    "outcomes": "--outcomes",
+    "unreadable": "--unreadable",
     "progress": "--progress",
     "api_key": "$CUSTOMERIO_CDP_API_KEY",
 }

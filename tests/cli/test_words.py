@@ -21,7 +21,15 @@ from tests.remedies.lines import PACKAGE, code_in, text_of
 COMMAND_LINE: Final[Any] = typer.main.get_command(application.app)
 
 PYTHON_ONLY: Final = {
-    "session": ("local_sandbox", "sources/", "results/plots", "cli/", "emulator/", "accessors"),
+    "session": (
+        "local_sandbox",
+        "sources/",
+        "results/plots",
+        "cli/",
+        "emulator/",
+        "accessors",
+        "pipeline/plan_file",
+    ),
     "object": (
         "pickled",
         "can only be read once",
@@ -30,6 +38,10 @@ PYTHON_ONLY: Final = {
         "a Destination",
         "Destination(region",
         "a Mapping",
+        "that samples=True shows",
+        "progress must be",
+        "The run kept the failures only",
+        "'their name'",
     ),
     "frame": (
         "in the index",
