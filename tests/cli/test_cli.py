@@ -270,8 +270,9 @@ def test_a_plan_without_options_proposes_or_asks(tmp_path: Path) -> None:
     rows = "user_id,event,ts\nu1,app_open,2023-05-01T10:00:00Z\nu2,purchase,2023-05-01T11:00:00Z\n"
     (tmp_path / "a.csv").write_text(rows)
     planned = run("plan", tmp_path / "a.csv", key=None)
-    assert planned.exit_code == 0
+    assert planned.exit_code == 1  # nobody chose what becomes of the purchase
     assert "1  Application Opened" in planned.output
+    assert run("plan", tmp_path / "a.csv", "--other-events", "skip", key=None).exit_code == 0
     (tmp_path / "b.csv").write_text("x,y\n1,2\n")
     asked = run("plan", tmp_path / "b.csv", key=None)
     assert asked.exit_code == 2

@@ -35,7 +35,7 @@ def test_what_is_given_wins() -> None:
 def test_what_is_given_at_its_default_wins_too() -> None:
     """``other_events="invalid"`` is what it is by default, and still an answer."""
     frame = pd.DataFrame(BASE)
-    assert frame.cdp.plan(now=NOW).mapping.other_events == "skip"
+    assert frame.cdp.plan(now=NOW).mapping.other_events == "unmapped"
     plan = frame.cdp.plan(other_events="invalid", now=NOW)
     assert plan.counts["invalid"] == 1
     export = pd.DataFrame({name: ["x"] for name in [*presets.load("ga4").detect[0], "user_id"]})

@@ -620,6 +620,15 @@ CASES: list[Case] = [
             {"sandbox": cdp.sandbox},
         ),
     ),
+    Case(
+        ("outcomes='folder/'", "cdp.send(source, outcomes='outcomes/')"),
+        lambda desk: desk.send(opens(2), OPENED).outcomes(),
+        lambda desk: exec(  # noqa: S102
+            "report = cdp.send(source, mapping, outcomes='outcomes/', **options)\n"
+            "assert len(report.outcomes()) == 2",
+            {"cdp": cdp, "source": opens(2), "mapping": OPENED, "options": desk.options},
+        ),
+    ),
     *(Case(*each) for each in FILE_CASES),
 ]
 
@@ -632,6 +641,7 @@ MENTIONED: Final = {
     "drop=": "the subject of the sentence",
     "droppable=": "the subject of the sentence: remove a name from it",
     "expand=": "the subject of the sentence",
+    "outcomes=": "the subject of the sentence",
     "key()": "the subject of the sentence",
     "store=": "the subject of the sentence",
     "traits=": "the subject of the sentence",
