@@ -1,14 +1,13 @@
-"""Stores tables of rows: some in memory, the rest in temporary files."""
+"""Stores tables of rows: some in memory, the rest in a temporary file."""
 
 from __future__ import annotations
 
 import contextlib
-import itertools
-import shutil
+import mmap
 import tempfile
 import weakref
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import IO, TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.ipc
@@ -19,10 +18,20 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
-class TableStore:
-    """Stores tables of rows in memory, and moves them to temporary files at a limit.
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Where a table is in the file: the part of the file that holds it, and its number there."""
 
-    The files are deleted with the store.
+    start: int
+    size: int
+    number: int
+
+
+class TableStore:
+    """Stores tables of rows in memory, and moves them to a temporary file at a limit.
+
+    The file has no name that anybody else could open (on Windows, it is deleted on closing), so the
+    system removes it at any end of the process, even a kill.
 
     Args:
         spill_bytes: Bytes that may stay in memory.
@@ -32,9 +41,9 @@ class TableStore:
         self._spill_bytes = spill_bytes
         self._in_memory: list[tuple[int, Any]] = []
         self._memory_bytes = 0
-        self._folder: Path | None = None
-        self._numbers = itertools.count()
-        self._on_disk: list[tuple[int, Path, int]] = []  # position, file, number in the file
+        self._file: IO[bytes] | None = None
+        self._file_bytes = 0
+        self._on_disk: list[tuple[int, _Place]] = []  # with the position
 
     def append(self, position: int, table: Any) -> None:
         """Store a table.
@@ -51,25 +60,43 @@ class TableStore:
                 self._spill()
 
     def _spill(self) -> None:
-        if self._folder is None:
-            self._folder = Path(tempfile.mkdtemp(prefix="cdp-backfill-"))
-            weakref.finalize(self, shutil.rmtree, self._folder, ignore_errors=True)
+        """Append the tables in memory to the file, as one part."""
+        if self._file is None:
+            file: Any = tempfile.TemporaryFile(prefix="cdp-backfill-")  # noqa: SIM115
+            self._file = file
+            weakref.finalize(self, _close, file)
         schema = common_schema(lambda: (table for _, table in self._in_memory))
-        path = self._folder / f"{next(self._numbers):06d}.arrow"
         options = pa.ipc.IpcWriteOptions(compression="lz4")
-        with pa.ipc.new_file(str(path), schema, options=options) as writer:
+        # What an attempt left behind on a full disk is written over.
+        start = -(-self._file_bytes // mmap.ALLOCATIONGRANULARITY) * mmap.ALLOCATIONGRANULARITY
+        self._file.seek(start)
+        sink = pa.PythonFile(self._file, mode="w")
+        with pa.ipc.new_file(sink, schema, options=options) as writer:
             for _, table in self._in_memory:
                 writer.write_table(with_schema(table, schema).combine_chunks())
-        self._on_disk.extend((position, path, n) for n, (position, _) in enumerate(self._in_memory))
+        self._file.flush()
+        size = self._file.tell() - start
+        self._on_disk.extend(
+            (position, _Place(start, size, n)) for n, (position, _) in enumerate(self._in_memory)
+        )
+        self._file_bytes = start + size
         self._in_memory, self._memory_bytes = [], 0
 
     def tables(self) -> Iterator[Any]:
         """All tables, by position."""
-        entries: list[tuple[int, Any, int]] = [*self._on_disk]
-        entries += [(position, table, 0) for position, table in self._in_memory]
-        for _, table_or_path, number in sorted(entries, key=lambda entry: entry[0]):
-            if isinstance(table_or_path, Path):
-                with pa.memory_map(str(table_or_path)) as file:
-                    yield pa.Table.from_batches([pa.ipc.open_file(file).get_batch(number)])
-            else:
-                yield table_or_path
+        entries: list[tuple[int, Any]] = [*self._on_disk, *self._in_memory]
+        for _, table in sorted(entries, key=lambda entry: entry[0]):
+            yield self._read(table) if isinstance(table, _Place) else table
+
+    def _read(self, place: _Place) -> Any:
+        assert self._file is not None  # noqa: S101  # the place is in it
+        part = mmap.mmap(
+            self._file.fileno(), place.size, access=mmap.ACCESS_READ, offset=place.start
+        )
+        with pa.BufferReader(pa.py_buffer(part)) as reader:
+            return pa.Table.from_batches([pa.ipc.open_file(reader).get_batch(place.number)])
+
+
+def _close(file: IO[bytes]) -> None:
+    with contextlib.suppress(OSError):  # a full disk: what was not written is not needed
+        file.close()
