@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import re
 from typing import TYPE_CHECKING, Any, Final
 
 import duckdb
@@ -22,6 +23,20 @@ _UNSAFE: Final = ("__internal", "variant_", "json_contains", "json_pretty", "fin
 
 DuckDB's tests of deep JSON cells did not cover them: they recurse once for each level, or write a
 line for each. Internal functions trust their arguments."""
+
+_SIZES: Final = {
+    "lpad": 1,
+    "rpad": 1,
+    "list_resize": 1,
+    "array_resize": 1,
+    "bitstring": 1,
+    "bar": 3,
+}
+"""The place of the argument that says how large the result is."""
+
+_MAX_SIZE: Final = 10_000
+_LONG_FORMAT: Final = re.compile(r"\d{5}|\*|\{[^}]*\{")
+"""A format with a width of five digits, or with one from a cell."""
 
 _UNSAFE_TYPES: Final = frozenset({"VARIANT", "AGGREGATE_STATE"})
 
@@ -163,6 +178,7 @@ def _check_functions(
                 f"derive[{name!r}] uses {function}(). On some cells, it ends the process or runs "
                 "for hours. Use json_extract() or another function."
             )
+        _check_size(name, function, node)
         if function in seen:
             continue
         seen.add(function)
@@ -183,6 +199,28 @@ def _check_functions(
                 if any(word.startswith(("current_", "local")) for word in words):
                     raise _not_repeatable(name, function)
                 _check_functions(connection, name, inner, seen)
+
+
+def _check_size(name: str, function: str, node: dict[str, Any]) -> None:
+    """Refuse a result of a size that a cell decides, or of a huge one."""
+    literals = [
+        each["expression"].get("literal", {}).get("text") for each in node.get("arguments", ())
+    ]
+    place = _SIZES.get(function)
+    if place is not None and place < len(literals):
+        size = literals[place]
+        if not re.fullmatch("[0-9]{1,5}", size or "") or int(size) > _MAX_SIZE:
+            raise MappingError(
+                f"derive[{name!r}] uses {function}(). Write its size as a number of up to "
+                f"{_MAX_SIZE:,}."
+            )
+    if function in ("format", "printf") and literals:
+        text = literals[0]
+        if text is None or _LONG_FORMAT.search(text):
+            raise MappingError(
+                f"derive[{name!r}] uses {function}(). Write its format as a text, with widths "
+                f"below {_MAX_SIZE:,}."
+            )
 
 
 def _not_repeatable(name: str, function: str) -> MappingError:

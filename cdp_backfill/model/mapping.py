@@ -37,6 +37,9 @@ from cdp_backfill.model.mapping_checks import (
 )
 from cdp_backfill.model.mapping_view import mapping_view
 
+MAX_CHARACTERS: Final = 2**20
+"""Most characters of a mapping as TOML: it may come from somebody else."""
+
 __all__ = ["Field", "Key", "Lit", "Mapping", "Tree", "key", "lit"]
 
 Call = Literal["track", "identify"]
@@ -291,12 +294,21 @@ class Mapping:
         """Read the result of ``to_toml``.
 
         Raises:
-            MappingError: The text is not TOML, or not a mapping.
+            MappingError: The text is not TOML, or not a mapping, or has more than 1,048,576
+                characters.
         """
+        if len(text) > MAX_CHARACTERS:
+            raise MappingError(
+                f"The mapping has more than {MAX_CHARACTERS:,} characters. Check that it is the "
+                "file of a mapping."
+            )
         try:
             return cls.from_dict(tomllib.loads(text))
         except tomllib.TOMLDecodeError as error:
             raise MappingError(f"The mapping is not valid TOML: {error}.") from error
+        except RecursionError:
+            pass
+        raise MappingError("The mapping is nested too deeply. Check that it is one.")
 
     def save(self, path: str | Path) -> None:
         """Write the mapping to a TOML file.
@@ -317,7 +329,8 @@ class Mapping:
             MappingError: The file is missing, not TOML, or not a mapping.
         """
         try:
-            text = Path(path).read_text(encoding="utf-8")
+            with Path(path).open(encoding="utf-8") as file:
+                text = file.read(MAX_CHARACTERS + 1)
         except (OSError, UnicodeDecodeError) as error:
             raise MappingError(f"The mapping file cannot be read: {error}.") from error
         return cls.from_toml(text)

@@ -291,3 +291,30 @@ def test_a_frame_with_mixed_numbers_in_a_derived_table(box: Any) -> None:
     report = plan.send(progress=False)
     assert report.counts["delivered"] == 2
     assert [item["a"] for item in box.events()["properties"]] == [1, "x"]
+
+
+@pytest.mark.parametrize(
+    "expression",
+    [
+        "lpad(n, 2000000000, '0')",
+        "rpad(n, length(n), '0')",
+        "bar(1, 0, 10, 1e9)",
+        "list_resize([n], 10 * 1000000000)",
+        "printf('%2000000000d', 1)",
+        "printf(n, 1)",
+        "format('{:{}}', n, 5)",
+        "upper(lpad(lpad(n, 5, '0'), 99999, '0'))",
+    ],
+)
+def test_no_result_is_huge(expression: str) -> None:
+    """A size that a cell decides, or a huge one, is refused before a row is read."""
+    frame = opens(1, n="7")
+    with pytest.raises(MappingError, match=r"derive\['x'\] uses \w+\(\)\. Write its "):
+        frame.cdp.plan(OPENED, derive={"x": expression})
+
+
+def test_results_of_a_stated_size_are_made() -> None:
+    """Ids can be filled up with zeros, and numbers formatted."""
+    derive = {"x": "lpad(n, 5, '0') || format('{:>4}', n) || printf('%3d', 1)"}
+    (message,) = opens(1, n="7").cdp.messages(1, OPENED, derive=derive)
+    assert message["properties"]["x"] == "00007   7  1"

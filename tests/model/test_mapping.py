@@ -138,6 +138,8 @@ def test_any_event_name_with_send() -> None:
     ("text", "words"),
     [
         ("user_id = ", "valid TOML"),
+        (f"user_id = {'[' * 9_000}{']' * 9_000}", "nested too deeply"),
+        (f"user_id = '{'x' * 2**20}'", "more than 1,048,576 characters"),
         ("user = 'x'", "Did you mean 'user_id'"),
         ("rest = 3", "rest"),
     ],
