@@ -31,7 +31,7 @@ _KINDS: Final = {".html": "html", ".htm": "html", ".md": "markdown", ".json": "j
 SAVED_OPTIONS: Final = ("recent", "context_scope", "unreadable", "now")
 """Options that a plan file keeps: they change what becomes of a row."""
 
-CALL_OPTIONS: Final = ("destination", "progress", "journal", "canary", "processes")
+CALL_OPTIONS: Final = ("destination", "progress", "journal", "canary", "outcomes", "processes")
 """Options of each call of ``send``; of the destination, the file keeps all but the key."""
 
 _DESTINATION: Final = tuple(item.name for item in fields(Destination) if item.name != "api_key")

@@ -301,7 +301,7 @@ def test_a_rehearsal_shows_differences(tmp_path: Path) -> None:
         ("Application Opened", "2023-05-01"): 1,
         ("Application Opened", "2023-05-02"): 2,
     }
-    assert "2 of 2" in str(fine)
+    assert "2 of 2" in fine.view().text()
     lost = rehearse(frame, {"mapping": mapping}, tmp_path / "lost", progress=False, silent=1.0)
     assert lost.report.ok
     assert not lost.ok
@@ -309,5 +309,5 @@ def test_a_rehearsal_shows_differences(tmp_path: Path) -> None:
         ("Application Opened", "2023-05-01", 1, 0),
         ("Application Opened", "2023-05-02", 2, 0),
     ]
-    assert "Days that differ" in str(lost)
+    assert "Days that differ" in lost.view().text()
     assert lost.to_dict()["differences"][0]["planned"] == 1

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 import cdp_backfill as cdp
 from cdp_backfill.pipeline.journal import Journal, identities_path, read_journal
+from cdp_backfill.pipeline.journal_file import opened
 from tests.rows import OPENED, opens
 
 if TYPE_CHECKING:
@@ -83,10 +84,9 @@ def test_a_run_whose_identities_are_refused_leaves_no_mapping(box: Sandbox, tmp_
 def test_a_run_that_was_killed_before_it_began(box: Sandbox, tmp_path: Path, begun: str) -> None:
     """Its journal is empty: resume and status tell so, and the next send uses it."""
     path = tmp_path / "j"
-    if begun == "the file":
-        path.touch()
-    else:
-        Journal(path, mapping=OPENED, url=box.destination.url).release()
+    path.touch()
+    if begun == "the tables":
+        opened(path).close()
     with pytest.raises(cdp.JournalError, match=r"is empty: .* Call send\(\) again"):
         cdp.resume(path, opens(3), destination=box.destination, progress=False)
     with pytest.raises(cdp.JournalError, match="is empty"):

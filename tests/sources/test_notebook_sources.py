@@ -470,7 +470,6 @@ def test_a_table_that_cannot_be_opened() -> None:
     for table, words in [
         (pl.DataFrame({"x": pl.Series([[1]], dtype=pl.List(pl.Int128))}).lazy(), "polars LazyF"),
         (pl.scan_parquet("nowhere.parquet"), r"polars LazyFrame cannot be opened \(FileNotFound"),
-        (pl.Series([1]), "Series cannot be opened"),
         (ibis.table({"a": "int64"}), r"ibis table cannot be opened \(IbisError\)"),
     ]:
         with pytest.raises(SourceError, match=f"^The {words}"):
@@ -680,8 +679,8 @@ def test_rows_of_other_shapes() -> None:
 
 def test_what_cannot_be_read_says_what_can() -> None:
     """The error lists the tables that are known, and helps with those that people try."""
-    with pytest.raises(SourceError, match=r"type dict .*DuckDB.*cursor after execute.*parquet"):
-        open_source({"a": [1]})
+    with pytest.raises(SourceError, match=r"type object .*DuckDB.*cursor after execute.*parquet"):
+        open_source(object())
     with pytest.raises(SourceError, match=r"Pass pandas\.DataFrame\(rows\)"):
         open_source([{"a": 1}])
     frame = type("DataFrame", (), {"__module__": "pyspark.sql.classic.dataframe"})

@@ -289,7 +289,7 @@ def test_whole_numbers_and_floats_fit_together(files: Path) -> None:
 @pytest.mark.parametrize("given", [[], 3, {"a": 1}, [1], None])
 def test_what_is_no_table(given: Any) -> None:
     """Anything else is refused by its type."""
-    with pytest.raises(SourceError, match=r"cannot be read|list of paths is empty"):
+    with pytest.raises(SourceError, match=r"cannot be read|list of paths is empty|is no table"):
         open_source(given)
 
 

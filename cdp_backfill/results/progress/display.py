@@ -31,18 +31,12 @@ class Progress(Protocol):
 
     >>> import pandas as pd
     >>> import cdp_backfill as cdp
-    >>> class Milestones:
-    ...     def __init__(self):
-    ...         self.shown = 0
-    ...
+    >>> class LastLine:
     ...     def update(self, snapshot: cdp.Snapshot):
-    ...         tenths = int(10 * (snapshot.share or 0))
-    ...         if tenths > self.shown:
-    ...             self.shown = tenths
-    ...             print(f"{snapshot.rows} rows, {snapshot.not_delivered} of them failed")
+    ...         self.last = snapshot
     ...
     ...     def close(self):
-    ...         print("The end")
+    ...         print(f"{self.last.rows} rows, {self.last.not_delivered} of them failed")
     >>> frame = pd.DataFrame({"uid": ["a", None], "ts": "2023-05-01T10:00:00Z"})
     >>> with cdp.sandbox() as box:
     ...     report = frame.cdp.send(
@@ -50,10 +44,9 @@ class Progress(Protocol):
     ...         timestamp="ts",
     ...         event=cdp.lit("Application Opened"),
     ...         destination=box.destination,
-    ...         progress=Milestones(),
-    ...     )  # doctest: +ELLIPSIS
-    ...2 rows, 1 of them failed
-    The end
+    ...         progress=LastLine(),
+    ...     )
+    2 rows, 1 of them failed
     """
 
     def update(self, snapshot: Snapshot) -> None:
