@@ -21,8 +21,8 @@ from cdp_backfill import errors
 from cdp_backfill.cli import app
 from cdp_backfill.emulator import request_body
 from cdp_backfill.inference import presets
-from cdp_backfill.messages import json_cells
-from cdp_backfill.model import api_facts, arrow_types, outcomes
+from cdp_backfill.messages import expression_limits, json_cells
+from cdp_backfill.model import api_facts, arrow_types, outcomes, toml_text
 from cdp_backfill.pipeline import plan_statistics
 from cdp_backfill.results import histogram, reasons
 from cdp_backfill.sources import chunks, columnar, paths, unpacking
@@ -296,6 +296,16 @@ INPUT_LIMITS: Final[tuple[tuple[ModuleType, str, str, str, str], ...]] = (
      "further ones are counted by code; the failures have each in full"),
     (histogram, "MAX_EVENTS", "events in the plot of a report", "events",
      "further ones are shown together"),
+    (toml_text, "MAX_CHARACTERS", "mapping or preset in TOML", "characters", "an error"),
+    (toml_text, "MAX_LEVELS", "nesting of a mapping or a preset in TOML", "levels", "an error"),
+    (expression_limits, "MAX_LENGTH", "expression of `derive`", "characters", "an error"),
+    (expression_limits, "MAX_LAYERS", "columns of `derive` of which each uses the one before",
+     "columns", "an error"),
+    (expression_limits, "MAX_LAMBDAS", "lambdas of an expression, one inside the other", "levels",
+     "an error"),
+    (expression_limits, "MAX_SIZE",
+     "size that an expression fills up to, as in `lpad(id, 10, '0')`", "characters or items",
+     "an error"),
     (request_body, "MAX_BODY_BYTES", "body of a request to the sandbox, unpacked", "bytes",
      "the answer is 413"),
 )  # fmt: skip

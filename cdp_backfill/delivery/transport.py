@@ -20,8 +20,10 @@ import httpcore
 import httpx
 from isal import igzip
 
+from cdp_backfill.delivery.masking import KeyMask
 from cdp_backfill.delivery.wire import Wire, WireBackend, is_one_answer
 from cdp_backfill.model import api_facts
+from cdp_backfill.model.printable import printable
 from cdp_backfill.model.secret import Secret
 
 if TYPE_CHECKING:
@@ -32,6 +34,13 @@ if TYPE_CHECKING:
 _MAX_BODY_BYTES: Final = 65_536
 _KEEPALIVE_SECONDS: Final = 5.0  # without a request, before a connection is closed
 _MAX_REASON: Final = 300
+_TAGS: Final = re.compile(
+    r"<(script|style)\b(?:(?!</\1>).)*+(?:</\1>)?|<[^<>]*+>", re.DOTALL | re.IGNORECASE
+)
+"""Scripts, styles and tags. No text makes it look at a part of it more than once."""
+
+_CUT: Final = 4_096
+"""Bytes at the end of a body beyond the limit that may be a part of a key."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,12 +118,6 @@ class _BasicAuth:
     def _encoded(self) -> str:
         return base64.b64encode(f"{self._key.reveal()}:".encode()).decode()
 
-    def secrets(self) -> tuple[Secret, ...]:
-        """All forms of the key that a server could send back."""
-        if not self._key:
-            return ()
-        return Secret(self._encoded()), Secret(self._encoded().rstrip("=")), self._key
-
 
 class HttpTransport:
     """HTTP through httpcore, with one connection that stays open.
@@ -132,7 +135,7 @@ class HttpTransport:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._auth = _BasicAuth(destination.api_key)
-        self._secrets = self._auth.secrets()
+        self._mask = KeyMask(destination.api_key)
         url = httpx.URL(destination.url + api_facts.BATCH_PATH)
         self._url = httpcore.URL(
             scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=url.raw_path
@@ -194,7 +197,7 @@ class HttpTransport:
         retry_after = [value for name, value in response.headers if name.lower() == b"retry-after"]
         return Answer(
             status,
-            "" if succeeded else error_reason(content, self._secrets),
+            "" if succeeded else error_reason(content if is_whole else content[:-_CUT], self._mask),
             retry_after[0].decode("latin-1") if retry_after else None,
             unclear=succeeded and not _is_json_object(content),
         )
@@ -208,7 +211,7 @@ class HttpTransport:
         told = isinstance(error, httpcore.ConnectError | httpcore.ProxyError) and str(error)
         if isinstance(error, httpcore.ProxyError) and str(error).startswith("407"):
             return Answer(407)
-        text = _error_name(error) + (f": {error}" if told else "")
+        text = _error_name(error) + (f": {printable(str(error))[:_MAX_REASON]}" if told else "")
         return NotSentError(
             text,
             reached=not _is_unreachable(error),
@@ -276,24 +279,24 @@ def tls_context() -> ssl.SSLContext:
     return httpx.create_ssl_context()
 
 
-def error_reason(body: bytes, secrets: tuple[Secret, ...] = ()) -> str:
+def error_reason(body: bytes, mask: KeyMask | None = None) -> str:
     """The reason in the body of an error, on one line and at most 300 characters long.
 
     Args:
         body: JSON, HTML or plain text.
-        secrets: Texts that are replaced by ``***``.
+        mask: Replaces the key, which some servers repeat.
 
     >>> error_reason(b'{"meta": {"errors": ["userId is required"]}}')
     'userId is required'
     """
-    text = body.decode("utf-8", "replace")
-    for secret in secrets:  # some servers repeat the key
-        text = text.replace(secret.reveal(), "***")
+    text = body.decode(json.detect_encoding(body), "replace")
     try:
         text = "; ".join(_texts(json.loads(text)))
     except (ValueError, RecursionError):
-        text = html.unescape(re.sub(r"<(script|style).*?</\1>|<[^>]*>", " ", text, flags=re.DOTALL))
-    text = " ".join("".join(c if c.isprintable() else " " for c in text).split())
+        text = html.unescape(_TAGS.sub(" ", text))
+    if mask is not None:
+        text = mask.apply(text)
+    text = printable(" ".join(text.split()))
     return text if len(text) <= _MAX_REASON else text[: _MAX_REASON - 1] + "…"
 
 

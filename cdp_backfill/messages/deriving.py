@@ -19,6 +19,7 @@ import numpy as np
 import pyarrow as pa
 
 from cdp_backfill.errors import MappingError
+from cdp_backfill.messages.expression_limits import MAX_LAYERS, check_type
 from cdp_backfill.messages.expressions import checked_columns, first_line, quote
 from cdp_backfill.messages.text import as_utf8, decode, json_as_text
 from cdp_backfill.messages.times import out_of_range
@@ -135,6 +136,11 @@ class Deriver:
                 (level for other, level in levels.items() if other.casefold() in used), default=-1
             )
         count = max(levels.values(), default=-1) + 1
+        if count > MAX_LAYERS:
+            raise MappingError(
+                f"derive= has {count:,} columns of which each uses the one before. The limit is "
+                f"{MAX_LAYERS}."
+            )
         return [[name for name in levels if levels[name] == number] for number in range(count)]
 
     def _result_fields(self) -> list[Any]:
@@ -151,6 +157,8 @@ class Deriver:
                     self._expressions[name] = f"CAST(({text}\n) AS {plain})"
             relation = connection.sql(self._query(self._expressions))
             self._sql_types = dict(zip(relation.columns, map(str, relation.types), strict=True))
+            for name, kind in self._sql_types.items():
+                check_type(name, kind)
             schema = relation.to_arrow_table().schema
         except (duckdb.Error, pa.ArrowException) as error:
             self._raise_misfit()
@@ -172,7 +180,7 @@ class Deriver:
             only = {n: text for n, text in self._expressions.items() if n in self.inputs([name])}
             try:
                 self._connections[False].sql(self._query(only)).to_arrow_table()
-            except duckdb.Error as error:
+            except (duckdb.Error, pa.ArrowException) as error:  # such as a list of lists of ...
                 raise MappingError(
                     f"derive[{name!r}] does not fit the table: {first_line(error)}."
                     f"{_hint(error, [*self._source.names, *only])}"
@@ -436,7 +444,7 @@ def _check_known(name: str, used: set[str], known: list[str]) -> None:
             )
 
 
-def _hint(error: duckdb.Error, known: list[str]) -> str:
+def _hint(error: Exception, known: list[str]) -> str:
     if not isinstance(error, duckdb.BinderException) or '"' not in str(error):
         return ""
     return did_you_mean(str(error).split('"')[1], known)

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import functools
 import json
-import re
 from typing import TYPE_CHECKING, Any, Final
 
 import duckdb
 
 from cdp_backfill.errors import MappingError
+from cdp_backfill.messages.expression_limits import (
+    check_function,
+    check_lambdas,
+    check_length,
+    check_type,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -18,28 +23,6 @@ _CLOCKS: Final = ("current_", "get_current_")
 """Beginnings of functions that read the clock, whatever stability DuckDB claims."""
 
 _ENVIRONMENT: Final = frozenset({"version"})
-_UNSAFE: Final = ("__internal", "variant_", "json_contains", "json_pretty", "finalize", "combine")
-"""Beginnings of functions that can end the process on some cells, or take hours.
-
-DuckDB's tests of deep JSON cells did not cover them: they recurse once for each level, or write a
-line for each. Internal functions trust their arguments."""
-
-_SIZES: Final = {
-    "lpad": 1,
-    "rpad": 1,
-    "list_resize": 1,
-    "array_resize": 1,
-    "bitstring": 1,
-    "bar": 3,
-}
-"""The place of the argument that says how large the result is."""
-
-_MAX_SIZE: Final = 10_000
-_LONG_FORMAT: Final = re.compile(r"\d{5}|\*|\{[^}]*\{")
-"""A format with a width of five digits, or with one from a cell."""
-
-_UNSAFE_TYPES: Final = frozenset({"VARIANT", "AGGREGATE_STATE"})
-
 _ALTERNATIVES: Final = frozenset({"SUBQUERY", "LAMBDA", "CASE", "CONJUNCTION", "STAR"})
 """Classes of nodes whose parts are not evaluated in every row, or not by themselves."""
 
@@ -85,11 +68,8 @@ def checked_columns(connection: Any, name: str, expression: str) -> set[str]:
     if any(node.get("class") in ("POSITIONAL_REFERENCE", "PARAMETER", "DEFAULT") for node in nodes):
         raise MappingError(f"derive[{name!r}] must use columns by name, not by number.")
     for node in nodes:
-        if (kind := str(node.get("type_name", "")).upper()) in _UNSAFE_TYPES:
-            raise MappingError(
-                f"derive[{name!r}] uses the type {kind}, on which some cells end the process. "
-                "Use JSON or a STRUCT."
-            )
+        check_type(name, str(node.get("type_name", "")))
+    check_lambdas(name, select_list)
     _check_functions(connection, name, nodes, set())
     _check_constants(connection, name, tree, select_list[0])
     return _referenced_columns(tree)
@@ -110,6 +90,7 @@ def _functions() -> dict[str, list[tuple[str, str, str]]]:
 
 
 def _parse(connection: Any, name: str, expression: str) -> dict[str, Any]:
+    check_length(name, expression)
     query = f"SELECT ({expression}\n) AS x"  # parsed, not run
     try:
         answer = connection.execute("SELECT json_serialize_sql(?)", [query]).fetchall()
@@ -173,12 +154,7 @@ def _check_functions(
         is_age_until_now = function == "age" and len(node.get("arguments", ())) == 1
         if is_age_until_now or function.startswith(_CLOCKS) or function in _ENVIRONMENT:
             raise _not_repeatable(name, function)
-        if function.startswith(_UNSAFE):
-            raise MappingError(
-                f"derive[{name!r}] uses {function}(). On some cells, it ends the process or runs "
-                "for hours. Use json_extract() or another function."
-            )
-        _check_size(name, function, node)
+        check_function(name, node)
         if function in seen:
             continue
         seen.add(function)
@@ -199,28 +175,6 @@ def _check_functions(
                 if any(word.startswith(("current_", "local")) for word in words):
                     raise _not_repeatable(name, function)
                 _check_functions(connection, name, inner, seen)
-
-
-def _check_size(name: str, function: str, node: dict[str, Any]) -> None:
-    """Refuse a result of a size that a cell decides, or of a huge one."""
-    literals = [
-        each["expression"].get("literal", {}).get("text") for each in node.get("arguments", ())
-    ]
-    place = _SIZES.get(function)
-    if place is not None and place < len(literals):
-        size = literals[place]
-        if not re.fullmatch("[0-9]{1,5}", size or "") or int(size) > _MAX_SIZE:
-            raise MappingError(
-                f"derive[{name!r}] uses {function}(). Write its size as a number of up to "
-                f"{_MAX_SIZE:,}."
-            )
-    if function in ("format", "printf") and literals:
-        text = literals[0]
-        if text is None or _LONG_FORMAT.search(text):
-            raise MappingError(
-                f"derive[{name!r}] uses {function}(). Write its format as a text, with widths "
-                f"below {_MAX_SIZE:,}."
-            )
 
 
 def _not_repeatable(name: str, function: str) -> MappingError:
@@ -247,7 +201,7 @@ def _check_constants(connection: Any, name: str, tree: dict[str, Any], top: Any)
         raise MappingError(f"derive[{name!r}] fails in every row: {first_line(error)}.") from error
 
 
-def first_line(error: duckdb.Error) -> str:
+def first_line(error: Exception) -> str:
     """What an error of an expression says, without its kind and without a picture of the query."""
     return str(error).split("\n")[0].split(": ", 1)[-1].rstrip(".!")
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Mapping as AbstractMapping
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
@@ -36,9 +35,7 @@ from cdp_backfill.model.mapping_checks import (
     parse_types,
 )
 from cdp_backfill.model.mapping_view import mapping_view
-
-MAX_CHARACTERS: Final = 2**20
-"""Most characters of a mapping as TOML: it may come from somebody else."""
+from cdp_backfill.model.toml_text import parse_toml, read_toml
 
 __all__ = ["Field", "Key", "Lit", "Mapping", "Tree", "key", "lit"]
 
@@ -294,21 +291,10 @@ class Mapping:
         """Read the result of ``to_toml``.
 
         Raises:
-            MappingError: The text is not TOML, or not a mapping, or has more than 1,048,576
-                characters.
+            MappingError: The text is not TOML, or not a mapping, or has more than 16,777,216
+                characters or 64 levels.
         """
-        if len(text) > MAX_CHARACTERS:
-            raise MappingError(
-                f"The mapping has more than {MAX_CHARACTERS:,} characters. Check that it is the "
-                "file of a mapping."
-            )
-        try:
-            return cls.from_dict(tomllib.loads(text))
-        except tomllib.TOMLDecodeError as error:
-            raise MappingError(f"The mapping is not valid TOML: {error}.") from error
-        except RecursionError:
-            pass
-        raise MappingError("The mapping is nested too deeply. Check that it is one.")
+        return cls.from_dict(parse_toml(text, "mapping"))
 
     def save(self, path: str | Path) -> None:
         """Write the mapping to a TOML file.
@@ -328,12 +314,7 @@ class Mapping:
         Raises:
             MappingError: The file is missing, not TOML, or not a mapping.
         """
-        try:
-            with Path(path).open(encoding="utf-8") as file:
-                text = file.read(MAX_CHARACTERS + 1)
-        except (OSError, UnicodeDecodeError) as error:
-            raise MappingError(f"The mapping file cannot be read: {error}.") from error
-        return cls.from_toml(text)
+        return cls.from_toml(read_toml(path, "mapping file"))
 
     def to_python(self) -> str:
         """The mapping as Python source, one argument on each line, to edit and pass back.

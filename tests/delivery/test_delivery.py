@@ -106,11 +106,13 @@ def test_retry_after(header: str | None, expected: float | None) -> None:
         (b"", ""),
         (b"plain   text\n", "plain text"),
         (b"<html><style>x{}</style><h1>Bad&nbsp;Gateway</h1></html>", "Bad Gateway"),
-        (b"\xff\xfe", "\ufffd\ufffd"),
+        (b"\xff\xfa", "\ufffd\ufffd"),
+        ("no".encode("utf-16"), "no"),
+        (b"a <script>x", "a"),
         (b'"' + b"x" * 5_000 + b'"', "x" * 299 + "…"),
         (b"[" * 100_000, "[" * 299 + "…"),
         (b'{"meta": []}', ""),
-        (b"\x1b[31mred\x00", "[31mred"),
+        (b"\x1b[31mred\x00", "\\x1b[31mred\\x00"),
     ],
 )
 def test_error_bodies_of_any_shape(body: bytes, expected: str) -> None:

@@ -139,7 +139,15 @@ def test_any_event_name_with_send() -> None:
     [
         ("user_id = ", "valid TOML"),
         (f"user_id = {'[' * 9_000}{']' * 9_000}", "nested too deeply"),
-        (f"user_id = '{'x' * 2**20}'", "more than 1,048,576 characters"),
+        (f"user_id = '{'x' * 2**24}'", "more than 16,777,216 characters"),
+        (f"{'a.' * 500_000}a = 'x'", "nested too deeply"),
+        (f"[properties.{chr(34)}a{chr(34)}{' . b' * 300_000}]", "nested too deeply"),
+        (f"p = {{ x = {chr(34) * 3} {chr(34)} {chr(34) * 3}, {'a.' * 500_000}a = 'x' }}", "nested"),
+        (f"p = {{ x = {chr(39) * 3}{chr(34)}{chr(39) * 4}, {'a.' * 500_000}a = 'x' }}", "nested"),
+        (f"p = {{ {(chr(34) + chr(92) + chr(34) * 2 + '.') * 90_000}a = 'x' }}", "nested"),
+        (f"properties = {'{a=' * 200}'x'{'}' * 200}", "nested too deeply"),
+        (f"properties = {{ a = {'[' * 90}{']' * 90} }}", "nested too deeply"),
+        (f"user_id = {'1' * 5_000}", "valid TOML: .*digits"),
         ("user = 'x'", "Did you mean 'user_id'"),
         ("rest = 3", "rest"),
     ],
@@ -148,6 +156,16 @@ def test_toml_that_is_no_mapping(text: str, words: str) -> None:
     """A file that is wrong says what is wrong."""
     with pytest.raises(MappingError, match=words):
         Mapping.from_toml(text)
+
+
+def test_toml_of_a_wide_table() -> None:
+    """The mapping of a table with as many columns as may be is read back, and so is any text."""
+    columns = {f"column_{'x' * 50}_{n}": "int64" for n in range(20_000)}
+    dots = Mapping(
+        event=lit("a.b" * 1_000), other_events="send", properties={"x": lit("...' \n.a")}
+    )
+    for mapping in (Mapping(user_id="uid", types=columns), dots):
+        assert Mapping.from_toml(mapping.to_toml()) == mapping
 
 
 def test_a_missing_file(tmp_path: Path) -> None:

@@ -23,7 +23,6 @@ A file can also have
 
 from __future__ import annotations
 
-import tomllib
 from dataclasses import replace
 from functools import cache
 from importlib import resources
@@ -35,6 +34,7 @@ from cdp_backfill.inference.presets.preset import Preset
 from cdp_backfill.inference.presets.whole_context import add_context
 from cdp_backfill.model.mapping import Mapping
 from cdp_backfill.model.mapping_checks import did_you_mean
+from cdp_backfill.model.toml_text import parse_toml, read_toml
 
 __all__ = ["Preset", "detect", "load", "names"]
 
@@ -75,10 +75,7 @@ def load(preset: str | Path) -> Preset:
             f"There is no preset {name!r}.{did_you_mean(name, names())} Presets: "
             f"{', '.join(names())}. For an edited copy, pass its path, which ends in .toml."
         )
-    try:
-        return _read(Path(name).stem, Path(name).read_text("utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise MappingError(f"The preset {name!r} cannot be read: {error}.") from error
+    return _read(Path(name).stem, read_toml(name, "preset"))
 
 
 def detect(columns: list[str]) -> Preset | None:
@@ -95,10 +92,7 @@ def _packaged(name: str) -> Preset:
 
 
 def _read(name: str, text: str) -> Preset:
-    try:
-        values = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise MappingError(f"The preset {name!r} is not valid TOML: {error}.") from error
+    values = parse_toml(text, f"preset {name!r}")
     unknown = set(values) - _ENTRIES
     if unknown or "mapping" not in values:
         what = f"has an unknown entry {min(unknown)!r}" if unknown else "has no [mapping]"
