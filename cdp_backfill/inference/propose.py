@@ -18,6 +18,7 @@ from cdp_backfill.inference.preset_proposals import detect_preset, propose_prese
 from cdp_backfill.inference.proposal import Proposal
 from cdp_backfill.inference.samples import Sample
 from cdp_backfill.messages.deriving import Deriver
+from cdp_backfill.messages.paths import find_path, paths_of, why_no_path
 from cdp_backfill.messages.text import as_text, decode
 from cdp_backfill.model.arrow_types import can_be_text
 from cdp_backfill.model.mapping import Mapping
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping as Dict
     from datetime import datetime
 
+    from cdp_backfill.messages.paths import Paths
     from cdp_backfill.sources import Source
 
     IndexNames = Dict[str, bool]
@@ -52,11 +54,10 @@ def propose(
         MappingError: The mapping names a column that the table lacks, or has a new column that
             cannot be computed.
     """
-    names = list(table.schema.names)
     check_index(table, given)
-    _check_columns(names, given)
+    _check_columns(table.schema, given)
     if not table.replayable:
-        return without_personal_data(Proposal(given), Sample(_empty(table)))
+        return leave_out_personal_data(table, Proposal(given))
     preset = detect_preset(table)
     if preset is not None:
         values = {item.name: getattr(given, item.name) for item in fields(Mapping)}
@@ -70,13 +71,15 @@ def propose(
             # Who names a preset chooses what it leaves out; nobody has named this one.
             mapping = replace(proposal.mapping, other_events="unmapped")
             proposal = replace(proposal, mapping=mapping)
-        return without_personal_data(proposal, Sample(_first_rows(table)))
+        return leave_out_personal_data(table, proposal)
     deriver = Deriver(given.derive, table.schema) if given.derive else None
     sample = _first_rows(table)
     if deriver is not None:
         sample = _with_new_columns(sample, deriver)
+    paths = paths_of(given, sample.schema)
+    sample = _with_fields_inside(sample, paths)
     feeds = deriver.reads if deriver is not None else ()
-    proposal = Inference(sample, _counter(table, deriver), now, feeds).propose(given, passed)
+    proposal = Inference(sample, _counter(table, deriver, paths), now, feeds).propose(given, passed)
     return _with_index(proposal, table.index_names)
 
 
@@ -87,9 +90,9 @@ def leave_out_personal_data(table: Source, proposal: Proposal) -> Proposal:
         table: The table. One that can be read only once is judged by the names of its columns.
         proposal: The proposal.
     """
-    return without_personal_data(
-        proposal, Sample(_first_rows(table) if table.replayable else _empty(table))
-    )
+    batch = _first_rows(table) if table.replayable else _empty(table)
+    paths = paths_of(proposal.mapping, batch.schema)
+    return without_personal_data(proposal, Sample(_with_fields_inside(batch, paths)))
 
 
 def check_index(table: Source, mapping: Mapping) -> None:
@@ -128,14 +131,19 @@ def _with_index(proposal: Proposal, index: IndexNames) -> Proposal:
     return replace(proposal, questions=tuple(questions))
 
 
-def _check_columns(names: list[str], given: Mapping) -> None:
+def _check_columns(schema: Any, given: Mapping) -> None:
     """Report an unknown column before any question is asked."""
+    names = list(schema.names)
     for name in given.columns():
-        if name not in names and name not in given.derive:
-            raise MappingError(
-                f"There is no column {name!r}.{did_you_mean(name, names)} The table has "
-                f"{', '.join(map(repr, names[:12]))}. For a constant, pass lit({name!r})."
-            )
+        inside_new = any(name.startswith(f"{new}.") for new in given.derive)
+        if name in names or name in given.derive or inside_new or find_path(name, schema):
+            continue
+        if reason := why_no_path(name, schema):
+            raise MappingError(f"There is no column {name!r}, and {reason}")
+        raise MappingError(
+            f"There is no column {name!r}.{did_you_mean(name, names)} The table has "
+            f"{', '.join(map(repr, names[:12]))}. For a constant, pass lit({name!r})."
+        )
 
 
 def _first_rows(table: Source) -> Any:
@@ -156,20 +164,30 @@ def _with_new_columns(batch: Any, deriver: Deriver) -> Any:
     return pa.RecordBatch.from_arrays([*batch.columns, *arrays], names)
 
 
-def _counter(table: Source, deriver: Deriver | None) -> Callable[[str], dict[str, int] | None]:
+def _with_fields_inside(batch: Any, paths: Paths) -> Any:
+    columns = paths.apply(dict(zip(batch.schema.names, batch.columns, strict=True)))
+    return pa.RecordBatch.from_arrays(list(columns.values()), list(columns))
+
+
+def _counter(
+    table: Source, deriver: Deriver | None, paths: Paths
+) -> Callable[[str], dict[str, int] | None]:
     """A function that counts the values of a column, once for each column."""
     cache: dict[str, dict[str, int] | None] = {}
 
     def values_of(column: str) -> dict[str, int] | None:
         if column not in cache:
-            cache[column] = _values(table, column, deriver)
+            cache[column] = _values(table, column, deriver, paths)
         return cache[column]
 
     return values_of
 
 
-def _values(table: Source, column: str, deriver: Deriver | None) -> dict[str, int] | None:
-    """The values of a column with their counts; None if there are too many."""
+def _values(
+    table: Source, name: str, deriver: Deriver | None, paths: Paths
+) -> dict[str, int] | None:
+    """The values of a column or path with their counts; None if there are too many."""
+    column = paths.column_of(name)
     new = [item.name for item in deriver.fields] if deriver is not None else []
     is_new = column in new
     counts: dict[str, int] = {}
@@ -177,7 +195,7 @@ def _values(table: Source, column: str, deriver: Deriver | None) -> dict[str, in
         array = chunk.batch.column(0) if not is_new else None
         if deriver is not None and is_new:
             array = deriver.apply(chunk.batch)[0][new.index(column)]
-        array = decode(array)
+        array = decode(paths.apply({column: array})[name])
         if not (can_be_text(array.type) or pa.types.is_boolean(array.type)):
             return None
         text, _ = as_text(array)

@@ -12,6 +12,7 @@ import pyarrow as pa
 from cdp_backfill.errors import MappingError
 from cdp_backfill.messages.deriving import Deriver
 from cdp_backfill.messages.expanding import why_not_expandable
+from cdp_backfill.messages.paths import paths_of, why_no_path
 from cdp_backfill.messages.values import why_not_json
 from cdp_backfill.model import api_facts
 from cdp_backfill.model.arrow_types import can_be_text, is_bytes, is_json, is_time_like
@@ -22,6 +23,7 @@ from cdp_backfill.model.outcomes import FAILURE_COLUMNS, READING_COLUMNS, UNREAD
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+    from cdp_backfill.messages.paths import Paths
     from cdp_backfill.model.distinct import DigestSet
     from cdp_backfill.model.mapping import Lit, Mapping
 
@@ -63,7 +65,8 @@ class Binding:
         deriver: Computes the derived columns; None if there are none.
         needed: The derived columns of which a message needs the cells.
         guard_deriver: Computes the derived columns of who, what and when; None if there are none.
-        schema: The columns of the table and the derived columns.
+        schema: The columns of the table, the derived columns and the paths into them.
+        paths: The fields inside columns that the mapping names.
         earliest: Earlier times are invalid; milliseconds since 1970 UTC.
         ambiguous_ids: Anonymous ids that have several user ids, for identify calls; or None.
     """
@@ -79,6 +82,7 @@ class Binding:
     needed: frozenset[str]
     guard_deriver: Deriver | None
     schema: Any
+    paths: Paths
     earliest: int
     ambiguous_ids: DigestSet | None = None
 
@@ -123,7 +127,14 @@ def bind(mapping: Mapping, schema: Any) -> Binding:
     source_schema = schema
     if deriver is not None:
         schema = pa.schema([*schema, *deriver.fields])
-    checker = _Checker(schema)
+    paths = paths_of(mapping, schema)
+    left = paths.rest(schema)
+    readable = [
+        item.with_type(rest) if (rest := left.get(item.name)) is not None else item
+        for item in schema
+    ]
+    schema = pa.schema([*schema, *paths.fields])
+    checker = _Checker(pa.schema([*readable, *paths.fields]))
     checker.columns(mapping.columns())
     _check_complete(mapping)
     for path, source in (
@@ -154,7 +165,8 @@ def bind(mapping: Mapping, schema: Any) -> Binding:
     named = {*mapping.sources(), *read}
     properties = checker.branch(("properties",), mapping.properties, api_facts.PROPERTIES)
     if mapping.call == "track" and mapping.rest != "drop":
-        left_out = {*named, *mapping.drop}
+        left_out = {*named, *mapping.drop, *paths.paths}
+        left_out |= {name for name, rest in left.items() if rest is None}
         for name in schema.names:
             if name in left_out or not is_data(name):
                 continue
@@ -173,12 +185,14 @@ def bind(mapping: Mapping, schema: Any) -> Binding:
     traits = checker.branch(("traits",), mapping.traits, {})
     _check_droppable(mapping, properties, context, traits)
     guard = {mapping.user_id, mapping.anonymous_id, mapping.event, mapping.timestamp}
+    guard |= {paths.column_of(name) for name in guard if isinstance(name, str)}
     guard_derived = {name for name in mapping.derive if name in guard}
     guard_deriver = Deriver(mapping.derive, source_schema, guard_derived) if guard_derived else None
     if guard_deriver is not None:
         guard |= set(guard_deriver.reads)
     filling = {*mapping.sources(), *_column_names(id_sources(mapping))}
     filling |= _column_names(leaf.source for leaf in _leaves(properties))
+    filling |= {paths.column_of(name) for name in filling}
     guard.add(UNREADABLE)
     used = named | {UNREADABLE} | (set(mapping.columns()) - set(mapping.drop)) | filling
     return Binding(
@@ -193,6 +207,7 @@ def bind(mapping: Mapping, schema: Any) -> Binding:
         needed=deriver.inputs(filling) if deriver else frozenset(),
         guard_deriver=guard_deriver,
         schema=schema,
+        paths=paths,
         earliest=int(datetime.fromisoformat(mapping.earliest).replace(tzinfo=UTC).timestamp())
         * 1000,
     )
@@ -293,6 +308,8 @@ class _Checker:
                 constant = f" For a constant, pass lit({str(name)!r})."
                 if name in api_facts.EVENTS:
                     raise MappingError(f"There is no column {str(name)!r}.{constant}")
+                if reason := why_no_path(name, self._schema):
+                    raise MappingError(f"There is no column {str(name)!r}, and {reason}")
                 raise MappingError(
                     f"There is no column {str(name)!r}.{did_you_mean(name, known)} "
                     f"The table has {listed}{more}.{constant}"

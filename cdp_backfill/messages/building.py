@@ -164,7 +164,8 @@ def any_recent(binding: Binding, batch: Any, *, recent: int, latest: int) -> boo
         latest: Later times lie in the future; milliseconds since 1970 UTC.
     """
     column = str(binding.mapping.timestamp)
-    array = decode(batch.column(column))
+    columns = dict(zip(batch.schema.names, batch.columns, strict=True))
+    array = decode(binding.paths.apply(columns)[column])
     if not may_be_recent(array, unit=binding.mapping.timestamp_unit, recent=recent, latest=latest):
         return False
     if is_text(array.type):
@@ -180,7 +181,7 @@ def _columns(
     deriver = binding.guard_deriver if who_what_when else binding.deriver
     columns = dict(zip(batch.schema.names, batch.columns, strict=True))
     if deriver is None:
-        return columns, {}
+        return binding.paths.apply(columns), {}
     arrays, failed = deriver.apply(batch)
     derived = {field.name: array for field, array in zip(deriver.fields, arrays, strict=True)}
     problems = {
@@ -188,4 +189,4 @@ def _columns(
         for name, mask in failed.items()
         if who_what_when or name in binding.needed  # a column in no message troubles no row
     }
-    return columns | derived, problems
+    return binding.paths.apply(columns | derived), problems

@@ -166,6 +166,7 @@ def _columns(prepared_source: PreparedSource, statistics: PlanStatistics) -> tup
     for name in binding.mapping.expand:
         fields[name].append("properties.*")
     feeds = binding.deriver.reads if binding.deriver else ()
+    inside = binding.paths.taken
     columns = []
     for item in binding.schema:
         name = item.name
@@ -173,6 +174,8 @@ def _columns(prepared_source: PreparedSource, statistics: PlanStatistics) -> tup
         is_used = name in feeds or bool(fields[name])
         if name in feeds:
             remarks.insert(0, "feeds derive")
+        elif name in inside and name not in binding.mapping.drop:
+            remarks.insert(0, "parts go elsewhere")
         elif not is_used:
             remarks.insert(0, "left out")
         if name in binding.mapping.derive:

@@ -56,8 +56,10 @@ def _may_have_recent(prepared: PreparedSource) -> bool:
     mapping, limits = prepared.mapping, prepared.limits
     if mapping.call == "identify":  # it has no time
         return False
-    column = mapping.timestamp
-    if not isinstance(column, str) or column in mapping.derive:
+    if not isinstance(mapping.timestamp, str):
+        return True
+    column = prepared.binding.paths.column_of(mapping.timestamp)
+    if column in mapping.derive:
         return True
 
     # Statistics in a file are no proof: they can be wrong, so the times themselves are read.
