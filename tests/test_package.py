@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 import tomllib
+from importlib.metadata import PackageNotFoundError
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 from hatchling.metadata.core import ProjectMetadata
@@ -16,6 +17,12 @@ from packaging.version import Version
 from typer.testing import CliRunner
 
 from cdp_backfill.cli.app import app
+from cdp_backfill.model import environment
+from tests.rows import opens
+from tests.sending import send
+
+if TYPE_CHECKING:
+    from cdp_backfill.local_sandbox import Sandbox
 
 ROOT: Final = Path(__file__).parents[1]
 _PIN: Final = re.compile(r"^([\w.-]+)==([^\s;]+)", re.MULTILINE)
@@ -70,3 +77,18 @@ def test_shell_completion(shell: str, monkeypatch: pytest.MonkeyPatch) -> None:
     shown = CliRunner().invoke(app, ["--show-completion", shell], prog_name="cdp-backfill")
     assert shown.exit_code == 0
     assert "_CDP_BACKFILL_COMPLETE" in shown.output
+
+
+def test_the_package_runs_without_being_installed(
+    box: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From its folder, as ``make demo`` runs it: nothing needs what an installation records."""
+
+    def missing(name: str) -> str:
+        raise PackageNotFoundError(name)
+
+    monkeypatch.setattr("cdp_backfill.model.environment.version", missing)
+    environment.package_version.cache_clear()
+    assert send(opens(2), box).ok
+    assert environment.package_version() == "unknown"
+    environment.package_version.cache_clear()

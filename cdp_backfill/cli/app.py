@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from importlib.metadata import version
 from typing import Annotated, Final
 
 import typer
 
 from cdp_backfill.cli import backfill_commands, sandbox_commands
+from cdp_backfill.model.environment import package_version
 
 EXIT_CODES: Final = (
     "Exit codes: 0 all is as wanted, 1 rows are missing, 2 wrong usage, 3 the run stopped, "
@@ -26,7 +26,7 @@ app = typer.Typer(
 
 def _print_version(requested: bool) -> None:
     if requested:
-        print(f"cdp-backfill {version('cdp-backfill')}")
+        print(f"cdp-backfill {package_version()}")
         raise typer.Exit
 
 

@@ -11,7 +11,6 @@ import socket
 import ssl
 import time
 from dataclasses import dataclass
-from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, Final, Protocol
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
@@ -23,6 +22,7 @@ from isal import igzip
 from cdp_backfill.delivery.masking import KeyMask
 from cdp_backfill.delivery.wire import Wire, WireBackend, is_one_answer
 from cdp_backfill.model import api_facts
+from cdp_backfill.model.environment import package_version
 from cdp_backfill.model.printable import printable
 from cdp_backfill.model.secret import Secret
 
@@ -146,7 +146,7 @@ class HttpTransport:
             ("Accept-Encoding", "identity"),
             ("Content-Type", "application/json"),
             ("Content-Encoding", "gzip"),
-            ("User-Agent", f"cdp-backfill/{version('cdp-backfill')}"),
+            ("User-Agent", f"cdp-backfill/{package_version()}"),
         ]
         if destination.strict:
             self._headers.append(api_facts.STRICT_HEADER)

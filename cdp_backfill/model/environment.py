@@ -2,8 +2,19 @@
 
 from __future__ import annotations
 
+import functools
 import sys
+from importlib.metadata import PackageNotFoundError, version
 from typing import Any
+
+
+@functools.cache
+def package_version() -> str:
+    """The version of this package; ``unknown`` where it runs from its folder, not installed."""
+    try:
+        return version("cdp-backfill")
+    except PackageNotFoundError:
+        return "unknown"
 
 
 def in_notebook() -> bool:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -13,6 +12,7 @@ from cdp_backfill.errors import BackfillError, BadInputError, DestinationError, 
 from cdp_backfill.inference.proposal import Assumption, Choice, LeftOut, Proposal, Question
 from cdp_backfill.model import api_facts
 from cdp_backfill.model.destination import Destination, choose_destination
+from cdp_backfill.model.environment import package_version
 from cdp_backfill.model.mapping import Mapping
 from cdp_backfill.model.outcomes import Fix, Problem
 from cdp_backfill.pipeline.identities import identify_column
@@ -86,7 +86,7 @@ def plan_json(job: Job, figures: dict[str, Any], url: str) -> str:
     document = {
         "format": _FORMAT,
         "version": _VERSION,
-        "written_by": f"cdp-backfill {_package_version()}",
+        "written_by": f"cdp-backfill {package_version()}",
         "written_at": datetime.now(UTC).isoformat(timespec="seconds"),
         "plan": figures,
         "job": {
@@ -99,13 +99,6 @@ def plan_json(job: Job, figures: dict[str, Any], url: str) -> str:
         },
     }
     return json.dumps(document, indent=1, ensure_ascii=False) + "\n"
-
-
-def _package_version() -> str:
-    try:
-        return version("cdp-backfill")
-    except PackageNotFoundError:  # a checkout that is not installed
-        return "unknown"
 
 
 def _table(job: Job) -> dict[str, Any]:
