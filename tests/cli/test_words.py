@@ -55,6 +55,7 @@ PYTHON_ONLY: Final = {
     "SQL": (
         "import sys",
         "CASE WHEN",
+        "least(",
         "nullif(",
         "trim(",
         "TRY(...)",
