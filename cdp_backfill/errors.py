@@ -27,12 +27,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Self
 
+from cdp_backfill.printable import printable
+
 if TYPE_CHECKING:
     from typing import Any
 
 
 class BackfillError(Exception):
     """Root of all errors of this package."""
+
+    def __str__(self) -> str:
+        """The sentence, in which no name of a column or file can steer a terminal."""
+        return printable(super().__str__())
 
     def _render_traceback_(self) -> list[str]:
         """What IPython shows instead of a traceback: the sentence.

@@ -7,7 +7,7 @@ import logging
 import sys
 from typing import TYPE_CHECKING
 
-from cdp_backfill.results.progress import LOGGER, LineFormatter
+from cdp_backfill.results.progress import LOGGER, LineFormatter, SafeFormatter
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -23,7 +23,7 @@ def logging_to_stderr(*, lines: bool | None = None) -> Iterator[None]:
     """
     has_lines = is_log(lines=lines)
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(LineFormatter() if has_lines else logging.Formatter("%(message)s"))
+    handler.setFormatter(LineFormatter() if has_lines else SafeFormatter())
     earlier = LOGGER.level, LOGGER.propagate
     LOGGER.addHandler(handler)
     LOGGER.setLevel(logging.INFO)

@@ -33,6 +33,7 @@ from cdp_backfill.cli.sample_data import ROWS
 from cdp_backfill.errors import BadInputError
 from cdp_backfill.inference import presets as known_presets
 from cdp_backfill.model.views import Section, View
+from cdp_backfill.printable import printable
 
 
 def demo(
@@ -115,7 +116,7 @@ def presets(
 
     def action() -> int:
         if name:
-            print(known_presets.load(name).text, end="")
+            print(printable(known_presets.load(name).text), end="")
             return 0
         loaded = [known_presets.load(each) for each in known_presets.names()]
         if as_json:
@@ -216,7 +217,7 @@ def sandbox(
                 server.wait()
             except KeyboardInterrupt:
                 totals = server.totals()
-                print(f"\n{totals.to_string()}" if len(totals) else "\nNothing arrived.")
+                print(printable(f"\n{totals.to_string()}") if len(totals) else "\nNothing arrived.")
         return 0
 
     exit_with(action)

@@ -23,8 +23,8 @@ from cdp_backfill.delivery.masking import KeyMask
 from cdp_backfill.delivery.wire import Wire, WireBackend, is_one_answer
 from cdp_backfill.model import api_facts
 from cdp_backfill.model.environment import package_version
-from cdp_backfill.model.printable import printable
 from cdp_backfill.model.secret import Secret
+from cdp_backfill.printable import printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -113,7 +113,7 @@ def check_function(name: str, node: dict[str, Any]) -> None:
     if function in _SIZES and not all(map(_is_bounded, arguments[_SIZES[function] :][:1])):
         raise MappingError(
             f"derive[{name!r}] uses {function}(). Write its size as a number of up to "
-            f"{MAX_SIZE:,}, or as least(..., {MAX_SIZE})."
+            f"{MAX_SIZE:,}, or as the least of such a number and others."
         )
     if function in ("format", "printf"):
         form = _text(arguments[:1])

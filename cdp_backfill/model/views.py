@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final
 
 from cdp_backfill.model.outcomes import FIXES
+from cdp_backfill.printable import printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -157,7 +158,7 @@ class View:
             lines += ["", *_wrapped(f"! {alert}")]
         for section in self.sections:
             if section.rows:
-                lines += ["", section.caption, *_table(section)]
+                lines += ["", printable(section.caption), *_table(section)]
         for note in self.notes:
             lines += ["", *_wrapped(note)]
         return "\n".join(lines)
@@ -177,20 +178,20 @@ class View:
 
     def page(self) -> str:
         """The view as an HTML page of its own, for light and dark themes."""
-        return _PAGE.format(title=html.escape(self.title), style=_PAGE_STYLE, body=self.html())
+        return _PAGE.format(title=_html(self.title), style=_PAGE_STYLE, body=self.html())
 
     def html(self) -> str:
         """The view as HTML for a notebook with a light or dark theme."""
-        parts = [_STYLE, '<div class="cdp">', f"<h4>{html.escape(self.title)}</h4>"]
-        parts.extend(f'<p class="a">{html.escape(alert)}</p>' for alert in self.alerts)
+        parts = [_STYLE, '<div class="cdp">', f"<h4>{_html(self.title)}</h4>"]
+        parts.extend(f'<p class="a">{_html(alert)}</p>' for alert in self.alerts)
         for section in self.sections:
             if section.rows:
-                parts.append(f'<p class="q">{html.escape(section.caption)}</p><table>')
+                parts.append(f'<p class="q">{_html(section.caption)}</p><table>')
                 if section.header:
                     parts.append(_html_row(section.header, "th", section.rows[0]))
                 parts.extend(_html_row(row, "td", row) for row in section.rows)
                 parts.append("</table>")
-        parts.extend(f"<p>{html.escape(note)}</p>" for note in self.notes)
+        parts.extend(f"<p>{_html(note)}</p>" for note in self.notes)
         parts.append("</div>")
         return "".join(parts)
 
@@ -213,8 +214,12 @@ def _html_row(cells: tuple[object, ...], tag: str, like: tuple[object, ...]) -> 
     return f"<tr>{''.join(cells_html)}</tr>"
 
 
+def _html(text: str) -> str:
+    return html.escape(printable(text))
+
+
 def _html_cell(cell: object) -> str:
-    text = html.escape(_cell(cell))
+    text = _html(_cell(cell))
     if isinstance(cell, Code):
         return f"<code>{text}</code>"
     if isinstance(cell, Link):
@@ -225,14 +230,14 @@ def _html_cell(cell: object) -> str:
 def _markdown_table(section: Section) -> str:
     """A table of GitHub's Markdown; it needs a header, which may be empty."""
     rows = [tuple(_escaped(_cell(cell)) for cell in row) for row in section.rows]
-    header = section.header or ("",) * len(rows[0])
+    header = tuple(map(_escaped, section.header)) or ("",) * len(rows[0])
     rules = ["---:" if isinstance(cell, int | float) else "---" for cell in section.rows[0]]
     return "\n".join(f"| {' | '.join(row)} |" for row in [header, rules, *rows])
 
 
 def _escaped(text: str) -> str:
     """Text without a meaning in Markdown or HTML."""
-    return _MARKDOWN.sub(r"\\\g<0>", " ".join(text.split()))
+    return _MARKDOWN.sub(r"\\\g<0>", printable(" ".join(text.split())))
 
 
 def _css_class(cell: object, model: object, column: int) -> str:
@@ -254,12 +259,16 @@ def _cell(cell: object) -> str:
 
 
 def _wrapped(text: str, width: int = _WIDTH) -> list[str]:
-    return textwrap.wrap(text, width, break_on_hyphens=False, break_long_words=False)
+    return textwrap.wrap(printable(text), width, break_on_hyphens=False, break_long_words=False)
 
 
 def _table(section: Section) -> list[str]:
     rows = [tuple(map(_cell, row)) for row in section.rows]
     shown = [section.header, *rows] if section.header else rows
+    shown = [
+        (*(printable(cell, one_line=True) for cell in row[:-1]), printable(row[-1]))
+        for row in shown
+    ]
     widths = [max(len(row[column]) for row in shown) for column in range(len(shown[0]))]
     _narrow(widths)
     shown = [(*map(_cut, row[:-1], widths), row[-1]) for row in shown]

@@ -55,7 +55,6 @@ PYTHON_ONLY: Final = {
     "SQL": (
         "import sys",
         "CASE WHEN",
-        "least(",
         "nullif(",
         "trim(",
         "TRY(...)",

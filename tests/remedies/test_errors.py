@@ -641,7 +641,6 @@ MENTIONED: Final = {
     "drop=": "the subject of the sentence",
     "droppable=": "the subject of the sentence: remove a name from it",
     "expand=": "the subject of the sentence",
-    "least(..., …)": "a part of an expression, which test_expression_limits.py runs",
     "outcomes=": "the subject of the sentence",
     "key()": "the subject of the sentence",
     "store=": "the subject of the sentence",

@@ -10,7 +10,13 @@ from typing import TYPE_CHECKING, Any, Literal
 from cdp_backfill.errors import BadInputError
 from cdp_backfill.model.environment import in_marimo, in_notebook, is_captured
 from cdp_backfill.results.progress.display import NoDisplay, Progress
-from cdp_backfill.results.progress.log import LOG_SECONDS, LOGGER, LineFormatter, LogDisplay
+from cdp_backfill.results.progress.log import (
+    LOG_SECONDS,
+    LOGGER,
+    LineFormatter,
+    LogDisplay,
+    SafeFormatter,
+)
 from cdp_backfill.results.progress.marimo_output import MarimoDisplay
 from cdp_backfill.results.progress.notebook import NotebookDisplay
 from cdp_backfill.results.progress.snapshots import Reason, Snapshot, State, Timeline
@@ -33,6 +39,7 @@ __all__ = [
     "ProgressChoice",
     "Reason",
     "SafeDisplay",
+    "SafeFormatter",
     "Snapshot",
     "State",
     "TerminalDisplay",

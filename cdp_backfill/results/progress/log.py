@@ -8,6 +8,7 @@ import time
 from datetime import datetime
 from typing import TYPE_CHECKING, Final
 
+from cdp_backfill.printable import printable
 from cdp_backfill.results.progress import wording
 from cdp_backfill.results.progress.display import Display
 
@@ -24,7 +25,18 @@ LOGGER: Final = logging.getLogger("cdp_backfill")
 """The logger of the package. Its lines have no cell of a row and no key."""
 
 
-class LineFormatter(logging.Formatter):
+class SafeFormatter(logging.Formatter):
+    """The message, in which no name of a column or file can steer a terminal."""
+
+    def __init__(self, form: str = "%(message)s") -> None:
+        super().__init__(form)
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The message as text."""
+        return printable(super().format(record))
+
+
+class LineFormatter(SafeFormatter):
     """A line with the time and its zone, the level and the message.
 
     >>> record = logging.makeLogRecord({"created": 0, "levelname": "INFO", "msg": "Done"})

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from cdp_backfill.model.outcomes import Outcome
+from cdp_backfill.printable import printable
 from cdp_backfill.results.progress.snapshots import State
 
 if TYPE_CHECKING:
@@ -136,4 +137,5 @@ def in_flight(snapshot: Snapshot) -> str:
 
 def reasons(snapshot: Snapshot) -> list[str]:
     """The most frequent reasons, one text each."""
-    return [f"{reason.rows:,} x {reason.code}: {reason.words}" for reason in snapshot.reasons]
+    reasons = (f"{each.rows:,} x {each.code}: {each.words}" for each in snapshot.reasons)
+    return [printable(reason) for reason in reasons]
