@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import sqlite3
 import threading
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Final
@@ -161,6 +162,11 @@ class Store:
         self._closed = False
         self.path = path
         self._people = figures.PeopleCounter()
+        if (
+            path is not None and str(path) != ":memory:"
+        ):  # messages have ids of people: a new file is for its owner alone
+            with suppress(OSError):  # SQLite says better what is wrong
+                os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
         self._database = sqlite3.connect(str(path or ":memory:"), check_same_thread=False)
         try:
             self._prepare()

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import sys
+from typing import TYPE_CHECKING
+
 import httpx
 import pandas as pd
 import pytest
 
 import cdp_backfill as cdp
+from tests.rows import OPENED, opens
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 PATHS = ["/", "/overview.json", "/faults", "/openapi.json", "/health", "/messages/1"]
 FOREIGN = [
@@ -69,3 +76,17 @@ def test_queries_only_read(
         assert box.sql("SELECT value FROM json_each('[1, 2]')").value.sum() == 3
         assert len(box.people()) == 1
     assert not list(folder.iterdir())
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such modes")
+def test_stored_messages_are_for_their_owner_alone(tmp_path: Path) -> None:
+    """They hold ids of people; a file that exists keeps the mode that somebody gave it."""
+    for path in (tmp_path / "new.db", tmp_path / "shared.db"):
+        if path.name == "shared.db":
+            path.touch(0o644)
+            path.chmod(0o644)
+        with cdp.sandbox(store=path) as box:
+            opens(1).cdp.send(OPENED, destination=box.destination, progress=False)
+            modes = {file.name: file.stat().st_mode & 0o777 for file in tmp_path.iterdir()}
+        assert modes.pop("new.db") == 0o600
+        assert set(modes.values()) <= {0o644, 0o600}
