@@ -18,8 +18,8 @@ class Clock(Protocol):
         """Wait for so many seconds, or until an event is set. Returns whether it is set."""
         ...
 
-    def wait(self, condition: threading.Condition, seconds: float | None) -> None:
-        """Wait for a notification on a condition, for so many seconds at most; None for ever."""
+    def condition(self, lock: threading.RLock) -> threading.Condition:
+        """A condition on a lock, whose timeouts are those of this clock."""
         ...
 
 
@@ -34,9 +34,9 @@ class SystemClock:
         """Wait for so many seconds, or until an event is set. Returns whether it is set."""
         return stopping.wait(min(seconds, threading.TIMEOUT_MAX))
 
-    def wait(self, condition: threading.Condition, seconds: float | None) -> None:
-        """Wait for a notification on a condition, for so many seconds at most; None for ever."""
-        condition.wait(None if seconds is None else min(seconds, threading.TIMEOUT_MAX))
+    def condition(self, lock: threading.RLock) -> threading.Condition:
+        """A condition on a lock, whose timeouts are those of this clock."""
+        return threading.Condition(lock)
 
 
 SYSTEM_CLOCK: Final = SystemClock()

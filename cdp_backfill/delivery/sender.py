@@ -97,7 +97,7 @@ class Sender:
         self._rng = random.Random(seed)  # noqa: S311  # jitter is no secret
         self._clock = clock = clock or SYSTEM_CLOCK
         self._lock = threading.RLock()
-        self._work_changed = threading.Condition(self._lock)  # the workers wait for it
+        self._work_changed = clock.condition(self._lock)  # the workers wait for it
         self._progressed = threading.Condition(self._lock)  # the caller waits for it
         self._stopping = threading.Event()
         self._queue: deque[Request] = deque()
@@ -327,7 +327,9 @@ class Sender:
                 if self._closing:
                     return None
                 self._idle_workers += 1
-                self._clock.wait(self._work_changed, seconds)
+                self._work_changed.wait(
+                    None if seconds is None else min(seconds, threading.TIMEOUT_MAX)
+                )
                 self._idle_workers -= 1
 
     @property
