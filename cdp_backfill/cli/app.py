@@ -2,20 +2,56 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Final
+import contextlib
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
+from typer.core import TyperGroup
 
 from cdp_backfill.cli import backfill_commands, sandbox_commands
+from cdp_backfill.errors import BackfillError
 from cdp_backfill.model.environment import package_version
+from cdp_backfill.printable import printable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 EXIT_CODES: Final = (
     "Exit codes: 0 all is as wanted, 1 rows are missing, 2 wrong usage, 3 the run stopped, "
     "4 the API key is missing or wrong; 130 and 143 after Ctrl-C and SIGTERM."
 )
 
+
+@contextlib.contextmanager
+def _safe_words() -> Iterator[None]:
+    """Escape what steers a terminal in errors about options, which quote them as they are.
+
+    A shell may have put the names of files of somebody else in place of ``*``.
+    """
+    try:
+        yield
+    except Exception as error:
+        message = getattr(error, "message", None)
+        if isinstance(message, str) and not isinstance(error, BackfillError):
+            vars(error)["message"] = printable(message)
+        raise
+
+
+class _Commands(TyperGroup):
+    """The commands, whose errors about options are safe to show."""
+
+    def make_context(self, *args: Any, **options: Any) -> Any:
+        with _safe_words():
+            return super().make_context(*args, **options)
+
+    def invoke(self, ctx: Any) -> Any:
+        with _safe_words():
+            return super().invoke(ctx)
+
+
 app = typer.Typer(
     name="cdp-backfill",
+    cls=_Commands,
     help="Send mobile-app records from files to the Customer.io Pipelines API.",
     epilog=EXIT_CODES,
     no_args_is_help=True,

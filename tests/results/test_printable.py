@@ -34,6 +34,7 @@ _HOSTILE = "\x1b[2J\x9b31m\x1b]52;c;aGk=\x07\u202eabc\u2066\x00\r\x7f\ud83d\u202
 _UNSAFE = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]"
 )
+_ODD = "\x1b[2J\x9b\u202e\u2028"
 hostile = st.text(st.sampled_from(_HOSTILE + "ab \n\t<|")) | st.text()
 
 
@@ -127,3 +128,20 @@ def test_commands(tmp_path: Path, box: Sandbox) -> None:
         result = CliRunner().invoke(app, command, env={"CUSTOMERIO_CDP_API_KEY": box.api_key})
         assert result.output
         assert not _UNSAFE.search(result.output.replace("\r", ""))
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["status", "a", _ODD],
+        ["plan", "a", f"--x{_ODD}"],
+        [f"plan{_ODD}"],
+        [f"--x{_ODD}"],
+        ["send", "a", "--workers", _ODD],
+    ],
+)
+def test_errors_about_options(arguments: list[str]) -> None:
+    """They quote what a shell put in place of ``*``, such as names of files."""
+    result = CliRunner().invoke(app, arguments)
+    assert result.exit_code == 2
+    assert not _UNSAFE.search(result.output)
