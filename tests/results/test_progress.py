@@ -428,7 +428,7 @@ with cdp.sandbox(latency=0.05, too_many={too_many}) as box:
     frame = opens({rows}, uid=[None, *['u'] * ({rows} - 1)])
     report = frame.cdp.send(user_id='uid', timestamp='ts', event=cdp.lit('Application Opened'),
         destination=cdp.Destination(api_key=box.api_key, base_url=box.url, max_messages=250,
-            rate_limit=60.0))
+            rate_limit=20.0))
 print(report)
 """
 
