@@ -19,28 +19,49 @@ import pandas as pd
 import pyarrow.parquet as pq
 
 import cdp_backfill as cdp
+import floor
 from cdp_backfill.cli import sample_data
 from common import peak_mb
+from standard_table import MAPPING
 
 _SDK_ROWS: Final = 40_000
 
+JOBS: Final = ("file", "frame", "polars", "duckdb", "floor", "sdk")
+"""What can be measured: the file itself, other tables with its rows, the floor and the SDK."""
+
+
+def table_of(job: str, path: str) -> Any:
+    """The table that a job sends, in memory but for files and relations."""
+    if job == "frame":
+        return pd.read_parquet(path)
+    if job == "polars":
+        import polars as pl  # noqa: PLC0415
+
+        return pl.read_parquet(path)
+    if job == "duckdb":
+        import duckdb  # noqa: PLC0415
+
+        return duckdb.read_parquet(path)
+    return path
+
 
 def measure(job: str, path: str, destination: cdp.Destination, processes: int) -> dict[str, Any]:
-    """Send a parquet file, and measure the run.
+    """Send the standard table, and measure the run.
 
     Args:
-        job: ``"parquet"`` sends the file, ``"frame"`` a DataFrame with its rows, and ``"sdk"``
-            sends its first rows with the vendor's SDK.
-        path: The file.
+        job: One of :data:`JOBS`.
+        path: The file; a parquet file unless the job is ``"file"``.
         destination: The sink.
         processes: See :func:`cdp_backfill.send`.
     """
-    source: Any = pd.read_parquet(path) if job == "frame" else path
+    source = table_of(job, path)
     figures: dict[str, Any] = {}
     start, cpu_start = time.perf_counter(), time.process_time()
     if job == "sdk":
         dropped = send_with_sdk(path, destination.url)
         figures |= {"rows": _SDK_ROWS - dropped, "dropped": dropped}
+    elif job == "floor":
+        figures |= {"rows": floor.send(path, destination.url)}
     else:
         report = send(source, destination, processes)
         figures |= {"rows": report.rows, "fill": round(report.fill, 3)}
@@ -51,12 +72,17 @@ def measure(job: str, path: str, destination: cdp.Destination, processes: int) -
     }
 
 
-def send(source: Any, destination: cdp.Destination, processes: int = 1) -> cdp.Report:
+def send(
+    source: Any,
+    destination: cdp.Destination,
+    processes: int = 1,
+    mapping: cdp.Mapping = MAPPING,
+) -> cdp.Report:
     """Send a table with a journal."""
     with tempfile.TemporaryDirectory() as folder:
         return cdp.send(
             source,
-            sample_data.MAPPING,
+            mapping,
             destination=destination,
             progress=False,
             journal=Path(folder) / "journal",
@@ -65,21 +91,35 @@ def send(source: Any, destination: cdp.Destination, processes: int = 1) -> cdp.R
 
 
 def send_with_sdk(path: str, url: str) -> int:
-    """Send rows one by one, as the page of the vendor's SDK shows it; returns the dropped rows."""
+    """Send rows one by one with the vendor's SDK, at its best; returns the dropped rows.
+
+    Its queue holds all rows, and its requests as many as it allows, so that it drops and waits for
+    nothing.
+    """
     from customerio.analytics import Client  # type: ignore[import-untyped]  # noqa: PLC0415
 
-    client = Client("sandbox", host=url.removesuffix("/v1"), gzip=True)
+    client = Client(
+        "sandbox",
+        host=url.removesuffix("/v1"),
+        gzip=True,
+        max_queue_size=_SDK_ROWS,
+        upload_size=1_000,
+    )
     dropped = 0
     batches = pq.ParquetFile(path).iter_batches(8_192)
     rows = (row for batch in batches for row in batch.to_pylist())
     for row in itertools.islice(rows, _SDK_ROWS):
         queued, _ = client.track(
-            user_id=row["customer"] or "nobody",
-            event=row["action"],
-            properties={"version": row["app_version"], "build": row["app_build"]},
+            user_id=row["user"],
+            event=row["event"],
+            timestamp=row["at"],
+            properties={
+                name: row[name] for name in ("build", "seconds", "level", "paid", "price", "city")
+            },
             context={
-                "device": {"model": row["phone"], "type": row["platform"]},
-                "os": {"version": row["os_version"]},
+                "app": {"version": row["app_version"]},
+                "device": {"model": row["phone"]},
+                "os": {"name": row["os"], "version": row["os_version"]},
                 "locale": row["locale"],
             },
         )
@@ -92,7 +132,7 @@ def send_with_sdk(path: str, url: str) -> int:
 def main() -> None:
     """Run a job."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("job", choices=["parquet", "frame", "sdk", "first-request"])
+    parser.add_argument("job", choices=[*JOBS, "first-request"])
     parser.add_argument("--path", required=True)
     parser.add_argument("--url", required=True)
     parser.add_argument("--processes", type=int, default=1)
@@ -106,7 +146,7 @@ def main() -> None:
     )
     if options.job == "first-request":
         print(time.time(), flush=True)
-        send(options.path, destination)
+        send(options.path, destination, mapping=sample_data.MAPPING)
     else:
         print(json.dumps(measure(options.job, options.path, destination, options.processes)))
 

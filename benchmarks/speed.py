@@ -3,8 +3,8 @@
 Each command prints a table; ``--json FILE`` also writes it as JSON, with the machine and versions::
 
     python benchmarks/speed.py stages         # CPU a row of each stage, in one thread
-    python benchmarks/speed.py end-to-end     # to a sink that only reads and answers, and the SDK
-    python benchmarks/speed.py memory         # peak memory at 0.2, 2 and 20 million rows
+    python benchmarks/speed.py end-to-end     # each format to a sink that only reads and answers
+    python benchmarks/speed.py memory         # by format, at 0.2, 2 and 20 million rows
     python benchmarks/speed.py waiting        # slow servers, at two rate limits
     python benchmarks/speed.py scaling        # cost by columns, nesting and width
     python benchmarks/speed.py first-request  # from the call to the first byte, 2 GB of parquet
@@ -12,8 +12,9 @@ Each command prints a table; ``--json FILE`` also writes it as JSON, with the ma
     python benchmarks/speed.py request-size   # end to end, by messages in a request
     python benchmarks/speed.py processes      # end to end, by number of processes
 
-The rows are those of the demo: eleven columns, text in many scripts, and some rows with spoilt
-cells. The sink runs in a process of its own on the same cores, so the rates are for both together.
+Whole runs send the standard table of ``standard_table.py``. The floor is what libraries alone need
+for it (``floor.py``), in the same run. Stages are measured on the rows of the demo. The sink runs
+in a process of its own on the same cores, so the rates are for both together.
 ``--nginx`` uses nginx as the sink, if it is installed.
 """
 

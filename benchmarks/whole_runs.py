@@ -19,6 +19,7 @@ import cdp_backfill as cdp
 from cdp_backfill.cli import sample_data
 from common import demo_records
 from sinks import first_arrival, python_sink
+from standard_table import FILES, standard_files
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -31,43 +32,61 @@ _LOW_RATE: Final = 100.0  # requests a second
 _HIGH_RATE: Final = 1_000.0
 
 
-def end_to_end(sink: Sink, rows: int = 2_000_000, repeats: int = 5) -> list[dict[str, Any]]:
-    """Parquet and a DataFrame to a sink, with journal and report; and the SDK on the same rows."""
-    with demo_records(rows) as path, sink() as url:
-        lines = [_repeat(job, path, url, repeats) for job in ("parquet", "frame")]
-        lines.append(_repeat("sdk", path, url, 1))
-    sdk_rate = lines[-1]["rows_per_second"]
+def end_to_end(sink: Sink, rows: int = 1_000_000, repeats: int = 5) -> list[dict[str, Any]]:
+    """The standard table in every format to a sink, with journal and report; the floor; the SDK.
+
+    The jobs take turns, so that what else the machine does meets all of them alike.
+    """
+    with standard_files(rows) as files, sink() as url:
+        jobs = [("floor", files["parquet"]), *(("file", files[name]) for name in FILES)]
+        jobs += [(job, files["parquet"]) for job in ("frame", "polars", "duckdb", "sdk")]
+        runs: list[list[dict[str, Any]]] = [[] for _ in jobs]
+        for _ in range(repeats):
+            for (job, path), done in zip(jobs, runs, strict=True):
+                done.append(_run(job, path, url))
+    lines = []
+    for (job, path), done in zip(jobs, runs, strict=True):
+        name = path.name.removeprefix("standard.") if job == "file" else job
+        lines.append({"job": name} | _medians(done))
+    by_name = {line["job"]: line for line in lines}
     for line in lines:
-        line["times_the_sdk"] = round(line["rows_per_second"] / sdk_rate, 1)
+        line["cpu_of_floor"] = round(line["cpu_us_per_row"] / by_name["floor"]["cpu_us_per_row"], 2)
+        line["rate_of_parquet"] = round(
+            line["rows_per_second"] / by_name["parquet"]["rows_per_second"], 2
+        )
+        line["times_the_sdk"] = round(
+            line["rows_per_second"] / by_name["sdk"]["rows_per_second"], 1
+        )
     return lines
 
 
 def request_size(sink: Sink, rows: int = 1_000_000, repeats: int = 3) -> list[dict[str, Any]]:
     """End to end, by messages in a request; at 2,500, the limit on bytes is reached first."""
-    with demo_records(rows) as path, sink() as url:
+    with standard_files(rows) as files, sink() as url:
         return [
-            _repeat("parquet", path, url, repeats, messages=messages)
+            _repeat("file", files["parquet"], url, repeats, messages=messages)
             for messages in (100, 300, 600, 1_200, 2_500)
         ]
 
 
 def processes(sink: Sink, rows: int = 2_000_000, repeats: int = 3) -> list[dict[str, Any]]:
     """End to end, by number of processes; CPU is that of the process that sends."""
-    with demo_records(rows) as path, sink() as url:
+    with standard_files(rows) as files, sink() as url:
         return [
-            _repeat("parquet", path, url, repeats, processes=number)
-            for number in (1, 2, os.cpu_count() or 2)
+            _repeat("file", files["parquet"], url, repeats, processes=number)
+            for number in sorted({1, 2, os.cpu_count() or 2})
         ]
 
 
 def memory(rows: int = 20_000_000) -> list[dict[str, Any]]:
-    """Peak memory of runs with 0.2 and 2 million rows, and with the given number."""
+    """Peak memory from each format of files, with 0.2 and 2 million rows and the given number."""
     lines = []
     with python_sink() as url:
         for number in (200_000, 2_000_000, rows):
-            with demo_records(number) as path:
-                run = _run("parquet", path, url)
-            lines.append({"rows": number, "peak_mb": round(run["peak_mb"])})
+            with standard_files(number) as files:
+                for name, path in files.items():
+                    peak = round(_run("file", path, url)["peak_mb"])
+                    lines.append({"file": name, "rows": number, "peak_mb": peak})
     return lines
 
 
@@ -139,11 +158,15 @@ def first_request(gigabytes: float = 2.0, rows: int = 1_000_000) -> list[dict[st
 
 
 def _repeat(job: str, path: Path, url: str, repeats: int, **options: int) -> dict[str, Any]:
-    """Runs in processes of their own: medians, and the spread of the CPU."""
+    """Runs in processes of their own."""
     runs = [_run(job, path, url, **options) for _ in range(repeats)]
+    return options | {"job": job} | _medians(runs)
+
+
+def _medians(runs: list[dict[str, Any]]) -> dict[str, Any]:
+    """The medians of some runs, and the range of their CPU relative to its median."""
     cpu = [1e6 * run["cpu"] / run["rows"] for run in runs]
-    return options | {
-        "job": job,
+    return {
         "rows": runs[0]["rows"],
         "rows_per_second": round(statistics.median(run["rows"] / run["seconds"] for run in runs)),
         "cpu_us_per_row": round(statistics.median(cpu), 2),
