@@ -19,6 +19,7 @@ from typer.testing import CliRunner
 from cdp_backfill import Mapping
 from cdp_backfill.cli.app import app
 from tests.rows import opens
+from tests.waiting import until
 
 if TYPE_CHECKING:
     from typer.testing import Result
@@ -234,8 +235,7 @@ def test_signals_end_with_the_report_saved(
         cwd=tmp_path,
         env=os.environ | {"CUSTOMERIO_CDP_API_KEY": "sandbox"},
     ) as command:  # fmt: skip
-        while len(box.requests()) < 3:
-            pass
+        until(lambda: len(box.requests()) >= 3)
         command.send_signal(number)
         assert command.stdout is not None
         shown = json.loads(command.stdout.read())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import shlex
 from dataclasses import fields
 from typing import Any, Final
@@ -71,6 +72,7 @@ PYTHON_ONLY: Final = {
 """Modules and sentences that the command line never shows, or whose code is not Python's."""
 
 
+@functools.cache
 def sentences() -> dict[str, str]:
     """The sentences of the package with code in them, and the module of each."""
     found = {}

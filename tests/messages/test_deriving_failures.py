@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 import cdp_backfill as cdp
@@ -117,6 +117,7 @@ def results(deriver: Deriver, batch: Any) -> list[tuple[bool, str]]:
 derivers: dict[str, Deriver] = {}
 
 
+@settings(max_examples=25)
 @given(st.sampled_from(EXPRESSIONS), row_lists)
 @example(EXPRESSIONS[0], [('{"b": 1}', 1, None), ("cut {", 1, None)])
 @example(EXPRESSIONS[2], [("a", 1, None), ("a", 3, None)])

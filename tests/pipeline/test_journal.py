@@ -26,6 +26,7 @@ from cdp_backfill.pipeline.journal import Journal, State, read_journal
 from tests.rows import OPENED, opens
 from tests.sending import counts
 from tests.servers import ReceivedRequest, Reply, serving
+from tests.waiting import until
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -522,8 +523,7 @@ print(report.counts["delivered"], report.maybe_twice, report.delivered_before)
         with subprocess.Popen(
             [sys.executable, "-c", code], stdout=subprocess.PIPE, text=True
         ) as run:
-            while run.poll() is None and len(box.requests()) < goal:
-                pass
+            until(lambda: run.poll() is not None or len(box.requests()) >= goal)
             if run.poll() is None and kills < 8:
                 os.kill(run.pid, 9)
                 kills += 1
