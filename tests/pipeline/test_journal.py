@@ -523,7 +523,7 @@ print(report.counts["delivered"], report.maybe_twice, report.delivered_before)
         with subprocess.Popen(
             [sys.executable, "-c", code], stdout=subprocess.PIPE, text=True
         ) as run:
-            until(lambda: run.poll() is not None or len(box.requests()) >= goal)
+            until(lambda least=goal: run.poll() is not None or len(box.requests()) >= least)
             if run.poll() is None and kills < 8:
                 os.kill(run.pid, 9)
                 kills += 1
