@@ -10,6 +10,7 @@ import sqlite3
 import subprocess
 import sys
 from contextlib import closing
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -501,6 +502,11 @@ def test_any_mix_of_faults(  # noqa: PLR0917
     )
 
 
+def _has_reached(goal: int, run: subprocess.Popen[str], box: Sandbox) -> bool:
+    """Whether the sandbox has so many requests, or the run has ended."""
+    return run.poll() is not None or len(box.requests()) >= goal
+
+
 def test_kill_9_at_random_moments(box: Sandbox, tmp_path: Path) -> None:
     """Killed again and again, resumed until done: every row arrives, few of them twice."""
     rows, journal = 30_000, tmp_path / "j"
@@ -523,7 +529,7 @@ print(report.counts["delivered"], report.maybe_twice, report.delivered_before)
         with subprocess.Popen(
             [sys.executable, "-c", code], stdout=subprocess.PIPE, text=True
         ) as run:
-            until(lambda least=goal: run.poll() is not None or len(box.requests()) >= least)
+            until(partial(_has_reached, goal, run, box))
             if run.poll() is None and kills < 8:
                 os.kill(run.pid, 9)
                 kills += 1
