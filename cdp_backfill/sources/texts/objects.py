@@ -259,15 +259,17 @@ class _Typed:
 
     def __init__(self, schema: Any, infinite: Collection[str]) -> None:
         self._schema = schema
-        parsed = [
+        known = [
             item
             for item in schema
             if item.type in typed_objects.PARSED and item.name not in infinite
         ]
-        names = {item.name for item in parsed}
-        self._parsed = pa.schema(parsed)
+        few = len(known) <= typed_objects.FEW
+        self._parsed = pa.schema([] if few else known)
+        self._values = {item.name: item.type for item in known} if few else {}
+        names = {item.name for item in known}
         self._raw = [name for name in schema.names if name not in names]
-        self._decoder = typed_objects.raw_decoder(self._raw)
+        self._decoder = typed_objects.decoder(self._values, self._raw)
 
     def batch(self, text: bytes) -> Any | None:
         """The columns of a block; None if it must be read another way."""
@@ -277,16 +279,20 @@ class _Typed:
             if parsed is None:
                 return None
             columns = dict(zip(self._parsed.names, parsed.columns, strict=True))
-        if self._raw:
+        if self._values or self._raw:
             if self._decoder is None:
                 return None
             try:
                 rows = self._decoder.decode_lines(text)
+                for number, name in enumerate((*self._values, *self._raw)):
+                    cells = list(map(attrgetter(typed_objects.attribute(number)), rows))
+                    columns[name] = (
+                        pa.array(cells, self._values[name])
+                        if name in self._values
+                        else _column(cells, self._schema.field(name).type)
+                    )
             except (msgspec.DecodeError, RecursionError):
                 return None
-            for number, name in enumerate(self._raw):
-                values = list(map(attrgetter(typed_objects.attribute(number)), rows))
-                columns[name] = _column(values, self._schema.field(name).type)
         arrays = [columns[name] for name in self._schema.names]
         return pa.RecordBatch.from_arrays(arrays, schema=self._schema)
 

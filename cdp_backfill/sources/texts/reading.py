@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import struct
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
@@ -29,6 +30,9 @@ _MARKING: Final = "cdp_backfill.mark"
 codecs.register_error(
     _MARKING, lambda error: (UNDECODED, error.end if isinstance(error, UnicodeDecodeError) else 0)
 )
+
+_MOST_BYTES: Final = 4  # of a letter in UTF-8
+_LEADING, _LEADS_3, _LEADS_4 = 0xC0, 0xE0, 0xF0  # first bytes of letters of 2, 3 and 4
 
 _LABELS: Final = {
     "utf-8": "UTF-8",
@@ -118,30 +122,57 @@ def blocks(file: TextFile, windows: dict[str, int] | None = None) -> Iterator[by
     for stored in _stored(file):
         fresh, skip = stored[skip:], max(0, skip - len(stored))
         block = decoder.getstate()[0] + fresh  # the part of a letter that the last block ended with
-        try:
-            text = decoder.decode(fresh, final=not stored)
-        except UnicodeDecodeError as error:
-            before = error.object[: error.start]
-            letters = None
-            if encoding == "utf-8" and is_ascii and before.isascii():
-                letters = certain_windows_1252(_stored(file))
-            if letters is None and not file.skips:
-                raise _wrong_encoding(file.name, encoding, line + before.count(b"\n")) from None
-            if letters is not None:
-                if windows is not None:
-                    windows[file.name] = letters
-                encoding = WINDOWS
-            errors = "strict" if letters is not None else _MARKING
-            decoder = codecs.getincrementaldecoder(encoding)(errors)
-            text = decoder.decode(block, final=not stored)
-        if encoding == "utf-8" and decoder.errors == "strict":
-            block = block[: len(block) - len(decoder.getstate()[0])]
+        is_utf8 = encoding == "utf-8" and decoder.errors == "strict"
+        if is_utf8 and stored and (size := _whole_letters(block)):
+            decoder.setstate((block[size:], 0))
+            text, block = "", block[:size]
         else:
+            try:
+                text = decoder.decode(fresh, final=not stored)
+            except UnicodeDecodeError as error:
+                before = error.object[: error.start]
+                letters = None
+                if encoding == "utf-8" and is_ascii and before.isascii():
+                    letters = certain_windows_1252(_stored(file))
+                if letters is None and not file.skips:
+                    raise _wrong_encoding(file.name, encoding, line + before.count(b"\n")) from None
+                if letters is not None:
+                    if windows is not None:
+                        windows[file.name] = letters
+                    encoding = WINDOWS
+                decoder = codecs.getincrementaldecoder(encoding)(
+                    "strict" if letters is not None else _MARKING
+                )
+                text = decoder.decode(block, final=not stored)
             block = text.encode()
         is_ascii = is_ascii and block.isascii()
         line += block.count(b"\n")
         if block:
             yield block
+
+
+def _whole_letters(text: bytes) -> int:
+    """Bytes of the whole letters of a UTF-8 text that may end inside one; 0 if it is no UTF-8.
+
+    Arrow checks a text many times as fast as a decoder makes one.
+    """
+    size = len(text)
+    for back in range(1, min(_MOST_BYTES, size + 1)):
+        if text[-back] >= _LEADING:
+            size -= back if back < _bytes_of_letter(text[-back]) else 0
+            break
+    ends = pa.py_buffer(struct.pack("qq", 0, size))
+    try:
+        pa.Array.from_buffers(pa.large_string(), 1, [None, ends, pa.py_buffer(text)]).validate(
+            full=True
+        )
+    except pa.ArrowInvalid:
+        return 0
+    return size
+
+
+def _bytes_of_letter(first: int) -> int:
+    return 2 + (first >= _LEADS_3) + (first >= _LEADS_4)
 
 
 def windows_note(name: str, letters: int) -> str:

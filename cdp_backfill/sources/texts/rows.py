@@ -127,10 +127,13 @@ def _ends(text: bytes) -> Iterator[int]:
     """Where the last row may end: first where quotes pair, then where they do not."""
     mark = b"\n" if b"\n" in text else b"\r"
     last = text.rfind(mark) + 1
-    if text.count(b'"', 0, last) % 2 == 0:
-        yield from (end for end in (last, _other_end(text, mark, last)) if end)
-    else:
-        yield from (end for end in (_other_end(text, mark, last), last) if end)
+    pairs = text.count(b'"', 0, last) % 2 == 0
+    if last and pairs:
+        yield last
+    if other := _other_end(text, mark, last):
+        yield other
+    if last and not pairs:
+        yield last
 
 
 def _other_end(text: bytes, mark: bytes, end: int) -> int:

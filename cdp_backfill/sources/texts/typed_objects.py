@@ -23,8 +23,19 @@ _PARSE_BYTES: Final = 2**19
 _TEXT: Final = str | None
 _TYPES: Final[dict[Any, Any]] = {pa.string(): _TEXT, pa.bool_(): bool | None, pa.null(): None}
 
-PARSED: Final = frozenset({pa.string(), pa.bool_(), pa.int64(), pa.uint64(), pa.float64()})
+_VALUES: Final[dict[Any, Any]] = {
+    pa.string(): _TEXT,
+    pa.bool_(): bool | None,
+    pa.int64(): int | None,
+    pa.uint64(): int | None,
+    pa.float64(): float | None,
+}
+
+PARSED: Final = frozenset(_VALUES)
 """Types of columns that Arrow parses with the same results."""
+
+FEW: Final = 4
+"""Of so many keys, the values are decoded in less time than Arrow takes to parse whole objects."""
 
 
 def range_of(low: float, high: float) -> tuple[int, int]:
@@ -60,12 +71,20 @@ def _accepted(kind: Any, numbers: tuple[int, int]) -> Any:
     return _TYPES.get(kind, msgspec.Raw)
 
 
-def raw_decoder(keys: Iterable[str]) -> msgspec.json.Decoder[Any] | None:
-    """A decoder that gives the JSON of some keys as attributes, and null where a key is missing.
+def decoder(kinds: Mapping[str, Any], raw: Iterable[str]) -> msgspec.json.Decoder[Any] | None:
+    """A decoder that gives some keys of objects as attributes, and null where a key is missing.
 
-    None if it cannot know the keys.
+    Args:
+        kinds: Keys whose values are wanted, with types of :data:`PARSED`; they come first.
+        raw: Keys whose JSON is wanted.
+
+    Returns:
+        The decoder, or None if it cannot know the keys.
     """
-    return _decoder(dict.fromkeys(keys, msgspec.Raw), only=False)
+    return _decoder(
+        {key: _VALUES[kind] for key, kind in kinds.items()} | dict.fromkeys(raw, msgspec.Raw),
+        only=False,
+    )
 
 
 def attribute(number: int) -> str:
