@@ -21,7 +21,7 @@ import cdp_backfill as cdp
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-FILES: Final = ("parquet", "csv", "ndjson", "ndjson.gz")
+FILES: Final = ("parquet", "csv", "ndjson", "ndjson.gz", "json")
 """The formats of files of the table, by the end of their names."""
 
 MAPPING: Final = cdp.Mapping(
@@ -118,4 +118,7 @@ def standard_files(rows: int) -> Iterator[dict[str, Path]]:
                 arro3.io.write_ndjson(batch, lines)
         with paths["ndjson"].open("rb") as plain, gzip.open(paths["ndjson.gz"], "wb", 1) as packed:
             shutil.copyfileobj(plain, packed)
+        with paths["ndjson"].open("rb") as plain, paths["json"].open("wb") as array:
+            array.writelines((b"," if number else b"[") + line for number, line in enumerate(plain))
+            array.write(b"]")
         yield paths

@@ -299,10 +299,14 @@ class _Splitter:
         places = list(zip(begins, (self._size + stop for stop in stops), strict=False))
         text, line = b"".join([*self._parts, block]) if places else b"", self._line
         others: list[tuple[int, Unreadable]] = []
-        last = 0
+        last = counted = 0
+        gap_line = line
         for number, (begin, end) in enumerate(places):
-            gap = self._check_gap(text[last:begin], line + text.count(b"\n", 0, last))
-            others += [(number, other) for other in gap]
+            gap = text[last:begin]
+            if gap.strip() != self._separator:
+                gap_line += text.count(b"\n", counted, last)
+                counted = last
+                others += [(number, other) for other in self._check_gap(gap, gap_line)]
             self._count += 1
             last = end
         self._parts = [text[last:]] if places else [*self._parts, block]
@@ -311,6 +315,11 @@ class _Splitter:
         self._begin = [begin - last for begin in begins[len(places) :]]
         _check_size(self._file, self._size)
         return _Items(text, line, places, others)
+
+    @property
+    def _separator(self) -> bytes:
+        """What stands before the next object."""
+        return (b"," if self._count else b"[") if self._is_array else b""
 
     def _check_gap(self, gap: bytes, line: int, behind: bytes = b",") -> list[Unreadable]:
         """Check the text before an object, or behind the last one.
@@ -323,8 +332,7 @@ class _Splitter:
         Returns:
             The values in it that are no objects, if these are skipped.
         """
-        before = (b"," if self._count else b"[") if self._is_array else b""
-        found = gap.strip()
+        before, found = self._separator, gap.strip()
         if found == before and behind == b",":
             return []
         if self._file.skips and found.startswith(before) and found.endswith(behind):
@@ -379,10 +387,12 @@ def _values(text: bytes, listed: bytes, line: int) -> Iterator[Unreadable]:
         listed: They alone, with a comma between them.
         line: Number of the first line of the text.
     """
-    place = 0
+    place = counted = 0
     for value in _list(b"[" + listed + b"]"):
         place = text.index(bytes(value), place)
-        yield Unreadable(NO_OBJECT, line + text.count(b"\n", 0, place), bytes(value))
+        line += text.count(b"\n", counted, place)
+        counted = place
+        yield Unreadable(NO_OBJECT, line, bytes(value))
         place += len(value)
 
 
