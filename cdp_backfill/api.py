@@ -24,9 +24,11 @@ from cdp_backfill.model.mapping import (
     TimestampUnit,
     Tree,
 )
+from cdp_backfill.pipeline.excluded_ids import read_excluded
 from cdp_backfill.pipeline.fixed_mapping import Given
 from cdp_backfill.pipeline.job import Job, SendOptions, require_answers, with_remembered
 from cdp_backfill.pipeline.journal import read_journal
+from cdp_backfill.pipeline.leaving_out import chosen_by_failures, resumed
 from cdp_backfill.pipeline.planner import make_plan
 from cdp_backfill.pipeline.preview import preview
 from cdp_backfill.sources import Source, Unreadable, open_source
@@ -71,6 +73,8 @@ def plan(
     droppable: Sequence[str] | None = None,
     duplicates: Duplicates | None = None,
     preset: str | None = None,
+    where: str | None = None,
+    exclude: Any = None,
     identify: Any = None,
     destination: Destination | None = None,
     recent: Recent = "raise",
@@ -137,6 +141,7 @@ def plan(
     )
     options = SendOptions(
         destination=destination,
+        **_left_out(table, proposal, where, exclude),
         recent=recent,
         context_scope=context_scope,
         unreadable=unreadable,
@@ -174,6 +179,8 @@ def send(
     droppable: Sequence[str] | None = None,
     duplicates: Duplicates | None = None,
     preset: str | None = None,
+    where: str | None = None,
+    exclude: Any = None,
     identify: Any = None,
     destination: Destination | None = None,
     progress: ProgressChoice = True,
@@ -224,6 +231,15 @@ def send(
         preset: Name of a preset for a vendor's export, or the path of an edited copy. Keywords
             add to the dicts and lists of its mapping, and replace its other fields.
             ``cdp-backfill presets`` lists the names.
+        where: SQL expression over a row, as in ``derive``. Rows for which it is not true are
+            ``skipped`` with the code ``not_where``. It may use derived columns and fields inside
+            structs, and changes no message and no message id. None sends all rows.
+        exclude: Ids of people who must not go, such as deleted ones: a list, a column or a table of
+            ids; or the path of a file, of one id a line or a table. Of several columns, those named
+            as the columns of ``user_id`` and ``anonymous_id``, or ``user_id`` and
+            ``anonymous_id``, count. Rows with one of the ids as user id or anonymous id are
+            ``skipped`` with the code ``excluded``, identities included. An id is compared in the
+            form in which it is sent: 12, 12.0 and ``"12"`` are equal. None leaves out nobody.
         identify: Join anonymous ids to user ids before the events are sent. A column of the table
             with the user id: each pair of it and the column of ``anonymous_id`` becomes one
             ``identify`` call. Or a table of anonymous ids and user ids, of any kind that
@@ -316,6 +332,7 @@ def send(
         progress=progress,
         journal=journal,
         canary=canary,
+        **_left_out(table, proposal, where, exclude),
         recent=recent,
         context_scope=context_scope,
         unreadable=unreadable,
@@ -337,6 +354,8 @@ def resume(
     journal: str | Path,
     source: Any = None,
     *,
+    where: str | None = None,
+    exclude: Any = None,
     identify: Any = None,
     destination: Destination | None = None,
     progress: ProgressChoice = True,
@@ -349,13 +368,16 @@ def resume(
 ) -> Report:
     """Send the rows of a journal that are not known to be delivered.
 
-    The journal remembers the call that it goes on with: mapping, files, identities, ``recent`` and
-    ``context_scope``. An argument here replaces what it remembers for this run, and the report says
-    so.
+    The journal remembers the call that it goes on with: mapping, files, identities, ``recent``,
+    ``context_scope``, ``where`` and ``exclude``. An argument here replaces what it remembers for
+    this run, and the report says so.
 
     Args:
         journal: The journal. It holds the mapping and, for files, their paths.
         source: The table; None for the files that the journal names.
+        where: See :func:`send`; None for what the journal remembers.
+        exclude: See :func:`send`; None for the files that the journal remembers, as they are now.
+            It holds no ids: those of a list must be passed again. ``[]`` leaves nobody out.
         identify: The identities to send first; None for the column or the files that the journal
             names, if any.
         destination: Where to send; it must have the address that the journal names. None takes
@@ -375,7 +397,7 @@ def resume(
 
     Raises:
         JournalError: There is no such journal, or it names no files and no table is passed; the
-            same for a table of identities.
+            same for a table of identities and for excluded ids.
         BackfillError: As :func:`send` does.
 
     >>> import pandas as pd
@@ -422,6 +444,8 @@ def resume(
     options, notes = with_remembered(
         options, contents.options, {"recent": recent, "context_scope": context_scope}
     )
+    where, excluded, more = resumed(journal, contents.options, where, exclude, contents.mapping)
+    options, notes = replace(options, where=where, exclude=excluded), (*notes, *more)
     job = Job(
         source=open_source(source, unreadable=options.unreadable),
         proposal=Proposal(contents.mapping, notes=notes),
@@ -462,6 +486,8 @@ def messages(
     droppable: Sequence[str] | None = None,
     duplicates: Duplicates | None = None,
     preset: str | None = None,
+    where: str | None = None,
+    exclude: Any = None,
     context_scope: ContextScope = "message",
     unreadable: Unreadable = "raise",
 ) -> list[dict[str, Any]]:
@@ -509,8 +535,22 @@ def messages(
         duplicates=duplicates,
     )
     require_answers(proposal)
-    options = SendOptions(recent="send", context_scope=context_scope)
+    options = SendOptions(
+        **_left_out(table, proposal, where, exclude), recent="send", context_scope=context_scope
+    )
     return preview(Job(source=table, proposal=proposal, options=options).prepare(), n)
+
+
+def _left_out(
+    source: Source, proposal: Proposal, where: str | None, exclude: Any
+) -> dict[str, Any]:
+    """The options ``where`` and ``exclude`` of a call."""
+    if not proposal.complete:  # nothing is counted or sent
+        return {}
+    where, exclude = chosen_by_failures(source, where, exclude, proposal.mapping)
+    if exclude is not None:
+        exclude = read_excluded(exclude, proposal.mapping)
+    return {"where": where, "exclude": exclude}
 
 
 def _given(**fields: Any) -> dict[str, Any]:

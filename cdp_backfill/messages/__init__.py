@@ -5,6 +5,7 @@ from cdp_backfill.messages.binding import Binding, bind, is_data, text_columns
 from cdp_backfill.messages.building import any_recent, build
 from cdp_backfill.messages.json_cells import MAX_CELLS, TooWideError
 from cdp_backfill.messages.problems import Problems
+from cdp_backfill.messages.row_filter import choose_rows
 
 __all__ = [
     "MAX_CELLS",
@@ -15,6 +16,7 @@ __all__ = [
     "any_recent",
     "bind",
     "build",
+    "choose_rows",
     "is_data",
     "text_columns",
 ]

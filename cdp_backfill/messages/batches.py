@@ -16,14 +16,15 @@ from cdp_backfill.model.distinct import hashes
 if TYPE_CHECKING:
     from cdp_backfill.messages.problems import Problems
     from cdp_backfill.model.arrays import Mask, Rows
+    from cdp_backfill.model.outcomes import Problem
 
 
 @dataclass(frozen=True, kw_only=True)
 class MessageBatch:
-    """Message fields of the rows of a batch that the mapping does not leave out.
+    """Message fields of the rows of a batch that are not left out.
 
     Attributes:
-        rows: Position in the batch of each row here; rows that are not here are skipped.
+        rows: Position in the batch of each row here; rows that are not here are in ``skipped``.
         fields: Arrays by field name, in the order of
             :data:`cdp_backfill.model.api_facts.MESSAGE_FIELDS`, or of
             :data:`cdp_backfill.model.api_facts.IDENTIFY_FIELDS`.
@@ -32,6 +33,7 @@ class MessageBatch:
         millis: Time of each row; milliseconds since 1970 UTC. All 0 for a call that has no time.
         naive: Number of times that carry no zone.
         problems: Problems and fixes of the rows here.
+        skipped: The rows of the batch that are not here, by reason.
         event_keys: Keys of the mapping's ``events`` that occur.
         unknown_events: Rows by value of the event column that is no event.
     """
@@ -43,6 +45,7 @@ class MessageBatch:
     millis: Rows
     naive: int = 0
     problems: Problems
+    skipped: dict[Problem, Rows] = dataclasses.field(default_factory=dict)
     event_keys: frozenset[str] = frozenset()
     unknown_events: dict[str, int] = dataclasses.field(default_factory=dict)
     _columns: dict[str, Any]

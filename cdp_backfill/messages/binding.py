@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from cdp_backfill.messages.paths import Paths
+    from cdp_backfill.messages.row_filter import RowFilter
     from cdp_backfill.model.distinct import DigestSet
     from cdp_backfill.model.mapping import Lit, Mapping
 
@@ -68,7 +69,9 @@ class Binding:
         schema: The columns of the table, the derived columns and the paths into them.
         paths: The fields inside columns that the mapping names.
         earliest: Earlier times are invalid; milliseconds since 1970 UTC.
+        row_filter: Chooses rows, see :func:`cdp_backfill.messages.choose_rows`; None chooses all.
         ambiguous_ids: Anonymous ids that have several user ids, for identify calls; or None.
+        excluded: User ids and anonymous ids whose rows are left out, or None.
     """
 
     mapping: Mapping
@@ -84,7 +87,9 @@ class Binding:
     schema: Any
     paths: Paths
     earliest: int
+    row_filter: RowFilter | None = None
     ambiguous_ids: DigestSet | None = None
+    excluded: DigestSet | None = None
 
     def leaves(self) -> list[tuple[tuple[str, ...], str | Lit]]:
         """The path of each field of the message with its column or constant."""

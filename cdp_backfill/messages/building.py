@@ -9,9 +9,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from cdp_backfill.messages.batches import MessageBatch
-from cdp_backfill.messages.event_names import commands, read_events
+from cdp_backfill.messages.event_names import commands, read_events, why_skipped
 from cdp_backfill.messages.field_builder import FieldBuilder
 from cdp_backfill.messages.json_cells import MAX_CELLS
+from cdp_backfill.messages.leaving_out import left_out
 from cdp_backfill.messages.recency import may_be_recent, old_texts
 from cdp_backfill.messages.text import decode
 from cdp_backfill.messages.times import FAR, format_times
@@ -22,7 +23,7 @@ from cdp_backfill.model.outcomes import Problem
 
 if TYPE_CHECKING:
     from cdp_backfill.messages.binding import Binding
-    from cdp_backfill.model.arrays import Mask
+    from cdp_backfill.model.arrays import Mask, Rows
 
 
 def build(
@@ -50,43 +51,85 @@ def build(
     columns, problems = _columns(binding, batch, who_what_when=who_what_when)
     for name, mask in (without or {}).items():
         columns[name] = pc.if_else(pa.array(mask), None, decode(columns[name]))
+    rows = _ChosenRows(binding, batch, columns, problems)
     make = _identities if binding.mapping.call == "identify" else _events
     return make(
         binding,
-        columns,
-        problems,
-        batch.num_rows,
+        rows,
         latest=latest,
         who_what_when=who_what_when,
         max_cells=max_cells,
     )
 
 
+class _ChosenRows:
+    """The rows of a batch that are left, the columns of these, and why the others are not.
+
+    Args:
+        binding: The mapping, bound to the schema of the batch.
+        batch: Arrow record batch.
+        columns: The columns that the mapping reads, by name.
+        problems: Where columns could not be derived.
+    """
+
+    def __init__(
+        self,
+        binding: Binding,
+        batch: Any,
+        columns: dict[str, Any],
+        problems: dict[Problem, Mask],
+    ) -> None:
+        self.all_columns = self.columns = columns
+        self.problems = problems
+        self.numbers = np.arange(batch.num_rows)
+        self.skipped: dict[Problem, Rows] = {}
+        self.reasons, self.unreadable = unreadable_reasons(columns, batch.num_rows)
+        left = left_out(binding, batch, columns, self.unreadable)
+        if left is not None:
+            self.problems = self.problems | left.problems
+            self.skip(left.skipped)
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+    def skip(self, reasons: dict[Problem, Mask]) -> None:
+        """Leave out the rows at which a mask is true.
+
+        Args:
+            reasons: The masks, by reason; no row has two.
+        """
+        keep = np.ones(len(self), dtype=bool)
+        for reason, mask in reasons.items():
+            if mask.any():
+                self.skipped[reason] = self.numbers[mask]
+                keep &= ~mask
+        if keep.all():
+            return
+        selection = pa.array(keep)
+        self.reasons, self.unreadable = self.reasons.filter(selection), self.unreadable[keep]
+        self.numbers = self.numbers[keep]
+        self.columns = {name: array.filter(selection) for name, array in self.columns.items()}
+        self.problems = {problem: mask[keep] for problem, mask in self.problems.items()}
+
+
 def _events(
     binding: Binding,
-    columns: dict[str, Any],
-    problems: dict[Problem, Mask],
-    size: int,
+    rows: _ChosenRows,
     *,
     latest: int,
     who_what_when: bool,
     max_cells: int | None,
 ) -> MessageBatch:
     """The fields of track messages."""
-    rows, all_columns = np.arange(size), columns
-    events = read_events(binding.mapping, columns, size)
-    names, problems = events.names, problems | events.problems
-    reasons, unreadable = unreadable_reasons(columns, size)
-    keep = ~events.skipped | unreadable
-    if not keep.all():
-        reasons, unreadable = reasons.filter(pa.array(keep)), unreadable[keep]
-        rows = rows[keep]
-        selection = pa.array(keep)
-        columns = {name: array.filter(selection) for name, array in columns.items()}
-        names = names.filter(selection)
-        problems = {problem: mask[keep] for problem, mask in problems.items()}
-    builder = FieldBuilder(binding, columns, len(rows), latest, max_cells)
-    for problem, mask in problems.items():
+    events = read_events(binding.mapping, rows.columns, len(rows))
+    names = events.names
+    rows.problems = rows.problems | events.problems
+    skipped = events.skipped & ~rows.unreadable
+    if skipped.any():
+        names = names.filter(pa.array(~skipped))
+        rows.skip({why_skipped(binding.mapping): skipped})
+    builder = FieldBuilder(binding, rows.columns, len(rows), latest, max_cells)
+    for problem, mask in rows.problems.items():
         builder.problems.add(mask, problem)
     for problem, mask in commands(binding.mapping, names):
         builder.problems.add(mask, problem)
@@ -102,34 +145,33 @@ def _events(
         fields["context"] = builder.tree(binding.context)
         fields["integrations"] = builder.tree(binding.integrations)
         message_id = builder.message_id()
-    report_unreadable(builder.problems, reasons, unreadable)
+    report_unreadable(builder.problems, rows.reasons, rows.unreadable)
     return MessageBatch(
-        rows=rows,
+        rows=rows.numbers,
         fields=_in_order(fields, api_facts.MESSAGE_FIELDS),
         event_names=names,
         message_id=message_id,
         millis=times.millis,
         naive=int(np.count_nonzero(times.naive)),
         problems=builder.problems,
+        skipped=rows.skipped,
         event_keys=events.keys,
         unknown_events=events.unknown,
-        _columns=all_columns,
+        _columns=rows.all_columns,
     )
 
 
 def _identities(
     binding: Binding,
-    columns: dict[str, Any],
-    problems: dict[Problem, Mask],
-    size: int,
+    rows: _ChosenRows,
     *,
     latest: int,
     who_what_when: bool,
     max_cells: int | None,
 ) -> MessageBatch:
     """The fields of identify messages, which happen when they are sent and have no time."""
-    builder = FieldBuilder(binding, columns, size, latest, max_cells)
-    for problem, mask in problems.items():
+    builder = FieldBuilder(binding, rows.columns, len(rows), latest, max_cells)
+    for problem, mask in rows.problems.items():
         builder.problems.add(mask, problem)
     fields: dict[str, Any | None] = dict(builder.both_ids())
     message_id = None
@@ -137,15 +179,16 @@ def _identities(
         fields["traits"] = builder.tree(binding.traits)
         fields["integrations"] = builder.tree(binding.integrations)
         message_id = builder.message_id()
-    report_unreadable(builder.problems, *unreadable_reasons(columns, size))
+    report_unreadable(builder.problems, rows.reasons, rows.unreadable)
     return MessageBatch(
-        rows=np.arange(size),
+        rows=rows.numbers,
         fields=_in_order(fields, api_facts.IDENTIFY_FIELDS),
         event_names=None,
         message_id=message_id,
-        millis=np.zeros(size, dtype=np.int64),
+        millis=np.zeros(len(rows), dtype=np.int64),
         problems=builder.problems,
-        _columns=columns,
+        skipped=rows.skipped,
+        _columns=rows.all_columns,
     )
 
 

@@ -20,7 +20,7 @@ import pyarrow as pa
 
 from cdp_backfill.errors import MappingError
 from cdp_backfill.messages.expression_limits import MAX_LAYERS, check_type
-from cdp_backfill.messages.expressions import checked_columns, first_line, quote
+from cdp_backfill.messages.expressions import WHERE, checked_columns, first_line, quote
 from cdp_backfill.messages.text import as_utf8, decode, json_as_text
 from cdp_backfill.messages.times import out_of_range
 from cdp_backfill.model.arrow_types import is_json, is_text
@@ -79,6 +79,7 @@ class Deriver:
         derive: Names of new columns to expressions, in the order in which they may use each other.
         schema: Schema of the batches.
         only: The new columns that are needed, with those they use; None for all.
+        where: The new column that is no column, but the expression of ``where=``; or None.
 
     Raises:
         MappingError: An expression is not SQL, names an unknown column, does not fit the types,
@@ -86,16 +87,21 @@ class Deriver:
     """
 
     def __init__(
-        self, derive: dict[str, str], schema: Any, only: Collection[str] | None = None
+        self,
+        derive: dict[str, str],
+        schema: Any,
+        only: Collection[str] | None = None,
+        where: str | None = None,
     ) -> None:
+        self._where = where
         self._connections: dict[bool, Any] = {False: _connect(exact=False)}
         _check_names(derive, schema)
         needed = list(derive)
         uses: dict[str, set[str]] = {}
         known = [*schema.names]
         for name, expression in derive.items():
-            uses[name] = checked_columns(self._connections[False], name, expression)
-            _check_known(name, uses[name], known)
+            uses[name] = checked_columns(self._connections[False], self._title(name), expression)
+            _check_known(self._title(name), uses[name], known)
             known.append(name)
         if only is not None:
             requested = set(only)
@@ -110,9 +116,10 @@ class Deriver:
         )
         """Columns of the source that the expressions use."""
         if len({name.casefold() for name in self.reads}) < len(self.reads):
+            title = WHERE if where else "derive="
             raise MappingError(
-                "derive= reads columns whose names differ only in letter case, which SQL ignores: "
-                f"{', '.join(self.reads)}. Rename one of them."
+                f"{title} reads columns whose names differ only in letter case, which SQL "
+                f"ignores: {', '.join(self.reads)}. Rename one of them."
             )
         self.inner: frozenset[str] = frozenset(name for name in needed if name.casefold() in used)
         """New columns that other expressions use."""
@@ -127,6 +134,10 @@ class Deriver:
         self.fields: list[Any] = self._result_fields()
         """Arrow fields of the new columns."""
         self._trouble = False
+
+    def _title(self, name: str) -> str:
+        """An expression in errors."""
+        return WHERE if name == self._where else f"derive[{name!r}]"
 
     def _dependency_layers(self) -> list[list[str]]:
         """The new columns, each after those that it uses."""
@@ -158,7 +169,7 @@ class Deriver:
             relation = connection.sql(self._query(self._expressions))
             self._sql_types = dict(zip(relation.columns, map(str, relation.types), strict=True))
             for name, kind in self._sql_types.items():
-                check_type(name, kind)
+                check_type(self._title(name), kind)
             schema = relation.to_arrow_table().schema
         except (duckdb.Error, pa.ArrowException) as error:
             self._raise_misfit()
@@ -177,12 +188,13 @@ class Deriver:
     def _raise_misfit(self) -> None:
         """Raise an error that names the expression that does not fit the table."""
         for name in [name for layer in self._layers for name in layer]:
+            title = self._title(name)
             only = {n: text for n, text in self._expressions.items() if n in self.inputs([name])}
             try:
                 self._connections[False].sql(self._query(only)).to_arrow_table()
             except (duckdb.Error, pa.ArrowException) as error:  # such as a list of lists of ...
                 raise MappingError(
-                    f"derive[{name!r}] does not fit the table: {first_line(error)}."
+                    f"{title} does not fit the table: {first_line(error, title)}."
                     f"{_hint(error, [*self._source.names, *only])}"
                 ) from error
 
@@ -434,12 +446,12 @@ def _check_names(derive: dict[str, str], schema: Any) -> None:
         folded[name.casefold()] = name
 
 
-def _check_known(name: str, used: set[str], known: list[str]) -> None:
+def _check_known(title: str, used: set[str], known: list[str]) -> None:
     folded = {column.casefold() for column in known}
     for column in sorted(used):
         if column.casefold() not in folded:
             raise MappingError(
-                f"derive[{name!r}] names {column!r}, which is not a column of the table."
+                f"{title} names {column!r}, which is not a column of the table."
                 f"{did_you_mean(column, known)}"
             )
 

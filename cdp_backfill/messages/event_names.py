@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import pyarrow as pa
@@ -13,13 +13,17 @@ from cdp_backfill.messages.text import as_text, decode
 from cdp_backfill.messages.values import bad_text
 from cdp_backfill.model import api_facts
 from cdp_backfill.model.mapping import Lit
-from cdp_backfill.model.outcomes import Problem
+from cdp_backfill.model.outcomes import UNMAPPED, Problem
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from cdp_backfill.model.arrays import Mask
     from cdp_backfill.model.mapping import Mapping
+
+
+_SKIPPED_REASON: Final = "the mapping leaves this event out"
+_UNMAPPED_REASON: Final = "nobody mapped this value of the event column"
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +99,14 @@ def read_events(mapping: Mapping, columns: dict[str, Any], size: int) -> EventNa
         )
     ] = unknown
     return EventNames(names, problems, none, used, others, padded)
+
+
+def why_skipped(mapping: Mapping) -> Problem:
+    """Why a mapping leaves out rows for their event."""
+    column = mapping.event if isinstance(mapping.event, str) else None
+    if mapping.other_events == "unmapped":
+        return Problem(UNMAPPED, column, _UNMAPPED_REASON)
+    return Problem("skipped", column, _SKIPPED_REASON)
 
 
 def commands(mapping: Mapping, names: Any) -> Iterator[tuple[Problem, Mask]]:

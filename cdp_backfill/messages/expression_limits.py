@@ -55,7 +55,7 @@ _SCHEMAS: Final = frozenset(
 )
 
 
-def check_length(name: str, expression: str) -> None:
+def check_length(title: str, expression: str) -> None:
     """Refuse an expression that takes long to parse.
 
     Raises:
@@ -63,15 +63,15 @@ def check_length(name: str, expression: str) -> None:
     """
     if len(expression) > MAX_LENGTH:
         raise MappingError(
-            f"derive[{name!r}] has {len(expression):,} characters. The limit is {MAX_LENGTH:,}."
+            f"{title} has {len(expression):,} characters. The limit is {MAX_LENGTH:,}."
         )
 
 
-def check_type(name: str, kind: str) -> None:
+def check_type(title: str, kind: str) -> None:
     """Refuse a type on which some cells end the process.
 
     Args:
-        name: Name of the new column, for errors.
+        title: The expression in errors, such as ``derive['x']``.
         kind: The type, as SQL writes it.
 
     Raises:
@@ -80,16 +80,16 @@ def check_type(name: str, kind: str) -> None:
     for unsafe in UNSAFE_TYPES:
         if unsafe in kind.upper():
             raise MappingError(
-                f"derive[{name!r}] uses the type {unsafe}, on which some cells end the process. "
+                f"{title} uses the type {unsafe}, on which some cells end the process. "
                 "Use JSON or a STRUCT."
             )
 
 
-def check_function(name: str, node: dict[str, Any]) -> None:
+def check_function(title: str, node: dict[str, Any]) -> None:
     """Refuse a call of a function that can end the process, or that has no bound.
 
     Args:
-        name: Name of the new column, for errors.
+        title: The expression in errors, such as ``derive['x']``.
         node: The call.
 
     Raises:
@@ -101,35 +101,35 @@ def check_function(name: str, node: dict[str, Any]) -> None:
     ):
         # DuckDB does not check the types of their arguments.
         raise MappingError(
-            f"derive[{name!r}] calls the operator {function} as a function. Write it between its "
+            f"{title} calls the operator {function} as a function. Write it between its "
             "operands, such as a = b."
         )
     if function.startswith(_UNSAFE):
         raise MappingError(
-            f"derive[{name!r}] uses {function}(). On some cells, it ends the process or runs "
+            f"{title} uses {function}(). On some cells, it ends the process or runs "
             "for hours. Use json_extract() or another function."
         )
     arguments = [argument["expression"] for argument in node["arguments"]]
     if function in _SIZES and not all(map(_is_bounded, arguments[_SIZES[function] :][:1])):
         raise MappingError(
-            f"derive[{name!r}] uses {function}(). Write its size as a number of up to "
+            f"{title} uses {function}(). Write its size as a number of up to "
             f"{MAX_SIZE:,}, or as the least of such a number and others."
         )
     if function in ("format", "printf"):
         form = _text(arguments[:1])
         if form is None or _LONG_FORMAT.search(form):
             raise MappingError(
-                f"derive[{name!r}] uses {function}(). Write its format as a text, with widths "
+                f"{title} uses {function}(). Write its format as a text, with widths "
                 f"below {MAX_SIZE:,}."
             )
     if function in _SCHEMAS:
         schema = _text(arguments[1:2])
         if schema is None:
-            raise MappingError(f"derive[{name!r}]: the types in {function}() must be a text.")
-        check_type(name, _unescaped(schema))
+            raise MappingError(f"{title}: the types in {function}() must be a text.")
+        check_type(title, _unescaped(schema))
 
 
-def check_lambdas(name: str, tree: Any) -> None:
+def check_lambdas(title: str, tree: Any) -> None:
     """Refuse lambdas that are nested deeply.
 
     Raises:
@@ -142,7 +142,7 @@ def check_lambdas(name: str, tree: Any) -> None:
             depth += node.get("class") == "LAMBDA"
             if depth > MAX_LAMBDAS:
                 raise MappingError(
-                    f"derive[{name!r}] has more than {MAX_LAMBDAS} lambdas one inside the other."
+                    f"{title} has more than {MAX_LAMBDAS} lambdas one inside the other."
                 )
             waiting += [(each, depth) for each in node.values()]
         elif isinstance(node, list):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import re
 from typing import TYPE_CHECKING, Any, Final
 
 import duckdb
@@ -18,6 +19,11 @@ from cdp_backfill.messages.expression_limits import (
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+WHERE: Final = "where="
+"""How errors name the expression that chooses rows."""
+
+_TEXT: Final = re.compile(r"'[^']*'")
 
 _CLOCKS: Final = ("current_", "get_current_")
 """Beginnings of functions that read the clock, whatever stability DuckDB claims."""
@@ -45,33 +51,31 @@ def columns_of(expression: str) -> set[str]:
         return _referenced_columns(_parse(connection, "expression", expression))
 
 
-def checked_columns(connection: Any, name: str, expression: str) -> set[str]:
+def checked_columns(connection: Any, title: str, expression: str) -> set[str]:
     """The columns that an expression names, which may use its own row only.
 
     Args:
         connection: A connection to DuckDB without access to files.
-        name: Name of the new column, for errors.
+        title: The expression in errors, such as ``derive['x']``.
         expression: SQL expression.
 
     Raises:
         MappingError: It is not one expression, reads more than its own row, or can never succeed.
     """
-    tree = _parse(connection, name, expression)
+    tree = _parse(connection, title, expression)
     nodes = list(_nodes(tree))
     select_list = _select_list(tree)
     if len(select_list) != 1 or any(node.get("class") == "STAR" for node in nodes):
-        raise MappingError(f"derive[{name!r}] must be one SQL expression.")
+        raise MappingError(f"{title} must be one SQL expression.")
     if any(node.get("class") in ("SUBQUERY", "WINDOW") for node in nodes):
-        raise MappingError(
-            f"derive[{name!r}] must use its own row only, without a subquery or window."
-        )
+        raise MappingError(f"{title} must use its own row only, without a subquery or window.")
     if any(node.get("class") in ("POSITIONAL_REFERENCE", "PARAMETER", "DEFAULT") for node in nodes):
-        raise MappingError(f"derive[{name!r}] must use columns by name, not by number.")
+        raise MappingError(f"{title} must use columns by name, not by number.")
     for node in nodes:
-        check_type(name, str(node.get("type_name", "")))
-    check_lambdas(name, select_list)
-    _check_functions(connection, name, nodes, set())
-    _check_constants(connection, name, tree, select_list[0])
+        check_type(title, str(node.get("type_name", "")))
+    check_lambdas(title, select_list)
+    _check_functions(connection, title, nodes, set())
+    _check_constants(connection, title, tree, select_list[0])
     return _referenced_columns(tree)
 
 
@@ -89,20 +93,20 @@ def _functions() -> dict[str, list[tuple[str, str, str]]]:
     return functions
 
 
-def _parse(connection: Any, name: str, expression: str) -> dict[str, Any]:
-    check_length(name, expression)
+def _parse(connection: Any, title: str, expression: str) -> dict[str, Any]:
+    check_length(title, expression)
     query = f"SELECT ({expression}\n) AS x"  # parsed, not run
     try:
         answer = connection.execute("SELECT json_serialize_sql(?)", [query]).fetchall()
         tree: dict[str, Any] = json.loads(answer[0][0])
     except (duckdb.Error, RecursionError, UnicodeError) as error:
         raise MappingError(
-            f"derive[{name!r}] cannot be read as a SQL expression; it may be nested too deeply. "
+            f"{title} cannot be read as a SQL expression; it may be nested too deeply. "
             "Split it into several new columns."
         ) from error
     if tree["error"]:
         message = str(tree["error_message"]).split("\n")[0].rstrip(".")
-        raise MappingError(f"derive[{name!r}] is not a SQL expression: {message}.")
+        raise MappingError(f"{title} is not a SQL expression: {message}.")
     return tree
 
 
@@ -144,7 +148,7 @@ def _no_clauses() -> dict[str, Any]:
 
 
 def _check_functions(
-    connection: Any, name: str, nodes: list[dict[str, Any]], seen: set[str]
+    connection: Any, title: str, nodes: list[dict[str, Any]], seen: set[str]
 ) -> None:
     """Refuse functions over other rows, clock and random numbers, and macros with them."""
     for node in nodes:
@@ -153,38 +157,38 @@ def _check_functions(
             continue
         is_age_until_now = function == "age" and len(node.get("arguments", ())) == 1
         if is_age_until_now or function.startswith(_CLOCKS) or function in _ENVIRONMENT:
-            raise _not_repeatable(name, function)
-        check_function(name, node)
+            raise _not_repeatable(title, function)
+        check_function(title, node)
         if function in seen:
             continue
         seen.add(function)
         for kind, stability, definition in _functions().get(function, ()):
             if kind not in ("scalar", "macro"):
-                raise MappingError(
-                    f"derive[{name!r}] must use its own row only; {function}() reads more."
-                )
+                raise MappingError(f"{title} must use its own row only; {function}() reads more.")
             if stability != "CONSISTENT":
-                raise _not_repeatable(name, function)
+                raise _not_repeatable(title, function)
             if definition:
-                inner = list(_nodes(_parse(connection, name, definition)))
+                inner = list(_nodes(_parse(connection, title, definition)))
                 if any(each.get("class") in ("SUBQUERY", "WINDOW") for each in inner):
                     raise MappingError(
-                        f"derive[{name!r}] must use its own row only; {function}() reads more."
+                        f"{title} must use its own row only; {function}() reads more."
                     )
                 words = {word for each in inner for word in each.get("column_names", ())}
                 if any(word.startswith(("current_", "local")) for word in words):
-                    raise _not_repeatable(name, function)
-                _check_functions(connection, name, inner, seen)
+                    raise _not_repeatable(title, function)
+                _check_functions(connection, title, inner, seen)
 
 
-def _not_repeatable(name: str, function: str) -> MappingError:
+def _not_repeatable(title: str, function: str) -> MappingError:
+    effect = "The same record would get another message id each time."
+    if title == WHERE:
+        effect = "A run could send other rows than its plan shows."
     return MappingError(
-        f"derive[{name!r}] uses {function}(), whose result differs from run to run. The same "
-        "record would get another message id each time. Remove it."
+        f"{title} uses {function}(), whose result differs from run to run. {effect} Remove it."
     )
 
 
-def _check_constants(connection: Any, name: str, tree: dict[str, Any], top: Any) -> None:
+def _check_constants(connection: Any, title: str, tree: dict[str, Any], top: Any) -> None:
     """Refuse an expression with a constant part that fails: it would fail in every row."""
     parts = list(_constants(top))
     if not parts:
@@ -198,12 +202,18 @@ def _check_constants(connection: Any, name: str, tree: dict[str, Any], top: Any)
     except (duckdb.BinderException, duckdb.CatalogException, duckdb.ParserException):
         return  # binding the whole expression reports it
     except duckdb.Error as error:
-        raise MappingError(f"derive[{name!r}] fails in every row: {first_line(error)}.") from error
+        raise MappingError(f"{title} fails in every row: {first_line(error, title)}.") from error
 
 
-def first_line(error: Exception) -> str:
-    """What an error of an expression says, without its kind and without a picture of the query."""
-    return str(error).split("\n")[0].split(": ", 1)[-1].rstrip(".!")
+def first_line(error: Exception, title: str = "") -> str:
+    """What an error of an expression says, without its kind and without a picture of the query.
+
+    Args:
+        error: The error.
+        title: The expression in errors. Texts in ``where=`` can be ids of people, and are hidden.
+    """
+    line = str(error).split("\n")[0].split(": ", 1)[-1].rstrip(".!")
+    return _TEXT.sub("'...'", line) if title == WHERE else line
 
 
 def _constants(node: Any) -> Iterator[dict[str, Any]]:

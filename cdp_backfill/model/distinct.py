@@ -145,6 +145,10 @@ class DigestSet:
             seen |= contains(run, high, low)
         return seen
 
+    def keys(self) -> Iterator[tuple[Hashes, npt.NDArray[np.uint32]]]:
+        """The first 64 bits of all keys and the next 32, in parts."""
+        yield from self._runs
+
     def firsts(self) -> Iterator[Hashes]:
         """The first 64 bits of all keys, in parts."""
         for high, _ in self._runs:

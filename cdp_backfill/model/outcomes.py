@@ -27,7 +27,7 @@ class Outcome(StrEnum):
     HELD = "held"
     """The row is recent, and the run holds such rows back."""
     SKIPPED = "skipped"
-    """The mapping leaves this row out; on purpose, unless its code is ``unmapped_event``."""
+    """The row is left out; on purpose, unless its code is ``unmapped_event``."""
     UNSENT = "unsent"
     """The run stopped before it sent the row."""
 
@@ -110,6 +110,12 @@ AMBIGUOUS: Final = "ambiguous_identity"
 UNMAPPED: Final = "unmapped_event"
 """Code of rows that are skipped although nobody chose so: their event value is not mapped."""
 
+NOT_WHERE: Final = "not_where"
+"""Code of rows that are skipped because ``where=`` is not true for them."""
+
+EXCLUDED: Final = "excluded"
+"""Code of rows that are skipped because ``exclude=`` names one of their ids."""
+
 PROBLEMS: Final[dict[str, str]] = {
     "unreadable": "Correct the line in the file: cdp_line has its number, and cdp_text its text. "
     "Or fill the other columns of the failures, empty cdp_unreadable, and send them again.",
@@ -140,11 +146,16 @@ PROBLEMS: Final[dict[str, str]] = {
     "bad_text": "The text is not valid UTF-8. Decode it with its own encoding first.",
     "derive_failed": "The expression in derive fails for this row. Write TRY(...) around it for an "
     "empty cell instead.",
+    "where_failed": "The expression in where= fails for this row. Write TRY(...) around the part "
+    "that fails, for an empty value instead.",
     "not_finite": "JSON has no infinity. Replace the value or leave it empty.",
     "oversize": "A message may have 32,000 bytes. Shorten or drop the column, or name it in "
     "droppable with oversize='drop_largest'.",
     "recent": "recent='send' sends such rows.",
     "duplicate": "duplicates='send' sends such rows too.",
+    NOT_WHERE: "Nothing, if the row is to stay out. To send it, change where=.",
+    EXCLUDED: "Nothing, if the person is to stay out. To send the row, leave the id out of "
+    "exclude=.",
 }
 """Problem codes, and what to do about each."""
 
@@ -186,6 +197,9 @@ FAILURE_COLUMNS: Final = (
 
 MAPPING_ATTRIBUTE: Final = "cdp_mapping"
 """Entry of ``DataFrame.attrs`` in which failures carry their mapping, as TOML."""
+
+LEFT_OUT_ATTRIBUTE: Final = "cdp_left_out"
+"""Entry of ``DataFrame.attrs`` in which failures carry what their run left out on request."""
 
 JSON_ATTRIBUTE: Final = "cdp_json"
 """Entry of ``DataFrame.attrs`` that names the columns whose text is JSON of cells of several types;

@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 
 from cdp_backfill.errors import BadInputError, MappingError, SourceError
-from cdp_backfill.messages import bind, is_data, text_columns
+from cdp_backfill.messages import bind, choose_rows, is_data, text_columns
 from cdp_backfill.model.mapping import Lit, Mapping
 from cdp_backfill.model.mapping_checks import did_you_mean
 from cdp_backfill.model.outcomes import FIXES
@@ -31,7 +31,12 @@ _NAMES: Final = {
 
 
 def open_identities(
-    identify: Any, source: Source, mapping: Mapping, *, unreadable: Unreadable = "raise"
+    identify: Any,
+    source: Source,
+    mapping: Mapping,
+    *,
+    unreadable: Unreadable = "raise",
+    where: str | None = None,
 ) -> tuple[Source, Mapping]:
     """The table of identities, and its mapping.
 
@@ -40,6 +45,7 @@ def open_identities(
         source: The events' table, which is read if ``identify`` is a column of it.
         mapping: The events' mapping.
         unreadable: See :func:`cdp_backfill.send`.
+        where: See there. It chooses rows of the events' table, and so their identities.
 
     Raises:
         BadInputError: ``identify`` is neither, its columns are unclear, or it cannot be read.
@@ -51,7 +57,7 @@ def open_identities(
         )
     column = identify_column(identify, source, mapping)
     if column is not None:
-        return _from_column(column, source, mapping)
+        return _from_column(column, source, mapping, where)
     table = _open_table(identify, source, mapping, unreadable)
     _check_replayable(table)
     return table, _table_mapping(table, mapping)
@@ -100,7 +106,9 @@ def _open_table(identify: Any, source: Source, mapping: Mapping, unreadable: Unr
         ) from error
 
 
-def _from_column(column: str, source: Source, mapping: Mapping) -> tuple[Source, Mapping]:
+def _from_column(
+    column: str, source: Source, mapping: Mapping, where: str | None
+) -> tuple[Source, Mapping]:
     if not source.replayable:
         raise BadInputError(
             f"{source.title} can only be read once, and identify={column!r} reads it before the "
@@ -128,7 +136,8 @@ def _from_column(column: str, source: Source, mapping: Mapping) -> tuple[Source,
     )
     source = _with_text(source, reading)
     findings = _Findings()
-    pairs = collect_pairs(source, bind(reading, source.schema), (anonymous, column), findings.add)
+    binding = choose_rows(bind(reading, source.schema), where, source.schema)
+    pairs = collect_pairs(source, binding, (anonymous, column), findings.add)
     named = Mapping(
         call="identify",
         user_id=column,
@@ -143,7 +152,12 @@ def _with_text(source: Source, reading: Mapping) -> Source:
     """The table with ids as text, where a number would lose zeros."""
     text = text_columns(reading, source.schema)
     kinds = [item.type for item in source.schema if item.name in text]
-    return source if all(map(pa.types.is_string, kinds)) else source.settled(text, reading.types)
+    if all(map(pa.types.is_string, kinds)):
+        return source
+    types = reading.types
+    if source.found_types is not None:  # all other columns keep the types that were found
+        types = {name: kind for name, kind in source.found_types.items() if name not in text}
+    return source.settled(text, types)
 
 
 class _Findings:

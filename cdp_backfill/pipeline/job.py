@@ -22,6 +22,7 @@ from cdp_backfill.pipeline.identities import ambiguous_ids, identify_column, ope
 from cdp_backfill.pipeline.identity_pairs import anonymous_ids
 from cdp_backfill.pipeline.journal import Journal, identities_path
 from cdp_backfill.pipeline.journal_file import journal_path
+from cdp_backfill.pipeline.leaving_out import described, with_journal
 from cdp_backfill.pipeline.prepared_source import PreparedSource
 from cdp_backfill.pipeline.recency_guard import refuse_recent
 from cdp_backfill.pipeline.runner import Run
@@ -42,12 +43,13 @@ if TYPE_CHECKING:
     from cdp_backfill.model.destination import Destination
     from cdp_backfill.model.distinct import DigestSet
     from cdp_backfill.model.mapping import Mapping
+    from cdp_backfill.pipeline.excluded_ids import ExcludedIds
     from cdp_backfill.pipeline.fixed_mapping import Given
     from cdp_backfill.pipeline.preparation import Recent
     from cdp_backfill.results.reports import Report
 
 
-REMEMBERED: Final = ("recent", "context_scope")
+REMEMBERED: Final = ("recent", "context_scope", "where", "exclude")
 """Options that a journal remembers: they decide which rows go, or how a message is written."""
 
 
@@ -59,12 +61,19 @@ class SendOptions:
     progress: ProgressChoice = True
     journal: str | Path | bool | None = None
     canary: int | None = None
+    where: str | None = None
+    exclude: ExcludedIds | None = None
     recent: Recent = "raise"
     context_scope: ContextScope = "message"
     unreadable: Unreadable = "raise"
     processes: int = 1
     now: datetime | None = None
     outcomes: str | Path | None = None
+
+    def remembered(self) -> dict[str, Any]:
+        """The options that a journal remembers, as plain values for JSON."""
+        values = {name: getattr(self, name) for name in REMEMBERED}
+        return values | described(self.where, self.exclude)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,11 +119,14 @@ class Job:
             return self
         source, mapping = open_identities(
             self.identify,
-            self.source,
+            # An expression must see the columns in the types that it sees in the events.
+            self.source if self.options.where is None else self.prepare().source,
             self.proposal.mapping,
             unreadable=self.options.unreadable,
+            where=self.options.where,
         )
-        options = replace(self.options, canary=None, processes=1)
+        # The rows of the table are chosen; its identities are a table of their own.
+        options = replace(self.options, canary=None, processes=1, where=None)
         identities = Job(source=source, proposal=Proposal(mapping), options=options)
         return replace(self, identities=identities)
 
@@ -142,6 +154,8 @@ class Job:
             recent=self.options.recent,
             context_scope=self.options.context_scope,
             now=self.options.now,
+            where=self.options.where,
+            excluded=None if self.options.exclude is None else self.options.exclude.digests,
             ambiguous_ids=None if is_track else ambiguous_ids(source, mapping),
             only=only,
         )
@@ -153,9 +167,13 @@ class Job:
             BackfillError: See :func:`cdp_backfill.send`.
         """
         path = self._journal_path(choose_destination(self.options.destination))
-        if path is None or self.given is None:
+        if path is None or self.resumes:
             return self._send(path)
-        proposal = with_fixed_mapping(self.proposal, self.given, path)
+        notes = with_journal(path, self.options.where, self.options.exclude)
+        proposal = self.proposal
+        if self.given is not None:
+            proposal = with_fixed_mapping(proposal, self.given, path)
+        proposal = replace(proposal, notes=(*proposal.notes, *notes))
         return replace(self, proposal=proposal)._send(path)  # noqa: SLF001  # of this class
 
     def _send(self, path: Path | None) -> Report:
@@ -218,7 +236,7 @@ class Job:
                 url=destination.url,
                 paths=self.source.paths,
                 identify=self._described_identities(),
-                options={name: getattr(options, name) for name in REMEMBERED},
+                options=options.remembered(),
                 columns=self.source.schema.names,
                 preset=None if self.given is None else self.given.preset,
                 # Failures of an earlier run are a part of its table.
@@ -237,6 +255,7 @@ class Job:
             planned_seconds=self.planned_seconds if options.canary is None else None,
             send_again=lambda frame, first: self._retry(prepared.proposal, frame, first, path),
             outcomes=outcomes,
+            excluded=options.exclude,
         )
 
     def _canary_ids(self, prepared: PreparedSource) -> DigestSet | None:
@@ -369,7 +388,7 @@ def with_remembered(
         remembered: What the journal remembers.
         passed: What the call passes; None for what the journal remembers.
     """
-    chosen: dict[str, Any] = {n: remembered[n] for n in REMEMBERED if n in remembered}
+    chosen: dict[str, Any] = {n: remembered[n] for n in passed if n in remembered}
     notes = []
     for name, value in passed.items():
         if value is None:

@@ -6,24 +6,15 @@ from typing import TYPE_CHECKING, Final
 
 from cdp_backfill.model import api_facts
 from cdp_backfill.model.mapping import Lit
-from cdp_backfill.model.outcomes import AMBIGUOUS, PROBLEMS, UNMAPPED
+from cdp_backfill.model.outcomes import AMBIGUOUS, PROBLEMS, UNMAPPED, Problem
 from cdp_backfill.model.plurals import count
 
 if TYPE_CHECKING:
     from cdp_backfill.inference.proposal import Proposal
     from cdp_backfill.model.mapping import Mapping
-    from cdp_backfill.model.outcomes import Problem
 
-SKIPPED_REASON: Final = "the mapping leaves this event out"
-UNMAPPED_REASON: Final = "nobody mapped this value of the event column"
-DUPLICATE_REASON: Final = "an earlier row has the same message id"
-
-
-def skipped_reason(mapping: Mapping) -> tuple[str, str]:
-    """Code and reason of the rows that a mapping leaves out for their event."""
-    if mapping.other_events == "unmapped":
-        return UNMAPPED, UNMAPPED_REASON
-    return "skipped", SKIPPED_REASON
+DUPLICATE: Final = Problem("duplicate", None, "an earlier row has the same message id")
+"""Why rows are left out that have the id of an earlier row."""
 
 
 def join_reasons(problems: tuple[Problem, ...]) -> str:

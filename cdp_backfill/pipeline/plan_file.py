@@ -17,6 +17,7 @@ from cdp_backfill.model.mapping import Mapping
 from cdp_backfill.model.outcomes import Fix, Problem
 from cdp_backfill.pipeline.identities import identify_column
 from cdp_backfill.pipeline.job import Job, SendOptions
+from cdp_backfill.pipeline.leaving_out import described, reread
 from cdp_backfill.pipeline.plan_parts import Column
 from cdp_backfill.results.private_files import private
 from cdp_backfill.results.progress import Reason
@@ -28,7 +29,7 @@ _FORMAT: Final = "cdp-backfill plan"
 _VERSION: Final = 1
 _KINDS: Final = {".html": "html", ".htm": "html", ".md": "markdown", ".json": "json"}
 
-SAVED_OPTIONS: Final = ("recent", "context_scope", "unreadable", "now")
+SAVED_OPTIONS: Final = ("where", "exclude", "recent", "context_scope", "unreadable", "now")
 """Options that a plan file keeps: they change what becomes of a row."""
 
 CALL_OPTIONS: Final = ("destination", "progress", "journal", "canary", "outcomes", "processes")
@@ -82,6 +83,7 @@ def plan_json(job: Job, figures: dict[str, Any], url: str) -> str:
         url: The address that it would be sent to.
     """
     options = {name: getattr(job.options, name) for name in SAVED_OPTIONS}
+    options |= described(job.options.where, job.options.exclude)
     options["now"] = options["now"] and options["now"].isoformat()
     document = {
         "format": _FORMAT,
@@ -165,7 +167,8 @@ def read_plan(path: str | Path) -> SavedPlan:
 
 def _saved_plan(name: str, document: dict[str, Any]) -> SavedPlan:
     plan, job = document["plan"], document["job"]
-    options = {item: job["options"][item] for item in SAVED_OPTIONS}
+    options = {item: job["options"].get(item) for item in SAVED_OPTIONS}
+    excluded = options.pop("exclude")
     options["now"] = options["now"] and datetime.fromisoformat(options["now"])
     first, identities = job["identities"], plan["identities"]
     return SavedPlan(
@@ -175,6 +178,7 @@ def _saved_plan(name: str, document: dict[str, Any]) -> SavedPlan:
         paths=job["paths"],
         identify=job["identify"],
         options=SendOptions(**options),
+        excluded=excluded,
         destination=Destination(**{item: job["destination"][item] for item in _DESTINATION}),
         table=_SavedTable.of(plan["source"], job["table"]),
         identities_table=None
@@ -205,6 +209,7 @@ def _figures(plan: dict[str, Any]) -> dict[str, Any]:
             for each in plan["problems"]
         },
         "reasons": tuple(Reason(**each) for each in plan["reasons"]),
+        "skipped_reasons": tuple(Reason(**each) for each in plan["skipped_reasons"]),
         "fixes": {Fix(each["code"], each["column"]): each["cells"] for each in plan["fixes"]},
         "columns": tuple(Column(**_with_tuples(each)) for each in plan["columns"]),
         "first": plan["first"] and datetime.fromisoformat(plan["first"]),
@@ -287,7 +292,8 @@ class SavedPlan:
         identities: The same for the plan of its identities, or None.
         paths: Paths and globs of the table, or None if it was in memory.
         identify: The column or the paths of the identities, or None without identities.
-        options: What changes the outcomes of rows.
+        options: What changes the outcomes of rows, without the excluded ids.
+        excluded: What is known of the excluded ids, or None if there are none.
         destination: Where to send, without a key.
         table: What is known of the table.
         identities_table: What is known of the table of identities, or None.
@@ -299,17 +305,21 @@ class SavedPlan:
     paths: list[str] | None
     identify: dict[str, Any] | None
     options: SendOptions
+    excluded: dict[str, Any] | None
     destination: Destination
     table: _SavedTable
     identities_table: _SavedTable | None
 
-    def job(self, source: Any, identify: Any, destination: Destination | None) -> Job:
+    def job(
+        self, source: Any, identify: Any, destination: Destination | None, exclude: Any = None
+    ) -> Job:
         """Open the table, and make the job of the plan again.
 
         Args:
             source: The table, or None for the files that the plan names.
             identify: The table of identities, or None for what the plan names.
             destination: Where to send, or None for the address of the plan.
+            exclude: The excluded ids, or None for what the plan names.
 
         Raises:
             BadInputError: A table is missing, or has changed.
@@ -336,11 +346,16 @@ class SavedPlan:
                 f"{table.title} can only be read once, and a loaded plan reads it to compare it. "
                 f"Pass a table that can be read again: {table.instead}."
             )
+        options = replace(
+            self.options,
+            destination=destination or self.destination,
+            exclude=reread(self.excluded, exclude, self.figures["proposal"].mapping, self.name),
+        )
         job = self.table.unchanged(
             Job(
                 source=table,
                 proposal=self.figures["proposal"],
-                options=replace(self.options, destination=destination or self.destination),
+                options=options,
                 identify=identify,
                 planned_seconds=self.figures["expected_seconds"],
             )

@@ -15,7 +15,7 @@ from cdp_backfill.messages.text import decode
 from cdp_backfill.model import api_facts
 from cdp_backfill.model.arrow_types import is_json
 from cdp_backfill.model.distinct import DistinctCounter, split
-from cdp_backfill.model.outcomes import Outcome
+from cdp_backfill.model.outcomes import EXCLUDED, UNMAPPED, Outcome
 from cdp_backfill.pipeline.notes import join_reasons
 from cdp_backfill.results.histogram import OTHER_EVENTS
 from cdp_backfill.results.reasons import FailureReasons
@@ -75,6 +75,7 @@ class PlanStatistics:
         self._days: dict[str, dict[int, int]] = {}  # by days since 1970
         self.problems: dict[Problem, int] = {}
         self.reasons = FailureReasons()
+        self.skipped_reasons = FailureReasons()
         self._compressed: float | None = None  # bytes of a request for each byte before
         self.fixes: dict[Fix, int] = {}
         self.first: int | None = None
@@ -96,7 +97,8 @@ class PlanStatistics:
         good = ~bad & ~prepared.held & ~duplicate
         self.rows += rows
         self.duplicates += len(prepared.duplicates)
-        self.skipped += len(prepared.skipped) + len(prepared.duplicates)
+        for why_not, left_out in prepared.all_skipped.items():
+            self._skip(why_not, len(left_out))
         self.invalid += int(np.count_nonzero(bad))
         self.held += int(np.count_nonzero(prepared.held))
         self.recent += int(np.count_nonzero(prepared.recent))
@@ -105,9 +107,6 @@ class PlanStatistics:
         for value, count in batch.unknown_events.items():
             if value in self.unknown_events or len(self.unknown_events) < MAX_EVENT_NAMES:
                 self.unknown_events[value] = self.unknown_events.get(value, 0) + count
-        if prepared.unmapped is not None and len(prepared.skipped):
-            problem = prepared.unmapped
-            self.problems[problem] = self.problems.get(problem, 0) + len(prepared.skipped)
         for problem, count in batch.problems.counts():
             self.problems[problem] = self.problems.get(problem, 0) + count
         for rows_of_reason, problems in batch.problems.groups():
@@ -117,7 +116,7 @@ class PlanStatistics:
         for fix, count in batch.problems.fixes.items():
             self.fixes[fix] = self.fixes.get(fix, 0) + count
         self.recent_people.add(batch.people(prepared.recent))
-        self._describe(batch)
+        self._describe(batch, rows)
         if good.any():
             self._add_good(batch, good)
         for encoded, _ in prepared.encoded:
@@ -129,14 +128,28 @@ class PlanStatistics:
                 self.samples.append(top | json.loads(encoded.message(number)))
             self._count(self._packer.feed(encoded))
 
-    def _describe(self, batch: MessageBatch) -> None:
-        """Count filled cells, and keep one cell of each column for the plan."""
+    def _skip(self, reason: Problem, rows: int) -> None:
+        """Count rows that are left out."""
+        if not rows:
+            return
+        self.skipped += rows
+        self.skipped_reasons.count(Outcome.SKIPPED, reason.code, reason.reason, rows)
+        if reason.code == UNMAPPED:
+            self.problems[reason] = self.problems.get(reason, 0) + rows
+
+    def _describe(self, batch: MessageBatch, rows: int) -> None:
+        """Count filled cells, and keep one cell of each column for the plan, of nobody excluded."""
+        shown = np.ones(rows, dtype=bool)
+        for reason, where in batch.skipped.items():
+            if reason.code == EXCLUDED:
+                shown[where] = False
+        shown = pa.array(shown)
         for name in self.filled:
             array = batch.raw(name)
             filled = len(array) - array.null_count
             self.filled[name] += filled
-            if filled and name not in self.cells:
-                self.cells[name] = sample(array)
+            if filled and name not in self.cells and (cell := sample(array.filter(shown))):
+                self.cells[name] = cell
 
     def _add_good(self, batch: MessageBatch, good: npt.NDArray[np.bool_]) -> None:
         self.to_send += int(np.count_nonzero(good))

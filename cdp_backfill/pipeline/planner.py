@@ -12,6 +12,7 @@ from cdp_backfill.model.arrow_types import describe_type
 from cdp_backfill.model.destination import choose_destination
 from cdp_backfill.model.mapping import Lit
 from cdp_backfill.pipeline.doubts import assumptions_of
+from cdp_backfill.pipeline.leaving_out import left_out_notes
 from cdp_backfill.pipeline.notes import mapping_notes
 from cdp_backfill.pipeline.plan_parts import Column, as_moment
 from cdp_backfill.pipeline.plan_statistics import PlanStatistics, sample, shorten
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from cdp_backfill.model.destination import Destination
     from cdp_backfill.pipeline.job import Job
     from cdp_backfill.pipeline.prepared_source import PreparedSource
+    from cdp_backfill.results.reasons import FailureReasons
     from cdp_backfill.sources import Chunk
 
 
@@ -55,7 +57,7 @@ def make_plan(job: Job) -> Plan:
         if content is not None:
             content.add(chunk.batch)
     statistics.finish()
-    sent = statistics.to_send
+    sent, skipped = statistics.to_send, _reasons(statistics.skipped_reasons)
     expected = expected_seconds(statistics.requests, time.monotonic() - started, destination)
     return Plan(
         source=source.name,
@@ -69,7 +71,8 @@ def make_plan(job: Job) -> Plan:
         days=statistics.days,
         unknown_events=statistics.unknown_events,
         problems=statistics.problems,
-        reasons=tuple(Reason(item.code, item.reason, item.rows) for item in statistics.reasons),
+        reasons=_reasons(statistics.reasons),
+        skipped_reasons=skipped,
         fixes=statistics.fixes,
         columns=_columns(prepared_source, statistics),
         first=None if statistics.first is None else as_moment(statistics.first),
@@ -93,6 +96,7 @@ def make_plan(job: Job) -> Plan:
             job.proposal, statistics.naive, statistics.fixes, _unnamed(prepared_source)
         ),
         notes=(
+            *left_out_notes(skipped, statistics.rows, job.options.where, job.options.exclude),
             *source.notes,
             # Without a zone in the mapping, the same is among the assumptions.
             *mapping_notes(
@@ -110,6 +114,10 @@ def make_plan(job: Job) -> Plan:
             planned_seconds=expected,
         ),
     )
+
+
+def _reasons(reasons: FailureReasons) -> tuple[Reason, ...]:
+    return tuple(Reason(item.code, item.reason, item.rows) for item in reasons)
 
 
 def _plan_with_questions(job: Job, destination: Destination) -> Plan:

@@ -14,6 +14,7 @@ from cdp_backfill.model.plurals import count
 from cdp_backfill.model.views import Section, View, fixes_section
 from cdp_backfill.pipeline.doubts import doubt_sections
 from cdp_backfill.pipeline.job import require_answers
+from cdp_backfill.pipeline.leaving_out import check_same
 from cdp_backfill.pipeline.notes import plan_alerts
 from cdp_backfill.pipeline.plan_file import file_kind, plan_json, read_plan, write_plan
 from cdp_backfill.pipeline.plan_parts import by_rows, columns_section, moment_text, people_lines
@@ -50,13 +51,14 @@ class Plan:
         to_send: Rows that the run would send.
         invalid: Rows that fail a check.
         held: Recent rows that the run would hold back.
-        skipped: Rows that the mapping leaves out.
+        skipped: Rows that are left out.
         events: Rows to send by event name; of more than 1,000 names, the further ones are counted
             together as ``"other events"``.
         days: Rows to send by event name and day (UTC), as ``2023-05-01``.
         unknown_events: Rows by value of the event column that is no event; at most 1,000 values.
         problems: Rows by problem; a row can have several.
         reasons: The invalid rows by reason, each row once, most rows first.
+        skipped_reasons: The rows that are left out by reason, each row once, most rows first.
         fixes: Cells that were changed on reading, by the kind of change.
         columns: What each column becomes.
         first: Earliest time among the rows to send, or None.
@@ -101,6 +103,7 @@ class Plan:
     unknown_events: dict[str, int] = field(default_factory=dict)
     problems: dict[Problem, int] = field(default_factory=dict)
     reasons: tuple[Reason, ...] = ()
+    skipped_reasons: tuple[Reason, ...] = ()
     fixes: dict[Fix, int] = field(default_factory=dict)
     columns: tuple[Column, ...]
     first: datetime | None = None
@@ -190,9 +193,11 @@ class Plan:
         )
         require_answers(job.proposal)
         # Opened anew, so that a table that has changed since is noticed.
+        if (excluded := options.exclude) is not None:
+            check_same(excluded.again(), excluded.describe())
         job = replace(job, source=job.source.reopen(), options=options)
         if (first := job.identities) is not None:
-            first_options = replace(options, canary=None, processes=1)
+            first_options = replace(options, canary=None, processes=1, where=None)
             first = replace(first, source=first.source.reopen(), options=first_options)
             job = replace(job, identities=first)
         return job.send()
@@ -234,6 +239,7 @@ class Plan:
         source: Any = None,
         *,
         identify: Any = None,
+        exclude: Any = None,
         destination: Destination | None = None,
     ) -> Plan:
         """Read a plan that :meth:`save` wrote as ``.json``, to show and to send it.
@@ -243,16 +249,19 @@ class Plan:
             source: The table, which must be the same as when the plan was made. None takes the
                 files that the plan names; a plan of an in-memory table needs it.
             identify: The table of identities, if the plan has one that was in memory.
+            exclude: The ids to leave out, if the plan has some that were in memory. They must be
+                the same as when it was made.
             destination: Where to send. None takes the address of the plan, and the key as
                 :func:`cdp_backfill.send` does.
 
         Raises:
-            BadInputError: The file is no plan, or was written by a newer version.
+            BadInputError: The file is no plan, or was written by a newer version, or ``exclude=``
+                differs.
             SourceError: The table has changed since the plan was made, or cannot be read; the text
                 says what has changed.
         """
         saved = read_plan(path)
-        job = saved.job(source, identify, destination)
+        job = saved.job(source, identify, destination, exclude)
         first = job.identities
         identities = None
         if saved.identities is not None and first is not None:
@@ -319,6 +328,7 @@ class Plan:
                 for problem, rows in self.problems.items()
             ],
             "reasons": [asdict(reason) for reason in self.reasons],
+            "skipped_reasons": [asdict(reason) for reason in self.skipped_reasons],
             "fixes": [
                 {"code": fix.code, "column": fix.column, "cells": cells}
                 for fix, cells in self.fixes.items()
@@ -405,6 +415,11 @@ class Plan:
                     (each.rows, each.code, f"{each.words}. {PROBLEMS.get(each.code, '')}".strip())
                     for each in self.reasons
                 ],
+            ),
+            Section(
+                "Skipped rows, by reason",
+                ("rows", "code", "reason"),
+                [(each.rows, each.code, each.words) for each in self.skipped_reasons],
             ),
             Section("People", (), self._people()),
             Section("Size and time", (), self._size()),
@@ -534,7 +549,8 @@ class Plan:
             more = f" and {len(left_out) - _MAX_LINES} more" if left_out[_MAX_LINES:] else ""
             notes.append(f"Columns that are left out: {listed}{more}.")
         if self.rows and not self.to_send and self.proposal.complete:
-            hint = " other_events='send' sends every event." if self.skipped == self.rows else ""
+            by_event = sum(r.rows for r in self.skipped_reasons if r.code in ("skipped", UNMAPPED))
+            hint = " other_events='send' sends every event." if by_event == self.rows else ""
             notes.insert(0, f"Nothing would be sent.{hint}")
         if self.proposal.choices or self.proposal.preset:
             notes.append(

@@ -13,8 +13,8 @@ from cdp_backfill.messages.encoding import ContextScope, Encoded, encode, length
 from cdp_backfill.model import api_facts
 from cdp_backfill.model.distinct import key_digests
 from cdp_backfill.model.mapping import Lit
-from cdp_backfill.model.outcomes import UNMAPPED, Problem
-from cdp_backfill.pipeline.notes import UNMAPPED_REASON
+from cdp_backfill.model.outcomes import Problem
+from cdp_backfill.pipeline.notes import DUPLICATE
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -54,7 +54,7 @@ class PreparedChunk:
 
     Attributes:
         messages: The message fields of the rows, and the problems with them.
-        skipped: Rows of the chunk that the mapping leaves out.
+        skipped: Rows of the chunk that are left out, by reason, without duplicates.
         duplicates: Rows of the chunk that are left out because an earlier row has their id.
         recent: Mask over the messages: recent ones without a problem.
         held: Mask over the messages: recent ones that are not to be sent.
@@ -64,12 +64,11 @@ class PreparedChunk:
         encoded: The messages to send, each part with its rows of the chunk.
         taken: Rows of the chunk, and how often the server may have accepted each of them in earlier
             runs; None without a journal.
-        unmapped: The problem of the skipped rows; None if they are skipped on purpose.
         known_ids: Rows of the chunk that were delivered before or are duplicates, with their ids.
     """
 
     messages: MessageBatch
-    skipped: Rows
+    skipped: dict[Problem, Rows]
     duplicates: Rows
     recent: Mask
     held: Mask
@@ -79,7 +78,11 @@ class PreparedChunk:
     encoded: list[tuple[Encoded, Rows]]
     taken: tuple[Rows, npt.NDArray[np.uint8]] | None = None
     known_ids: tuple[tuple[Rows, Ids], ...] = ()
-    unmapped: Problem | None = None
+
+    @property
+    def all_skipped(self) -> dict[Problem, Rows]:
+        """Rows of the chunk that are left out, by reason, with duplicates."""
+        return self.skipped | {DUPLICATE: self.duplicates}
 
 
 def prepare(
@@ -122,12 +125,10 @@ def prepare(
     encoder.encode()
     encoder.drop_oversize()
     messages = encoder.messages
-    skipped = np.ones(chunk.batch.num_rows, dtype=bool)
-    skipped[messages.rows] = False
     good = ~messages.problems.mask()
     return PreparedChunk(
         messages=messages,
-        skipped=np.flatnonzero(skipped),
+        skipped=messages.skipped,
         duplicates=_NO_ROWS,
         recent=recent & good,
         held=held & good,
@@ -135,15 +136,7 @@ def prepare(
         delivered_before=_NO_ROWS,
         dropped={name: messages.rows[mask] for name, mask in encoder.dropped.items()},
         encoded=[(part, messages.rows[part.rows]) for part in encoder.encoded],
-        unmapped=_unmapped(binding),
     )
-
-
-def _unmapped(binding: Binding) -> Problem | None:
-    mapping = binding.mapping
-    if mapping.other_events != "unmapped" or not isinstance(mapping.event, str):
-        return None
-    return Problem(UNMAPPED, mapping.event, UNMAPPED_REASON)
 
 
 def exclude_known(

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from cdp_backfill.errors import BadInputError
-from cdp_backfill.messages import MAX_CELLS, Binding, TooWideError, bind
+from cdp_backfill.messages import MAX_CELLS, Binding, TooWideError, bind, choose_rows
 from cdp_backfill.model import api_facts
 from cdp_backfill.model.distinct import DigestSet
 from cdp_backfill.pipeline.preparation import (
@@ -41,6 +41,8 @@ class PreparedSource:
         recent: See :func:`cdp_backfill.send`, as for the next two.
         context_scope: See there.
         now: See there.
+        where: SQL expression that chooses rows, or None for all.
+        excluded: Ids of which no row may be sent, or None.
         ambiguous_ids: See :class:`cdp_backfill.messages.Binding`.
         only: See :func:`cdp_backfill.pipeline.preparation.prepare`.
 
@@ -56,6 +58,8 @@ class PreparedSource:
         recent: Recent,
         context_scope: ContextScope,
         now: datetime | None,
+        where: str | None = None,
+        excluded: DigestSet | None = None,
         ambiguous_ids: DigestSet | None = None,
         only: DigestSet | None = None,
     ) -> None:
@@ -74,8 +78,11 @@ class PreparedSource:
         self.recent: Recent = recent
         self.context_scope: ContextScope = context_scope
         self.now = moment
+        self.where = where
         self.binding: Binding = replace(
-            bind(proposal.mapping, source.schema), ambiguous_ids=ambiguous_ids
+            choose_rows(bind(proposal.mapping, source.schema), where, source.schema),
+            ambiguous_ids=ambiguous_ids,
+            excluded=excluded,
         )
         self.only = only
         self.limits = TimeLimits(
@@ -138,6 +145,8 @@ class PreparedSource:
             recent=self.recent,
             context_scope=self.context_scope,
             now=self.now,
+            where=self.where,
+            excluded=self.binding.excluded,
             ambiguous_ids=self.binding.ambiguous_ids,
             columns=list(columns),
             with_digests=with_digests,

@@ -6,7 +6,7 @@ from json import loads
 from typing import TYPE_CHECKING, Any
 
 from cdp_backfill.model.outcomes import Outcome
-from cdp_backfill.pipeline.notes import DUPLICATE_REASON, join_reasons, skipped_reason
+from cdp_backfill.pipeline.notes import join_reasons
 
 if TYPE_CHECKING:
     from cdp_backfill.pipeline.prepared_source import PreparedSource
@@ -26,10 +26,10 @@ def preview(prepared_source: PreparedSource, rows: int) -> list[dict[str, Any]]:
     result: list[dict[str, Any]] = []
     for _, prepared in prepared_source.chunks(prepared_source.binding.columns, rows=rows):
         messages, by_row = prepared.messages, dict[int, dict[str, Any]]()
-        for row in prepared.skipped:
-            by_row[row] = _not_sent(Outcome.SKIPPED, *skipped_reason(prepared_source.mapping))
-        for row in prepared.duplicates:
-            by_row[row] = _not_sent(Outcome.SKIPPED, "duplicate", DUPLICATE_REASON)
+        for reason, skipped in prepared.all_skipped.items():
+            by_row.update(
+                dict.fromkeys(skipped, _not_sent(Outcome.SKIPPED, reason.code, reason.reason))
+            )
         for bad, problems in messages.problems.groups():
             entry = _not_sent(Outcome.INVALID, problems[0].code, join_reasons(problems))
             by_row.update(dict.fromkeys(messages.rows[bad], entry))

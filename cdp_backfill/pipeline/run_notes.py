@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from cdp_backfill.pipeline.notes import DUPLICATE_REASON, harm_notes, mapping_notes
+from cdp_backfill.pipeline.notes import DUPLICATE, harm_notes, mapping_notes
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -21,6 +21,7 @@ def run_notes(
     naive: int,
     event_keys: set[str],
     duplicates: int,
+    left_out: list[str],
 ) -> tuple[str, ...]:
     """The notes of a run.
 
@@ -31,11 +32,13 @@ def run_notes(
         naive: Times without a time zone.
         event_keys: Keys of the mapping's ``events`` that occurred.
         duplicates: Rows that were skipped because an earlier row has the same message id.
+        left_out: What is to be said about the rows that the call left out, if all were read.
     """
     # The rows that were not read may hold any key.
     all_read = source.rows is not None and not unread
     keys = event_keys if all_read else set(proposal.mapping.events)
     lines = [
+        *(left_out if all_read else ()),
         *harm_notes(proposal.mapping),
         *source.notes,
         *mapping_notes(proposal, naive, keys),
@@ -50,7 +53,7 @@ def run_notes(
         )
     if duplicates:
         lines.append(
-            f"{duplicates:,} rows were skipped: {DUPLICATE_REASON}. If that row was not "
+            f"{duplicates:,} rows were skipped: {DUPLICATE.reason}. If that row was not "
             "delivered, these were not either. After a repair, send the whole table again."
         )
     return tuple(lines)

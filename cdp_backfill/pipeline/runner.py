@@ -22,7 +22,8 @@ from cdp_backfill.messages.packing import FIRST_MESSAGES, Packer, Request
 from cdp_backfill.model import api_facts
 from cdp_backfill.model.outcomes import Outcome
 from cdp_backfill.pipeline.journal_file import why
-from cdp_backfill.pipeline.notes import DUPLICATE_REASON, join_reasons, skipped_reason
+from cdp_backfill.pipeline.leaving_out import described_text, left_out_notes
+from cdp_backfill.pipeline.notes import join_reasons
 from cdp_backfill.pipeline.recorder import Recorder, run_in_thread
 from cdp_backfill.pipeline.request_log import RequestLog
 from cdp_backfill.pipeline.run_notes import canary_note, run_notes
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
 
     from cdp_backfill.model.destination import Destination
     from cdp_backfill.model.outcomes import Fix
+    from cdp_backfill.pipeline.excluded_ids import ExcludedIds
     from cdp_backfill.pipeline.journal import Journal
     from cdp_backfill.pipeline.preparation import PreparedChunk
     from cdp_backfill.pipeline.prepared_source import PreparedSource
@@ -98,6 +100,7 @@ class Run:
         planned_seconds: Least and most seconds that a plan expects, for the report.
         send_again: Sends failures with the same options; for :meth:`Report.retry`.
         outcomes: Folder for the outcome of every row, or None.
+        excluded: The ids of which no row is sent, or None.
     """
 
     def __init__(
@@ -112,7 +115,9 @@ class Run:
         planned_seconds: tuple[float, float] | None = None,
         send_again: SendAgain | None = None,
         outcomes: Path | None = None,
+        excluded: ExcludedIds | None = None,
     ) -> None:
+        self._excluded = excluded
         self._prepared_source = prepared_source
         self._journal = journal
         self._request_log = None if journal is None else RequestLog(journal)
@@ -310,15 +315,10 @@ class Run:
         for fix, cells in messages.problems.fixes.items():
             totals.fixes[fix] = totals.fixes.get(fix, 0) + cells
         totals.duplicates += len(prepared.duplicates)
-        code, reason = skipped_reason(self._prepared_source.mapping)
-        tracker.settle(outcomes, prepared.skipped, Outcome.SKIPPED, code=code, reason=reason)
-        tracker.settle(
-            outcomes,
-            prepared.duplicates,
-            Outcome.SKIPPED,
-            code="duplicate",
-            reason=DUPLICATE_REASON,
-        )
+        for why_not, rows in prepared.all_skipped.items():
+            tracker.settle(
+                outcomes, rows, Outcome.SKIPPED, code=why_not.code, reason=why_not.reason
+            )
         tracker.add_dropped(outcomes, prepared.dropped)
         if prepared.taken is not None:
             tracker.set_taken(outcomes, *prepared.taken)
@@ -446,7 +446,7 @@ class Run:
             self._check_files()
         if self._journal is not None:
             codes: dict[str, int] = {}
-            for item in self._tracker.reasons():
+            for item in (*self._tracker.reasons(), *self._tracker.skipped()):
                 name = f"{item.outcome} {item.code}"
                 codes[name] = codes.get(name, 0) + item.rows
             try:
@@ -528,6 +528,7 @@ class Run:
             notes=self._notes(),
             url=self._destination.url,
             _mapping=self._prepared_source.mapping,
+            _left_out=described_text(self._prepared_source.where, self._excluded),
             _failure_log=self._tracker,
             _send_again=self._send_again,
             _outcome_files=() if self._files is None else (self._files,),
@@ -541,6 +542,12 @@ class Run:
             naive=self._totals.naive,
             event_keys=self._totals.event_keys,
             duplicates=self._totals.duplicates,
+            left_out=left_out_notes(
+                self._tracker.skipped(),
+                sum(self._tracker.counts.values()),
+                self._prepared_source.where,
+                self._excluded,
+            ),
         )
         if self._canary is None:
             return notes

@@ -37,6 +37,8 @@ def _run(task: Task) -> Iterator[tuple[Chunk, PreparedChunk]]:
         recent=task.recent,
         context_scope=task.context_scope,
         now=task.now,
+        where=task.where,
+        excluded=task.excluded,
         ambiguous_ids=task.ambiguous_ids,
     )
     with closing(source.all_chunks(task.columns, with_digests=task.with_digests)) as chunks:

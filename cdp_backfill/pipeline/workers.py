@@ -58,6 +58,8 @@ class Task:
         recent: See :func:`cdp_backfill.send`, as for the next two.
         context_scope: See there.
         now: See there.
+        where: See :class:`~cdp_backfill.pipeline.prepared_source.PreparedSource`.
+        excluded: See there.
         ambiguous_ids: See :class:`cdp_backfill.messages.Binding`.
         columns: Columns to read.
         with_digests: See :func:`cdp_backfill.messages.encoding.encode`.
@@ -68,6 +70,8 @@ class Task:
     recent: Recent
     context_scope: ContextScope
     now: datetime
+    where: str | None
+    excluded: DigestSet | None
     ambiguous_ids: DigestSet | None
     columns: Sequence[str]
     with_digests: bool

@@ -53,6 +53,10 @@ class FailureLog(Protocol):
         """Why rows were not delivered, most rows first."""
         ...
 
+    def skipped(self) -> list[FailureReason]:
+        """Why rows were skipped on purpose, most rows first."""
+        ...
+
     def failures(self, keep: Filter | None = None) -> pd.DataFrame:
         """The failures: the columns of the source, and ``cdp_...``.
 
@@ -186,6 +190,12 @@ class CombinedFailures:
     def reasons(self) -> list[FailureReason]:
         """Why rows were not delivered, most rows first."""
         return list(self._reasons)
+
+    def skipped(self) -> list[FailureReason]:
+        """Why rows were skipped on purpose, most rows first; none of them was sent again."""
+        both = FailureReasons()
+        both.merge([*self._first.skipped(), *self._second.skipped()])
+        return list(both)
 
     def event_counts(self) -> EventCounts:
         """Rows by event, time and outcome."""

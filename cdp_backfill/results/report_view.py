@@ -66,6 +66,7 @@ def report_view(
     stats: RunStats,
     planned: tuple[float, float] | None,
     reasons: Sequence[FailureReason],
+    skipped: Sequence[FailureReason],
     fixes: dict[Fix, int],
     notes: Sequence[str],
     url: str,
@@ -83,6 +84,7 @@ def report_view(
         stats: The figures of the run.
         planned: Least and most seconds that a plan expected, or None.
         reasons: Why rows were not delivered.
+        skipped: Why rows were skipped on purpose.
         fixes: Cells that were changed on the way, by what was done.
         notes: Notes of the run.
         url: The address that the rows were sent to.
@@ -107,6 +109,11 @@ def report_view(
             Section("Identities by outcome, sent first", (), _by_outcome(identities or {})),
             Section("Rows by outcome", (), _by_outcome(counts)),
             Section("Not delivered, by reason", ("rows", "outcome", "code", "reason"), by_reason),
+            Section(
+                "Skipped on purpose, by reason",
+                ("rows", "code", "reason"),
+                [(item.rows, item.code, item.reason) for item in skipped],
+            ),
             fixes_section(fixes),
             Section(f"Sent to {url}", (), _traffic(counts, stats, planned, journal)),
         ],

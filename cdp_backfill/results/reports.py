@@ -10,7 +10,13 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn
 import pandas as pd
 
 from cdp_backfill.errors import BadInputError, UndeliveredError
-from cdp_backfill.model.outcomes import MAPPING_ATTRIBUTE, URL_ATTRIBUTE, Fix, Outcome
+from cdp_backfill.model.outcomes import (
+    LEFT_OUT_ATTRIBUTE,
+    MAPPING_ATTRIBUTE,
+    URL_ATTRIBUTE,
+    Fix,
+    Outcome,
+)
 from cdp_backfill.results.failure_log import CombinedFailures, write_parquet
 from cdp_backfill.results.merging import (
     SEVERAL_TABLES,
@@ -98,6 +104,7 @@ class Report(WithStats):
     identities: Report | None = None
     planned_seconds: tuple[float, float] | None = None
     _mapping: Mapping | None = field(repr=False)
+    _left_out: str | None = field(default=None, repr=False)
     _failure_log: FailureLog = field(repr=False)
     _send_again: SendAgain | None = field(repr=False)
     _outcome_files: tuple[OutcomeFiles, ...] = field(default=(), repr=False)
@@ -185,6 +192,9 @@ class Report(WithStats):
             frame.attrs.pop(MAPPING_ATTRIBUTE, None)
         else:
             frame.attrs[MAPPING_ATTRIBUTE] = self._mapping.to_toml()
+        frame.attrs.pop(LEFT_OUT_ATTRIBUTE, None)
+        if self._left_out is not None:
+            frame.attrs[LEFT_OUT_ATTRIBUTE] = self._left_out
         frame.attrs[URL_ATTRIBUTE] = self.url
         return frame
 
@@ -197,12 +207,13 @@ class Report(WithStats):
         is, as ``cdp_source`` and ``cdp_row`` in the failures), ``remedy`` (what to do, in words)
         and ``fix``. A fix is a line of pandas that repairs these rows in
         ``failures = report.failures``, or leaves them out; it is empty where a change of the table
-        does not help. A fix is a guess: read it before you run it.
+        does not help. A fix is a guess: read it before you run it. Rows that were skipped on
+        purpose come last; they are not among the failures.
 
         >>> print(report.by_reason().fix[0])  # doctest: +SKIP
         failures = failures[~(failures.cdp_code == 'missing_user')]
         """
-        reasons = self._failure_log.reasons()
+        reasons = [*self._failure_log.reasons(), *self._failure_log.skipped()]
         codes = [item.code for item in reasons]
         lines = [
             {
@@ -363,6 +374,7 @@ class Report(WithStats):
             _failure_log=failures,
             # Failures of two tables can only be sent together if the mapping is the same.
             _mapping=other._mapping if failures.linked or same_mapping else None,
+            _left_out=other._left_out if failures.linked else other._left_out or self._left_out,
             _send_again=other._send_again if same_way else None,
             # Without those of one of them, rows would be missing.
             _outcome_files=(*self._outcome_files, *other._outcome_files)
@@ -404,6 +416,8 @@ class Report(WithStats):
         attributes = {URL_ATTRIBUTE: self.url}
         if self._mapping is not None:
             attributes[MAPPING_ATTRIBUTE] = self._mapping.to_toml()
+        if self._left_out is not None:
+            attributes[LEFT_OUT_ATTRIBUTE] = self._left_out
         write_parquet(self._failure_log, private(folder / "failures.parquet"), attributes)
         if len(dropped := self.dropped):
             dropped.to_parquet(private(folder / "dropped.parquet"), index=False)
@@ -490,7 +504,7 @@ class Report(WithStats):
                     "reason": item.reason if quote_server else item.own_words,
                     "rows": item.rows,
                 }
-                for item in self._failure_log.reasons()
+                for item in (*self._failure_log.reasons(), *self._failure_log.skipped())
             ],
             "identities": None
             if self.identities is None
@@ -520,6 +534,7 @@ class Report(WithStats):
             stats=self.stats,
             planned=self.planned_seconds,
             reasons=self._failure_log.reasons(),
+            skipped=self._failure_log.skipped(),
             fixes=self.fixes,
             notes=self.notes,
             url=self.url,

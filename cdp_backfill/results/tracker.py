@@ -83,6 +83,7 @@ class OutcomeTracker:
         self._compared = 0  # rows about which a journal was asked
         self._recorded_twice = 0  # those among them that it knows as maybe accepted twice
         self._reasons = FailureReasons()
+        self._skipped = FailureReasons()  # rows that are skipped on purpose
         self._pending: dict[int, ChunkOutcomes] = {}  # by id()
         self._pending_bytes = 0
         self._failures = TableStore(SPILL_BYTES)
@@ -237,6 +238,8 @@ class OutcomeTracker:
                 self._reasons.count(
                     str(outcome), code, reason, len(rows), problems=problems, example=example
                 )
+            elif outcome is Outcome.SKIPPED:
+                self._skipped.count(str(outcome), code, reason, len(rows))
             self._put_away(chunk_outcomes)
 
     def _put_away(self, chunk_outcomes: ChunkOutcomes) -> None:
@@ -389,6 +392,11 @@ class OutcomeTracker:
         """Why rows were not delivered, most rows first."""
         with self._lock:
             return list(self._reasons)
+
+    def skipped(self) -> list[FailureReason]:
+        """Why rows were skipped on purpose, most rows first."""
+        with self._lock:
+            return list(self._skipped)
 
     def event_counts(self) -> EventCounts:
         """Rows by event, time and outcome."""

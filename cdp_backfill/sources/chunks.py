@@ -66,6 +66,7 @@ class Source:
         index_names: Names in an index, which are no columns, and whether they hold times.
         paths: Absolute paths and globs that it was opened from, or None if it is no file.
         earlier_mapping: For failures of an earlier run: its mapping as TOML, else None.
+        earlier_left_out: For failures of an earlier run: what it left out on request, as JSON.
         earlier_url: For failures of an earlier run: the address they were sent to, else None.
     """
 
@@ -82,6 +83,7 @@ class Source:
     index_names: Mapping[str, bool] = MappingProxyType({})
     paths: list[str] | None = None
     earlier_mapping: str | None = None
+    earlier_left_out: str | None = None
     earlier_url: str | None = None
     _reopen: Callable[[], Source]
 

@@ -10,7 +10,12 @@ import pyarrow as pa
 
 from cdp_backfill.errors import SourceError
 from cdp_backfill.model.arrow_types import MAX_DEPTH, is_json, viewless_type
-from cdp_backfill.model.outcomes import JSON_ATTRIBUTE, MAPPING_ATTRIBUTE, URL_ATTRIBUTE
+from cdp_backfill.model.outcomes import (
+    JSON_ATTRIBUTE,
+    LEFT_OUT_ATTRIBUTE,
+    MAPPING_ATTRIBUTE,
+    URL_ATTRIBUTE,
+)
 from cdp_backfill.sources.chunks import (
     CHUNK_BYTES,
     CHUNK_ROWS,
@@ -63,6 +68,7 @@ class FrameSource(Source):
         self.rows: int | None = len(frame)
         self.index_names = _index_names(frame.index)
         self.earlier_mapping = frame.attrs.get(MAPPING_ATTRIBUTE)
+        self.earlier_left_out = frame.attrs.get(LEFT_OUT_ATTRIBUTE)
         self.earlier_url = frame.attrs.get(URL_ATTRIBUTE)
         json = set(frame.attrs.get(JSON_ATTRIBUTE, ()))
         self._readers = {
