@@ -14,6 +14,7 @@ from cdp_backfill.cli.options import (
     Allow,
     AsJson,
     BaseUrl,
+    Exclude,
     Identify,
     Insecure,
     JournalFile,
@@ -31,6 +32,8 @@ from cdp_backfill.cli.options import (
     ShowProgress,
     Sources,
     Unreadable,
+    Where,
+    chooses,
     with_mapping_options,
 )
 from cdp_backfill.cli.output import Output, exit_with, plan_exit_code, show_report
@@ -51,6 +54,8 @@ def plan(
     sources: Sources,
     *,
     options: MappingOptions,
+    where: Where = None,
+    exclude: Exclude = None,
     identify: Identify = None,
     region: Region = "us",
     base_url: BaseUrl = None,
@@ -74,6 +79,8 @@ def plan(
         plan = api.plan(
             sources,
             **options.arguments(),
+            where=where,
+            exclude=exclude,
             identify=identify,
             # Nothing is sent.
             destination=Destination(region=region, base_url=base_url, insecure=True),  # type: ignore[arg-type]
@@ -83,9 +90,8 @@ def plan(
         if save_mapping:
             plan.mapping.save(save_mapping)
         output.print_plan(plan)
-        return plan_exit_code(
-            plan, output, recent=recent, may_send_nothing=options.may_send_nothing
-        )
+        may_send_nothing = options.may_send_nothing or chooses(where, exclude)
+        return plan_exit_code(plan, output, recent=recent, may_send_nothing=may_send_nothing)
 
     exit_with(action, output)
 
@@ -95,6 +101,8 @@ def send(
     sources: Sources,
     *,
     options: MappingOptions,
+    where: Where = None,
+    exclude: Exclude = None,
     identify: Identify = None,
     region: Region = "us",
     base_url: BaseUrl = None,
@@ -134,6 +142,8 @@ def send(
         return api.send(
             sources,
             **options.arguments(),
+            where=where,
+            exclude=exclude,
             identify=identify,
             destination=Destination(
                 region=region,  # type: ignore[arg-type]  # checked there, with one clear error
@@ -152,10 +162,8 @@ def send(
             unreadable=unreadable,  # type: ignore[arg-type]
         )
 
-    exit_with(
-        lambda: show_report(action, save, output, may_send_nothing=options.may_send_nothing),
-        output,
-    )
+    may_send_nothing = options.may_send_nothing or chooses(where, exclude)
+    exit_with(lambda: show_report(action, save, output, may_send_nothing=may_send_nothing), output)
 
 
 def resume(
@@ -164,6 +172,17 @@ def resume(
     insecure: Insecure = False,
     rate_limit: RateLimit = RATE_LIMIT,
     patience: Patience = Destination.patience,
+    where: Annotated[
+        str | None,
+        typer.Option(help="SQL expression over a row; by default as the journal remembers."),
+    ] = None,
+    exclude: Annotated[
+        Path | None,
+        typer.Option(
+            help="File of ids of people who must not go; by default the one that the journal "
+            "remembers, as it is now."
+        ),
+    ] = None,
     recent: RememberedRecent = None,
     unreadable: Annotated[
         str | None,
@@ -193,6 +212,8 @@ def resume(
             destination=destination,
             progress=output.progress(shown=progress),
             processes=processes,
+            where=where,
+            exclude=exclude,
             recent=recent,  # type: ignore[arg-type]
             outcomes=outcomes,
             unreadable=unreadable,  # type: ignore[arg-type]

@@ -61,6 +61,20 @@ Identify = Annotated[
         "id, or else a file of anonymous ids and user ids, whose other columns become traits."
     ),
 ]
+Where = Annotated[
+    str | None,
+    typer.Option(
+        help="SQL expression over a row, such as \"country = 'DE'\"; rows for which it is not true "
+        "are skipped."
+    ),
+]
+Exclude = Annotated[
+    Path | None,
+    typer.Option(
+        help="File of ids of people who must not go, one a line or a table; rows with one of them "
+        "as user id or anonymous id are skipped."
+    ),
+]
 RateLimit = Annotated[
     float,
     typer.Option(
@@ -228,6 +242,11 @@ class MappingOptions:
     def may_send_nothing(self) -> bool:
         """Whether the user has decided what becomes of other events, so that none may be left."""
         return self.other_events is not None or self.mapping is not None
+
+
+def chooses(where: str | None, exclude: Path | None) -> bool:
+    """Whether the user has chosen rows, so that none may be left."""
+    return where is not None or exclude is not None
 
 
 def with_mapping_options(command: Callable[..., None]) -> Callable[..., None]:

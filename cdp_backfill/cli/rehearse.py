@@ -149,6 +149,8 @@ def rehearse(
     arguments: dict[str, Any],
     folder: Path,
     *,
+    where: str | None = None,
+    exclude: Any = None,
     identify: Any = None,
     unreadable: Unreadable = "raise",
     progress: bool | Progress = True,
@@ -160,7 +162,9 @@ def rehearse(
         source: See :func:`cdp_backfill.send`.
         arguments: Keyword arguments of :func:`cdp_backfill.plan` that make the mapping.
         folder: Folder for the sandbox's database and the report.
-        identify: See :func:`cdp_backfill.send`.
+        where: See :func:`cdp_backfill.send`, as for the next three.
+        exclude: See there.
+        identify: See there.
         unreadable: See there.
         progress: Show progress.
         **faults: Injected faults; see :func:`cdp_backfill.sandbox`.
@@ -169,7 +173,7 @@ def rehearse(
         BackfillError: As :func:`cdp_backfill.send` does.
     """
     api.messages(
-        source, 1, **arguments, unreadable=unreadable
+        source, 1, **arguments, where=where, exclude=exclude, unreadable=unreadable
     )  # open questions come before any file is created
     folder.mkdir(parents=True, exist_ok=True)
     store = folder / STORE
@@ -177,6 +181,8 @@ def rehearse(
         plan = api.plan(
             source,
             **arguments,
+            where=where,
+            exclude=exclude,
             identify=identify,
             destination=box.destination,
             recent="send",

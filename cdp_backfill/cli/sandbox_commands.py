@@ -15,6 +15,7 @@ from cdp_backfill.cli import rehearse as rehearsals
 from cdp_backfill.cli.options import (
     Allow,
     AsJson,
+    Exclude,
     Failing,
     Identify,
     Latency,
@@ -26,6 +27,8 @@ from cdp_backfill.cli.options import (
     Sources,
     TooMany,
     Unreadable,
+    Where,
+    chooses,
     with_mapping_options,
 )
 from cdp_backfill.cli.output import ExitCode, Output, exit_with
@@ -54,6 +57,8 @@ def rehearse(
     sources: Sources,
     *,
     options: MappingOptions,
+    where: Where = None,
+    exclude: Exclude = None,
     identify: Identify = None,
     unreadable: Unreadable = "raise",
     keep: Annotated[
@@ -82,6 +87,8 @@ def rehearse(
             sources,
             arguments,
             folder,
+            where=where,
+            exclude=exclude,
             identify=identify,
             unreadable=unreadable,  # type: ignore[arg-type]  # checked there
             progress=output.progress(shown=progress),
@@ -97,7 +104,7 @@ def rehearse(
             print()
             output.print_view(rehearsal.view())
         sent_nothing = rehearsal.report.rows and not rehearsal.plan.to_send
-        if sent_nothing and not options.may_send_nothing:
+        if sent_nothing and not (options.may_send_nothing or chooses(where, exclude)):
             return ExitCode.MISSING
         return ExitCode.AS_WANTED if rehearsal.ok_but(output.allow) else ExitCode.MISSING
 

@@ -37,6 +37,10 @@ _PHRASES: Final = {
     "Pass a path in a writable folder, or journal=False for no journal": "Pass --journal with a "
     "path in a writable folder, or --no-journal",
     "Pass a path, or journal=False for no journal": "Pass a path, or --no-journal",
+    "exclude=[] leaves nobody out": "--exclude with an empty file leaves nobody out",
+    "To name ids, pass a list: exclude=['...']": "To name ids, write them to a file, one a line",
+    "Pass a list, a column or a table of ids, or the path of a file: exclude='deleted.csv'": "Pass "
+    "the path of a file: --exclude deleted.csv",
     "Pass the table: resume(journal, df)": "Only Python can resume it: cdp.resume(journal, df)",
     "Name the destination, as in .cdp.send(destination=...)": "Name the destination, with --region "
     "or --base-url",
@@ -69,6 +73,8 @@ _OTHERS: Final = {
     "processes": "--processes",
     "recent": "--recent",
     "identify": "--identify",
+    "where": "--where",
+    "exclude": "--exclude",
     "allow": "--allow",
     "outcomes": "--outcomes",
     "unreadable": "--unreadable",

@@ -88,6 +88,18 @@ PROBLEM_CASES: Final[dict[str, tuple[Step, list[Step]]]] = {
         ({"note": [b"caf\xe9", b"tea"]}, {}),
         [({"note": [b"caf\xe9".decode("latin-1"), "tea"]}, {})],
     ),
+    "where_failed": (
+        ({"n": ["x", "1"]}, {"where": "n::INT IS DISTINCT FROM 2"}),
+        [({}, {"where": "TRY(n::INT) IS DISTINCT FROM 2"}), ({"n": ["3", "1"]}, {})],
+    ),
+    "not_where": (
+        ({"n": [1, 2]}, {"where": "n > 1"}),
+        [({}, {"where": "n > 0"}), ({"n": [2, 2]}, {})],
+    ),
+    "excluded": (
+        ({}, {"exclude": ["u1"]}),
+        [({}, {"exclude": ["u7"]}), ({"uid": ["u2", "u3"]}, {})],
+    ),
     "derive_failed": (
         ({"n": ["x", "1"]}, {"derive": {"m": "n::INT"}}),
         [({}, {"derive": {"m": "TRY(n::INT)"}}), ({"n": ["2", "1"]}, {})],
@@ -139,7 +151,7 @@ def test_the_remedy_of_a_problem(box: Sandbox, code: str) -> None:
         again = send(frame.assign(**change), box, None, **base | arguments | more)
         assert again.counts["delivered"] == 2, again.by_reason()
         used |= {*more, *(value for value in more.values() if isinstance(value, str))}
-        used |= {"TRY", "lit"} if {"derive", "event"} & more.keys() else set()
+        used |= {"TRY", "lit"} if {"derive", "event", "where"} & more.keys() else set()
     for each in code_in(PROBLEMS[code]):
         assert each.replace("=", "(").partition("(")[0] in used, each
 
