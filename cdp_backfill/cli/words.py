@@ -39,8 +39,6 @@ _PHRASES: Final = {
     "Pass a path, or journal=False for no journal": "Pass a path, or --no-journal",
     "exclude=[] leaves nobody out": "--exclude with an empty file leaves nobody out",
     "To name ids, pass a list: exclude=['...']": "To name ids, write them to a file, one a line",
-    "Pass a list, a column or a table of ids, or the path of a file: exclude='deleted.csv'": "Pass "
-    "the path of a file: --exclude deleted.csv",
     "Pass the table: resume(journal, df)": "Only Python can resume it: cdp.resume(journal, df)",
     "Name the destination, as in .cdp.send(destination=...)": "Name the destination, with --region "
     "or --base-url",

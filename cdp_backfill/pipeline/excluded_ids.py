@@ -34,10 +34,6 @@ _NAMES: Final = ("user_id", "userId", "anonymous_id", "anonymousId")
 _CELLS: Final = 2**16
 """Ids of a list that are read at a time."""
 
-_WHAT: Final = (
-    "Pass a list, a column or a table of ids, or the path of a file: exclude='deleted.csv'."
-)
-
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ExcludedIds:
@@ -151,7 +147,10 @@ def read_excluded(exclude: Any, mapping: mappings.Mapping) -> ExcludedIds:
         _read_paths(paths, names, collected)
         return collected.finish(absolute_paths(paths), names)
     if isinstance(exclude, Mapping | bytes | bool | int | float):
-        raise BadInputError(f"exclude cannot be read from a {type(exclude).__name__}. {_WHAT}")
+        raise BadInputError(
+            f"exclude must hold ids, but is of type {type(exclude).__name__}. Pass a list, a "
+            "column or a table of ids, or the path of a file: exclude='deleted.csv'."
+        )
     arrays = _arrays(exclude)
     if arrays is None:
         _read_table(exclude, names, collected)
@@ -180,14 +179,15 @@ def _read_paths(
         if lines is None:
             tables.append(path)
             continue
-        for part in lines:
-            into.add(pa.array(part, pa.string()))
+        for number, part in enumerate(lines):
+            header = number == 0 and part[:1] and part[0] in _wanted(names)
+            into.add(pa.array(part[1:] if header else part, pa.string()))
     if tables:
-        _read_table(tables, names, into, is_text=True)
+        _read_table(tables, names, into, is_path=True)
 
 
 def _read_table(
-    table: Any, names: tuple[str, ...], into: _Collected, *, is_text: bool = False
+    table: Any, names: tuple[str, ...], into: _Collected, *, is_path: bool = False
 ) -> None:
     """Read the columns of ids of a table.
 
@@ -195,20 +195,20 @@ def _read_table(
         table: The table.
         names: Names of the columns of ids.
         into: Gets the ids.
-        is_text: A file, which may have no header: then its first id stands in its place.
+        is_path: It is a list of paths.
     """
     try:
         source = open_source(table)
     except SourceError as error:
-        if is_text and not any(map(_is_path, table)):
+        if is_path and not any(map(_is_path, table)):
             # The text may be an id, which must not appear in an error.
             raise SourceError(
                 "exclude= is a text that is the path of no file. A text names a file. To name ids, "
                 "pass a list: exclude=['...']."
             ) from None
-        raise BadInputError(f"exclude= cannot be read: {error} {_WHAT}") from error
+        raise BadInputError(f"exclude= cannot be read: {error}") from error
     columns = [name for name in source.schema.names if is_data(name)]
-    wanted = [*dict.fromkeys((*names, *_NAMES))]
+    wanted = _wanted(names)
     chosen = columns if len(columns) == 1 else [name for name in wanted if name in columns]
     if not chosen:
         raise BadInputError(
@@ -216,12 +216,17 @@ def _read_table(
             f"{' or '.join(map(repr, wanted))}. Pass a table with one column, or rename the column "
             "of the ids."
         )
-    if is_text and len(columns) == 1:
-        into.add(pa.array(chosen, pa.string()))
     source = source.settled(frozenset(chosen))
+    if source.found_types is not None and chosen[0] not in wanted:  # it may be no header
+        into.add(pa.array(chosen, pa.string()))
     for chunk in source.chunks(chosen):
         for array in chunk.batch.columns:
             into.add(array)
+
+
+def _wanted(names: tuple[str, ...]) -> list[str]:
+    """The names that a column of ids can have."""
+    return [*dict.fromkeys((*names, *_NAMES))]
 
 
 def _is_path(path: str | Path) -> bool:

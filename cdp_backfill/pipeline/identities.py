@@ -37,6 +37,7 @@ def open_identities(
     *,
     unreadable: Unreadable = "raise",
     where: str | None = None,
+    types: dict[str, str] | None = None,
 ) -> tuple[Source, Mapping]:
     """The table of identities, and its mapping.
 
@@ -46,6 +47,7 @@ def open_identities(
         mapping: The events' mapping.
         unreadable: See :func:`cdp_backfill.send`.
         where: See there. It chooses rows of the events' table, and so their identities.
+        types: Types of columns of the events' table that ``where`` sees, or None.
 
     Raises:
         BadInputError: ``identify`` is neither, its columns are unclear, or it cannot be read.
@@ -57,7 +59,7 @@ def open_identities(
         )
     column = identify_column(identify, source, mapping)
     if column is not None:
-        return _from_column(column, source, mapping, where)
+        return _from_column(column, source, mapping, where, types)
     table = _open_table(identify, source, mapping, unreadable)
     _check_replayable(table)
     return table, _table_mapping(table, mapping)
@@ -107,7 +109,11 @@ def _open_table(identify: Any, source: Source, mapping: Mapping, unreadable: Unr
 
 
 def _from_column(
-    column: str, source: Source, mapping: Mapping, where: str | None
+    column: str,
+    source: Source,
+    mapping: Mapping,
+    where: str | None,
+    types: dict[str, str] | None,
 ) -> tuple[Source, Mapping]:
     if not source.replayable:
         raise BadInputError(
@@ -134,7 +140,7 @@ def _from_column(
         derive=mapping.derive,
         nulls=mapping.nulls,
     )
-    source = _with_text(source, reading)
+    source = _with_text(source, reading, types)
     findings = _Findings()
     binding = choose_rows(bind(reading, source.schema), where, source.schema)
     pairs = collect_pairs(source, binding, (anonymous, column), findings.add)
@@ -148,16 +154,13 @@ def _from_column(
     return PairSource(f"the identities in column {column!r}", pairs, notes), named
 
 
-def _with_text(source: Source, reading: Mapping) -> Source:
-    """The table with ids as text, where a number would lose zeros."""
+def _with_text(source: Source, reading: Mapping, types: dict[str, str] | None) -> Source:
+    """The table with ids as text, where a number would lose zeros, and other columns as given."""
     text = text_columns(reading, source.schema)
     kinds = [item.type for item in source.schema if item.name in text]
-    if all(map(pa.types.is_string, kinds)):
-        return source
-    types = reading.types
-    if source.found_types is not None:  # all other columns keep the types that were found
-        types = {name: kind for name, kind in source.found_types.items() if name not in text}
-    return source.settled(text, types)
+    if types is not None:
+        return source.settled(text, {name: types[name] for name in types if name not in text})
+    return source if all(map(pa.types.is_string, kinds)) else source.settled(text, reading.types)
 
 
 class _Findings:

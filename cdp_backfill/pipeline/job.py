@@ -119,11 +119,12 @@ class Job:
             return self
         source, mapping = open_identities(
             self.identify,
-            # An expression must see the columns in the types that it sees in the events.
-            self.source if self.options.where is None else self.prepare().source,
+            self.source,
             self.proposal.mapping,
             unreadable=self.options.unreadable,
             where=self.options.where,
+            # The expression sees the columns in the types that it sees in the events.
+            types=None if self.options.where is None else self.prepare().mapping.types,
         )
         # The rows of the table are chosen; its identities are a table of their own.
         options = replace(self.options, canary=None, processes=1, where=None)

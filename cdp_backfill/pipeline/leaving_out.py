@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from cdp_backfill.errors import BadInputError, JournalError
 from cdp_backfill.model.outcomes import EXCLUDED, NOT_WHERE
@@ -25,9 +25,6 @@ if TYPE_CHECKING:
     from cdp_backfill.results.progress import Reason
     from cdp_backfill.results.reasons import FailureReason
     from cdp_backfill.sources import Source
-
-_ALL: Final = "where='true' sends all rows"
-_NOBODY: Final = "exclude=[] leaves nobody out"
 
 
 def described(where: str | None, excluded: ExcludedIds | None) -> dict[str, Any]:
@@ -64,7 +61,7 @@ def chosen_by_failures(
             raise BadInputError(
                 "These rows are failures of a run that left out "
                 f"{count(earlier['exclude']['ids'], 'id')} with exclude=. Pass exclude= again; "
-                f"{_NOBODY}."
+                "exclude=[] leaves nobody out."
             )
         exclude = _read_again(earlier["exclude"], mapping)
     return earlier["where"] if where is None else where, exclude
@@ -90,14 +87,15 @@ def with_journal(path: Path, where: str | None, excluded: ExcludedIds | None) ->
     if before is not None and where is None:
         raise JournalError(
             f"The last run with the journal {path} chose rows with where=, and this call does not. "
-            f"Pass where= again; {_ALL}."
+            f"Pass where= again; where='true' sends all rows."
         )
     if before not in (None, where):
         notes.append("where= differs from that of the last run with this journal.")
     if saved is not None and excluded is None:
         raise JournalError(
             f"The last run with the journal {path} left out {count(saved['ids'], 'id')} with "
-            f"exclude=, and this call leaves out none. Pass exclude= again; {_NOBODY}."
+            "exclude=, and this call leaves out none. Pass exclude= again; exclude=[] leaves "
+            "nobody out."
         )
     if saved is not None and excluded is not None:
         notes += _change(excluded, saved)
@@ -138,7 +136,7 @@ def resumed(
         if saved["paths"] is None:
             raise JournalError(
                 f"The journal {path} was written with {count(saved['ids'], 'id')} in exclude=, "
-                f"which it does not hold. Pass exclude= again; {_NOBODY}."
+                "which it does not hold. Pass exclude= again; exclude=[] leaves nobody out."
             )
         excluded = _read_again(saved, mapping)
     if saved is not None and excluded is not None:

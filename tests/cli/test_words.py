@@ -37,6 +37,7 @@ PYTHON_ONLY: Final = {
         "in-memory table",
         "The second argument",
         "a Destination",
+        "Plan.load(path, exclude=ids)",
         "Destination(region",
         "a Mapping",
         "that samples=True shows",

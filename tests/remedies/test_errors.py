@@ -20,6 +20,7 @@ import cdp_backfill
 import cdp_backfill as cdp
 from cdp_backfill.messages.deriving import Deriver
 from tests.remedies.files import FILE_CASES
+from tests.remedies.leaving_out import LEFT_OUT_CASES
 from tests.remedies.lines import HOLE, code_in, error_sentences
 from tests.rows import OPENED, opens
 from tests.servers import ReceivedRequest, Reply, serving
@@ -630,6 +631,7 @@ CASES: list[Case] = [
         ),
     ),
     *(Case(*each) for each in FILE_CASES),
+    *(Case(*each) for each in LEFT_OUT_CASES),
 ]
 
 MENTIONED: Final = {
