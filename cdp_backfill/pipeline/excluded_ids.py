@@ -199,7 +199,7 @@ def _read_table(
     """
     try:
         source = open_source(table)
-    except SourceError as error:
+    except (SourceError, OSError) as error:
         if is_path and not any(map(_is_path, table)):
             # The text may be an id, which must not appear in an error.
             raise SourceError(

@@ -8,7 +8,7 @@ import duckdb
 import pandas as pd
 import pyarrow as pa
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import cdp_backfill as cdp
@@ -50,26 +50,25 @@ rows = st.lists(
         }
     ),
     min_size=1,
-    max_size=8,
+    max_size=20,
 )
 
 
+@settings(max_examples=25)
 @given(conditions, rows)
 def test_the_rows_are_those_of_duckdb(condition: str, cells: list[dict[str, Any]]) -> None:
     """Derived columns and paths included; a null is not true, and no row fails."""
     table = pa.Table.from_pylist(cells, SCHEMA)
-    where = RowFilter(f"({condition}) IS TRUE", {"twice": "n * 2"}, SCHEMA)
-    plain = RowFilter(f"(NOT true OR {condition})", {"twice": "n * 2"}, SCHEMA)
+    where = RowFilter(f"CAST(({condition}) AS BOOLEAN)", {"twice": "n * 2"}, SCHEMA)
     numbered = table.append_column("number", pa.array(range(len(cells))))
     with duckdb.connect() as connection:
         connection.register("numbered", numbered)
         query = f"SELECT number FROM (SELECT *, n * 2 AS twice FROM numbered) WHERE {condition}"  # noqa: S608
         expected = {number for (number,) in connection.execute(query).fetchall()}
     (batch,) = table.combine_chunks().to_batches()
-    for each in (where, plain):
-        true, failed = each.apply(batch)
-        assert {number for number, chosen in enumerate(true) if chosen} == expected
-        assert not failed.any()
+    true, failed = where.apply(batch)
+    assert {number for number, chosen in enumerate(true) if chosen} == expected
+    assert not failed.any()
 
 
 @pytest.mark.parametrize(
