@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import glob
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from itertools import islice
@@ -35,7 +37,7 @@ _CELLS: Final = 2**16
 """Ids of a list that are read at a time."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, eq=False)
 class ExcludedIds:
     """The ids of which no row may be sent, as digests: millions of them fit in memory.
 
@@ -62,7 +64,7 @@ class ExcludedIds:
         """What a journal, a plan file and failures keep of them: no id."""
         return {"paths": self.paths, "ids": self.ids, "digest": self.digest}
 
-    @property
+    @functools.cached_property
     def digest(self) -> str:
         """A text that is the same for the same ids, in any order."""
         parts = list(self.digests.keys())
@@ -80,6 +82,9 @@ class ExcludedIds:
         """
         if self.paths is None:
             return self
+        for path in self.paths:
+            if not (_is_path(path) or glob.has_magic(path)):
+                raise SourceError(f"The file {path!r} of exclude= is gone. Pass exclude= again.")
         collected = _Collected()
         _read_paths(self.paths, self.names, collected)
         return collected.finish(self.paths, self.names)

@@ -209,7 +209,7 @@ def _figures(plan: dict[str, Any]) -> dict[str, Any]:
             for each in plan["problems"]
         },
         "reasons": tuple(Reason(**each) for each in plan["reasons"]),
-        "skipped_reasons": tuple(Reason(**each) for each in plan["skipped_reasons"]),
+        "skipped_reasons": tuple(Reason(**each) for each in plan.get("skipped_reasons", ())),
         "fixes": {Fix(each["code"], each["column"]): each["cells"] for each in plan["fixes"]},
         "columns": tuple(Column(**_with_tuples(each)) for each in plan["columns"]),
         "first": plan["first"] and datetime.fromisoformat(plan["first"]),

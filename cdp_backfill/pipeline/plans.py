@@ -492,6 +492,7 @@ class Plan:
         return [
             *((rows, name.replace("_", " ")) for name, rows in plan.counts.items() if rows),
             *((rows, f"{p.code}: {p.reason}") for p, rows in plan.problems.items()),
+            *((each.rows, f"{each.code}: {each.words}") for each in plan.skipped_reasons),
         ]
 
     def _size(self) -> list[tuple[object, ...]]:

@@ -31,6 +31,12 @@ OPTIONS: Final = ["--no-progress", "--no-journal"]
 JOBS: Final[dict[str, tuple[dict[str, Any], list[str], int]]] = {
     "all delivered": ({}, [], 0),
     "skipped on purpose": ({"uid": ["a", "a"]}, ["--duplicates", "skip"], 0),
+    "where= leaves one out": ({"n": [1, 2]}, ["--where", "n > 1"], 0),
+    "where= leaves all out": ({"n": [1, 2]}, ["--where", "n > 2"], 0),
+    "where= fails in a row": ({"n": ["x", "2"]}, ["--where", "n::INT > 1"], 1),
+    "where= is no condition": ({"n": [1, 2]}, ["--where", "n + 1"], 2),
+    "nobody of the file goes": ({"uid": ["a", "ida"]}, ["--exclude", "IDS"], 0),
+    "there is no such file": ({}, ["--exclude", "nothing.txt"], 2),
     "held on request": ({"ts": [NOW, TIMES[0]]}, ["--recent", "hold"], 0),
     "recent rows": ({"ts": [NOW, TIMES[0]]}, [], 3),
     "a row without an id": ({"uid": [None, "b"]}, [], 1),
@@ -47,6 +53,8 @@ JOBS: Final[dict[str, tuple[dict[str, Any], list[str], int]]] = {
 def test_exit_codes_of_a_table(name: str, box: Sandbox, tmp_path: Path) -> None:
     """What was wanted or allowed is 0; plan says with which code send would end."""
     columns, options, code = JOBS[name]
+    (tmp_path / "ids.txt").write_text("ida\na\n")
+    options = [str(tmp_path / "ids.txt") if each == "IDS" else each for each in options]
     path = tmp_path / "rows.parquet"
     opens(2, **{"ts": TIMES} | columns).to_parquet(path)
     sent = run("send", path, *ARGUMENTS, *OPTIONS, "--base-url", box.url, *options)

@@ -179,7 +179,7 @@ def test_a_table_of_identities(box: Sandbox, names: tuple[str, str]) -> None:
     report = send(many(10), box, MAPPING, identify=table)
     assert report.identities is not None
     assert counts(report.identities) == {"delivered": 2, "invalid": 2, "skipped": 1}
-    assert set(report.identities.by_reason()["code"]) == {"missing_user"}
+    assert set(report.identities.failures["cdp_code"]) == {"missing_user"}
     calls = box.events().query("type == 'identify'")
     assert calls["userId"].tolist() == ["u0", "u1"]
     assert calls["anonymousId"].tolist() == ["d0", "d1"]

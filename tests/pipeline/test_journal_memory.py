@@ -230,7 +230,12 @@ def test_resume_remembers_recent(box: Sandbox, tmp_path: Path) -> None:
     assert "recent='send' was passed for this run. The journal remembers recent='hold'" in " ".join(
         report.notes
     )
-    assert read_journal(journal).options == {"recent": "hold", "context_scope": "message"}
+    assert read_journal(journal).options == {
+        "recent": "hold",
+        "context_scope": "message",
+        "where": None,
+        "exclude": None,
+    }
 
 
 def test_a_plan_sends_with_another_recent(box: Sandbox) -> None:

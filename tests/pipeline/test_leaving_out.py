@@ -141,6 +141,9 @@ def test_a_plan_with_a_file_of_ids(box: Sandbox, tmp_path: Path) -> None:
     with pytest.raises(cdp.BadInputError, match="Make the plan again"):
         cdp.Plan.load(path, table(), destination=box.destination)
     assert len(box.events()) == 2
+    ids.unlink()
+    with pytest.raises(cdp.BadInputError, match=r"ids.txt' of exclude= is gone"):
+        plan.send(progress=False)
     plain = cdp.plan(table(), BOTH, destination=box.destination)
     plain.save(path)
     with pytest.raises(cdp.BadInputError, match="was made without exclude="):
