@@ -3,9 +3,9 @@
 from cdp_backfill.messages.batches import MessageBatch
 from cdp_backfill.messages.binding import Binding, bind, is_data, text_columns
 from cdp_backfill.messages.building import any_recent, build
+from cdp_backfill.messages.choosing import choose_rows
 from cdp_backfill.messages.json_cells import MAX_CELLS, TooWideError
 from cdp_backfill.messages.problems import Problems
-from cdp_backfill.messages.row_filter import choose_rows
 
 __all__ = [
     "MAX_CELLS",
