@@ -71,12 +71,13 @@ def identify_column(identify: Any, source: Source, mapping: Mapping) -> str | No
     return identify if isinstance(identify, str) and identify in columns else None
 
 
-def ambiguous_ids(source: Source, mapping: Mapping) -> DigestSet:
+def ambiguous_ids(source: Source, mapping: Mapping, where: str | None = None) -> DigestSet:
     """The anonymous ids of a table of identities that have more than one user id.
 
     Args:
         source: The table.
         mapping: Its mapping.
+        where: SQL expression that chooses rows, or None for all.
 
     Raises:
         BadInputError: The table can only be read once, or not at all.
@@ -84,7 +85,8 @@ def ambiguous_ids(source: Source, mapping: Mapping) -> DigestSet:
     if isinstance(source, PairSource):
         return source.ambiguous_ids
     _check_replayable(source)
-    return find_ambiguous(source, bind(mapping, source.schema))
+    binding = choose_rows(bind(mapping, source.schema), where, source.schema)
+    return find_ambiguous(source, binding)
 
 
 def _check_replayable(source: Source) -> None:

@@ -157,7 +157,7 @@ class Job:
             now=self.options.now,
             where=self.options.where,
             excluded=None if self.options.exclude is None else self.options.exclude.digests,
-            ambiguous_ids=None if is_track else ambiguous_ids(source, mapping),
+            ambiguous_ids=None if is_track else ambiguous_ids(source, mapping, self.options.where),
             only=only,
         )
 

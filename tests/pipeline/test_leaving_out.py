@@ -242,6 +242,16 @@ def test_identities_of_excluded_people_do_not_go(box: Sandbox, tmp_path: Path) -
     assert not arrived(box) & {*GONE}
 
 
+def test_where_settles_an_ambiguous_identity(box: Sandbox) -> None:
+    """Only chosen rows count; that of an excluded person stays in the way, lest others get it."""
+    mapping = cdp.Mapping(call="identify", user_id="uid", anonymous_id="did")
+    frame = pd.DataFrame({"uid": ["ada", "bob"], "did": ["d1", "d1"], "n": [1, 2]})
+    assert counts(send(frame, box, mapping)) == {"invalid": 2}
+    assert counts(send(frame, box, mapping, where="n = 2")) == {"delivered": 1, "skipped": 1}
+    report = send(frame, box, mapping, exclude=["ada"])
+    assert counts(report) == {"invalid": 1, "skipped": 1}
+
+
 FORMS: Final[dict[str, Callable[[list[Any]], Any]]] = {
     "list": list,
     "set": set,
