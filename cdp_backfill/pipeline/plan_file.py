@@ -167,7 +167,7 @@ def read_plan(path: str | Path) -> SavedPlan:
 
 def _saved_plan(name: str, document: dict[str, Any]) -> SavedPlan:
     plan, job = document["plan"], document["job"]
-    options = {item: job["options"].get(item) for item in SAVED_OPTIONS}
+    options = {item: job["options"][item] for item in SAVED_OPTIONS}
     excluded = options.pop("exclude")
     options["now"] = options["now"] and datetime.fromisoformat(options["now"])
     first, identities = job["identities"], plan["identities"]
@@ -209,7 +209,7 @@ def _figures(plan: dict[str, Any]) -> dict[str, Any]:
             for each in plan["problems"]
         },
         "reasons": tuple(Reason(**each) for each in plan["reasons"]),
-        "skipped_reasons": tuple(Reason(**each) for each in plan.get("skipped_reasons", ())),
+        "skipped_reasons": tuple(Reason(**each) for each in plan["skipped_reasons"]),
         "fixes": {Fix(each["code"], each["column"]): each["cells"] for each in plan["fixes"]},
         "columns": tuple(Column(**_with_tuples(each)) for each in plan["columns"]),
         "first": plan["first"] and datetime.fromisoformat(plan["first"]),
