@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from cdp_backfill.errors import BadInputError, JournalError, MappingError
 from cdp_backfill.inference import presets
+from cdp_backfill.inference.members import check_members
 from cdp_backfill.inference.preset_proposals import propose_preset
 from cdp_backfill.inference.proposal import Proposal
 from cdp_backfill.inference.propose import check_index, leave_out_personal_data, propose
@@ -524,6 +525,19 @@ def _is_explicit(source: Source, mapping: Mapping | None, preset: str | None) ->
 
 
 def _proposal(
+    source: Source,
+    mapping: Mapping | None,
+    preset: str | None,
+    now: datetime | None,
+    **fields: Any,
+) -> Proposal:
+    """The mapping of a call, whose fields are all in the table."""
+    proposal = _completed(source, mapping, preset, now, **fields)
+    check_members(source, proposal.mapping)
+    return proposal
+
+
+def _completed(
     source: Source,
     mapping: Mapping | None,
     preset: str | None,

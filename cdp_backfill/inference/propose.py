@@ -18,7 +18,7 @@ from cdp_backfill.inference.preset_proposals import detect_preset, propose_prese
 from cdp_backfill.inference.proposal import Proposal
 from cdp_backfill.inference.samples import Sample
 from cdp_backfill.messages.deriving import Deriver
-from cdp_backfill.messages.paths import find_path, paths_of, why_no_path
+from cdp_backfill.messages.paths import find_path, json_texts, paths_of, why_no_path
 from cdp_backfill.messages.text import as_text, decode
 from cdp_backfill.model.arrow_types import can_be_text
 from cdp_backfill.model.mapping import Mapping
@@ -133,10 +133,10 @@ def _with_index(proposal: Proposal, index: IndexNames) -> Proposal:
 
 def _check_columns(schema: Any, given: Mapping) -> None:
     """Report an unknown column before any question is asked."""
-    names = list(schema.names)
+    names, texts = list(schema.names), json_texts(given)
     for name in given.columns():
         inside_new = any(name.startswith(f"{new}.") for new in given.derive)
-        if name in names or name in given.derive or inside_new or find_path(name, schema):
+        if name in names or name in given.derive or inside_new or find_path(name, schema, texts):
             continue
         if reason := why_no_path(name, schema):
             raise MappingError(f"There is no column {name!r}, and {reason}")
