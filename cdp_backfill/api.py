@@ -25,6 +25,7 @@ from cdp_backfill.model.mapping import (
     TimestampUnit,
     Tree,
 )
+from cdp_backfill.model.renaming import with_renamed, without_renamed
 from cdp_backfill.pipeline.fixed_mapping import Given
 from cdp_backfill.pipeline.job import Job, SendOptions, require_answers, with_remembered
 from cdp_backfill.pipeline.journal import read_journal
@@ -63,6 +64,7 @@ def plan(
     allow_commands: Sequence[str] | None = None,
     rest: Rest | None = None,
     drop: Sequence[str] | None = None,
+    rename: dict[str, str] | None = None,
     derive: dict[str, str] | None = None,
     expand: Sequence[str] | None = None,
     json: Sequence[str] | None = None,
@@ -127,6 +129,7 @@ def plan(
         allow_commands=allow_commands,
         rest=rest,
         drop=drop,
+        rename=rename,
         derive=derive,
         expand=expand,
         json=json,
@@ -166,6 +169,7 @@ def send(
     allow_commands: Sequence[str] | None = None,
     rest: Rest | None = None,
     drop: Sequence[str] | None = None,
+    rename: dict[str, str] | None = None,
     derive: dict[str, str] | None = None,
     expand: Sequence[str] | None = None,
     json: Sequence[str] | None = None,
@@ -214,6 +218,7 @@ def send(
         allow_commands: See :class:`Mapping`.
         rest: See :class:`Mapping`.
         drop: See :class:`Mapping`.
+        rename: See :class:`Mapping`.
         derive: See :class:`Mapping`.
         expand: See :class:`Mapping`.
         json: See :class:`Mapping`.
@@ -302,6 +307,7 @@ def send(
         allow_commands=allow_commands,
         rest=rest,
         drop=drop,
+        rename=rename,
         derive=derive,
         expand=expand,
         json=json,
@@ -329,7 +335,9 @@ def send(
         proposal=proposal,
         options=options,
         identify=identify,
-        given=None if _is_explicit(table, mapping, preset) else Given(fields=fields, preset=preset),
+        given=None
+        if _is_explicit(table, mapping, preset)
+        else Given(fields=_as_properties(fields), preset=preset),
     ).send()
 
 
@@ -454,6 +462,7 @@ def messages(
     allow_commands: Sequence[str] | None = None,
     rest: Rest | None = None,
     drop: Sequence[str] | None = None,
+    rename: dict[str, str] | None = None,
     derive: dict[str, str] | None = None,
     expand: Sequence[str] | None = None,
     json: Sequence[str] | None = None,
@@ -500,6 +509,7 @@ def messages(
         allow_commands=allow_commands,
         rest=rest,
         drop=drop,
+        rename=rename,
         derive=derive,
         expand=expand,
         json=json,
@@ -517,6 +527,12 @@ def messages(
 def _given(**fields: Any) -> dict[str, Any]:
     """The fields of a mapping that a call passes."""
     return {name: value for name, value in fields.items() if value is not None}
+
+
+def _as_properties(fields: dict[str, Any]) -> dict[str, Any]:
+    """The fields of a call, with its renamed columns among the properties."""
+    others = {name: value for name, value in fields.items() if name != "rename"}
+    return with_renamed(others, fields.get("rename"))
 
 
 def _is_explicit(source: Source, mapping: Mapping | None, preset: str | None) -> bool:
@@ -559,12 +575,17 @@ def _completed(
     if preset is not None:
         if mapping is not None:
             raise MappingError("Pass either mapping= or preset=, not both.")
-        proposal = propose_preset(source, presets.load(preset), fields, "given")
+        proposal = propose_preset(source, presets.load(preset), _as_properties(fields), "given")
+        if "rename" in fields:
+            names = {name: column for column, name in fields["rename"].items()}
+            kept = without_renamed(proposal.mapping.properties, fields["rename"])
+            proposal = replace(proposal, mapping=replace(proposal.mapping, properties=kept | names))
         return leave_out_personal_data(source, proposal)
     if mapping is None and isinstance(source.earlier_mapping, str):
         mapping = Mapping.from_toml(source.earlier_mapping)
     if mapping is None:
         _check_lost_mapping(source, fields)
+        fields = _as_properties(fields)
         return propose(source, Mapping(**fields), fields, now)
     mapping = _changed(mapping, fields)
     check_index(source, mapping)
@@ -610,6 +631,9 @@ def _check_lost_mapping(source: Source, fields: dict[str, Any]) -> None:
 
 def _changed(mapping: Mapping, fields: dict[str, Any]) -> Mapping:
     """A mapping with fields of the caller; a column that these name is no longer left out."""
+    if "rename" in fields and "properties" not in fields:
+        properties = without_renamed(mapping.properties, fields["rename"])
+        mapping = replace(mapping, properties=properties)
     if "drop" in fields:
         return replace(mapping, **fields)
     changed = replace(mapping, drop=(), **fields)
