@@ -118,7 +118,7 @@ def with_nested(
         nested: The columns that have them.
     """
     mapping, found = proposal.mapping, inner.mapping
-    if found.derive != mapping.derive or any(map(_is_of_sums, proposal.questions)):
+    if any(map(_is_of_sums, proposal.questions)):
         return proposal
     asked = {each.field: each for each in proposal.questions}
     free = {
@@ -136,11 +136,19 @@ def with_nested(
         for name, source in found.properties.items()
         if name in mapping.properties or name not in nested
     }
-    questions = [each for each in proposal.questions if each.field not in free]
+    settled = set(added)
+    if mapping.anonymous_id is None and _WHO & added:
+        settled |= _WHO  # who it was is asked again, if need be
+    replaced = {each.field: _plainly(each, paths) for each in inner.questions if each.field in free}
+    questions = [
+        replaced.get(each.field, each) if each.field in free else each
+        for each in proposal.questions
+        if each.field not in settled - replaced.keys()
+    ]
     for each in inner.questions:
-        is_new = each.field in free and (each.field in asked or not each.text.startswith(NOBODY))
-        if is_new or each.field in together - asked.keys():
-            questions.append(each)
+        is_new = each.field in free and not each.text.startswith(NOBODY)
+        if each.field not in asked and (is_new or each.field in together):
+            questions.append(_plainly(each, paths))
     known = {each.field for each in proposal.choices}
     return replace(
         proposal,
@@ -160,6 +168,14 @@ def with_nested(
 def _is_of_sums(question: Question) -> bool:
     """Whether a question only says that the rows are sums."""
     return question.field == "user_id" and not question.answers
+
+
+def _plainly(question: Question, paths: Collection[str]) -> Question:
+    """A question without answers in SQL over a path, which SQL spells in another way."""
+    if not set(question.columns) & set(paths):
+        return question
+    answers = tuple(each for each in question.answers if "derive=" not in each)
+    return replace(question, answers=answers or (f"{question.field}='...'",))
 
 
 def _is_new(field: str, added: Collection[str], known: Collection[str]) -> bool:

@@ -121,6 +121,16 @@ def test_what_is_not_certain_is_asked(
     assert all(getattr(mapping, name) is None for name in questions)
 
 
+def test_a_question_about_the_table_stays_while_no_path_answers_it(tmp_path: Path) -> None:
+    """A device is known, its fields are found inside, and who it was is still asked."""
+    cells = {name: CELLS[name] for name in CELLS if not name.startswith("user")}
+    cells["device_id"] = cells.pop("device.id")
+    found = proposed(nested(cells | {"user_id": ["u1"] * ROWS}), tmp_path)
+    assert asked(found) == {"user_id"}
+    assert found.mapping.anonymous_id == "device_id"
+    assert found.mapping.context["device"]["model"] == "device.model"
+
+
 def test_personal_data_beside_a_path_stays_out(tmp_path: Path) -> None:
     """The id is used, and the rest of its column is left out for the address in it."""
     cells = CELLS | {"user.email": [f"a{row}@example.com" for row in range(ROWS)]}
