@@ -149,7 +149,7 @@ def csv(folder: Path) -> Path:
     return folder / "rows.csv"
 
 
-JSON: dict[Any, list[str]] = {csv: ["device", "kind", "count"]}
+JSON: dict[Any, list[str]] = {csv: ["device", "kind", "count", "more"]}
 
 
 @pytest.mark.parametrize("make", [ndjson, frame, mixed, parquet, csv])
@@ -183,6 +183,28 @@ IDS = {
     "01GZBC2E80W175ST5X0YAJBTBF",
     "01GZBC2E80PTG44YQ0NJE48809",
 }
+
+
+@pytest.mark.parametrize("make", [ndjson, frame, csv])
+def test_identities_are_joined_by_path(tmp_path: Path, make: Callable[[Path], Any]) -> None:
+    """Both ids of the pairs may lie inside columns; a file of such a name is still a file."""
+    source, json_columns = make(tmp_path), JSON.get(make, [])
+    fields: dict[str, Any] = {
+        "anonymous_id": "device.id",
+        "timestamp": "device.at",
+        "event": lit("Application Opened"),
+        "json": json_columns,
+    }
+    with cdp.sandbox() as box:
+        options: dict[str, Any] = {"destination": box.destination, "progress": False}
+        report = cdp.send(source, **fields, identify="more.url", **options)
+        assert report.identities is not None
+        assert report.identities.counts["delivered"] == len(ROWS)
+        people = tmp_path / "more.csv"
+        people.write_text("device.id,user_id\nd1,u1\n")
+        report = cdp.send(source, **fields, identify=str(people), **options)
+        assert report.identities is not None
+        assert report.identities.counts["delivered"] == 1
 
 
 def test_an_expression_may_read_the_objects_of_a_path(tmp_path: Path) -> None:
