@@ -9,9 +9,15 @@ from typing import TYPE_CHECKING, Any
 from cdp_backfill.errors import BadInputError, JournalError, MappingError
 from cdp_backfill.inference import presets
 from cdp_backfill.inference.members import check_members
+from cdp_backfill.inference.new_names import with_new_names
 from cdp_backfill.inference.preset_proposals import propose_preset
 from cdp_backfill.inference.proposal import Proposal
-from cdp_backfill.inference.propose import check_index, leave_out_personal_data, propose
+from cdp_backfill.inference.propose import (
+    check_columns,
+    check_index,
+    leave_out_personal_data,
+    propose,
+)
 from cdp_backfill.model.destination import Destination, choose_destination
 from cdp_backfill.model.keyword_checks import checked_keywords
 from cdp_backfill.model.mapping import (
@@ -572,21 +578,20 @@ def _completed(
     if mapping is not None and not isinstance(mapping, Mapping):
         raise MappingError(_no_mapping(mapping))
     fields = _given(**fields)
+    others = {name: value for name, value in fields.items() if name != "rename"}
     if preset is not None:
+        _as_properties(fields)
         if mapping is not None:
             raise MappingError("Pass either mapping= or preset=, not both.")
-        proposal = propose_preset(source, presets.load(preset), _as_properties(fields), "given")
-        if "rename" in fields:
-            names = {name: column for column, name in fields["rename"].items()}
-            kept = without_renamed(proposal.mapping.properties, fields["rename"])
-            proposal = replace(proposal, mapping=replace(proposal.mapping, properties=kept | names))
-        return leave_out_personal_data(source, proposal)
+        proposal = propose_preset(source, presets.load(preset), others, "given")
+        return with_new_names(leave_out_personal_data(source, proposal), fields.get("rename"))
     if mapping is None and isinstance(source.earlier_mapping, str):
         mapping = Mapping.from_toml(source.earlier_mapping)
     if mapping is None:
         _check_lost_mapping(source, fields)
-        fields = _as_properties(fields)
-        return propose(source, Mapping(**fields), fields, now)
+        check_columns(source.schema, Mapping(**_as_properties(fields)))
+        proposal = propose(source, Mapping(**others), others, now)
+        return with_new_names(proposal, fields.get("rename"))
     mapping = _changed(mapping, fields)
     check_index(source, mapping)
     return Proposal(mapping)

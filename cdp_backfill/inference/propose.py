@@ -55,7 +55,7 @@ def propose(
             cannot be computed.
     """
     check_index(table, given)
-    _check_columns(table.schema, given)
+    check_columns(table.schema, given)
     if not table.replayable:
         return leave_out_personal_data(table, Proposal(given))
     preset = detect_preset(table)
@@ -142,8 +142,16 @@ def _with_index(proposal: Proposal, index: IndexNames) -> Proposal:
     return replace(proposal, questions=tuple(questions))
 
 
-def _check_columns(schema: Any, given: Mapping) -> None:
-    """Report an unknown column before any question is asked."""
+def check_columns(schema: Any, given: Mapping) -> None:
+    """Report an unknown column before any question is asked.
+
+    Args:
+        schema: The columns of the table.
+        given: The mapping of the caller.
+
+    Raises:
+        MappingError: The table has no such column.
+    """
     names, texts = list(schema.names), json_texts(given)
     for name in given.columns():
         inside_new = any(name.startswith(f"{new}.") for new in given.derive)

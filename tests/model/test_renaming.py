@@ -158,6 +158,28 @@ def test_keywords_rename_what_a_mapping_or_a_preset_names() -> None:
     assert cdp.plan(rows, rename={"extra": "more"}).mapping.properties["more"] == "extra"
 
 
+def test_what_is_proposed_beside_a_new_name_stays() -> None:
+    """The context keeps a version whose property is renamed; an id has no property to rename."""
+    rows = pd.DataFrame(
+        {
+            "user_id": [f"u{row % 9}" for row in range(40)],
+            "event": ["app_open"] * 40,
+            "event_time": [ROW["ts"]] * 40,
+            "app_version": ["1.10", "1.2"] * 20,
+            "params": ['{"k": 1}'] * 40,
+        }
+    )
+    plain = cdp.plan(rows).mapping
+    renamed = cdp.plan(rows, rename={"app_version": "appVersion", "params": "details"}).mapping
+    assert plain.properties == {"version": "app_version"}
+    assert renamed.properties == {"appVersion": "app_version", "details": "params"}
+    assert (plain.expand, renamed.expand) == (("params",), ())
+    assert renamed.context == plain.context
+    assert (renamed.user_id, renamed.event, renamed.events) == ("user_id", "event", plain.events)
+    with pytest.raises(MappingError, match="'user_id', which fills user_id"):
+        cdp.plan(rows, rename={"user_id": "person"})
+
+
 def test_a_renamed_column_of_personal_data_is_sent() -> None:
     """Who names a column means it."""
     rows = pd.DataFrame({"uid": ["u1"], "ts": [ROW["ts"]], "email": ["a@example.com"]})
