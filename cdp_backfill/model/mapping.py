@@ -59,8 +59,9 @@ Tree = dict[str, Any]
 class Mapping:
     """Which column becomes which field of a message.
 
-    Every value is the name of a column or a constant from ``lit()``. All fields are optional
-    here. A run needs ``event``, ``timestamp`` and one of ``user_id`` and ``anonymous_id``.
+    Every value is the name of a column or a constant from ``lit()``. A path such as ``device.id``
+    names a field inside a column of structs or JSON objects. All fields are optional here. A run
+    needs ``event``, ``timestamp`` and one of ``user_id`` and ``anonymous_id``.
 
     Args:
         user_id: Becomes ``userId``.
@@ -94,7 +95,7 @@ class Mapping:
             ``{"uid": "info->>'$.user.id'"}``; a later one may use an earlier one.
         expand: Columns whose parts become properties under their own names: JSON text of an
             object, a struct, a map, or a list of key/value structs as in GA4's event_params.
-        json: Columns of text that holds JSON, to be sent as its value.
+        json: Columns of text that holds JSON, to be sent as its value; paths may lead into it.
         types: For CSV files and folders named ``name=value``: the columns that are not text, with
             their types, such as ``{"count": "int64", "price": "double", "paid": "bool"}``; all
             others stay text, and so does a cell that does not fit. A plan fills them in, so that
