@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from cdp_backfill.messages.batches import MessageBatch
 from cdp_backfill.messages.event_names import commands, read_events
@@ -49,7 +48,8 @@ def build(
     """
     columns, problems = _columns(binding, batch, who_what_when=who_what_when)
     for name, mask in (without or {}).items():
-        columns[name] = pc.if_else(pa.array(mask), None, decode(columns[name]))
+        # Not if_else, which does not know JSON.
+        columns[name] = decode(columns[name]).take(pa.array(np.arange(len(mask)), mask=mask))
     make = _identities if binding.mapping.call == "identify" else _events
     return make(
         binding,

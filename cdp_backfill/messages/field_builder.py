@@ -23,6 +23,7 @@ from cdp_backfill.messages.text import (
     as_utf8,
     clean_text,
     decode,
+    json_as_text,
 )
 from cdp_backfill.messages.times import read_times
 from cdp_backfill.messages.values import (
@@ -147,7 +148,10 @@ class FieldBuilder:
 
     def _key_cells(self, column: str) -> Any:
         is_time = column == self._mapping.timestamp
-        text, bad = as_key(self._array(column), self._note(column), is_time=is_time)
+        array = self._array(column)
+        if is_time:
+            array = json_as_text(array)
+        text, bad = as_key(array, self._note(column), is_time=is_time)
         self.problems.add(bad, _bad_identifier(column, "bad_message_id", "messageId"))
         return text
 

@@ -17,7 +17,7 @@ from cdp_backfill import Mapping, MappingError, lit
 from cdp_backfill.api import messages
 from cdp_backfill.messages.json_members import split_members
 from cdp_backfill.messages.paths import find_path, paths_of
-from tests.sending import counts
+from tests.sending import counts, send
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -205,6 +205,36 @@ def test_identities_are_joined_by_path(tmp_path: Path, make: Callable[[Path], An
         report = cdp.send(source, **fields, identify=str(people), **options)
         assert report.identities is not None
         assert report.identities.counts["delivered"] == 1
+
+
+def test_what_is_dropped_from_a_large_message_may_lie_in_json(tmp_path: Path) -> None:
+    """A path and a whole column of JSON as of structs; the same keys, and failures sent again."""
+    rows = [
+        row | {"device": row["device"] | {"log": "x" * size}, "bag": {"b": "y" * size}}
+        for row, size in zip(ROWS, (1, 17_000, 1), strict=True)
+    ]
+    path = tmp_path / "rows.ndjson"
+    path.write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    mapping = Mapping(
+        user_id="device.id",
+        event=lit("Application Opened"),
+        timestamp="device.at",
+        message_id=cdp.key("device.id", "device.at"),
+        properties={"log": "device.log"},
+        drop=["kind", "more", "count"],
+    )
+    ids = []
+    for source in (path, pd.DataFrame(rows)):
+        for droppable in ("device.log", "bag"):
+            large = {"oversize": "drop_largest", "droppable": [droppable]}
+            with cdp.sandbox() as box:
+                report = send(source, box, mapping, journal=False)
+                assert counts(report) == {"delivered": 2, "invalid": 1}
+                again = send(report.failures, box, None, **large)
+                assert counts(again) == {"delivered": 1}
+                assert list(again.dropped["cdp_dropped"]) == [droppable]
+                ids.append(set(box.events()["messageId"]))
+    assert ids == [ids[0]] * 4
 
 
 def test_an_expression_may_read_the_objects_of_a_path(tmp_path: Path) -> None:
