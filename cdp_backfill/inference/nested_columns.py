@@ -16,7 +16,7 @@ from cdp_backfill.messages import json_cells
 from cdp_backfill.messages.json_members import member_names, split_members
 from cdp_backfill.messages.paths import find_path, follow, json_texts
 from cdp_backfill.messages.text import decode
-from cdp_backfill.model.arrow_types import is_json, is_list
+from cdp_backfill.model.arrow_types import is_bytes, is_json, is_list, is_text
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
@@ -62,14 +62,21 @@ def flattened(batch: Any, mapping: Mapping) -> tuple[Any, dict[str, Path]]:
     return pa.RecordBatch.from_arrays(list(columns.values()), list(columns)), paths
 
 
-def _fields(name: str, array: Any, is_text: bool, level: int) -> Iterator[tuple[str, Any]]:
-    """The fields inside a column by their paths, with their cells; none of other columns."""
+def _fields(name: str, array: Any, opened: bool, level: int) -> Iterator[tuple[str, Any]]:
+    """The fields inside a column by their paths, with their cells; none of other columns.
+
+    Args:
+        name: The column, or the path to it.
+        array: Its cells.
+        opened: Whether its text is read as JSON.
+        level: Number of names in the path.
+    """
     if level > _MAX_LEVELS:
         return
     if pa.types.is_struct(array.type):
         inner = [(array.type.field(place).name, place) for place in range(array.type.num_fields)]
         members = [(each, follow(array, (place,))) for each, place in inner]
-    elif is_json(array.type) or is_text:
+    elif is_json(array.type) or (opened and (is_text(array.type) or is_bytes(array.type))):
         names = list(dict.fromkeys(member_names(array.slice(0, _ROWS))))
         if len(names) > _MAX_FIELDS:
             return
@@ -81,7 +88,7 @@ def _fields(name: str, array: Any, is_text: bool, level: int) -> Iterator[tuple[
         if not each or "." in each or seen.count(each) > 1:
             continue
         path = f"{name}.{each}"
-        below = list(_fields(path, cells, is_text=False, level=level + 1))
+        below = list(_fields(path, cells, opened=False, level=level + 1))
         yield from below
         plain = None if below else _plain(cells)
         if plain is not None:

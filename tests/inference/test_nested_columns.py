@@ -140,6 +140,14 @@ def test_personal_data_beside_a_path_stays_out(tmp_path: Path) -> None:
     assert first.column == "user"
 
 
+def test_lists_of_keys_and_values_have_no_paths(tmp_path: Path) -> None:
+    """They are expanded, as without any object beside them."""
+    lists = [[{"key": "k", "value": {"string_value": "v"}}]] * ROWS
+    found = proposed(nested(CELLS | {"event_params": lists}), tmp_path)
+    assert found.mapping.expand == ("event_params",)
+    assert found.mapping.user_id == "user.id"
+
+
 def test_keywords_and_paths_go_together(tmp_path: Path) -> None:
     """What a keyword names is not proposed again; the other paths are."""
     rows = nested(CELLS)
