@@ -8,9 +8,16 @@ from typing import TYPE_CHECKING, Any
 
 from cdp_backfill.errors import BadInputError, JournalError, MappingError
 from cdp_backfill.inference import presets
+from cdp_backfill.inference.members import check_members
+from cdp_backfill.inference.new_names import with_new_names
 from cdp_backfill.inference.preset_proposals import propose_preset
 from cdp_backfill.inference.proposal import Proposal
-from cdp_backfill.inference.propose import check_index, leave_out_personal_data, propose
+from cdp_backfill.inference.propose import (
+    check_columns,
+    check_index,
+    leave_out_personal_data,
+    propose,
+)
 from cdp_backfill.model.destination import Destination, choose_destination
 from cdp_backfill.model.keyword_checks import checked_keywords
 from cdp_backfill.model.mapping import (
@@ -24,6 +31,7 @@ from cdp_backfill.model.mapping import (
     TimestampUnit,
     Tree,
 )
+from cdp_backfill.model.renaming import with_renamed, without_renamed
 from cdp_backfill.pipeline.excluded_ids import read_excluded
 from cdp_backfill.pipeline.fixed_mapping import Given
 from cdp_backfill.pipeline.job import Job, SendOptions, require_answers, with_remembered
@@ -64,6 +72,7 @@ def plan(
     allow_commands: Sequence[str] | None = None,
     rest: Rest | None = None,
     drop: Sequence[str] | None = None,
+    rename: dict[str, str] | None = None,
     derive: dict[str, str] | None = None,
     expand: Sequence[str] | None = None,
     json: Sequence[str] | None = None,
@@ -130,6 +139,7 @@ def plan(
         allow_commands=allow_commands,
         rest=rest,
         drop=drop,
+        rename=rename,
         derive=derive,
         expand=expand,
         json=json,
@@ -170,6 +180,7 @@ def send(
     allow_commands: Sequence[str] | None = None,
     rest: Rest | None = None,
     drop: Sequence[str] | None = None,
+    rename: dict[str, str] | None = None,
     derive: dict[str, str] | None = None,
     expand: Sequence[str] | None = None,
     json: Sequence[str] | None = None,
@@ -220,6 +231,7 @@ def send(
         allow_commands: See :class:`Mapping`.
         rest: See :class:`Mapping`.
         drop: See :class:`Mapping`.
+        rename: See :class:`Mapping`.
         derive: See :class:`Mapping`.
         expand: See :class:`Mapping`.
         json: See :class:`Mapping`.
@@ -317,6 +329,7 @@ def send(
         allow_commands=allow_commands,
         rest=rest,
         drop=drop,
+        rename=rename,
         derive=derive,
         expand=expand,
         json=json,
@@ -345,7 +358,9 @@ def send(
         proposal=proposal,
         options=options,
         identify=identify,
-        given=None if _is_explicit(table, mapping, preset) else Given(fields=fields, preset=preset),
+        given=None
+        if _is_explicit(table, mapping, preset)
+        else Given(fields=_as_properties(fields), preset=preset),
     ).send()
 
 
@@ -477,6 +492,7 @@ def messages(
     allow_commands: Sequence[str] | None = None,
     rest: Rest | None = None,
     drop: Sequence[str] | None = None,
+    rename: dict[str, str] | None = None,
     derive: dict[str, str] | None = None,
     expand: Sequence[str] | None = None,
     json: Sequence[str] | None = None,
@@ -525,6 +541,7 @@ def messages(
         allow_commands=allow_commands,
         rest=rest,
         drop=drop,
+        rename=rename,
         derive=derive,
         expand=expand,
         json=json,
@@ -558,12 +575,31 @@ def _given(**fields: Any) -> dict[str, Any]:
     return {name: value for name, value in fields.items() if value is not None}
 
 
+def _as_properties(fields: dict[str, Any]) -> dict[str, Any]:
+    """The fields of a call, with its renamed columns among the properties."""
+    others = {name: value for name, value in fields.items() if name != "rename"}
+    return with_renamed(others, fields.get("rename"))
+
+
 def _is_explicit(source: Source, mapping: Mapping | None, preset: str | None) -> bool:
     """Whether a call has a whole mapping, of its own or of the failures of an earlier run."""
     return mapping is not None or (preset is None and isinstance(source.earlier_mapping, str))
 
 
 def _proposal(
+    source: Source,
+    mapping: Mapping | None,
+    preset: str | None,
+    now: datetime | None,
+    **fields: Any,
+) -> Proposal:
+    """The mapping of a call, whose fields are all in the table."""
+    proposal = _completed(source, mapping, preset, now, **fields)
+    check_members(source, proposal.mapping)
+    return proposal
+
+
+def _completed(
     source: Source,
     mapping: Mapping | None,
     preset: str | None,
@@ -582,16 +618,20 @@ def _proposal(
     if mapping is not None and not isinstance(mapping, Mapping):
         raise MappingError(_no_mapping(mapping))
     fields = _given(**fields)
+    others = {name: value for name, value in fields.items() if name != "rename"}
     if preset is not None:
+        _as_properties(fields)
         if mapping is not None:
             raise MappingError("Pass either mapping= or preset=, not both.")
-        proposal = propose_preset(source, presets.load(preset), fields, "given")
-        return leave_out_personal_data(source, proposal)
+        proposal = propose_preset(source, presets.load(preset), others, "given")
+        return with_new_names(leave_out_personal_data(source, proposal), fields.get("rename"))
     if mapping is None and isinstance(source.earlier_mapping, str):
         mapping = Mapping.from_toml(source.earlier_mapping)
     if mapping is None:
         _check_lost_mapping(source, fields)
-        return propose(source, Mapping(**fields), fields, now)
+        check_columns(source.schema, Mapping(**_as_properties(fields)))
+        proposal = propose(source, Mapping(**others), others, now)
+        return with_new_names(proposal, fields.get("rename"))
     mapping = _changed(mapping, fields)
     check_index(source, mapping)
     return Proposal(mapping)
@@ -636,6 +676,9 @@ def _check_lost_mapping(source: Source, fields: dict[str, Any]) -> None:
 
 def _changed(mapping: Mapping, fields: dict[str, Any]) -> Mapping:
     """A mapping with fields of the caller; a column that these name is no longer left out."""
+    if "rename" in fields and "properties" not in fields:
+        properties = without_renamed(mapping.properties, fields["rename"])
+        mapping = replace(mapping, properties=properties)
     if "drop" in fields:
         return replace(mapping, **fields)
     changed = replace(mapping, drop=(), **fields)

@@ -197,6 +197,50 @@ class MappingOptions:
         ),
     ] = None
     drop: Annotated[list[str] | None, typer.Option(help="Column to leave out; repeatable.")] = None
+    rename: Annotated[
+        list[str] | None,
+        typer.Option(help="COLUMN=NAME of the property that it becomes; repeatable."),
+    ] = None
+    derive: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="NAME=SQL, a new column from the columns of the same row, such as "
+            "uid='lower(email)'; repeatable."
+        ),
+    ] = None
+    expand: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Column whose parts become properties under their own names; repeatable."
+        ),
+    ] = None
+    json_column: Annotated[
+        list[str] | None,
+        typer.Option(help="Column of text that holds JSON, sent as its value; repeatable."),
+    ] = None
+    null: Annotated[
+        list[str] | None,
+        typer.Option(help="Text that means an empty cell in every column; repeatable."),
+    ] = None
+    earliest: Annotated[
+        str | None,
+        typer.Option(help="Day before which rows are invalid; 2008-07-10 by default."),
+    ] = None
+    oversize: Annotated[
+        str | None,
+        typer.Option(
+            help="What to do with a message over 32 KB: invalid (default) or drop_largest, which "
+            "drops columns of --droppable until it fits."
+        ),
+    ] = None
+    droppable: Annotated[
+        list[str] | None,
+        typer.Option(help="Column that --oversize drop_largest may drop; repeatable."),
+    ] = None
+    integration: Annotated[
+        list[str] | None,
+        typer.Option(help="NAME=true, NAME=false or NAME=COLUMN, such as All=false; repeatable."),
+    ] = None
     duplicates: Annotated[
         str | None,
         typer.Option(
@@ -234,6 +278,15 @@ class MappingOptions:
             "allow_commands": self.allow_command or None,
             "rest": self.rest,
             "drop": self.drop or None,
+            "rename": _pairs("--rename", self.rename),
+            "derive": _pairs("--derive", self.derive),
+            "expand": self.expand or None,
+            "json": self.json_column or None,
+            "nulls": self.null or None,
+            "earliest": self.earliest,
+            "oversize": self.oversize,
+            "droppable": self.droppable or None,
+            "integrations": _integrations(self.integration),
             "duplicates": self.duplicates,
         }
         return {name: value for name, value in values.items() if value is not None}
@@ -303,6 +356,14 @@ def _pairs(option: str, items: list[str] | None) -> dict[str, str] | None:
             raise MappingError(f"{option} takes NAME=VALUE, not {item!r}.")
         pairs[name] = value
     return pairs
+
+
+def _integrations(items: list[str] | None) -> dict[str, Any] | None:
+    pairs = _pairs("--integration", items)
+    if pairs is None:
+        return None
+    flags = {"true": True, "false": False}
+    return {name: flags.get(value.lower(), value) for name, value in pairs.items()}
 
 
 def _tree(option: str, items: list[str] | None) -> dict[str, Any] | None:

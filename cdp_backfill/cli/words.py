@@ -81,7 +81,13 @@ _OTHERS: Final = {
 }
 """Options for arguments of functions that are no fields of a mapping."""
 
-_ALIASES: Final = {"events": "translate", "allow_commands": "allow_command"}
+_ALIASES: Final = {
+    "events": "translate",
+    "allow_commands": "allow_command",
+    "json": "json_column",
+    "nulls": "null",
+    "integrations": "integration",
+}
 """Fields of a mapping whose options have other names."""
 
 _ARGUMENTS: Final = r"\((?:'[^']*'|\"[^\"]*\"|[^()'\"])*\)"
@@ -188,6 +194,6 @@ def _literal(text: str) -> str:
 
 def _quoted(text: str) -> str:
     """A value for a shell; dots stand for what is left to the reader."""
-    if not text or re.fullmatch(r"=?[\w.,:/@%+-]*", text):
+    if not text or re.fullmatch(r"=?[\w.,:/@%+=-]*", text):
         return text
     return f'"{text}"' if "'" in text and not set(text) & set('"$`\\!') else shlex.quote(text)

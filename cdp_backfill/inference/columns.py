@@ -62,10 +62,10 @@ class Inference:
             passed: Fields that the caller passed, even if they are at their default.
         """
         sample = Sample(self._batch, tuple(given.nulls))
-        choices: list[Choice] = []
-        if not given.nulls:
-            found, choices = null_texts(sample)
-            sample = Sample(self._batch, found) if found else sample
+        found, choices = null_texts(sample)  # what the caller names is empty there
+        if found:
+            found = (*given.nulls, *found)
+            sample = Sample(self._batch, found)
         draft = Draft(sample, given, self._values, self._now)
         draft.used = {*given.sources(), *given.drop, *self._feeds}
         if choices:

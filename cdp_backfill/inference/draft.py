@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from cdp_backfill.inference.column_names import rank
 from cdp_backfill.inference.proposal import Assumption, Choice, Question
@@ -16,6 +16,13 @@ if TYPE_CHECKING:
 
     from cdp_backfill.inference.samples import Sample, SampleColumn
     from cdp_backfill.model.mapping import Mapping
+
+
+NOBODY: Final = "No column is clearly "
+"""Begins a question about a field for which no column has the right name and the right cells."""
+
+NO_PERSON: Final = "No column is the id of a known person. "
+"""Begins what is assumed of an anonymous id that stands alone."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from cdp_backfill.inference.changes import log_of_changes
 from cdp_backfill.inference.column_names import ID_WORDS, has_time_word, split_words
-from cdp_backfill.inference.draft import Candidate, best_of, listed, text_cells
+from cdp_backfill.inference.draft import NOBODY, Candidate, best_of, listed, text_cells
 from cdp_backfill.inference.event_spellings import (
     doubtful_events,
     events_of,
@@ -148,9 +148,7 @@ def ask_event(draft: Draft) -> None:
         elif _speaks_of_events(column):
             reasons[column.name] = "its name also says something else"
     names = sorted(reasons, key=lambda name: "but" not in reasons[name])[:_MAX_CANDIDATES]
-    text = " ".join(
-        ["No column is clearly the event.", *(f"{name!r}: {reasons[name]}." for name in names)]
-    )
+    text = " ".join([f"{NOBODY}the event.", *(f"{name!r}: {reasons[name]}." for name in names)])
     answer = "event='...'"
     if names:
         answer = f"event={names[0]!r}"

@@ -10,7 +10,7 @@ import numpy as np
 from cdp_backfill.inference.changes import log_of_changes
 from cdp_backfill.inference.column_names import has_time_word
 from cdp_backfill.inference.column_names import rank as rank_of
-from cdp_backfill.inference.draft import Candidate, best_of, listed
+from cdp_backfill.inference.draft import NOBODY, Candidate, best_of, listed
 from cdp_backfill.inference.event_columns import verbs
 from cdp_backfill.inference.event_spellings import event_of, events_of
 from cdp_backfill.inference.samples import EARLIEST, SampleColumn, matches_all
@@ -341,7 +341,7 @@ def _ask(draft: Draft, rejected: dict[str, str]) -> None:
         is_time = not column.is_number and _share(draft, column) >= _MIN_SHARE
         if column.name not in draft.used | set(reasons) and (named or is_time):
             reasons[column.name] = _meaning(draft, column)
-    text = "No column is clearly the time of the event."
+    text = f"{NOBODY}the time of the event."
     names = list(reasons)[:_MAX_CANDIDATES]
     if len(reasons) == 1:
         text = f"{text} {names[0]!r} is the only time column of the table, but {reasons[names[0]]}."

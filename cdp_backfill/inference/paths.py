@@ -178,8 +178,6 @@ def _choose_device_type(draft: Draft, context: dict[str, Any], system: Candidate
 def choose_expanded(draft: Draft) -> None:
     """Choose the columns whose parts are properties of the event."""
     given, names = draft.given, []
-    if given.expand:
-        return
     for column in draft.sample:
         if column.name in draft.used or column.name in given.json:
             continue
@@ -193,7 +191,7 @@ def choose_expanded(draft: Draft) -> None:
                 )
             )
     if names:
-        draft.fields["expand"] = tuple(names)
+        draft.fields["expand"] = (*given.expand, *names)
 
 
 def _parts_of(column: SampleColumn) -> str | None:

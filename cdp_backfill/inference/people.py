@@ -12,7 +12,7 @@ from cdp_backfill.inference.column_names import (
     PERSON_WORDS,
     ROLE_WORDS,
 )
-from cdp_backfill.inference.draft import Candidate, best_of, listed
+from cdp_backfill.inference.draft import NO_PERSON, NOBODY, Candidate, best_of, listed
 from cdp_backfill.inference.identifiers import (
     Identity,
     are_numbered,
@@ -241,8 +241,8 @@ def _choose_anonymous(draft: Draft, candidates: list[Candidate]) -> None:
 def _who_is_anonymous(draft: Draft, name: str) -> str:
     if draft.value("user_id") is None:
         return (
-            f"No column is the id of a known person. {name!r} tells installs, devices or visitors "
-            "apart, and becomes anonymousId."
+            f"{NO_PERSON}{name!r} tells installs, devices or visitors apart, and becomes "
+            "anonymousId."
         )
     return f"{name!r} tells installs, devices or visitors apart, and becomes anonymousId."
 
@@ -279,7 +279,7 @@ def _ask_who(draft: Draft, rejected: dict[str, str]) -> None:
         }
     names = list(likely)[:_MAX_CANDIDATES]
     reasons = [f"{name!r}: {likely[name]}." for name in names]
-    text = " ".join(["No column is clearly the id of a person.", *reasons])
+    text = " ".join([f"{NOBODY}the id of a person.", *reasons])
     draft.ask("user_id", text, answers, names)
 
 

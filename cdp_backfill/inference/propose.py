@@ -14,11 +14,12 @@ from cdp_backfill.inference.column_names import is_version_name
 from cdp_backfill.inference.columns import NEEDED, Inference, without_personal_data
 from cdp_backfill.inference.draft import listed
 from cdp_backfill.inference.event_columns import MANY_VALUES
+from cdp_backfill.inference.nested_columns import flattened, with_nested
 from cdp_backfill.inference.preset_proposals import detect_preset, propose_preset
 from cdp_backfill.inference.proposal import Proposal
 from cdp_backfill.inference.samples import Sample
 from cdp_backfill.messages.deriving import Deriver
-from cdp_backfill.messages.paths import find_path, paths_of, why_no_path
+from cdp_backfill.messages.paths import Paths, find_path, json_texts, paths_of, why_no_path
 from cdp_backfill.messages.text import as_text, decode
 from cdp_backfill.model.arrow_types import can_be_text
 from cdp_backfill.model.mapping import Mapping
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping as Dict
     from datetime import datetime
 
-    from cdp_backfill.messages.paths import Paths
     from cdp_backfill.sources import Source
 
     IndexNames = Dict[str, bool]
@@ -55,7 +55,7 @@ def propose(
             cannot be computed.
     """
     check_index(table, given)
-    _check_columns(table.schema, given)
+    check_columns(table.schema, given)
     if not table.replayable:
         return leave_out_personal_data(table, Proposal(given))
     preset = detect_preset(table)
@@ -76,10 +76,21 @@ def propose(
     sample = _first_rows(table)
     if deriver is not None:
         sample = _with_new_columns(sample, deriver)
-    paths = paths_of(given, sample.schema)
+    whole, paths = sample, paths_of(given, sample.schema)
     sample = _with_fields_inside(sample, paths)
     feeds = deriver.reads if deriver is not None else ()
-    proposal = Inference(sample, _counter(table, deriver, paths), now, feeds).propose(given, passed)
+    counter = _counter(table, deriver, paths)
+    proposal = Inference(sample, counter, now, feeds).propose(given, passed)
+    flat, inside = flattened(whole, proposal.mapping)
+    if inside:
+        named = {name: sample.column(name) for name in paths.paths if name not in flat.schema.names}
+        flat = pa.RecordBatch.from_arrays(
+            [*flat.columns, *named.values()], [*flat.schema.names, *named]
+        )
+        counter = _counter(table, deriver, Paths({**paths.paths, **inside}))
+        inner = Inference(flat, counter, now, feeds).propose(proposal.mapping, passed)
+        nested = {path.column for path in inside.values()}
+        proposal = with_nested(proposal, inner, inside.keys(), nested)
     return _with_index(proposal, table.index_names)
 
 
@@ -131,12 +142,20 @@ def _with_index(proposal: Proposal, index: IndexNames) -> Proposal:
     return replace(proposal, questions=tuple(questions))
 
 
-def _check_columns(schema: Any, given: Mapping) -> None:
-    """Report an unknown column before any question is asked."""
-    names = list(schema.names)
+def check_columns(schema: Any, given: Mapping) -> None:
+    """Report an unknown column before any question is asked.
+
+    Args:
+        schema: The columns of the table.
+        given: The mapping of the caller.
+
+    Raises:
+        MappingError: The table has no such column.
+    """
+    names, texts = list(schema.names), json_texts(given)
     for name in given.columns():
         inside_new = any(name.startswith(f"{new}.") for new in given.derive)
-        if name in names or name in given.derive or inside_new or find_path(name, schema):
+        if name in names or name in given.derive or inside_new or find_path(name, schema, texts):
             continue
         if reason := why_no_path(name, schema):
             raise MappingError(f"There is no column {name!r}, and {reason}")
@@ -191,11 +210,12 @@ def _values(
     new = [item.name for item in deriver.fields] if deriver is not None else []
     is_new = column in new
     counts: dict[str, int] = {}
+    only = Paths({name: paths.paths[name]} if name in paths.paths else {})
     for chunk in table.chunks(list(deriver.reads) if deriver and is_new else [column]):
         array = chunk.batch.column(0) if not is_new else None
         if deriver is not None and is_new:
             array = deriver.apply(chunk.batch)[0][new.index(column)]
-        array = decode(paths.apply({column: array})[name])
+        array = decode(only.apply({column: array})[name])
         if not (can_be_text(array.type) or pa.types.is_boolean(array.type)):
             return None
         text, _ = as_text(array)

@@ -12,7 +12,7 @@ import pyarrow as pa
 from cdp_backfill.errors import MappingError
 from cdp_backfill.messages.deriving import Deriver
 from cdp_backfill.messages.expanding import why_not_expandable
-from cdp_backfill.messages.paths import paths_of, why_no_path
+from cdp_backfill.messages.paths import find_path, json_texts, paths_of, why_no_path
 from cdp_backfill.messages.values import why_not_json
 from cdp_backfill.model import api_facts
 from cdp_backfill.model.arrow_types import can_be_text, is_bytes, is_json, is_time_like
@@ -237,12 +237,13 @@ def _check_droppable(mapping: Mapping, *branches: Branch) -> None:
             )
 
 
-def text_columns(mapping: Mapping, schema: Any) -> frozenset[str]:
+def text_columns(mapping: Mapping, schema: Any, versions: Iterable[str] = ()) -> frozenset[str]:
     """Columns whose cells are read as text, because a number would lose zeros (007, 1.10).
 
     Args:
         mapping: The mapping.
         schema: The columns of the table, all of them text.
+        versions: Columns of versions by their names.
 
     Raises:
         MappingError: An expression of the mapping does not fit the table.
@@ -255,9 +256,13 @@ def text_columns(mapping: Mapping, schema: Any) -> frozenset[str]:
     ):
         columns |= _typed(tree, known)
     typed = {name for name, kind in api_facts.PROPERTIES.items() if kind != "any"}
+    texts = json_texts(mapping)
     # Otherwise one odd cell would change the type that an expression reads.
     feeds = Deriver(mapping.derive, schema).reads if mapping.derive else ()
-    return frozenset({*columns, *typed, *mapping.json, *mapping.expand, *feeds})
+    # JSON that a path leads into stays JSON.
+    found = (find_path(name, schema, texts) for name in mapping.columns())
+    opened = {path.column for path in found if path is not None} - texts
+    return frozenset({*columns, *typed, *texts, *feeds, *versions} - opened)
 
 
 def _typed(tree: dict[str, Any], known: api_facts.Tree) -> set[str]:

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from cdp_backfill.messages.batches import MessageBatch
 from cdp_backfill.messages.event_names import commands, read_events, why_skipped
@@ -14,7 +13,7 @@ from cdp_backfill.messages.field_builder import FieldBuilder
 from cdp_backfill.messages.json_cells import MAX_CELLS
 from cdp_backfill.messages.leaving_out import left_out
 from cdp_backfill.messages.recency import may_be_recent, old_texts
-from cdp_backfill.messages.text import decode
+from cdp_backfill.messages.text import decode, json_as_text
 from cdp_backfill.messages.times import FAR, format_times
 from cdp_backfill.messages.unreadable import report_unreadable, unreadable_reasons
 from cdp_backfill.model import api_facts
@@ -50,7 +49,8 @@ def build(
     """
     columns, problems = _columns(binding, batch, who_what_when=who_what_when)
     for name, mask in (without or {}).items():
-        columns[name] = pc.if_else(pa.array(mask), None, decode(columns[name]))
+        # Not if_else, which does not know JSON.
+        columns[name] = decode(columns[name]).take(pa.array(np.arange(len(mask)), mask=mask))
     rows = _ChosenRows(binding, batch, columns, problems)
     make = _identities if binding.mapping.call == "identify" else _events
     return make(
@@ -208,7 +208,7 @@ def any_recent(binding: Binding, batch: Any, *, recent: int, latest: int) -> boo
     """
     column = str(binding.mapping.timestamp)
     columns = dict(zip(batch.schema.names, batch.columns, strict=True))
-    array = decode(binding.paths.apply(columns)[column])
+    array = json_as_text(decode(binding.paths.apply(columns, only_paths=True)[column]))
     if not may_be_recent(array, unit=binding.mapping.timestamp_unit, recent=recent, latest=latest):
         return False
     if is_text(array.type):
@@ -224,7 +224,7 @@ def _columns(
     deriver = binding.guard_deriver if who_what_when else binding.deriver
     columns = dict(zip(batch.schema.names, batch.columns, strict=True))
     if deriver is None:
-        return binding.paths.apply(columns), {}
+        return binding.paths.apply(columns, only_paths=who_what_when), {}
     arrays, failed = deriver.apply(batch)
     derived = {field.name: array for field, array in zip(deriver.fields, arrays, strict=True)}
     problems = {
@@ -232,4 +232,4 @@ def _columns(
         for name, mask in failed.items()
         if who_what_when or name in binding.needed  # a column in no message troubles no row
     }
-    return binding.paths.apply(columns | derived), problems
+    return binding.paths.apply(columns | derived, only_paths=who_what_when), problems

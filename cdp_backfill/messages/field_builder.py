@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,6 +23,7 @@ from cdp_backfill.messages.text import (
     as_utf8,
     clean_text,
     decode,
+    json_as_text,
 )
 from cdp_backfill.messages.times import read_times
 from cdp_backfill.messages.values import (
@@ -73,6 +75,9 @@ class FieldBuilder:
         self._rows = rows
         self._latest = latest
         self._nulls = pa.array(self._mapping.nulls, pa.string())
+        self._json_nulls = pa.array(
+            [json.dumps(word, ensure_ascii=False) for word in self._mapping.nulls], pa.string()
+        )
         self.problems = Problems(rows)
         self._values = ValueReader(self.problems, binding.mapping.timezone, max_cells)
 
@@ -81,12 +86,16 @@ class FieldBuilder:
             first = pa.array(np.zeros(self._rows, dtype=np.int64))
             return pa.array([source.value]).take(first)
         array = decode(self._columns[source])
-        if len(self._nulls) and is_text(array.type):
-            empty = pc.is_in(array, value_set=self._nulls.cast(array.type))
-            if pc.any(empty).as_py():
-                self.problems.record_fix("null_word", source, empty)
-                return pc.if_else(empty, None, array)
-        return array
+        if not len(self._nulls) or not (is_text(array.type) or is_json(array.type)):
+            return array
+        words = self._json_nulls if is_json(array.type) else self._nulls
+        storage = array.storage if is_json(array.type) else array
+        empty = pc.is_in(storage, value_set=words.cast(storage.type))
+        if not pc.any(empty).as_py():
+            return array
+        self.problems.record_fix("null_word", source, empty)
+        filled = pc.if_else(empty, None, storage)
+        return filled if storage is array else pa.ExtensionArray.from_storage(array.type, filled)
 
     def _note(self, source: str | Lit) -> Callable[[str, Any], None]:
         column = _name_of(source)
@@ -139,7 +148,10 @@ class FieldBuilder:
 
     def _key_cells(self, column: str) -> Any:
         is_time = column == self._mapping.timestamp
-        text, bad = as_key(self._array(column), self._note(column), is_time=is_time)
+        array = self._array(column)
+        if is_time:
+            array = json_as_text(array)
+        text, bad = as_key(array, self._note(column), is_time=is_time)
         self.problems.add(bad, _bad_identifier(column, "bad_message_id", "messageId"))
         return text
 

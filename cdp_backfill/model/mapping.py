@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping as AbstractMapping
 from collections.abc import Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import InitVar, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Final, Literal, Self
 
@@ -35,6 +35,7 @@ from cdp_backfill.model.mapping_checks import (
     parse_types,
 )
 from cdp_backfill.model.mapping_view import mapping_view
+from cdp_backfill.model.renaming import with_renamed
 from cdp_backfill.model.toml_text import parse_toml, read_toml
 
 __all__ = ["Field", "Key", "Lit", "Mapping", "Tree", "key", "lit"]
@@ -58,8 +59,9 @@ Tree = dict[str, Any]
 class Mapping:
     """Which column becomes which field of a message.
 
-    Every value is the name of a column or a constant from ``lit()``. All fields are optional
-    here. A run needs ``event``, ``timestamp`` and one of ``user_id`` and ``anonymous_id``.
+    Every value is the name of a column or a constant from ``lit()``. A path such as ``device.id``
+    names a field inside a column of structs or JSON objects. All fields are optional here. A run
+    needs ``event``, ``timestamp`` and one of ``user_id`` and ``anonymous_id``.
 
     Args:
         user_id: Becomes ``userId``.
@@ -86,11 +88,14 @@ class Mapping:
         rest: What becomes of columns that the mapping does not name: ``"properties"`` makes a
             property of each but those in ``drop``, ``"all"`` of each, ``"drop"`` of none.
         drop: Columns that ``rest="properties"`` leaves out. A proposal names personal data here.
+        rename: Columns to the names of the properties that they become, such as
+            ``{"colour": "color"}``. It is short for ``properties={"color": "colour"}``, which is
+            what the mapping keeps.
         derive: New columns to SQL expressions (DuckDB's) over the columns of the same row, such as
             ``{"uid": "info->>'$.user.id'"}``; a later one may use an earlier one.
         expand: Columns whose parts become properties under their own names: JSON text of an
             object, a struct, a map, or a list of key/value structs as in GA4's event_params.
-        json: Columns of text that holds JSON, to be sent as its value.
+        json: Columns of text that holds JSON, to be sent as its value; paths may lead into it.
         types: For CSV files and folders named ``name=value``: the columns that are not text, with
             their types, such as ``{"count": "int64", "price": "double", "paid": "bool"}``; all
             others stay text, and so does a cell that does not fit. A plan fills them in, so that
@@ -113,8 +118,8 @@ class Mapping:
 
     Raises:
         MappingError: An argument has the wrong type, does not belong to the call, a context name is
-            unknown, or an event name is not one of the seven while ``other_events`` is not
-            ``"send"``.
+            unknown, a renamed column has another use, or an event name is not one of the seven
+            while ``other_events`` is not ``"send"``.
 
     >>> Mapping(user_id="uid", event=lit("Application Opened"), timestamp="ts")
     Mapping(user_id='uid', event=lit('Application Opened'), timestamp='ts')
@@ -146,9 +151,13 @@ class Mapping:
     duplicates: Duplicates = "send"
     call: Call = "track"
     traits: Tree = field(default_factory=dict)
+    rename: InitVar[dict[str, str] | None] = None
 
-    def __post_init__(self) -> None:
+    def __post_init__(self, rename: dict[str, str] | None) -> None:
         set_ = object.__setattr__  # the dataclass is frozen; this is its construction
+        if rename:
+            values = {item.name: getattr(self, item.name) for item in fields(self)}
+            set_(self, "properties", with_renamed(values, rename)["properties"])
         for name in ("user_id", "anonymous_id", "event", "timestamp", "message_id"):
             if name != "message_id" or not isinstance(self.message_id, Key):
                 check_field(name, getattr(self, name))
@@ -261,7 +270,7 @@ class Mapping:
         Raises:
             MappingError: A name is unknown, or a value has the wrong type.
         """
-        known = {item.name for item in fields(cls)}
+        known = {"rename", *(item.name for item in fields(cls))}
         for name in values:
             if name not in known:
                 raise MappingError(

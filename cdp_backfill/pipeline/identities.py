@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -9,6 +10,8 @@ import pyarrow as pa
 
 from cdp_backfill.errors import BadInputError, MappingError, SourceError
 from cdp_backfill.messages import bind, choose_rows, is_data, text_columns
+from cdp_backfill.messages.paths import find_path, json_texts
+from cdp_backfill.model.arrow_types import is_text
 from cdp_backfill.model.mapping import Lit, Mapping
 from cdp_backfill.model.mapping_checks import did_you_mean
 from cdp_backfill.model.outcomes import FIXES
@@ -67,8 +70,13 @@ def open_identities(
 
 def identify_column(identify: Any, source: Source, mapping: Mapping) -> str | None:
     """The column of the events' table that ``identify`` names, or None if it names none."""
-    columns = {*source.schema.names, *mapping.derive}
-    return identify if isinstance(identify, str) and identify in columns else None
+    if not isinstance(identify, str):
+        return None
+    is_column = identify in {*source.schema.names, *mapping.derive}
+    if is_column or Path(identify).exists():  # any name may be that of a member of JSON objects
+        return identify if is_column else None
+    is_inside = find_path(identify, source.schema, json_texts(mapping)) is not None
+    return identify if is_inside else None
 
 
 def ambiguous_ids(source: Source, mapping: Mapping, where: str | None = None) -> DigestSet:
@@ -140,6 +148,7 @@ def _from_column(
         user_id=column,
         anonymous_id=anonymous,
         derive=mapping.derive,
+        json=_opened_texts(source, mapping),
         nulls=mapping.nulls,
     )
     source = _with_text(source, reading, types)
@@ -154,6 +163,12 @@ def _from_column(
     )
     notes = findings.notes(column, is_user_id=column == mapping.user_id)
     return PairSource(f"the identities in column {column!r}", pairs, notes), named
+
+
+def _opened_texts(source: Source, mapping: Mapping) -> list[str]:
+    """The columns of text into which paths may lead, because the mapping reads them as JSON."""
+    texts = {item.name for item in source.schema if is_text(item.type)}
+    return [*mapping.json, *(name for name in mapping.expand if name in texts)]
 
 
 def _with_text(source: Source, reading: Mapping, types: dict[str, str] | None) -> Source:

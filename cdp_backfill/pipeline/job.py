@@ -141,8 +141,8 @@ class Job:
             BadInputError: The mapping does not fit the table, or an option is wrong.
         """
         source, mapping = self.source, self.proposal.mapping
-        text = text_columns(mapping, source.schema)
-        source = source.settled(text | version_columns(source.schema.names), mapping.types)
+        versions = version_columns(source.schema.names)
+        source = source.settled(text_columns(mapping, source.schema, versions), mapping.types)
         proposal = self.proposal
         if source.found_types is not None:
             # Other files under this mapping are read in the same way, and give the same ids.

@@ -408,6 +408,11 @@ CASES: list[Case] = [
         ),
     ),
     Case(
+        ("properties={…: …}",),
+        lambda desk: desk.send(opens(2), OPENED, rename={"uid": "x"}),
+        lambda desk: desk.send(opens(2), OPENED, properties={"x": "uid"}),
+    ),
+    Case(
         ("oversize='drop_largest'", "droppable=[...]"),
         lambda desk: desk.send(opens(2, a=1), OPENED, oversize="drop_largest"),
         lambda desk: desk.send(opens(2, a=1), OPENED, oversize="drop_largest", droppable=["a"]),
@@ -645,6 +650,8 @@ MENTIONED: Final = {
     "expand=": "the subject of the sentence",
     "outcomes=": "the subject of the sentence",
     "key()": "the subject of the sentence",
+    "properties=": "the subject of the sentence",
+    "rename=": "the subject of the sentence",
     "store=": "the subject of the sentence",
     "traits=": "the subject of the sentence",
     "update(snapshot)": "a method of a display",

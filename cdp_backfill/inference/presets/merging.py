@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from cdp_backfill.model.mapping import Mapping
 
 _DICTS: Final = ("properties", "context", "integrations", "events", "derive")
+_SOURCES: Final = (
+    *("user_id", "anonymous_id", "event", "timestamp", "message_id"),
+    *("properties", "context", "integrations", "expand"),
+)
 _LISTS: Final = ("allow_commands", "drop", "expand", "json", "nulls", "droppable")
 
 read_by = cache(columns_of)
@@ -25,7 +29,8 @@ def add_fields(mapping: Mapping, given: AbstractMapping[str, Any]) -> Mapping:
     """A mapping with the fields of a caller.
 
     Dicts get the entries that the caller names, and keep their others; lists get more items; other
-    fields are replaced. With another time column, the unit and the zone of the first one end.
+    fields are replaced. With another time column, the unit and the zone of the first one end. A
+    column that the caller names is no longer left out.
 
     Args:
         mapping: The mapping of a preset.
@@ -40,6 +45,8 @@ def add_fields(mapping: Mapping, given: AbstractMapping[str, Any]) -> Mapping:
     Mapping(timestamp='time', properties={'version': 'app', 'tier': 'plan'}, nulls=['-', '?'])
     """
     fields: dict[str, Any] = {}
+    if mapping.drop:
+        mapping = replace(mapping, drop=_still_dropped(mapping, given))
     if given.get("timestamp", mapping.timestamp) != mapping.timestamp:
         fields |= {"timestamp_unit": None, "timezone": None}
     for name, value in given.items():
@@ -52,6 +59,15 @@ def add_fields(mapping: Mapping, given: AbstractMapping[str, Any]) -> Mapping:
             fields[name] = value
     result = replace(mapping, **fields)
     return replace(result, derive=in_order(result.derive)) if "derive" in given else result
+
+
+def _still_dropped(mapping: Mapping, given: AbstractMapping[str, Any]) -> list[str]:
+    """The columns that a mapping leaves out and a caller does not name."""
+    if given.get("rest") == "all":
+        return []
+    sources = {name: given[name] for name in given if name in _SOURCES}
+    named = type(mapping)(**sources, other_events="send").sources()
+    return [name for name in mapping.drop if name not in named]
 
 
 def _merge(mine: AbstractMapping[Any, Any], theirs: AbstractMapping[Any, Any]) -> dict[Any, Any]:
