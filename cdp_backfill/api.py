@@ -14,10 +14,13 @@ from cdp_backfill.inference.propose import check_index, leave_out_personal_data,
 from cdp_backfill.model.destination import Destination, choose_destination
 from cdp_backfill.model.keyword_checks import checked_keywords
 from cdp_backfill.model.mapping import (
+    AmbiguousTime,
+    DateOrder,
     Duplicates,
     Field,
     Key,
     Mapping,
+    NonexistentTime,
     OtherEvents,
     Oversize,
     Rest,
@@ -52,7 +55,10 @@ def plan(
     event: Field | None = None,
     timestamp: Field | None = None,
     timestamp_unit: TimestampUnit | None = None,
+    date_order: DateOrder | None = None,
     timezone: str | None = None,
+    nonexistent: NonexistentTime | None = None,
+    ambiguous: AmbiguousTime | None = None,
     message_id: Field | Key | None = None,
     properties: Tree | None = None,
     context: Tree | None = None,
@@ -116,7 +122,10 @@ def plan(
         event=event,
         timestamp=timestamp,
         timestamp_unit=timestamp_unit,
+        date_order=date_order,
         timezone=timezone,
+        nonexistent=nonexistent,
+        ambiguous=ambiguous,
         message_id=message_id,
         properties=properties,
         context=context,
@@ -155,7 +164,10 @@ def send(
     event: Field | None = None,
     timestamp: Field | None = None,
     timestamp_unit: TimestampUnit | None = None,
+    date_order: DateOrder | None = None,
     timezone: str | None = None,
+    nonexistent: NonexistentTime | None = None,
+    ambiguous: AmbiguousTime | None = None,
     message_id: Field | Key | None = None,
     properties: Tree | None = None,
     context: Tree | None = None,
@@ -203,7 +215,10 @@ def send(
         event: See :class:`Mapping`.
         timestamp: See :class:`Mapping`.
         timestamp_unit: See :class:`Mapping`.
+        date_order: See :class:`Mapping`.
         timezone: See :class:`Mapping`.
+        nonexistent: See :class:`Mapping`.
+        ambiguous: See :class:`Mapping`.
         message_id: See :class:`Mapping`.
         properties: See :class:`Mapping`.
         context: See :class:`Mapping`.
@@ -291,7 +306,10 @@ def send(
         event=event,
         timestamp=timestamp,
         timestamp_unit=timestamp_unit,
+        date_order=date_order,
         timezone=timezone,
+        nonexistent=nonexistent,
+        ambiguous=ambiguous,
         message_id=message_id,
         properties=properties,
         context=context,
@@ -443,7 +461,10 @@ def messages(
     event: Field | None = None,
     timestamp: Field | None = None,
     timestamp_unit: TimestampUnit | None = None,
+    date_order: DateOrder | None = None,
     timezone: str | None = None,
+    nonexistent: NonexistentTime | None = None,
+    ambiguous: AmbiguousTime | None = None,
     message_id: Field | Key | None = None,
     properties: Tree | None = None,
     context: Tree | None = None,
@@ -489,7 +510,10 @@ def messages(
         event=event,
         timestamp=timestamp,
         timestamp_unit=timestamp_unit,
+        date_order=date_order,
         timezone=timezone,
+        nonexistent=nonexistent,
+        ambiguous=ambiguous,
         message_id=message_id,
         properties=properties,
         context=context,

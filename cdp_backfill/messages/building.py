@@ -9,12 +9,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from cdp_backfill.messages.batches import MessageBatch
+from cdp_backfill.messages.epochs import FAR
 from cdp_backfill.messages.event_names import commands, read_events
 from cdp_backfill.messages.field_builder import FieldBuilder
 from cdp_backfill.messages.json_cells import MAX_CELLS
 from cdp_backfill.messages.recency import may_be_recent, old_texts
 from cdp_backfill.messages.text import decode
-from cdp_backfill.messages.times import FAR, format_times
+from cdp_backfill.messages.times import format_times
 from cdp_backfill.messages.unreadable import report_unreadable, unreadable_reasons
 from cdp_backfill.model import api_facts
 from cdp_backfill.model.arrow_types import is_text

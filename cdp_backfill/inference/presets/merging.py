@@ -25,7 +25,8 @@ def add_fields(mapping: Mapping, given: AbstractMapping[str, Any]) -> Mapping:
     """A mapping with the fields of a caller.
 
     Dicts get the entries that the caller names, and keep their others; lists get more items; other
-    fields are replaced. With another time column, the unit and the zone of the first one end.
+    fields are replaced. With another time column, the unit, the order and the zone of the first
+    one end.
 
     Args:
         mapping: The mapping of a preset.
@@ -41,7 +42,7 @@ def add_fields(mapping: Mapping, given: AbstractMapping[str, Any]) -> Mapping:
     """
     fields: dict[str, Any] = {}
     if given.get("timestamp", mapping.timestamp) != mapping.timestamp:
-        fields |= {"timestamp_unit": None, "timezone": None}
+        fields |= {"timestamp_unit": None, "date_order": None, "timezone": None}
     for name, value in given.items():
         mine = getattr(mapping, name)
         if name in _DICTS and isinstance(value, AbstractMapping):
