@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from cdp_backfill.errors import BadInputError, JournalError, MappingError
 from cdp_backfill.inference import presets
+from cdp_backfill.inference.order_questions import with_date_order
 from cdp_backfill.inference.preset_proposals import propose_preset
 from cdp_backfill.inference.proposal import Proposal
 from cdp_backfill.inference.propose import check_index, leave_out_personal_data, propose
@@ -570,7 +571,7 @@ def _proposal(
         if mapping is not None:
             raise MappingError("Pass either mapping= or preset=, not both.")
         proposal = propose_preset(source, presets.load(preset), fields, "given")
-        return leave_out_personal_data(source, proposal)
+        return with_date_order(source, leave_out_personal_data(source, proposal), now)
     if mapping is None and isinstance(source.earlier_mapping, str):
         mapping = Mapping.from_toml(source.earlier_mapping)
     if mapping is None:

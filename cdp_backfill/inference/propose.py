@@ -14,6 +14,7 @@ from cdp_backfill.inference.column_names import is_version_name
 from cdp_backfill.inference.columns import NEEDED, Inference, without_personal_data
 from cdp_backfill.inference.draft import listed
 from cdp_backfill.inference.event_columns import MANY_VALUES
+from cdp_backfill.inference.order_questions import with_date_order
 from cdp_backfill.inference.preset_proposals import detect_preset, propose_preset
 from cdp_backfill.inference.proposal import Proposal
 from cdp_backfill.inference.samples import Sample
@@ -71,7 +72,7 @@ def propose(
             # Who names a preset chooses what it leaves out; nobody has named this one.
             mapping = replace(proposal.mapping, other_events="unmapped")
             proposal = replace(proposal, mapping=mapping)
-        return leave_out_personal_data(table, proposal)
+        return with_date_order(table, leave_out_personal_data(table, proposal), now)
     deriver = Deriver(given.derive, table.schema) if given.derive else None
     sample = _first_rows(table)
     if deriver is not None:
@@ -80,7 +81,7 @@ def propose(
     sample = _with_fields_inside(sample, paths)
     feeds = deriver.reads if deriver is not None else ()
     proposal = Inference(sample, _counter(table, deriver, paths), now, feeds).propose(given, passed)
-    return _with_index(proposal, table.index_names)
+    return with_date_order(table, _with_index(proposal, table.index_names), now, sample)
 
 
 def leave_out_personal_data(table: Source, proposal: Proposal) -> Proposal:

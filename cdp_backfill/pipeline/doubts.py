@@ -87,7 +87,11 @@ def doubt_sections(
         proposal: The mapping, with what stays out.
     """
     return [
-        Section("Questions", (), [(each.field, str(each)) for each in questions]),
+        Section(
+            "Questions",
+            (),
+            [(each.field, f"{each.example} {each}".strip()) for each in questions],
+        ),
         Section(
             "Assumed",
             (),

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 import cdp_backfill as cdp
 from cdp_backfill.inference.samples import SampleColumn
-from cdp_backfill.inference.time_forms import TimeForm, read_form, time_form
+from cdp_backfill.inference.time_forms import TimeForm, time_form
 from tests.inference.proposing import asked, proposed, table
 
 if TYPE_CHECKING:
