@@ -66,7 +66,7 @@ _PATTERNS: Final = tuple(
         _ASCTIME,
     )
 )
-_PLAUSIBLE: Final = re.compile(rf"(?=.*0.*0.*0.*0.*0)[0a .,:/+-]{{{SHORTEST},{LONGEST}}}")
+_PLAUSIBLE: Final = re.compile(rf"(?=.*0.*0.*0)[0a .,:/+-]{{{SHORTEST},{LONGEST}}}")
 
 
 @dataclass(frozen=True, slots=True)

@@ -118,6 +118,15 @@ def unit_by_size(
     return millis, ~clear & ~missing, missing, {u: mask & clear for u, mask in units.items()}
 
 
+def fits_a_unit(numbers: Any, earliest: int, latest: int) -> Mask:
+    """True where a number of any unit leads into the range."""
+    result = np.zeros(len(numbers), dtype=bool)
+    for unit in PER_SECOND:
+        millis, bad, _ = from_numbers(numbers, unit)
+        result |= ~bad & (millis >= earliest) & (millis <= latest)
+    return result
+
+
 def from_epoch_texts(text: Any, earliest: int, latest: int) -> EpochTexts:
     """The numbers among texts, without a unit."""
     digits = as_mask(pc.match_substring_regex(text, _DIGITS))

@@ -9,13 +9,17 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from cdp_backfill.messages.epochs import FIRST, LAST, integers_of, to_millis
+from cdp_backfill.messages.epochs import FIRST, LAST, PER_SECOND, integers_of, to_millis
 
 if TYPE_CHECKING:
-    from cdp_backfill.model.arrays import Mask
+    from cdp_backfill.model.arrays import Ints, Mask
     from cdp_backfill.model.mapping import AmbiguousTime, NonexistentTime
 
 _DAY: Final = 26 * 3_600_000  # with two more hours, since zones go up to +14
+
+
+_WIDEST: Final = 14 * 3_600
+"""No zone is farther from UTC; seconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,15 +89,32 @@ def to_utc(local: Any, unit: str, zone: Zone) -> Moved:
     twice = np.asarray(first != second) & ~skipped & ~outside
     moments = _numbers(first if zone.ambiguous != "latest" else second, unit)
     if zone.nonexistent == "shift_forward" and skipped.any():
-        later = index[skipped].tz_localize(
-            zone.name,
-            ambiguous=np.full(int(skipped.sum()), fill_value=True),
-            nonexistent="shift_forward",
-        )
-        moments[skipped] = _numbers(later, unit)
+        seconds, where = np.unique(millis[skipped] // 1_000, return_inverse=True)
+        per_second = PER_SECOND[unit]
+        moments[skipped] = _ends_of_gaps(seconds, str(zone.name))[where] * per_second
     moved = Moved(moments, skipped, twice, outside)
     moments[moved.unusable(zone)] = 0
     return moved
+
+
+def _ends_of_gaps(local: Ints, zone: str) -> Ints:
+    """The first moments after gaps, in seconds since 1970 UTC.
+
+    pandas would shift to the next full hour, but a gap can have half an hour, or a day.
+
+    Args:
+        local: Local times in gaps, in seconds.
+        zone: Their zone.
+    """
+    low, high = local - _WIDEST, local + _WIDEST
+    while (high - low > 1).any():
+        middle = (low + high) // 2
+        index = pd.DatetimeIndex(middle.view("M8[s]")).tz_localize("UTC").tz_convert(zone)
+        shown = np.asarray(index.tz_localize(None)).astype("M8[s]").view("i8")
+        is_after = shown > local
+        high = np.where(is_after, middle, high)
+        low = np.where(is_after, low, middle)
+    return high
 
 
 def _numbers(index: pd.DatetimeIndex, unit: str) -> Any:

@@ -17,6 +17,7 @@ from cdp_backfill.messages.epochs import (
     LAST,
     PER_SECOND,
     as_mask,
+    fits_a_unit,
     from_digits,
     from_epoch_texts,
     from_numbers,
@@ -231,35 +232,35 @@ def _read_numbers(array: Any, found: _Found, unit: str | None, earliest: int, la
         return not_numbers
     found.millis, odd, not_numbers, found.units = unit_by_size(array, earliest, latest)
     found.bad, found.unclear = odd | lost, odd & ~lost
-    if found.unclear.any():
-        _read_day_numbers(array, found, earliest, latest)
+    _read_day_numbers(array, found, not_numbers | nulls_of(array), earliest, latest)
     return not_numbers
 
 
-def _read_day_numbers(array: Any, found: _Found, earliest: int, latest: int) -> None:
-    """Read numbers such as 20230915 as dates, unless they may be times since 1970 as well."""
+_DAY_NUMBERS: Final = tuple((10 ** (n - 1), 10**n) for n in (8, 12, 14, 17))
+"""Least number and next greater one of each number of digits that a date can have."""
+
+
+def _read_day_numbers(array: Any, found: _Found, missing: Mask, earliest: int, latest: int) -> None:
+    """Read numbers such as 20230915 as dates; one that may be a time since 1970 too is unclear."""
     floats = array.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False)
+    maybe = np.zeros(len(array), dtype=bool)
     with np.errstate(invalid="ignore"):
-        whole = found.unclear & (np.floor(floats) == floats) & (np.abs(floats) < 2.0**63)
-    places = np.flatnonzero(whole)
-    exact = array.take(pa.array(places))
-    numbers = exact.cast(pa.int64(), safe=False).to_numpy(zero_copy_only=False)
-    dates = read_day_numbers(numbers)
-    read = dates.read & (_units(exact, earliest, latest) == 0)
-    places = places[read]
-    found.millis[places] = dates.millis[read]
-    found.bad[places] = found.unclear[places] = False
-    found.naive[places] = found.numbers[places] = True
-    found.days[places] = dates.days[read]
-
-
-def _units(numbers: Any, earliest: int, latest: int) -> Any:
-    """How many units lead from a number into the range."""
-    count = np.zeros(len(numbers), dtype=np.int64)
-    for unit in PER_SECOND:
-        millis, bad, _ = from_numbers(numbers, unit)
-        count += ~bad & (millis >= earliest) & (millis <= latest)
-    return count
+        for least, over in _DAY_NUMBERS:
+            maybe |= (floats >= least) & (floats < over) & (np.floor(floats) == floats)
+    places = np.flatnonzero(maybe & ~missing)
+    if not len(places):
+        return
+    exact = array.take(pa.array(places)).cast(pa.int64(), safe=False)
+    dates = read_day_numbers(exact.to_numpy(zero_copy_only=False))
+    is_time = fits_a_unit(exact, earliest, latest)
+    both, new = places[dates.read & is_time], dates.read & ~is_time & found.unclear[places]
+    found.bad[both] = found.unclear[both] = True
+    for mask in found.units.values():
+        mask[both] = False
+    rows = places[new]
+    found.millis[rows], found.days[rows] = dates.millis[new], dates.days[new]
+    found.bad[rows] = found.unclear[rows] = False
+    found.naive[rows] = found.numbers[rows] = True
 
 
 def _read_text(
@@ -289,30 +290,29 @@ def _read_text(
     found.naive[rows], found.days[rows] = dates.naive, dates.days
     found.bad[rows] = ~dates.read
     found.unordered[rows] = found.unclear[rows] = dates.unordered
-    left = ~dates.read & ~dates.unordered | dates.compact
+    if dates.compact.any():
+        digits = text.filter(pa.array(dates.compact)).cast(pa.int64())
+        both = rows[dates.compact][fits_a_unit(digits, earliest, latest)]
+        found.bad[both] = found.unclear[both] = True
+    left = ~dates.read & ~dates.unordered
     if left.any():
         _read_epoch_texts(text.filter(pa.array(left)), rows[left], found, earliest, latest)
 
 
 def _read_epoch_texts(text: Any, rows: Rows, found: _Found, earliest: int, latest: int) -> None:
-    """Read numbers among texts; what may be a date as well, such as 20230915022024, is unclear."""
+    """Read the numbers among texts."""
     numbers = from_epoch_texts(text, earliest, latest)
     rows = rows[numbers.rows]
-    is_date = ~found.bad[rows]
-    fits = np.zeros(len(rows), dtype=bool)
-    for mask in numbers.units.values():
-        fits |= mask
-    both, neither = is_date & fits, ~is_date & ~fits
-    new = fits & ~is_date
-    found.millis[rows[new]] = numbers.millis[new]
-    found.bad[rows[new]] = found.naive[rows[new]] = False
-    found.bad[rows[both]] = found.unclear[rows[both]] = True
-    found.unclear[rows[neither]] = True
+    found.millis[rows] = numbers.millis
+    found.bad[rows] = found.unclear[rows] = numbers.unclear
     for name, mask in numbers.units.items():
-        whole = np.zeros(len(found.bad), dtype=bool)
-        whole[rows[mask & new]] = True
-        if whole.any():
-            found.units[name] = whole
+        found.units[name] = _spread_rows(rows[mask], len(found.bad))
+
+
+def _spread_rows(rows: Rows, size: int) -> Mask:
+    whole = np.zeros(size, dtype=bool)
+    whole[rows] = True
+    return whole
 
 
 def _days(array: Any) -> Mask:
