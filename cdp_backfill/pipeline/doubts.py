@@ -87,10 +87,12 @@ def doubt_sections(
         proposal: The mapping, with what stays out.
     """
     return [
+        Section("Questions", (), [(each.field, str(each)) for each in questions]),
         Section(
-            "Questions",
+            "What a cell means under each answer",
             (),
-            [(each.field, f"{each.example} {each}".strip()) for each in questions],
+            [(each.field, each.example) for each in questions if each.example],
+            from_table=True,
         ),
         Section(
             "Assumed",
