@@ -211,7 +211,8 @@ def _why_unreadable(column: SampleColumn) -> str:
     if column.is_number:
         return "its numbers are not times since 1970"
     times = column.times
-    if times is not None and not (times.missing | times.bad | times.unclear).all():
+    read = 0 if times is None else int((~(times.missing | times.bad | times.unclear)).sum())
+    if times is not None and read and read >= _MIN_SHARE * int((~times.missing).sum()):
         return "some of its times are in the future, or before there were apps"
     return "its cells cannot be read as times for certain"
 
