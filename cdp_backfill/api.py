@@ -10,6 +10,7 @@ from cdp_backfill.errors import BadInputError, JournalError, MappingError
 from cdp_backfill.inference import presets
 from cdp_backfill.inference.members import check_members
 from cdp_backfill.inference.new_names import with_new_names
+from cdp_backfill.inference.order_questions import with_date_order
 from cdp_backfill.inference.preset_proposals import propose_preset
 from cdp_backfill.inference.proposal import Proposal
 from cdp_backfill.inference.propose import (
@@ -21,10 +22,13 @@ from cdp_backfill.inference.propose import (
 from cdp_backfill.model.destination import Destination, choose_destination
 from cdp_backfill.model.keyword_checks import checked_keywords
 from cdp_backfill.model.mapping import (
+    AmbiguousTime,
+    DateOrder,
     Duplicates,
     Field,
     Key,
     Mapping,
+    NonexistentTime,
     OtherEvents,
     Oversize,
     Rest,
@@ -62,7 +66,10 @@ def plan(
     event: Field | None = None,
     timestamp: Field | None = None,
     timestamp_unit: TimestampUnit | None = None,
+    date_order: DateOrder | None = None,
     timezone: str | None = None,
+    nonexistent: NonexistentTime | None = None,
+    ambiguous: AmbiguousTime | None = None,
     message_id: Field | Key | None = None,
     properties: Tree | None = None,
     context: Tree | None = None,
@@ -129,7 +136,10 @@ def plan(
         event=event,
         timestamp=timestamp,
         timestamp_unit=timestamp_unit,
+        date_order=date_order,
         timezone=timezone,
+        nonexistent=nonexistent,
+        ambiguous=ambiguous,
         message_id=message_id,
         properties=properties,
         context=context,
@@ -170,7 +180,10 @@ def send(
     event: Field | None = None,
     timestamp: Field | None = None,
     timestamp_unit: TimestampUnit | None = None,
+    date_order: DateOrder | None = None,
     timezone: str | None = None,
+    nonexistent: NonexistentTime | None = None,
+    ambiguous: AmbiguousTime | None = None,
     message_id: Field | Key | None = None,
     properties: Tree | None = None,
     context: Tree | None = None,
@@ -221,7 +234,10 @@ def send(
         event: See :class:`Mapping`.
         timestamp: See :class:`Mapping`.
         timestamp_unit: See :class:`Mapping`.
+        date_order: See :class:`Mapping`.
         timezone: See :class:`Mapping`.
+        nonexistent: See :class:`Mapping`.
+        ambiguous: See :class:`Mapping`.
         message_id: See :class:`Mapping`.
         properties: See :class:`Mapping`.
         context: See :class:`Mapping`.
@@ -319,7 +335,10 @@ def send(
         event=event,
         timestamp=timestamp,
         timestamp_unit=timestamp_unit,
+        date_order=date_order,
         timezone=timezone,
+        nonexistent=nonexistent,
+        ambiguous=ambiguous,
         message_id=message_id,
         properties=properties,
         context=context,
@@ -482,7 +501,10 @@ def messages(
     event: Field | None = None,
     timestamp: Field | None = None,
     timestamp_unit: TimestampUnit | None = None,
+    date_order: DateOrder | None = None,
     timezone: str | None = None,
+    nonexistent: NonexistentTime | None = None,
+    ambiguous: AmbiguousTime | None = None,
     message_id: Field | Key | None = None,
     properties: Tree | None = None,
     context: Tree | None = None,
@@ -531,7 +553,10 @@ def messages(
         event=event,
         timestamp=timestamp,
         timestamp_unit=timestamp_unit,
+        date_order=date_order,
         timezone=timezone,
+        nonexistent=nonexistent,
+        ambiguous=ambiguous,
         message_id=message_id,
         properties=properties,
         context=context,
@@ -624,7 +649,9 @@ def _completed(
         if mapping is not None:
             raise MappingError("Pass either mapping= or preset=, not both.")
         proposal = propose_preset(source, presets.load(preset), others, "given")
-        return with_new_names(leave_out_personal_data(source, proposal), fields.get("rename"))
+        proposal = leave_out_personal_data(source, proposal)
+        proposal = with_new_names(proposal, fields.get("rename"))
+        return with_date_order(source, proposal, now)
     if mapping is None and isinstance(source.earlier_mapping, str):
         mapping = Mapping.from_toml(source.earlier_mapping)
     if mapping is None:

@@ -155,6 +155,24 @@ class MappingOptions:
     timezone: Annotated[
         str | None, typer.Option(help="Time zone of times that carry none; UTC by default.")
     ] = None
+    date_order: Annotated[
+        str | None,
+        typer.Option(help="Order of dates such as 15.09.2023 and 9/15/23: DMY, MDY or YMD."),
+    ] = None
+    nonexistent: Annotated[
+        str | None,
+        typer.Option(
+            help="What to do with local times that the time zone skipped: invalid (default) or "
+            "shift_forward."
+        ),
+    ] = None
+    ambiguous: Annotated[
+        str | None,
+        typer.Option(
+            help="What to do with local times that the time zone had twice: invalid (default), "
+            "earliest or latest."
+        ),
+    ] = None
     message_id: Annotated[
         str | None,
         typer.Option(help="Column of the message id; made from the content by default."),
@@ -269,7 +287,10 @@ class MappingOptions:
             "event": _field(self.event),
             "timestamp": _field(self.timestamp),
             "timestamp_unit": self.timestamp_unit,
+            "date_order": self.date_order,
             "timezone": self.timezone,
+            "nonexistent": self.nonexistent,
+            "ambiguous": self.ambiguous,
             "message_id": _message_id(self.message_id, self.key),
             "properties": _tree("--property", self.properties),
             "context": _tree("--context", self.context),

@@ -236,5 +236,6 @@ def _without_cells(plan: dict[str, Any]) -> dict[str, Any]:
     """A plan as plain values, without cells of the table."""
     columns = [{**column, "sample": ""} for column in plan["columns"]]
     inner = plan["identities"] and _without_cells(plan["identities"])
-    cleared: dict[str, Any] = {"samples": [], "unknown_events": {}}
+    questions = [{**question, "example": ""} for question in plan["questions"]]
+    cleared: dict[str, Any] = {"samples": [], "unknown_events": {}, "questions": questions}
     return plan | cleared | {"columns": columns, "identities": inner}

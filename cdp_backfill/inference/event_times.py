@@ -13,14 +13,15 @@ from cdp_backfill.inference.column_names import rank as rank_of
 from cdp_backfill.inference.draft import NOBODY, Candidate, best_of, listed
 from cdp_backfill.inference.event_columns import verbs
 from cdp_backfill.inference.event_spellings import event_of, events_of
-from cdp_backfill.inference.samples import EARLIEST, SampleColumn, matches_all
-from cdp_backfill.inference.time_forms import TimeForm, read_form, time_form
+from cdp_backfill.inference.samples import EARLIEST, matches_all
+from cdp_backfill.inference.time_forms import time_form
 from cdp_backfill.inference.zones_beside import zones_beside
 from cdp_backfill.messages.expressions import quote
 from cdp_backfill.model import api_facts
 
 if TYPE_CHECKING:
     from cdp_backfill.inference.draft import Draft
+    from cdp_backfill.inference.samples import SampleColumn
 
 _MIN_SHARE: Final = 0.9
 """Share of the cells that must be times; each other row is reported later."""
@@ -80,24 +81,15 @@ def choose_time(draft: Draft) -> None:
         return
     rejected: dict[str, str] = {}
     candidates = []
-    forms: dict[str, TimeForm] = {}
     changes = log_of_changes(draft.sample)
-    for original, rank in _named(draft):
-        column = original
-        form = time_form(original) if _share(draft, original) < _MIN_SHARE else None
-        if form is not None and len(form.formats) > 1:
-            rejected[column.name] = "no cell tells whether the day or the month comes first"
-            continue
-        if form is not None:
-            forms[column.name] = form
-            column = SampleColumn(column.name, read_form(original, form))
+    for column, rank in _named(draft):
         if changes is not None:
             rejected[column.name] = f"{changes!r} says that the rows are changes of a table"
             continue
         share = _share(draft, column)
         reason = _why_not(draft, column, rank, share)
         if reason is None:
-            days = column.day_only and not column.is_number
+            days = column.day_only
             # A day is worse than any moment.
             candidates.append(Candidate(column, rank + 10 * days, share, _describe(column)))
         else:
@@ -113,7 +105,7 @@ def choose_time(draft: Draft) -> None:
             names,
         )
     elif rivals:
-        _take(draft, rivals[0], forms.get(rivals[0].name))
+        _take(draft, rivals[0])
     else:
         _ask(draft, rejected)
 
@@ -127,49 +119,31 @@ def _named(draft: Draft) -> list[tuple[SampleColumn, int]]:
     return named
 
 
-def _read_as(draft: Draft, name: str, form: TimeForm) -> str:
-    """Read a column of text in a form, as a new column; returns its name."""
-    new = f"{name}_as_time"
-    while new in draft.sample or new in draft.given.derive:
-        new += "_"
-    draft.feeds.add(name)
-    draft.fields["derive"] = {**draft.given.derive, new: form.expression(name)}
-    return new
-
-
-def _take(draft: Draft, candidate: Candidate, form: TimeForm | None) -> None:
+def _take(draft: Draft, candidate: Candidate) -> None:
     column = candidate.column
-    name = column.name if form is None else _read_as(draft, column.name, form)
-    draft.fields["timestamp"] = name
+    draft.fields["timestamp"] = column.name
     draft.take("timestamp", candidate)
-    if form is not None:
-        draft.assume(
-            "timestamp",
-            f"{column.name!r} is read in the form {form.formats[0]!r}, the only one that fits.",
-            f"derive={{{name!r}: '...'}}",
-        )
     if candidate.rank % 10 == _CREATED:
         draft.assume(
             "timestamp",
             f"{column.name!r} says when each row was made, and that is when the event happened.",
             "timestamp='...'",
         )
-    assume_forms(draft, column, form)
+    assume_forms(draft, column)
 
 
-def assume_forms(draft: Draft, column: SampleColumn, form: TimeForm | None = None) -> None:
+def assume_forms(draft: Draft, column: SampleColumn) -> None:
     """Say how the times of a column are read: their zone, their unit, and days without a time.
 
     Args:
         draft: The draft.
         column: The column.
-        form: The form in which its text is read, or None where it needs none.
     """
     times, given = column.times, draft.given
     if times is None:
         return
     name = column.name
-    if column.day_only and not column.is_number:
+    if column.day_only:
         draft.assume(
             "timestamp",
             f"{name!r} holds days without a time of day; each event is sent as of 00:00.",
@@ -177,8 +151,11 @@ def assume_forms(draft: Draft, column: SampleColumn, form: TimeForm | None = Non
         )
     beside = None
     if given.timezone is None:
-        moment = f"{quote(name)}::TIMESTAMP" if form is None else form.expression(name)
-        beside = zones_beside(draft.sample, column, moment)
+        form = time_form(column)
+        formats = () if form is None else form.formats
+        if len(formats) < 2:  # noqa: PLR2004  # else, the order of the dates is asked for first
+            moment = f"{quote(name)}::TIMESTAMP" if form is None else form.expression(name)
+            beside = zones_beside(draft.sample, column, moment)
     if beside is not None:
         draft.ask("timezone", *beside)
     elif times.naive.any() and given.timezone is None:
@@ -217,7 +194,7 @@ def _why_not(draft: Draft, column: SampleColumn, rank: int, share: float) -> str
     if "local" in column.words and column.has_no_zone:
         return "it holds local times, and no cell says in which time zone"
     moments = [each for each in column.moments if each is not None]
-    days = column.day_only and not column.is_number
+    days = column.day_only
     reason = _why_no_days(draft, column, rank, moments) if days else None
     if reason is None and len(moments) >= _ONE_MOMENT and len(set(moments)) == 1 and not days:
         reason = "all of its times are the same, as those of a load are"
@@ -234,7 +211,8 @@ def _why_unreadable(column: SampleColumn) -> str:
     if column.is_number:
         return "its numbers are not times since 1970"
     times = column.times
-    if times is not None and not (times.missing | times.bad | times.unclear).all():
+    read = 0 if times is None else int((~(times.missing | times.bad | times.unclear)).sum())
+    if times is not None and read and read >= _MIN_SHARE * int((~times.missing).sum()):
         return "some of its times are in the future, or before there were apps"
     return "its cells cannot be read as times for certain"
 
@@ -355,10 +333,6 @@ def _ask(draft: Draft, rejected: dict[str, str]) -> None:
 def _answers(draft: Draft, name: str) -> list[str]:
     """The arguments that make a column the time."""
     column = draft.sample[name]
-    form = time_form(column)
-    if form is not None:
-        expressions = [form.expression(name, place) for place in range(len(form.formats))]
-        return [f"timestamp='moment', derive={{'moment': {each!r}}}" for each in expressions]
     if _share(draft, column) < _MIN_SHARE and column.is_text and not column.time_of_day:
         expression = f"try_strptime({quote(name)}, '%Y-%m-%d %H:%M:%S')"
         return [

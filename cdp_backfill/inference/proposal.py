@@ -36,6 +36,8 @@ class Question:
         text: The question, with the reasons against the candidates.
         needed: Whether the answer is needed before anything can be sent.
         answers: Arguments to pass, one of which answers it, such as ``user_id='customer'``.
+        example: What a cell means under each answer, in a sentence. A plan shows it; ``str()``,
+            errors and files without cells do not.
     """
 
     field: str
@@ -43,6 +45,7 @@ class Question:
     text: str
     needed: bool
     answers: tuple[str, ...] = ()
+    example: str = ""
 
     def __str__(self) -> str:
         return f"{self.text} Pass {' or '.join(self.answers)}." if self.answers else self.text

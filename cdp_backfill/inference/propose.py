@@ -15,6 +15,7 @@ from cdp_backfill.inference.columns import NEEDED, Inference, without_personal_d
 from cdp_backfill.inference.draft import listed
 from cdp_backfill.inference.event_columns import MANY_VALUES
 from cdp_backfill.inference.nested_columns import flattened, with_nested
+from cdp_backfill.inference.order_questions import with_date_order
 from cdp_backfill.inference.preset_proposals import detect_preset, propose_preset
 from cdp_backfill.inference.proposal import Proposal
 from cdp_backfill.inference.samples import Sample
@@ -71,7 +72,7 @@ def propose(
             # Who names a preset chooses what it leaves out; nobody has named this one.
             mapping = replace(proposal.mapping, other_events="unmapped")
             proposal = replace(proposal, mapping=mapping)
-        return leave_out_personal_data(table, proposal)
+        return with_date_order(table, leave_out_personal_data(table, proposal), now)
     deriver = Deriver(given.derive, table.schema) if given.derive else None
     sample = _first_rows(table)
     if deriver is not None:
@@ -91,7 +92,7 @@ def propose(
         inner = Inference(flat, counter, now, feeds).propose(proposal.mapping, passed)
         nested = {path.column for path in inside.values()}
         proposal = with_nested(proposal, inner, inside.keys(), nested)
-    return _with_index(proposal, table.index_names)
+    return with_date_order(table, _with_index(proposal, table.index_names), now, sample)
 
 
 def leave_out_personal_data(table: Source, proposal: Proposal) -> Proposal:

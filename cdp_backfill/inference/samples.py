@@ -7,10 +7,13 @@ from datetime import UTC, datetime
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from cdp_backfill.inference.column_names import core_words, split_words
+from cdp_backfill.inference.date_orders import DateOrders
+from cdp_backfill.messages.epochs import FAR
 from cdp_backfill.messages.text import as_identifier, as_text, clean_text, decode
 from cdp_backfill.messages.times import Times, read_times
 from cdp_backfill.model import api_facts
@@ -27,6 +30,8 @@ from cdp_backfill.model.outcomes import FAILURE_COLUMNS, READING_COLUMNS
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from cdp_backfill.model.arrays import Mask
+
 MAX_DISTINCT: Final = 2_000
 """Distinct cells of a column that are looked at, from the first rows."""
 
@@ -35,7 +40,6 @@ EARLIEST: Final = int(
 )
 """No event is earlier; milliseconds since 1970 UTC."""
 
-_ZONED: Final = r"(^\d{9,19}(\.\d+)?$|[Zz]$|[+-]\d\d:?\d\d$|UTC$|GMT$)"
 _DAY_ONLY: Final = r"^\d{4}-\d\d-\d\d([T ]00:00(:00(\.0+)?)?)?(Z|\+00:?00)?$"
 _TIME_OF_DAY: Final = r"^\d{1,2}:\d\d(:\d\d([.,]\d+)?)?( ?[AaPp][Mm])?$"
 
@@ -124,15 +128,22 @@ class SampleColumn:
 
     @cached_property
     def times(self) -> Times | None:
-        """Its cells as times, or None if they are of another type."""
-        array = self.array
+        """Its cells as times, or None if they are of another type.
+
+        Dates that are numbers only are read in the order that most of these cells allow; which one
+        it is does not matter to a proposal, and all cells of the table decide later.
+        """
+        array, order = self.array, None
         if is_bytes(self.kind):
             array, _ = as_text(array)
         if is_text(array.type):
             array = clean_text(array, ignore)
+            orders = DateOrders(EARLIEST, FAR)
+            orders.add(array)
+            order = orders.most_likely
         if not is_time_like(array.type) or pa.types.is_null(array.type):
             return None
-        return read_times(array, unit=None, timezone=None, earliest=EARLIEST)
+        return read_times(array, unit=None, timezone=None, earliest=EARLIEST, order=order)
 
     @cached_property
     def moments(self) -> list[int | None]:
@@ -158,16 +169,28 @@ class SampleColumn:
         if pa.types.is_timestamp(self.kind):
             moments = [each for each in self.moments if each is not None]
             return bool(moments) and all(each % 86_400_000 == 0 for each in moments)
-        return bool(self.texts) and self.is_text and matches_all(self.texts, _DAY_ONLY)
+        if self.is_text and self.texts and matches_all(self.texts, _DAY_ONLY):
+            return True
+        times, good = self.times, self._read
+        return times is not None and bool(good.any() and times.days[good].all())
+
+    @property
+    def _read(self) -> Mask:
+        """True where a cell is a time."""
+        times = self.times
+        if times is None:
+            return np.zeros(len(self.array), dtype=bool)
+        return ~(times.missing | times.bad | times.unclear)
 
     @cached_property
     def has_no_zone(self) -> bool:
         """Whether its times carry no zone."""
-        if self.is_number:
-            return False
         if pa.types.is_timestamp(self.kind):
             return self.kind.tz is None
-        return not (self.is_text and matches_all(self.texts, _ZONED))
+        times, good = self.times, self._read
+        if self.is_number:
+            return times is not None and bool(times.naive.any())
+        return times is None or not good.any() or bool(times.naive[good].any())
 
 
 TRUTH: Final = frozenset(["true", "false", "yes", "no", "y", "n", "t", "f", "0", "1", "on", "off"])

@@ -1,17 +1,11 @@
-"""Finds the form of times such as 15.09.2023 02:20:24, where all cells allow one reading only.
-
-Oracle writes 15-SEP-23 02.20.24.000000 PM; there, the month has a name.
-"""
+"""Writes SQL that reads times such as 15.09.2023 02:20:24, to be joined with another column."""
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
-import pyarrow as pa
-
-from cdp_backfill.messages.deriving import Deriver
 from cdp_backfill.messages.expressions import quote
 
 if TYPE_CHECKING:
@@ -103,11 +97,3 @@ def _time_of_day(match: re.Match[str]) -> str:
     parts = ".%f" if match["parts"] else ""
     half = "" if not match["half"] else " %p" if match["half"].startswith(" ") else "%p"
     return f"{match['gap']}{hour}:%M{seconds}{parts}{half}"
-
-
-def read_form(column: SampleColumn, form: TimeForm) -> Any:
-    """The cells of a column as timestamps, an Arrow array; null where a cell has another form."""
-    batch = pa.record_batch({column.name: column.array.cast(pa.string())})
-    deriver = Deriver({"moment": form.expression(column.name)}, batch.schema)
-    arrays, _ = deriver.apply(batch)
-    return arrays[0]

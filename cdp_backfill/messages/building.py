@@ -8,13 +8,14 @@ import numpy as np
 import pyarrow as pa
 
 from cdp_backfill.messages.batches import MessageBatch
+from cdp_backfill.messages.epochs import FAR
 from cdp_backfill.messages.event_names import commands, read_events, why_skipped
 from cdp_backfill.messages.field_builder import FieldBuilder
 from cdp_backfill.messages.json_cells import MAX_CELLS
 from cdp_backfill.messages.leaving_out import left_out
 from cdp_backfill.messages.recency import may_be_recent, old_texts
 from cdp_backfill.messages.text import decode, json_as_text
-from cdp_backfill.messages.times import FAR, format_times
+from cdp_backfill.messages.times import format_times
 from cdp_backfill.messages.unreadable import report_unreadable, unreadable_reasons
 from cdp_backfill.model import api_facts
 from cdp_backfill.model.arrow_types import is_text

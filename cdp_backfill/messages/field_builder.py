@@ -14,6 +14,7 @@ from cdp_backfill.messages.expanding import Parts, list_parts, map_parts, struct
 from cdp_backfill.messages.ids import key_ids
 from cdp_backfill.messages.key_values import as_object
 from cdp_backfill.messages.keys import as_key
+from cdp_backfill.messages.local_times import Zone
 from cdp_backfill.messages.problems import Problems
 from cdp_backfill.messages.sdk_spelling import as_device_type, as_locale, as_os_name
 from cdp_backfill.messages.text import (
@@ -28,6 +29,7 @@ from cdp_backfill.messages.text import (
 from cdp_backfill.messages.times import read_times
 from cdp_backfill.messages.values import (
     ValueReader,
+    ambiguous_time,
     bad_text,
     make_struct,
     nonexistent_time,
@@ -79,7 +81,9 @@ class FieldBuilder:
             [json.dumps(word, ensure_ascii=False) for word in self._mapping.nulls], pa.string()
         )
         self.problems = Problems(rows)
-        self._values = ValueReader(self.problems, binding.mapping.timezone, max_cells)
+        mapping = binding.mapping
+        self._zone = Zone(mapping.timezone, mapping.nonexistent, mapping.ambiguous)
+        self._values = ValueReader(self.problems, self._zone, max_cells)
 
     def _array(self, source: str | Lit) -> Any:
         if isinstance(source, Lit):
@@ -179,16 +183,36 @@ class FieldBuilder:
             timezone=self._mapping.timezone,
             earliest=earliest,
             latest=self._latest,
+            order=self._mapping.date_order,
+            zone=self._zone,
         )
         for unit, mask in times.units.items():
             note(f"epoch_{unit}", mask)
-        note("shown_twice", times.ambiguous)
         note("midnight", times.days)
-        good = ~(times.missing | times.bad | times.unclear | times.nonexistent)
+        note("day_number", times.numbers)
+        good = ~(times.missing | times.bad | times.unclear)
+        for local, rule, problem, fix in (
+            (times.nonexistent, self._zone.nonexistent, nonexistent_time, "shifted_forward"),
+            (times.ambiguous, self._zone.ambiguous, ambiguous_time, "shown_twice"),
+        ):
+            if rule == "invalid":
+                self.problems.add(local, problem(column))
+                good &= ~local
+            else:
+                note(fix, local)
         for mask, code, reason in (
             (times.missing & ~not_utf8, "missing_time", "is empty"),
             (times.bad, "bad_time", "holds a value that is not a usable time"),
-            (times.unclear, "unclear_time", "holds a number whose unit is ambiguous"),
+            (
+                times.unclear & ~times.unordered,
+                "unclear_time",
+                "holds a number whose unit is ambiguous",
+            ),
+            (
+                times.unordered,
+                "unclear_time",
+                "holds a date, and the order of its day and month is not known",
+            ),
             (
                 good & (times.millis < earliest),
                 "too_early",
@@ -197,7 +221,6 @@ class FieldBuilder:
             (good & (times.millis > self._latest), "in_future", "holds a time in the future"),
         ):
             self.problems.add(mask, Problem(code, column, f"column {column!r} {reason}"))
-        self.problems.add(times.nonexistent, nonexistent_time(column))
         return times
 
     def properties(self) -> Any | None:

@@ -72,13 +72,25 @@ def _read(letters: npt.NDArray[np.uint8], fraction: int, *, zoned: bool) -> tupl
     milli = number(20, 23) if fraction else np.int64(0)
     if fraction > 3:  # noqa: PLR2004  # finer digits cannot change a millisecond
         number(23, 20 + fraction)
+    days, is_day = days_of(year, month, day)
+    good &= is_day & (hour <= 23) & (minute <= 59) & (second <= 59)  # noqa: PLR2004
+    seconds = ((days * 24 + hour) * 60 + minute) * 60 + second
+    return seconds * 1_000 + milli, good
+
+
+def days_of(year: Ints, month: Ints, day: Ints) -> tuple[Ints, Mask]:
+    """Days since 1970 of dates in the calendar; and True where there is such a day.
+
+    Args:
+        year: Years; those before year 1 are no years.
+        month: Months, 1 to 12.
+        day: Days, from 1.
+    """
     leap = (year % 4 == 0) & ((year % 100 != 0) | (year % 400 == 0))
     last = _DAYS[np.where(month <= 12, month, 0)] + (leap & (month == 2))  # noqa: PLR2004
-    good &= (year >= 1) & (day >= 1) & (day <= last)
-    good &= (hour <= 23) & (minute <= 59) & (second <= 59)  # noqa: PLR2004
+    good = (year >= 1) & (day >= 1) & (day <= last)
     # In years that begin in March, the leap day comes last; 719,468 days lie before 1970.
     from_march = year - (month <= 2)  # noqa: PLR2004
     of_year = (153 * ((month + 9) % 12) + 2) // 5 + day - 1
     days = 365 * from_march + from_march // 4 - from_march // 100 + from_march // 400 + of_year
-    seconds = (((days - 719_468) * 24 + hour) * 60 + minute) * 60 + second
-    return seconds * 1_000 + milli, good
+    return days - 719_468, good

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
+from cdp_backfill.messages.epochs import FAR
 from cdp_backfill.messages.field_builder import FieldBuilder
-from cdp_backfill.messages.times import FAR
 from cdp_backfill.model.distinct import key_digests
 from cdp_backfill.model.outcomes import EXCLUDED, NOT_WHERE, Problem
 

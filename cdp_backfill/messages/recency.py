@@ -10,7 +10,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from cdp_backfill.messages.edges import text_bytes
-from cdp_backfill.messages.times import PER_SECOND, read_times
+from cdp_backfill.messages.epochs import PER_SECOND
+from cdp_backfill.messages.times import read_times
 from cdp_backfill.model.arrow_types import is_number, is_text
 
 if TYPE_CHECKING:
@@ -69,15 +70,17 @@ def may_be_recent(array: Any, *, unit: str | None, recent: int, latest: int) -> 
         times = read_times(bounds, unit=None, timezone=None)
         return bool(times.bad.any() or times.millis[1] >= recent - _MARGIN)
     if is_text(kind):
-        # A recent text begins with a date, with digits or with white space. Compared as bytes,
-        # because a cell can be other than UTF-8.
+        # Between two texts that begin with a year, in the order of bytes, is no other date: neither
+        # 20.11.2026 nor 2026/11/20. Compared as bytes, because a cell can be other than UTF-8.
         low, high = (bound.as_buffer().to_pybytes() for bound in (least, greatest))
-        first, last = b"%d" % (recent // 1_000), b"%d:" % (latest // 1_000)
-        dated = not (low >= b"1" and high < _day(recent).encode())
-        return unit is not None or dated or (first <= high and low <= last)
+        is_year = low[:2] == b"20" and low[2:4].isdigit()
+        return unit is not None or not (is_year and high < _day(recent).encode())
     least, greatest = least.as_py(), greatest.as_py()
     units = PER_SECOND if unit is None else [unit]
     spans = [(recent * PER_SECOND[u] / 1_000, latest * PER_SECOND[u] / 1_000) for u in units]
+    if unit is None:  # numbers such as 20230915 and 20230915022024 are dates
+        first, last = (int(_day(each).replace("-", "")) for each in (recent, latest + 3 * _MARGIN))
+        spans += [(first * 10**more, last * 10**more) for more in (0, 4, 6, 9)]
     return any(start <= greatest and least <= stop for start, stop in spans)
 
 

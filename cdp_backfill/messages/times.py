@@ -10,23 +10,29 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from cdp_backfill.messages.dates import read_dates, read_day_numbers
+from cdp_backfill.messages.epochs import (
+    FAR,
+    FIRST,
+    LAST,
+    PER_SECOND,
+    as_mask,
+    fits_a_unit,
+    from_digits,
+    from_epoch_texts,
+    from_numbers,
+    integers_of,
+    nulls_of,
+    to_millis,
+    unit_by_size,
+)
 from cdp_backfill.messages.iso import read_iso
-from cdp_backfill.model.arrow_types import is_number, is_text, largest_exact
+from cdp_backfill.messages.local_times import Zone, to_utc
+from cdp_backfill.model.arrow_types import is_number, largest_exact
 
 if TYPE_CHECKING:
-    import numpy.typing as npt
-
-    from cdp_backfill.model.arrays import Mask, Millis
-
-
-# RFC 3339 has the years 0000 to 9999; Python and pandas begin with year 1.
-_FIRST: Final = -62_135_596_800_000
-_LAST: Final = 253_402_300_799_999
-
-_DAY: Final = 26 * 3_600_000  # with two more hours, since zones go up to +14
-
-PER_SECOND: Final = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
-"""Number of each unit in a second."""
+    from cdp_backfill.model.arrays import Mask, Millis, Rows
+    from cdp_backfill.model.mapping import DateOrder
 
 _ISO: Final = (
     r"^\d{4}-\d{2}-\d{2}"
@@ -34,6 +40,7 @@ _ISO: Final = (
     r" ?([Zz]|UTC|GMT|[+-]\d{2}(:?\d{2})?)?$"
 )
 _HAS_ZONE: Final = r"(:\d{2}([.,]\d+)?|[Tt ]\d{2}) ?([Zz]|UTC|GMT|[+-]\d{2}(:?\d{2})?)$"
+_ISO_DATE: Final = r"^\d{4}-\d{2}-\d{2}"
 _DAY_TEXT: Final = r"^\d{4}-\d{2}-\d{2}$"
 # What Arrow reads, except for days that a month does not have.
 _PLAIN: Final = (
@@ -42,18 +49,6 @@ _PLAIN: Final = (
 )
 _ZONED: Final = pa.timestamp("us", "UTC")
 _NAIVE: Final = pa.timestamp("us")
-_NUMBER: Final = r"^[+-]?\d{1,19}(\.\d+)?([eE][+-]?\d{1,2})?$"
-
-
-_WHOLE: Final = r"^([0-8]?\d{18}|\d{1,17})$"  # always fits into 64 bits
-_SIGNED: Final = r"^[+-]?([0-8]?\d{18}|\d{1,17})$"
-_LAST_BIT: Final = 3e-4  # milliseconds; the error of a float of seconds since 1970
-
-_DIGITS: Final = r"^(\d{9,19}(\.\d+)?|\d\.\d+[eE]\+?\d{1,2})$"
-"""Text that is a number of seconds since 1970, or of a smaller unit."""
-
-FAR: Final = 4_102_444_800_000
-"""The year 2100: up to it, the size of a number gives its unit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,10 +59,12 @@ class Times:
         millis: Milliseconds since 1970-01-01 UTC; 0 where there is no usable time.
         missing: True where the cell is empty.
         bad: True where the cell is not a time, or lies outside the years 1 to 9999.
-        unclear: True where a number fits two units, or none.
+        unclear: True where a number fits two units, or none, and where ``unordered`` is.
+        unordered: True where the order of day, month and year in a date is not known.
         nonexistent: True where the time zone skipped that local time.
         naive: True where the time carries no zone.
         ambiguous: True where the time zone had that local time twice.
+        numbers: True where a number, such as 20230915, was read as a date.
         units: For each unit, True where the size of a number gave this unit.
         days: True where the cell is a date without a time of day.
     """
@@ -76,21 +73,35 @@ class Times:
     missing: Mask
     bad: Mask
     unclear: Mask
+    unordered: Mask
     nonexistent: Mask
     naive: Mask
     ambiguous: Mask
+    numbers: Mask
     units: dict[str, Mask]
     days: Mask
 
 
-@dataclass(frozen=True, slots=True)
-class _EpochTexts:
-    """Numbers among texts: their positions, and the times that they mean."""
+@dataclass(slots=True)
+class _Found:
+    """What was read so far; :class:`Times` describes the fields."""
 
-    rows: npt.NDArray[np.int64]
     millis: Millis
+    bad: Mask
+    naive: Mask
     unclear: Mask
+    unordered: Mask
+    numbers: Mask
+    days: Mask
     units: dict[str, Mask]
+
+    @classmethod
+    def nothing(cls, size: int) -> _Found:
+        def none() -> Mask:
+            return np.zeros(size, dtype=bool)
+
+        millis = np.zeros(size, dtype=np.int64)
+        return cls(millis, none(), none(), none(), none(), none(), none(), {})
 
 
 def read_times(
@@ -98,8 +109,10 @@ def read_times(
     *,
     unit: str | None,
     timezone: str | None,
-    earliest: int = _FIRST,
+    earliest: int = FIRST,
     latest: int = FAR,
+    order: DateOrder | None = None,
+    zone: Zone | None = None,
 ) -> Times:
     """Read a column of times.
 
@@ -109,60 +122,65 @@ def read_times(
         timezone: IANA name of the zone of times that carry none; None for UTC.
         earliest: Earliest time that the size of a number may mean; milliseconds since 1970 UTC.
         latest: Latest such time; milliseconds since 1970 UTC.
+        order: The order of dates that are numbers only, such as 15.09.2023; None leaves these
+            unread.
+        zone: The zone of times that carry none, with the rules for local times that did not exist
+            or existed twice; None for ``timezone``, where such times are unusable.
     """
     if pa.types.is_null(array.type):
         array = array.cast(pa.string())
-    kind, size = array.type, len(array)
-    missing, none = _nulls(array), np.zeros(size, dtype=bool)
-    naive, unclear, days = none, none, _days(array)
-    units: dict[str, Mask] = {}
+    kind = array.type
+    missing = nulls_of(array)
+    found = _Found.nothing(len(array))
     if pa.types.is_timestamp(kind):
-        raw, bad = _integers(array)
-        millis, overflow = _to_millis(raw, kind.unit)
-        naive = np.full(size, kind.tz is None)
-        bad = bad | overflow
+        raw, null = integers_of(array)
+        found.millis, overflow = to_millis(raw, kind.unit)
+        found.naive[:] = kind.tz is None
+        found.bad = null | overflow
     elif pa.types.is_date(kind):
-        raw, bad = _integers(array.cast(pa.date32()))
-        millis, naive = raw * 86_400_000, np.ones(size, dtype=bool)
+        raw, found.bad = integers_of(array.cast(pa.date32()))
+        found.millis = raw * 86_400_000
+        found.naive[:] = found.days[:] = True
     elif is_number(kind):
-        if unit is None:
-            millis, bad, not_numbers, units = _unit_by_size(array, earliest, latest)
-            unclear = bad
-        else:
-            millis, bad, not_numbers = _from_numbers(array, unit)
-        missing = missing | not_numbers
-        if pa.types.is_floating(kind) and kind.bit_width < pa.float64().bit_width:
-            floats = array.cast(pa.float32()).to_numpy(zero_copy_only=False)
-            lost = np.abs(floats) >= largest_exact(kind)  # such a time is minutes off
-            bad, unclear = bad | lost, unclear & ~lost
+        missing = missing | _read_numbers(array, found, unit, earliest, latest)
     elif unit is not None:
-        millis, bad = _from_digits(array, unit)
+        found.millis, found.bad = from_digits(array, unit)
     else:
-        millis, naive, bad = _from_text(array)
-        odd = bad & ~missing
-        if odd.any():
-            numbers = _from_epoch_texts(array.filter(pa.array(odd)), earliest, latest)
-            places = np.flatnonzero(odd)[numbers.rows]
-            millis[places], naive[places] = numbers.millis, False
-            bad[places] = False
-            unclear = none.copy()
-            unclear[places] = bad[places] = numbers.unclear
-            for name, mask in numbers.units.items():
-                units[name] = none.copy()
-                units[name][places] = mask
-    bad = (bad | (millis < _FIRST) | (millis > _LAST)) & ~missing
-    unclear = unclear & ~missing
-    millis = np.where(bad | missing, 0, millis)
-    naive, days = naive & ~bad & ~missing, days & ~bad & ~missing
-    if timezone not in (None, "UTC"):
-        # Within a day of the first or last year, the zone could lead outside the years.
-        edge = naive & ((millis < _FIRST + _DAY) | (millis > _LAST - _DAY))
-        bad, naive = bad | edge, naive & ~edge
-        millis = np.where(edge, 0, millis)
-    millis, nonexistent, ambiguous = _apply_timezone(millis, naive, timezone)
+        _read_text(array, found, order, earliest, latest)
+    bad = (found.bad | (found.millis < FIRST) | (found.millis > LAST)) & ~missing
+    usable = ~bad & ~missing
+    naive = found.naive & usable
+    millis = np.where(usable, found.millis, 0)
+    nonexistent = ambiguous = np.zeros(len(array), dtype=bool)
+    zone = zone or Zone(timezone)
+    if naive.any() and not zone.is_utc:
+        moved = to_utc(millis[naive], "ms", zone)
+        millis[naive] = moved.moments
+        nonexistent, ambiguous, outside = (
+            _spread(naive, mask) for mask in (moved.skipped, moved.twice, moved.outside)
+        )
+        bad, naive = bad | outside, naive & ~outside
+    unclear = found.unclear & ~missing
     return Times(
-        millis, missing, bad & ~unclear, unclear, nonexistent, naive, ambiguous, units, days
+        millis,
+        missing,
+        bad & ~unclear,
+        unclear,
+        found.unordered & ~missing,
+        nonexistent,
+        naive,
+        ambiguous,
+        found.numbers & usable,
+        found.units,
+        found.days & usable,
     )
+
+
+def _spread(where: Mask, part: Mask) -> Mask:
+    """A mask over the rows of which the other mask selects some."""
+    whole = np.zeros(len(where), dtype=bool)
+    whole[where] = part
+    return whole
 
 
 def format_times(millis: Millis) -> Any:
@@ -191,152 +209,117 @@ def out_of_range(array: Any) -> Mask:
     """True where a date, time of day or timestamp is in no calendar."""
     kind, types = array.type, pa.types
     if types.is_timestamp(kind):
-        millis, overflow = _to_millis(_integers(array)[0], kind.unit)
-        return overflow | (millis < _FIRST) | (millis > _LAST)
+        millis, overflow = to_millis(integers_of(array)[0], kind.unit)
+        return overflow | (millis < FIRST) | (millis > LAST)
     if types.is_date32(kind):
-        days = _integers(array)[0]
-        return np.asarray((days < _FIRST // 86_400_000) | (days > _LAST // 86_400_000))
+        days = integers_of(array)[0]
+        return np.asarray((days < FIRST // 86_400_000) | (days > LAST // 86_400_000))
     width = pa.int32() if types.is_time32(kind) else pa.int64()
     raw = array.cast(width).cast(pa.int64()).fill_null(0).to_numpy(zero_copy_only=False)
     return np.asarray((raw < 0) | (raw >= 86_400 * PER_SECOND[kind.unit]))
 
 
-def localise(array: Any, timezone: str | None) -> tuple[Any, Mask]:
-    """A timestamp column in UTC, to be a property; and True where a time does not exist.
-
-    Args:
-        array: Arrow timestamp array, with or without a zone.
-        timezone: IANA name of the zone of times that carry none; None for UTC.
-    """
-    unit, zone = array.type.unit, array.type.tz
-    none = np.zeros(len(array), dtype=bool)
-    if zone is None and timezone not in (None, "UTC"):
-        raw, null = _integers(array)
-        millis, overflow = _to_millis(raw, unit)
-        edge = overflow | (millis < _FIRST + _DAY) | (millis > _LAST - _DAY)
-        raw = np.where(edge, 0, raw)
-        index = pd.DatetimeIndex(raw.view(f"M8[{unit}]"))
-        local = index.tz_localize(timezone, ambiguous=np.ones(len(index), bool), nonexistent="NaT")
-        none = (np.asarray(local.isna()) | edge) & ~null
-        raw = np.asarray(local.tz_convert(None)).astype(f"M8[{unit}]").view("i8")
-        array = pa.array(raw, pa.int64(), mask=null | none).cast(pa.timestamp(unit))
-    return array.cast(pa.int64()).cast(pa.timestamp(unit, "UTC")), none
+def _read_numbers(array: Any, found: _Found, unit: str | None, earliest: int, latest: int) -> Mask:
+    """Read numbers since 1970, and numbers such as 20230915; returns where there is no number."""
+    kind = array.type
+    lost = np.zeros(len(array), dtype=bool)
+    if pa.types.is_floating(kind) and kind.bit_width < pa.float64().bit_width:
+        floats = array.cast(pa.float32()).to_numpy(zero_copy_only=False)
+        lost = np.abs(floats) >= largest_exact(kind)  # such a time is minutes off
+    if unit is not None:
+        found.millis, found.bad, not_numbers = from_numbers(array, unit)
+        found.bad = found.bad | lost
+        return not_numbers
+    found.millis, odd, not_numbers, found.units = unit_by_size(array, earliest, latest)
+    found.bad, found.unclear = odd | lost, odd & ~lost
+    _read_day_numbers(array, found, not_numbers | nulls_of(array), earliest, latest)
+    return not_numbers
 
 
-def _nulls(array: Any) -> Mask:
-    return np.asarray(array.is_null().to_numpy(zero_copy_only=False))
+_DAY_NUMBERS: Final = tuple((10 ** (n - 1), 10**n) for n in (8, 12, 14, 17))
+"""Least number and next greater one of each number of digits that a date can have."""
 
 
-def _as_mask(array: Any) -> Mask:
-    return np.asarray(array.fill_null(False).to_numpy(zero_copy_only=False))
-
-
-def _integers(array: Any) -> tuple[Millis, Mask]:
-    """The integers under a time type, 0 for null; and where it is null."""
-    width = pa.int32() if pa.types.is_date32(array.type) else pa.int64()
-    raw = array.cast(width).cast(pa.int64()).fill_null(0).to_numpy(zero_copy_only=False)
-    return raw, _nulls(array)
-
-
-def _to_millis(raw: Millis, unit: str) -> tuple[Millis, Mask]:
-    """From a unit to milliseconds, rounded down; and True where the result does not fit."""
-    if unit == "s":
-        overflow = (raw > _LAST // 1000) | (raw < _FIRST // 1000)
-        return np.where(overflow, 0, raw) * 1000, overflow
-    return np.floor_divide(raw, PER_SECOND[unit] // 1000), np.zeros(len(raw), dtype=bool)
-
-
-def _from_numbers(array: Any, unit: str) -> tuple[Millis, Mask, Mask]:
-    """Milliseconds; True where they are bad; and True where the number is NaN."""
-    none = np.zeros(len(array), dtype=bool)
-    if pa.types.is_integer(array.type):
-        if pa.types.is_uint64(array.type):
-            array = pc.if_else(pc.less(array, pa.scalar(2**63, pa.uint64())), array, None)
-        bad = _nulls(array) if pa.types.is_uint64(array.type) else none
-        millis, overflow = _to_millis(array.cast(pa.int64()).fill_null(0).to_numpy(), unit)
-        return millis, bad | overflow, none
-    if pa.types.is_float16(array.type):
-        array = array.cast(pa.float32())
+def _read_day_numbers(array: Any, found: _Found, missing: Mask, earliest: int, latest: int) -> None:
+    """Read numbers such as 20230915 as dates; one that may be a time since 1970 too is unclear."""
     floats = array.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False)
-    scaled = floats * (1000 / PER_SECOND[unit])
-    bad = ~np.isfinite(scaled) | (np.abs(scaled) > 2.0**62) | (np.abs(floats) > 2.0**62)
-    good = np.where(bad, 0.0, floats)
-    # A whole number is converted as an integer; a fraction may lack its last bit.
-    whole, overflow = _to_millis(good.astype(np.int64), unit)
-    fraction = np.floor(np.where(bad, 0.0, scaled) + _LAST_BIT).astype(np.int64)
-    millis = np.where(np.floor(good) == good, whole, fraction)
-    return millis, bad | (overflow & (np.floor(good) == good)), np.isnan(floats)
+    maybe = np.zeros(len(array), dtype=bool)
+    with np.errstate(invalid="ignore"):
+        for least, over in _DAY_NUMBERS:
+            maybe |= (floats >= least) & (floats < over) & (np.floor(floats) == floats)
+    places = np.flatnonzero(maybe & ~missing)
+    if not len(places):
+        return
+    exact = array.take(pa.array(places)).cast(pa.int64(), safe=False)
+    dates = read_day_numbers(exact.to_numpy(zero_copy_only=False))
+    is_time = fits_a_unit(exact, earliest, latest)
+    both, new = places[dates.read & is_time], dates.read & ~is_time & found.unclear[places]
+    found.bad[both] = found.unclear[both] = True
+    for mask in found.units.values():
+        mask[both] = False
+    rows = places[new]
+    found.millis[rows], found.days[rows] = dates.millis[new], dates.days[new]
+    found.bad[rows] = found.unclear[rows] = False
+    found.naive[rows] = found.numbers[rows] = True
 
 
-def _unit_by_size(
-    array: Any, earliest: int, latest: int
-) -> tuple[Millis, Mask, Mask, dict[str, Mask]]:
-    """Milliseconds of numbers whose size gives their unit: the one that leads into the range.
-
-    Returns:
-        The milliseconds; True where no unit or more than one leads there; True where the number
-        is NaN; and for each unit, True where the size gave it.
-    """
-    size = len(array)
-    millis, hits = np.zeros(size, dtype=np.int64), np.zeros(size, dtype=np.int8)
-    missing = _nulls(array)
-    units = {}
-    for unit in PER_SECOND:
-        candidate, bad, not_numbers = _from_numbers(array, unit)
-        missing = missing | not_numbers
-        good = ~bad & ~missing & (candidate >= earliest) & (candidate <= latest)
-        if good.any():
-            millis = np.where(good, candidate, millis)
-            hits += good
-            units[unit] = good
-    clear = hits == 1
-    return millis, ~clear & ~missing, missing, {u: mask & clear for u, mask in units.items()}
-
-
-def _from_epoch_texts(text: Any, earliest: int, latest: int) -> _EpochTexts:
-    """The numbers among texts, without a unit."""
-    digits = _as_mask(pc.match_substring_regex(text, _DIGITS))
-    text = text.filter(pa.array(digits))
-    numbers = pc.cast(text, pa.float64())
-    whole = pc.match_substring_regex(text, _WHOLE)
-    exact = pc.cast(pc.if_else(whole, text, None), pa.int64())
-    millis, odd, _, units = _unit_by_size(numbers, earliest, latest)
-    exactly, _, _, _ = _unit_by_size(exact, earliest, latest)
-    return _EpochTexts(
-        np.flatnonzero(digits), np.where(_as_mask(whole), exactly, millis), odd, units
-    )
+def _read_text(
+    array: Any, found: _Found, order: DateOrder | None, earliest: int, latest: int
+) -> None:
+    """Read text: in the usual forms of ISO 8601, in its other forms, as any date, as a number."""
+    found.millis, found.naive, done = read_iso(array)
+    found.days = _days(array)
+    rows = np.flatnonzero(~done & ~nulls_of(array))
+    if not len(rows):
+        return
+    text = array.take(pa.array(rows))
+    found.bad[rows] = True
+    found.naive[rows] = False
+    is_iso = as_mask(pc.match_substring_regex(text, _ISO_DATE))
+    if is_iso.any():
+        places = rows[is_iso]
+        found.millis[places], found.naive[places], found.bad[places] = _from_other_text(
+            text.filter(pa.array(is_iso))
+        )
+        odd = found.bad[rows]
+        rows, text = rows[odd], text.filter(pa.array(odd))
+    if not len(rows):
+        return
+    dates = read_dates(text, order)
+    found.millis[rows] = dates.millis
+    found.naive[rows], found.days[rows] = dates.naive, dates.days
+    found.bad[rows] = ~dates.read
+    found.unordered[rows] = found.unclear[rows] = dates.unordered
+    if dates.compact.any():
+        digits = text.filter(pa.array(dates.compact)).cast(pa.int64())
+        both = rows[dates.compact][fits_a_unit(digits, earliest, latest)]
+        found.bad[both] = found.unclear[both] = True
+    left = ~dates.read & ~dates.unordered
+    if left.any():
+        _read_epoch_texts(text.filter(pa.array(left)), rows[left], found, earliest, latest)
 
 
-def _from_digits(array: Any, unit: str) -> tuple[Millis, Mask]:
-    """Milliseconds of text that holds numbers of a unit; and True where they are bad."""
-    good = pc.match_substring_regex(array, _NUMBER)
-    digits = pc.match_substring_regex(array, _SIGNED)
-    integers = pc.if_else(digits, pc.replace_substring_regex(array, r"^\+", ""), None)
-    whole, overflow, _ = _from_numbers(pc.cast(integers, pa.int64()), unit)
-    numbers = pc.cast(pc.if_else(good, array, None), pa.float64())
-    fraction, bad, _ = _from_numbers(numbers, unit)
-    is_whole = _as_mask(digits)
-    bad = np.where(is_whole, overflow, bad) | ~_as_mask(good)
-    return np.where(is_whole, whole, fraction), bad
+def _read_epoch_texts(text: Any, rows: Rows, found: _Found, earliest: int, latest: int) -> None:
+    """Read the numbers among texts."""
+    numbers = from_epoch_texts(text, earliest, latest)
+    rows = rows[numbers.rows]
+    found.millis[rows] = numbers.millis
+    found.bad[rows] = found.unclear[rows] = numbers.unclear
+    for name, mask in numbers.units.items():
+        found.units[name] = _spread_rows(rows[mask], len(found.bad))
 
 
-def _from_text(array: Any) -> tuple[Millis, Mask, Mask]:
-    """Milliseconds; True where the text carries no zone; and True where it is bad."""
-    millis, naive, done = read_iso(array)
-    rest = ~done & ~_nulls(array)
-    bad = np.zeros(len(array), dtype=bool)
-    if rest.any():
-        millis[rest], naive[rest], bad[rest] = _from_other_text(array.filter(pa.array(rest)))
-    return millis, naive, bad
+def _spread_rows(rows: Rows, size: int) -> Mask:
+    whole = np.zeros(size, dtype=bool)
+    whole[rows] = True
+    return whole
 
 
 def _days(array: Any) -> Mask:
-    """True where a time has no time of day."""
-    if not is_text(array.type):
-        return np.full(len(array), pa.types.is_date(array.type))
-    days = _as_mask(pc.equal(pc.binary_length(array), len("2024-01-15"))).copy()
+    """True where a text is a date in the usual form of ISO 8601, without a time of day."""
+    days = as_mask(pc.equal(pc.binary_length(array), len("2024-01-15"))).copy()
     if days.any():
-        days[days] = _as_mask(pc.match_substring_regex(array.filter(pa.array(days)), _DAY_TEXT))
+        days[days] = as_mask(pc.match_substring_regex(array.filter(pa.array(days)), _DAY_TEXT))
     return days
 
 
@@ -344,12 +327,12 @@ def _from_other_text(array: Any) -> tuple[Millis, Mask, Mask]:
     """The same for text of an unusual form, or text that is not a time; without nulls."""
     size = len(array)
     no = np.zeros(size, dtype=bool)
-    zoned = _as_mask(pc.match_substring_regex(array, _HAS_ZONE))
-    plain = _as_mask(pc.match_substring_regex(array, _PLAIN))
+    zoned = as_mask(pc.match_substring_regex(array, _HAS_ZONE))
+    plain = as_mask(pc.match_substring_regex(array, _PLAIN))
     moments = np.zeros(size, dtype=np.int64)
     try:  # the forms that Arrow reads
         for kind, chosen in ((_ZONED, plain & zoned), (_NAIVE, plain & ~zoned)):
-            moments += _integers(pc.cast(pc.if_else(pa.array(chosen), array, None), kind))[0]
+            moments += integers_of(pc.cast(pc.if_else(pa.array(chosen), array, None), kind))[0]
     except pa.ArrowInvalid:  # such as 30 February
         plain, moments = no, np.zeros(size, dtype=np.int64)
     odd = ~plain
@@ -375,22 +358,3 @@ def _from_odd_text(text: Any) -> tuple[Millis, Mask]:
     bad = parsed.isna().to_numpy()
     moments = parsed.dt.tz_localize(None).to_numpy().astype("M8[us]").view("i8")
     return np.where(bad, 0, moments), bad
-
-
-def _apply_timezone(millis: Millis, naive: Mask, timezone: str | None) -> tuple[Millis, Mask, Mask]:
-    nonexistent, ambiguous = np.zeros(len(millis), dtype=bool), np.zeros(len(millis), dtype=bool)
-    if timezone in (None, "UTC") or not naive.any():
-        return millis, nonexistent, ambiguous
-    index = pd.DatetimeIndex(millis[naive].view("M8[ms]"))
-    # Of a local time that occurred twice, the first is meant.
-    first, second = (
-        index.tz_localize(timezone, ambiguous=np.full(len(index), summer), nonexistent="NaT")
-        for summer in (True, False)
-    )
-    nonexistent[naive] = np.asarray(first.isna())
-    both = np.asarray(first.isna()) | np.asarray(second.isna())
-    ambiguous[naive] = np.asarray(first != second) & ~both
-    moments = np.asarray(first.tz_convert(None)).astype("M8[ms]").view("i8")
-    result = millis.copy()
-    result[naive] = moments
-    return np.where(nonexistent, 0, result), nonexistent, ambiguous

@@ -9,8 +9,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from cdp_backfill.messages import json_cells
+from cdp_backfill.messages.local_times import Zone, localise
 from cdp_backfill.messages.text import as_utf8, decode
-from cdp_backfill.messages.times import localise, out_of_range
+from cdp_backfill.messages.times import out_of_range
 from cdp_backfill.model.arrow_types import is_bytes, is_json, is_list, is_text, largest_exact
 from cdp_backfill.model.outcomes import Problem
 
@@ -61,16 +62,14 @@ class ValueReader:
 
     Args:
         problems: Where problems and fixes are recorded.
-        timezone: IANA name of the zone of times that carry none; None for UTC.
+        zone: The zone of times that carry none.
         max_cells: See :func:`cdp_backfill.messages.json_cells.check_width`.
     """
 
-    def __init__(
-        self, problems: Problems, timezone: str | None, max_cells: int | None = None
-    ) -> None:
+    def __init__(self, problems: Problems, zone: Zone, max_cells: int | None = None) -> None:
         self._problems = problems
         self._max_cells = max_cells
-        self._timezone = timezone
+        self._zone = zone
 
     def read(self, array: Any, column: str) -> list[Any]:
         """The column as JSON values.
@@ -114,6 +113,22 @@ class ValueReader:
             mask[rows[bad]] = True
             self._problems.add(mask, problem)
 
+    def _in_utc(self, array: Any, column: str, rows: Any) -> Any:
+        """Times in UTC; local times that did not exist, or existed twice, are recorded."""
+        array, moved = localise(array, self._zone)
+        if moved is None:
+            return array
+        self._note(moved.outside, rows, bad_time(column))
+        for mask, rule, problem, fix in (
+            (moved.skipped, self._zone.nonexistent, nonexistent_time(column), "shifted_forward"),
+            (moved.twice, self._zone.ambiguous, ambiguous_time(column), "shown_twice"),
+        ):
+            if rule == "invalid":
+                self._note(mask, rows, problem)
+            else:
+                self._problems.record_fix(fix, column, mask)
+        return array
+
     def _read(self, array: Any, column: str, rows: Any, *, nested: bool) -> list[Any]:
         """The arrays of a column; at most one if it is ``nested`` in a list or a map."""
         array = decode(array)
@@ -135,8 +150,7 @@ class ValueReader:
             self._note(bad, rows, bad_time(column))
             array = pc.if_else(pa.array(bad), None, array) if bad.any() else array
         if types.is_timestamp(kind):
-            array, bad = localise(array, self._timezone)
-            self._note(bad, rows, nonexistent_time(column))
+            array = self._in_utc(array, column, rows)
         elif types.is_duration(kind):
             per_second = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}[kind.unit]
             seconds = pc.divide(array.cast(pa.int64()).cast(pa.float64(), safe=False), per_second)
@@ -279,4 +293,13 @@ def nonexistent_time(column: str) -> Problem:
         "nonexistent_time",
         column,
         f"column {column!r} holds a local time that its time zone skipped (summer time)",
+    )
+
+
+def ambiguous_time(column: str) -> Problem:
+    """The problem of a local time that existed twice."""
+    return Problem(
+        "ambiguous_time",
+        column,
+        f"column {column!r} holds a local time that its time zone had twice (end of summer time)",
     )

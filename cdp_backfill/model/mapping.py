@@ -42,6 +42,9 @@ __all__ = ["Field", "Key", "Lit", "Mapping", "Tree", "key", "lit"]
 
 Call = Literal["track", "identify"]
 TimestampUnit = Literal["s", "ms", "us", "ns"]
+DateOrder = Literal["DMY", "MDY", "YMD"]
+NonexistentTime = Literal["shift_forward", "invalid"]
+AmbiguousTime = Literal["earliest", "latest", "invalid"]
 OtherEvents = Literal["invalid", "skip", "send", "unmapped"]
 Rest = Literal["properties", "all", "drop"]
 Oversize = Literal["invalid", "drop_largest"]
@@ -67,11 +70,23 @@ class Mapping:
         user_id: Becomes ``userId``.
         anonymous_id: Becomes ``anonymousId``.
         event: The event name, as it is or as ``events`` translates it.
-        timestamp: The time of the event: any Arrow time type, ISO 8601 text, or epoch numbers.
+        timestamp: The time of the event: any Arrow time type, text such as ISO 8601, RFC 2822 or
+            15-Sep-2023 2:20 PM, or epoch numbers.
         timestamp_unit: Unit of epoch numbers: ``"s"``, ``"ms"``, ``"us"`` or ``"ns"``; None derives
             it from their size, and plan and report say so.
+        date_order: Order of day, month and year in dates that are numbers only, such as
+            15.09.2023 and 9/15/23: ``"DMY"``, ``"MDY"`` or ``"YMD"`` (for years of two digits; a
+            year of four digits that comes first is always recognised). Dates in another order are
+            invalid. If None, a proposal fills it in where all cells of the table allow one order
+            only, or else asks; in a mapping that is used as it is, None makes such dates invalid.
         timezone: IANA time zone of times that carry none; None reads them as UTC, and plan and
             report say so.
+        nonexistent: What to do with a local time that ``timezone`` skipped when the clocks went
+            forward: ``"invalid"`` reports the row, ``"shift_forward"`` takes the first moment
+            after the gap.
+        ambiguous: What to do with a local time that ``timezone`` had twice when the clocks went
+            back: ``"invalid"`` reports the row, ``"earliest"`` and ``"latest"`` take the first and
+            the second of the two.
         message_id: Becomes ``messageId``: a column, or ``key(...)`` for ids made from some columns
             only; None, or an empty cell, makes one from the content.
         properties: Nested dict of property names to columns or constants.
@@ -130,7 +145,10 @@ class Mapping:
     event: Field | None = None
     timestamp: Field | None = None
     timestamp_unit: TimestampUnit | None = None
+    date_order: DateOrder | None = None
     timezone: str | None = None
+    nonexistent: NonexistentTime = "invalid"
+    ambiguous: AmbiguousTime = "invalid"
     message_id: Field | Key | None = None
     properties: Tree = field(default_factory=dict)
     context: Tree = field(default_factory=dict)
@@ -360,6 +378,9 @@ class Mapping:
 _CHOICES: Final[dict[str, tuple[Any, ...]]] = {
     "call": ("track", "identify"),
     "timestamp_unit": (None, "s", "ms", "us", "ns"),
+    "date_order": (None, "DMY", "MDY", "YMD"),
+    "nonexistent": ("shift_forward", "invalid"),
+    "ambiguous": ("earliest", "latest", "invalid"),
     "other_events": ("invalid", "skip", "send", "unmapped"),
     "rest": ("properties", "all", "drop"),
     "oversize": ("invalid", "drop_largest"),
@@ -389,6 +410,8 @@ _IDENTIFY: Final = frozenset(
         "integrations",
         "message_id",
         "timezone",
+        "nonexistent",
+        "ambiguous",
         "nulls",
         "derive",
         "json",

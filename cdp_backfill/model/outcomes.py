@@ -91,7 +91,9 @@ FIXES: Final[dict[str, str]] = {
     "epoch_us": "a number was read as microseconds since 1970, because of its size",
     "epoch_ns": "a number was read as nanoseconds since 1970, because of its size",
     "sdk_spelling": "a value was written as the vendor's SDKs write it, such as iOS or en-US",
-    "shown_twice": "a local time that occurred twice was read as the first of the two",
+    "shown_twice": "a local time that occurred twice was read as ambiguous= says",
+    "shifted_forward": "a local time that the zone skipped was read as the moment after the gap",
+    "day_number": "a number such as 20230915 was read as a date",
     "midnight": "a date without a time of day was read as 00:00 of that day",
     "boolean_word": "a word or a number was read as true or false",
     "bytes_text": "bytes were read as UTF-8 text",
@@ -134,13 +136,18 @@ PROBLEMS: Final[dict[str, str]] = {
     "same, name it in allow_commands=[...].",
     "missing_time": "Fill the time column. Without it, the API would record the time of receipt.",
     "bad_time": "Use ISO 8601 text, a time type, or numbers with the right timestamp_unit. For "
-    "other formats, derive={'when': \"strptime(col, '%m/%d/%Y %H:%M')\"}, timestamp='when'.",
-    "unclear_time": "The unit of these numbers is ambiguous. Pass timestamp_unit=.",
+    "dates in another order, date_order='MDY'; for other formats, "
+    "derive={'when': \"strptime(col, '%H:%M %m/%d/%Y')\"}, timestamp='when'.",
+    "unclear_time": "A number can have two units, or a date two orders. For numbers, pass "
+    "timestamp_unit='s', 'ms', 'us' or 'ns'; for dates, date_order='DMY' or 'MDY'.",
     "too_early": "There were no app stores then: the unit is wrong, a clock was reset, or the time "
     "is a placeholder. If it is right, set earliest to a day before it.",
     "in_future": "The time is in the future: the unit or a clock is wrong, or the time is a "
     "placeholder.",
-    "nonexistent_time": "The time zone skipped this local time.",
+    "nonexistent_time": "The time zone skipped this local time when the clocks went forward. To "
+    "take the first moment after the gap, pass nonexistent='shift_forward'.",
+    "ambiguous_time": "The time zone had this local time twice when the clocks went back. To take "
+    "the first of the two, pass ambiguous='earliest'; for the second, ambiguous='latest'.",
     "bad_boolean": "Use true or false.",
     "bad_device_type": "Use android or ios, or the name of a system of theirs.",
     "bad_text": "The text is not valid UTF-8. Decode it with its own encoding first.",

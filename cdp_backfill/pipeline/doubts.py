@@ -89,6 +89,12 @@ def doubt_sections(
     return [
         Section("Questions", (), [(each.field, str(each)) for each in questions]),
         Section(
+            "What a cell means under each answer",
+            (),
+            [(each.field, each.example) for each in questions if each.example],
+            from_table=True,
+        ),
+        Section(
             "Assumed",
             (),
             [(each.field, f"{each.text} If not, pass {each.otherwise}.") for each in assumptions],

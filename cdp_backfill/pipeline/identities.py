@@ -262,6 +262,8 @@ def _table_mapping(table: Source, events: Mapping) -> Mapping:
         },
         integrations=_integrations(events),
         timezone=events.timezone,
+        nonexistent=events.nonexistent,
+        ambiguous=events.ambiguous,
         nulls=events.nulls,
         duplicates="skip",
         user_id=ids["user_id"],

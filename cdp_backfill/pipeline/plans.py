@@ -273,8 +273,10 @@ class Plan:
         columns = (replace(each, sample="") if each.name else each for each in self.columns)
         unknown = self.unknown_events
         hidden = f"{count(len(unknown), 'value')} that samples=True shows"
+        questions = tuple(replace(each, example="") for each in self.questions)
         return replace(
             self,
+            proposal=replace(self.proposal, questions=questions),
             columns=tuple(columns),
             samples=(),
             unknown_events={hidden: sum(unknown.values())} if unknown else {},

@@ -34,6 +34,7 @@ _NO_EVENT_OR_TIME: Final = (
     "bad_time",
     "unclear_time",
     "nonexistent_time",
+    "ambiguous_time",
     "too_early",
     "in_future",
 )

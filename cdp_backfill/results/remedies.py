@@ -27,6 +27,7 @@ _ROW_FIXES: Final = frozenset(
         "missing_user",
         AMBIGUOUS,
         "missing_time",
+        "ambiguous_time",
         "too_early",
         "in_future",
         "command",
@@ -152,7 +153,7 @@ def _fix(
     if code == "missing_event":
         return cells.assignment(repr("Application Opened"))
     if code in ("bad_time", "unclear_time", "nonexistent_time"):
-        return _time_fix(code, cells, mapping)
+        return _time_fix(code, problem.reason, cells, mapping)
     if code == "bad_text":
         return _text_fix(cells)
     if code == "oversize":
@@ -162,7 +163,7 @@ def _fix(
     return ""
 
 
-def _time_fix(code: str, cells: _Cells, mapping: Mapping | None) -> str:
+def _time_fix(code: str, reason: str, cells: _Cells, mapping: Mapping | None) -> str:
     hour = "pd.Timedelta(hours=1)"
     if pa.types.is_timestamp(cells.kind):
         return (
@@ -170,6 +171,8 @@ def _time_fix(code: str, cells: _Cells, mapping: Mapping | None) -> str:
         )
     zoned = "" if mapping is not None and mapping.timezone else ", utc=True"
     pattern = "%Y-%m-%dT%H:%M:%S" + ("Z" if zoned else "")
+    if code == "unclear_time" and cells.is_text and "unit" not in reason:
+        return ""  # a date whose order is not known: only a change of the mapping helps
     if code == "unclear_time":
         read = (
             f"pd.to_numeric({cells.expression}, errors='coerce'), unit='s'{zoned}, errors='coerce'"
@@ -179,9 +182,11 @@ def _time_fix(code: str, cells: _Cells, mapping: Mapping | None) -> str:
         return cells.assignment(f"pd.to_datetime({read}).dt.strftime({pattern!r})")
     if not cells.is_text:
         return _without(cells.rows)
-    read = f"pd.to_datetime({cells.expression}, format='mixed', errors='coerce'{zoned})"
+    order = mapping.date_order if mapping is not None else None
+    first = {"DMY": ", dayfirst=True", "YMD": ", yearfirst=True"}.get(order or "", "")
+    read = f"pd.to_datetime({cells.expression}, format='mixed'{first}, errors='coerce'{zoned})"
     if code == "nonexistent_time":
-        read = f"(pd.to_datetime({cells.expression}, format='mixed') + {hour})"
+        read = f"(pd.to_datetime({cells.expression}, format='mixed'{first}) + {hour})"
         pattern = "%Y-%m-%dT%H:%M:%S"
     return cells.assignment(f"{read}.dt.strftime({pattern!r})")
 

@@ -68,7 +68,16 @@ PYTHON_ONLY: Final = {
         "derive={'what'",
         "struct_pack",
     ),
-    "pandas": ("errors='coerce'", ".replace(", ".astype(", ".str.", "utc=True", "format='mixed'"),
+    "pandas": (
+        "errors='coerce'",
+        ".replace(",
+        ".astype(",
+        ".str.",
+        "utc=True",
+        "format='mixed'",
+        "dayfirst=",
+        "yearfirst=",
+    ),
     "retry": ("nothing is worth sending", "report.identities.retry()"),
 }
 """Modules and sentences that the command line never shows, or whose code is not Python's."""

@@ -35,6 +35,9 @@ KEYWORDS: Final[dict[str, Any]] = {
     "timestamp": "seconds",
     "timestamp_unit": "s",
     "timezone": "Europe/Berlin",
+    "date_order": "DMY",
+    "nonexistent": "shift_forward",
+    "ambiguous": "latest",
     "message_id": key("extra"),
     "properties": {"tier": "plan_tier", "more": {"x": lit(1)}},
     "context": {"device": {"model": "plan_tier"}, "locale": lit("de")},
@@ -110,7 +113,7 @@ def test_keywords_add_to_a_preset(names: set[str], preset: str, has_drop: bool) 
     if has_drop:
         before = replace(before, rest="properties", drop=["extra", "surplus"])
     after = add_fields(before, {name: KEYWORDS[name] for name in names})
-    free = {"timestamp_unit", "timezone"} if "timestamp" in names else set()
+    free = {"timestamp_unit", "date_order", "timezone"} if "timestamp" in names else set()
     if "user_id" in names:  # a column that a keyword names is no longer left out
         before = replace(before, drop=[name for name in before.drop if name != "extra"])
     check(before, after, names, free)

@@ -15,8 +15,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cdp_backfill.messages.iso import read_iso
+from cdp_backfill.messages.local_times import Zone, localise
 from cdp_backfill.messages.text import clean_text
-from cdp_backfill.messages.times import format_times, localise, read_times
+from cdp_backfill.messages.times import format_times, read_times
 from cdp_backfill.model.arrow_types import is_text
 from tests.rows import built, payloads
 
@@ -41,7 +42,7 @@ def read_one(value: Any, kind: Any = None, **options: Any) -> str:
     """What becomes of one cell: the time, or what is wrong."""
     arguments = {"unit": None, "timezone": None, "earliest": STORES} | options
     times = read_times(tidied(pa.array([value], kind)), **arguments)
-    for name in ("missing", "bad", "unclear", "nonexistent"):
+    for name in ("missing", "bad", "unclear", "nonexistent", "ambiguous"):
         if getattr(times, name)[0]:
             return name
     return str(format_times(times.millis)[0])
@@ -144,8 +145,8 @@ def test_formatting_is_rfc_3339_with_milliseconds(values: list[datetime]) -> Non
         ("2024-13-01", "bad"),
         ("2024-01-15T24:00:00Z", "bad"),
         ("2024-01-15T10:30:61Z", "bad"),
-        ("15.01.2024", "bad"),
-        ("1/21/2021 23:30", "bad"),
+        ("15.01.2024", "unclear"),
+        ("1/21/2021 23:30", "unclear"),
         ("1705314600", "2024-01-15T10:30:00.000Z"),
         ("1705314600123", "2024-01-15T10:30:00.123Z"),
         ("1705314600.5", "2024-01-15T10:30:00.500Z"),
@@ -208,7 +209,7 @@ def test_numbers_and_dates(cell: Any, kind: Any, unit: str | None, expected: str
         ("2024-07-15 10:30:00", "Europe/Berlin", "2024-07-15T08:30:00.000Z"),
         ("2024-07-15 10:30:00Z", "Europe/Berlin", "2024-07-15T10:30:00.000Z"),
         ("2024-03-31 02:30:00", "Europe/Berlin", "nonexistent"),
-        ("2024-10-27 02:30:00", "Europe/Berlin", "2024-10-27T00:30:00.000Z"),
+        ("2024-10-27 02:30:00", "Europe/Berlin", "ambiguous"),
         ("2024-01-15", "America/New_York", "2024-01-15T05:00:00.000Z"),
         ("2024-01-15 10:30:00", "UTC", "2024-01-15T10:30:00.000Z"),
         ("9999-12-31 23:59:59", "America/New_York", "bad"),
@@ -236,9 +237,10 @@ def test_naive_times_are_counted() -> None:
 def test_a_time_as_a_property_moves_to_utc() -> None:
     """Naive times in properties are read in the stated zone too."""
     cells = pa.array([datetime(2024, 7, 1, 12), datetime(2024, 3, 31, 2, 30), None])  # noqa: DTZ001
-    array, nonexistent = localise(cells, "Europe/Berlin")
+    array, moved = localise(cells, Zone("Europe/Berlin"))
     assert array.to_pylist()[0] == datetime(2024, 7, 1, 10, tzinfo=UTC)
-    assert nonexistent.tolist() == [False, True, False]
+    assert moved is not None
+    assert moved.skipped.tolist() == [False, True, False]
     assert array.null_count == 2
 
 

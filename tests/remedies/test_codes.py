@@ -55,17 +55,24 @@ PROBLEM_CASES: Final[dict[str, tuple[Step, list[Step]]]] = {
     ),
     "missing_time": (({"ts": [None, "2023-05-01"]}, {}), [({"ts": ["2023-05-01"] * 2}, {})]),
     "bad_time": (
-        ({"ts": ["05/01/2023 10:00"] * 2}, {}),
+        ({"ts": ["05/21/2023 10:00"] * 2}, {"date_order": "DMY"}),
         [
+            ({}, {"date_order": "MDY"}),
             ({"ts": ["2023-05-01T10:00"] * 2}, {}),
             ({"ts": pd.to_datetime(["2023-05-01"] * 2)}, {}),
             ({"ts": [1682935200] * 2}, {"timestamp_unit": "s"}),
-            ({}, {"derive": {"when": "strptime(ts, '%m/%d/%Y %H:%M')"}, "timestamp": "when"}),
+            (
+                {"ts": ["10:00 05/01/2023"] * 2},
+                {"derive": {"when": "strptime(ts, '%H:%M %m/%d/%Y')"}, "timestamp": "when"},
+            ),
         ],
     ),
     "unclear_time": (
         ({"ts": [1_705_314_600_1, 1_705_314_600]}, {}),
-        [({"ts": [1_705_314_600] * 2}, {"timestamp_unit": "s"})],
+        [
+            ({"ts": [1_705_314_600] * 2}, {"timestamp_unit": "s"}),
+            ({"ts": ["01/05/2023"] * 2}, {"date_order": "DMY"}),
+        ],
     ),
     "too_early": (
         ({"ts": ["2005-05-01", "2023-05-01"]}, {}),
@@ -74,7 +81,14 @@ PROBLEM_CASES: Final[dict[str, tuple[Step, list[Step]]]] = {
     "in_future": (({"ts": ["2099-05-01", "2023-05-01"]}, {}), [({"ts": ["2023-05-01"] * 2}, {})]),
     "nonexistent_time": (
         (LOCAL, {"timezone": "Europe/Berlin"}),
-        [({"ts": ["2024-03-31 03:30:00", LOCAL["ts"][1]]}, {})],
+        [
+            ({"ts": ["2024-03-31 03:30:00", LOCAL["ts"][1]]}, {}),
+            ({}, {"nonexistent": "shift_forward"}),
+        ],
+    ),
+    "ambiguous_time": (
+        ({"ts": ["2024-10-27 02:30:00", "2024-10-27 10:30:00"]}, {"timezone": "Europe/Berlin"}),
+        [({}, {"ambiguous": "earliest"}), ({}, {"ambiguous": "latest"})],
     ),
     "bad_boolean": (
         ({"bg": ["perhaps", "yes"]}, {"properties": {"from_background": "bg"}}),

@@ -349,17 +349,19 @@ PROBLEM_CASES: list[tuple[str, dict[str, Any], dict[str, Any], str]] = [
         "gone",
     ),
     ("missing_time", {"ts": [None, "2023-01-01T00:00:00Z"]}, {}, "gone"),
-    ("bad_time", {"ts": ["May 1, 2023 10:00", "2023-01-01"]}, {}, "delivered"),
-    ("bad_time", {"ts": ["May 1, 2023 10:00", "2023-01-01"]}, BERLIN, "delivered"),
+    ("bad_time", {"ts": ["10:00 May 1, 2023", "2023-01-01"]}, {}, "delivered"),
+    ("bad_time", {"ts": ["10:00 May 1, 2023", "2023-01-01"]}, BERLIN, "delivered"),
     ("unclear_time", {"ts": [np.inf, 1.7e9]}, {}, "same"),
     (
         "bad_time",
-        {"ts": pd.Categorical(["May 1, 2023 10:00", "2023-01-01"])},
+        {"ts": pd.Categorical(["10:00 May 1, 2023", "2023-01-01"])},
         {},
         "delivered",
     ),
     ("unclear_time", {"ts": [17_053_146_001, 1_700_000_000]}, {}, "same"),
     ("unclear_time", {"ts": ["17053146001", "1700000000"]}, {}, "same"),
+    ("unclear_time", {"ts": ["05/06/2023", "2023-01-01"]}, {}, "same"),
+    ("ambiguous_time", {"ts": ["2024-10-27 02:30:00", "2023-01-01"]}, BERLIN, "gone"),
     ("too_early", {"ts": pd.to_datetime(["1970-01-01", "2023-01-01"])}, {}, "gone"),
     ("in_future", {"ts": pd.to_datetime(["2199-01-01", "2023-01-01"])}, {}, "gone"),
     ("nonexistent_time", {"ts": ["2024-03-31 02:30:00", "2023-01-01"]}, BERLIN, "delivered"),
@@ -455,7 +457,7 @@ def test_fixes_of_rows_with_several_problems_work(box: Sandbox) -> None:
     """Each pair of problems has one fix that repairs both, whatever comments it has."""
     bad: dict[str, Any] = {
         "name": None,
-        "ts": "May 1, 2023 10:00",
+        "ts": "10:00 May 1, 2023",
         "bg": "perhaps",
         "kind": "toaster",
         "price": np.inf,
@@ -488,7 +490,7 @@ def test_fixes_of_rows_with_several_problems_work(box: Sandbox) -> None:
 
 def test_reasons_are_shown_in_full(box: Sandbox) -> None:
     """Text, HTML and marimo show every sentence and fix, whatever the options of pandas."""
-    frame = opens(3, uid=[None, "b", "c"], ts=["2023-05-01", "May 1, 2023 10:00", "2023-05-01"])
+    frame = opens(3, uid=[None, "b", "c"], ts=["2023-05-01", "10:00 May 1, 2023", "2023-05-01"])
     report = send(frame, box)
     reasons: Any = report.by_reason()
     for shown in (repr(reasons), reasons._repr_html_(), reasons._display_()._repr_html_()):

@@ -29,8 +29,8 @@ def add_fields(mapping: Mapping, given: AbstractMapping[str, Any]) -> Mapping:
     """A mapping with the fields of a caller.
 
     Dicts get the entries that the caller names, and keep their others; lists get more items; other
-    fields are replaced. With another time column, the unit and the zone of the first one end. A
-    column that the caller names is no longer left out.
+    fields are replaced. With another time column, the unit, the order and the zone of the first
+    one end. A column that the caller names is no longer left out.
 
     Args:
         mapping: The mapping of a preset.
@@ -48,7 +48,7 @@ def add_fields(mapping: Mapping, given: AbstractMapping[str, Any]) -> Mapping:
     if mapping.drop:
         mapping = replace(mapping, drop=_still_dropped(mapping, given))
     if given.get("timestamp", mapping.timestamp) != mapping.timestamp:
-        fields |= {"timestamp_unit": None, "timezone": None}
+        fields |= {"timestamp_unit": None, "date_order": None, "timezone": None}
     for name, value in given.items():
         mine = getattr(mapping, name)
         if name in _DICTS and isinstance(value, AbstractMapping):
