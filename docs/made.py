@@ -25,7 +25,7 @@ from cdp_backfill.messages import expression_limits, json_cells
 from cdp_backfill.model import api_facts, arrow_types, outcomes, toml_text
 from cdp_backfill.pipeline import plan_statistics
 from cdp_backfill.results import histogram, reasons
-from cdp_backfill.sources import chunks, columnar, paths, unpacking
+from cdp_backfill.sources import batch_sizes, chunks, columnar, depths, paths, unpacking
 from cdp_backfill.sources.texts import json_objects
 from cdp_backfill.sources.texts import rows as text_rows
 
@@ -271,6 +271,8 @@ def _default(option: Any) -> str:
 
 INPUT_LIMITS: Final[tuple[tuple[ModuleType, str, str, str, str], ...]] = (
     (chunks, "MAX_COLUMNS", "columns of a table, or keys of all objects", "columns", "an error"),
+    (depths, "MAX_FIELDS", "fields of all columns, those inside objects included", "fields",
+     "an error"),
     (paths, "MAX_FILES", "files of a run, or of an archive", "files", "an error"),
     (arrow_types, "MAX_DEPTH", "nesting of a type, or of a cell of a DataFrame", "levels",
      "an error"),
@@ -281,6 +283,8 @@ INPUT_LIMITS: Final[tuple[tuple[ModuleType, str, str, str, str], ...]] = (
      "fewer rows are read at a time"),
     (json_objects, "MAX_OBJECT_BYTES", "object or line of a JSON file", "bytes", "an error"),
     (columnar, "MAX_ROW_BYTES", "row of a parquet file, on average of a row group", "bytes",
+     "an error"),
+    (batch_sizes, "MAX_BATCH_BYTES", "compressed record batch of an Arrow file, unpacked", "bytes",
      "an error"),
     (text_rows, "MAX_ROW_BYTES", "row of a CSV file, such as one whose quote is never closed",
      "bytes",
@@ -301,6 +305,9 @@ INPUT_LIMITS: Final[tuple[tuple[ModuleType, str, str, str, str], ...]] = (
     (expression_limits, "MAX_LENGTH", "expression of `derive`", "characters", "an error"),
     (expression_limits, "MAX_LAYERS", "columns of `derive` of which each uses the one before",
      "columns", "an error"),
+    (expression_limits, "MAX_USES",
+     "uses of columns by an expression, through all derived columns that it uses", "uses",
+     "an error that names the column"),
     (expression_limits, "MAX_LAMBDAS", "lambdas of an expression, one inside the other", "levels",
      "an error"),
     (expression_limits, "MAX_SIZE",

@@ -19,7 +19,7 @@ import numpy as np
 import pyarrow as pa
 
 from cdp_backfill.errors import MappingError
-from cdp_backfill.messages.expression_limits import MAX_LAYERS, check_type
+from cdp_backfill.messages.expression_limits import MAX_LAYERS, check_type, check_uses
 from cdp_backfill.messages.expressions import WHERE, checked_columns, first_line, quote
 from cdp_backfill.messages.text import as_utf8, decode, json_as_text
 from cdp_backfill.messages.times import out_of_range
@@ -99,10 +99,17 @@ class Deriver:
         needed = list(derive)
         uses: dict[str, set[str]] = {}
         known = [*schema.names]
+        times: dict[str, int] = {}
         for name, expression in derive.items():
-            uses[name] = checked_columns(self._connections[False], self._title(name), expression)
-            _check_known(self._title(name), uses[name], known)
+            title = self._title(name)
+            counted = checked_columns(self._connections[False], title, expression)
+            uses[name] = set(counted)
+            _check_known(title, uses[name], known)
             known.append(name)
+            times[name.casefold()] = sum(
+                n * times.get(column.casefold(), 1) for column, n in counted.items()
+            )
+            check_uses(title, times[name.casefold()])
         if only is not None:
             requested = set(only)
             for name in reversed(needed):

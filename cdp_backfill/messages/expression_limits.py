@@ -29,6 +29,13 @@ _UNSAFE: Final = (
 DuckDB's tests of deep JSON cells did not cover them: they recurse once for each level, or write a
 line for each. Internal functions trust their arguments."""
 
+_DISTANCES: Final = ("levenshtein", "editdist3", "damerau_levenshtein", "jaro_")
+"""Beginnings of functions whose time, or memory, grows with the square of a cell."""
+
+MAX_USES: Final = 10_000
+"""Uses of columns by an expression, through all derived columns that it uses: a column that uses
+another one twice can be twice as large."""
+
 UNSAFE_TYPES: Final = ("VARIANT", "AGGREGATE_STATE")
 """Types on which DuckDB ends the process at some cells."""
 
@@ -109,6 +116,11 @@ def check_function(title: str, node: dict[str, Any]) -> None:
             f"{title} uses {function}(). On some cells, it ends the process or runs "
             "for hours. Use json_extract() or another function."
         )
+    if function.startswith(_DISTANCES):
+        raise MappingError(
+            f"{title} uses {function}(). At long cells, it takes minutes and gigabytes. "
+            "Compare the texts before you send the table."
+        )
     arguments = [argument["expression"] for argument in node["arguments"]]
     if function in _SIZES and not all(map(_is_bounded, arguments[_SIZES[function] :][:1])):
         raise MappingError(
@@ -127,6 +139,23 @@ def check_function(title: str, node: dict[str, Any]) -> None:
         if schema is None:
             raise MappingError(f"{title}: the types in {function}() must be a text.")
         check_type(title, _unescaped(schema))
+
+
+def check_uses(title: str, uses: int) -> None:
+    """Refuse a column that uses others so often that a short cell becomes gigabytes.
+
+    Args:
+        title: What uses them, for errors.
+        uses: How often, through all derived columns that it uses.
+
+    Raises:
+        MappingError: It does.
+    """
+    if uses > MAX_USES:
+        raise MappingError(
+            f"{title} uses columns {uses:,} times, through all derived columns that it "
+            f"uses. The limit is {MAX_USES:,}."
+        )
 
 
 def check_lambdas(title: str, tree: Any) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import re
+from collections import Counter
 from typing import TYPE_CHECKING, Any, Final
 
 import duckdb
@@ -48,11 +49,11 @@ def columns_of(expression: str) -> set[str]:
         MappingError: It is not a SQL expression.
     """
     with duckdb.connect() as connection:
-        return _referenced_columns(_parse(connection, "expression", expression))
+        return set(_referenced_columns(_parse(connection, "expression", expression)))
 
 
-def checked_columns(connection: Any, title: str, expression: str) -> set[str]:
-    """The columns that an expression names, which may use its own row only.
+def checked_columns(connection: Any, title: str, expression: str) -> Counter[str]:
+    """The columns that an expression names, and how often. It may use its own row only.
 
     Args:
         connection: A connection to DuckDB without access to files.
@@ -110,9 +111,12 @@ def _parse(connection: Any, title: str, expression: str) -> dict[str, Any]:
     return tree
 
 
-def _referenced_columns(tree: dict[str, Any]) -> set[str]:
+def _referenced_columns(tree: dict[str, Any]) -> Counter[str]:
+    """The columns that an expression uses, and how often."""
     nodes = list(_nodes(tree))
-    columns = {node["column_names"][0] for node in nodes if node.get("class") == "COLUMN_REF"}
+    columns = Counter(
+        node["column_names"][0] for node in nodes if node.get("class") == "COLUMN_REF"
+    )
     # An arrow before a text is JSON's; before anything else it is that of a lambda.
     arrows = (node for node in nodes if node.get("class") == "LAMBDA")
     lambda_arguments = {
@@ -120,7 +124,7 @@ def _referenced_columns(tree: dict[str, Any]) -> set[str]:
         for node in arrows
         if node["lhs"]["class"] == "COLUMN_REF" and node["expr"]["class"] != "CONSTANT"
     }
-    return columns - lambda_arguments
+    return Counter({name: n for name, n in columns.items() if name not in lambda_arguments})
 
 
 def _select_list(tree: dict[str, Any]) -> list[Any]:

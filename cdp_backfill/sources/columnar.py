@@ -14,7 +14,9 @@ from pyarrow import orc
 from cdp_backfill.errors import SourceError
 from cdp_backfill.model.arrow_types import viewless_type
 from cdp_backfill.model.plurals import with_article
+from cdp_backfill.sources.batch_sizes import MAGIC, check_file, check_stream
 from cdp_backfill.sources.chunks import CHUNK_BYTES
+from cdp_backfill.sources.depths import check_depths
 from cdp_backfill.sources.unpacking import READ_ERRORS, random_access
 
 if TYPE_CHECKING:
@@ -94,6 +96,7 @@ class _Parquet:
         # Buffering a whole row group ahead would keep all of them until the file is closed.
         self._file = pq.ParquetFile(self.stream, pre_buffer=False, buffer_size=2**20)
         self.schema = self._file.schema_arrow.remove_metadata()
+        check_depths(self.schema)
         self._check_rows()
         self._check_sizes()
 
@@ -185,6 +188,8 @@ class _Arrow(_WithoutRowBytes):
         # Of a mapped file, the system keeps only what is used.
         self.stream = pa.memory_map(file.path) if is_local else random_access(file)
         reader = pa.ipc.open_file(self.stream)
+        check_depths(reader.schema)
+        check_file(self.stream)
         self._names = reader.schema.names
         self.schema = _viewless_schema(reader.schema)
         self._count = reader.num_record_batches
@@ -213,7 +218,9 @@ class _ArrowStream(_WithoutRowBytes):
         self._file = file
         self.stream = random_access(file)
         with pa.ipc.open_stream(self.stream) as reader:
+            check_depths(reader.schema)
             self.schema = _viewless_schema(reader.schema)
+        check_stream(self.stream)
 
     @property
     def group_rows(self) -> tuple[int, ...]:
@@ -238,6 +245,7 @@ class _Orc(_WithoutRowBytes):
         self.stream = random_access(file)
         self._file = orc.ORCFile(self.stream)
         self.schema = self._file.schema.remove_metadata()
+        check_depths(self.schema)
 
     @property
     def group_rows(self) -> tuple[int, ...]:
@@ -256,10 +264,9 @@ def _viewless_schema(schema: Any) -> Any:
 
 
 def _open_arrow(file: File) -> Any:
-    try:
-        return _Arrow(file)
-    except pa.ArrowInvalid:
-        return _ArrowStream(file)
+    with random_access(file) as stream:
+        has_footer = stream.read(len(MAGIC)) == MAGIC
+    return _Arrow(file) if has_footer else _ArrowStream(file)
 
 
 _OPENERS: Final[dict[str, Callable[[File], Any]]] = {

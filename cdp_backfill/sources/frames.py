@@ -25,6 +25,7 @@ from cdp_backfill.sources.chunks import (
     compact,
     slices,
 )
+from cdp_backfill.sources.depths import check_types
 from cdp_backfill.sources.mixed_cells import (
     has_json,
     is_empty,
@@ -62,6 +63,7 @@ class FrameSource(Source):
                 "example with df.columns = ['_'.join(map(str, c)) for c in df.columns]."
             )
         self.name = "the DataFrame"
+        check_types(_arrow_fields(frame), self.title)
         self._frame = _without_views(frame)
         self._names = [str(name) for name in frame.columns]
         check_names(self._names, self.name)
@@ -78,6 +80,7 @@ class FrameSource(Source):
             for number, name in enumerate(self._names)
         }
         self.schema = pa.schema([(name, reader.kind) for name, reader in self._readers.items()])
+        check_types(self.schema, self.title)
 
     def chunks(self, columns: Sequence[str], *, start: int = 0) -> Generator[Chunk]:
         """Read the rows in order."""
@@ -121,6 +124,15 @@ class FrameSource(Source):
     def original(self, rows: npt.NDArray[Any]) -> pd.DataFrame:
         """The rows with these numbers, with their labels and dtypes."""
         return self._frame.iloc[rows]
+
+
+def _arrow_fields(frame: pd.DataFrame) -> list[Any]:
+    """The fields of the columns that are Arrow's."""
+    return [
+        pa.field(str(name), dtype.pyarrow_dtype)
+        for name, dtype in zip(frame.columns, frame.dtypes, strict=True)
+        if isinstance(dtype, pd.ArrowDtype)
+    ]
 
 
 def _without_views(frame: pd.DataFrame) -> pd.DataFrame:

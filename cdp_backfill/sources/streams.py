@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 from cdp_backfill.errors import SourceError
 from cdp_backfill.model.arrow_types import is_json, viewless_type
 from cdp_backfill.sources.chunks import CHUNK_ROWS, Chunk, Source, check_names, gathered, slices
+from cdp_backfill.sources.depths import check_types
 from cdp_backfill.sources.views import viewless
 
 if TYPE_CHECKING:
@@ -60,6 +61,7 @@ class StreamSource(Source):
         self.rows = stream.rows
         self._spent = False
         check_names(stream.schema.names, self.name)
+        check_types(stream.schema, self.title)
         self.schema = pa.schema([(item.name, viewless_type(item.type)) for item in stream.schema])
 
     def chunks(self, columns: Sequence[str], *, start: int = 0) -> Generator[Chunk]:

@@ -57,7 +57,7 @@ def polars_frame(table: Any) -> Source | None:
     name = f"the polars {type(table).__name__}"
     kinds = _open(name, table.collect_schema)
     for column, kind in kinds.items():
-        if str(kind) in _POLARS_ALONE:
+        if str(kind.base_type()) in _POLARS_ALONE:  # not of the inner types, which can be deep
             raise SourceError(
                 f"Column {column!r} of {name} is {kind}, which has no counterpart in Arrow. Cast "
                 "it, for example to text with .cast(pl.String), or drop it."
@@ -252,7 +252,8 @@ def _open(name: str, action: Callable[[], Any]) -> Any:
     try:
         return action()
     except Exception as error:  # whatever the library of the table raises
-        if isinstance(error, pa.ArrowInvalid) and "ecursion" in str(error):
+        is_deep = isinstance(error, RecursionError) or "Recursion level" in str(error)
+        if is_deep and isinstance(error, pa.ArrowInvalid | RecursionError):
             raise SourceError(
                 f"{titled(name)} has a column that is nested more than {MAX_DEPTH} levels deep. "
                 "Convert it to text, or drop it."

@@ -66,6 +66,8 @@ def show(figures: Figures) -> None:
     places = ", ".join(f"{times} at {place}" for place, times in sorted(figures.kills.items()))
     inputs = ", ".join(f"{times} {name}" for name, times in sorted(figures.inputs.items()))
     say(f"chains           {figures.chains:,} ({inputs})")
+    for trait, times in sorted(figures.traits.items()):
+        say(f"                 {times:,} {trait}")
     say(f"kills            {figures.kills.total():,} ({places})")
     say(f"interrupts       {figures.interrupts:,}")
     say(f"resumes          {figures.resumes:,}")

@@ -11,17 +11,24 @@ import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+import psutil
+
 from tests.chaos.faults import FAULTS, KINDS, PLACES, WHENS
-from tests.chaos.inputs import CONTAINERS, Table, written
+from tests.chaos.inputs import CONTAINERS, FILES, Shape, Table, written
 from tests.chaos.judge import Figures, Judge
-from tests.chaos.sender import WRITES, Account, Step, work
+from tests.chaos.sender import FOLDER_VARIABLE, WRITES, Account, Step, work
 from tests.chaos.server import ChaosServer, Planned, chaos_serving
 
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection
 
+    from tests.chaos.inputs import Key
+
 MOST_STEPS: Final = 12
 """Runs of a chain before its last one, at most."""
+
+WANTED: Final = ("column", "file", "processes", "unreadable")
+"""Parts of a chain: identities from a column or a file, worker processes, cut lines."""
 
 _SECONDS: Final = 60.0
 """A run that takes longer hangs."""
@@ -47,11 +54,13 @@ class Chain:
     Args:
         seed: Decides about everything that is left to chance.
         figures: Gets what is done and found.
+        wanted: A part of :data:`WANTED` that must be in it; None leaves that to chance.
     """
 
-    def __init__(self, seed: int, figures: Figures) -> None:
-        self.seed = seed
+    def __init__(self, seed: int, figures: Figures, wanted: str | None = None) -> None:
+        self.seed, self._wanted = seed, wanted
         self._figures = figures
+        self._processes = 1
         self._rng = random.Random(seed)  # noqa: S311  # no secret
         self._context = processes()
 
@@ -60,12 +69,12 @@ class Chain:
         rng, folder = self._rng, Path(tempfile.mkdtemp(prefix="chaos-"))
         wrong = len(self._figures.wrong)
         try:
-            rows = rng.choice([1, 7, 30, 60, 150])
-            share = rng.choice([0.0, 0.0, 0.1, 0.5])
-            table = written(folder, rng.choice(CONTAINERS), rows, share, rng)
+            table = written(folder, self._shape(), rng.choice([1, 7, 30, 60, 150]), rng)
             with chaos_serving() as server:
+                server.owners = table.owners
                 if rng.random() < 0.25:
-                    server.refused_rows = set(rng.sample(table.valid, min(2, len(table.valid))))
+                    every = _messages(table)
+                    server.refused_rows = set(rng.sample(every, min(2, len(every))))
                 if rng.random() < 0.1:
                     server.most_messages = rng.randint(1, 5)
                 judge = Judge(table, server, self._figures, f"seed {self.seed}")
@@ -77,13 +86,44 @@ class Chain:
             if len(self._figures.wrong) == wrong:
                 shutil.rmtree(folder)
 
+    def _shape(self) -> Shape:
+        """What the table is, and whether helpers read it."""
+        rng, wanted = self._rng, self._wanted
+        container = rng.choice(CONTAINERS)
+        identify = rng.choice(["column", "file"]) if rng.random() < 0.3 else ""
+        self._processes = 2 if rng.random() < 0.1 else 1
+        unreadable = rng.choice([0.0, 0.0, 0.05, 0.5])
+        if wanted == "processes":
+            self._processes = 2
+        elif wanted in ("column", "file"):
+            identify = wanted
+        elif wanted == "unreadable":
+            unreadable = 0.2
+        if wanted in ("processes", "unreadable"):
+            container = rng.choice(("csv", "ndjson"))
+        is_text = container in ("csv", "ndjson")
+        if container not in FILES:
+            self._processes = 1
+        files = 1
+        if container in FILES:
+            files = 2 if self._processes > 1 else rng.choice([1, 1, 2, 3])
+        return Shape(
+            container=container,
+            invalid=rng.choice([0.0, 0.0, 0.1, 0.5]),
+            skipped=rng.choice([0.0, 0.0, 0.1, 0.5]),
+            other_events=rng.choice(["skip", "unmapped"]),
+            unreadable=unreadable if is_text else 0.0,
+            identify=identify,
+            files=files,
+        )
+
     def _with_journal(self, folder: Path, table: Table, server: ChaosServer, judge: Judge) -> None:
         journal = folder / "chaos.journal"
         for number in range(self._rng.randint(1, MOST_STEPS)):
             server.begin(self._planned(table))
             step = self._step(folder, table, server, journal, resumes=number > 0)
             self._do(step, server, judge)
-            judge.journal(journal)
+            judge.journals(journal)
         server.begin([])
         last = Step(
             table, server.url, str(journal), "send", str(folder), {"max_messages": 5, "workers": 2}
@@ -98,12 +138,14 @@ class Chain:
         server.begin(self._planned(table))
         step = self._step(folder, table, server, None, resumes=False)
         self._do(step, server, judge, kills=False)
-        self._figures.faults += server.record.faults
-        server.record.faults.clear()
+        self._figures.faults += server.faults
+        server.faults.clear()
 
     def _planned(self, table: Table) -> list[Planned]:
         """Faults of one run."""
-        rng, valid = self._rng, table.valid
+        rng, valid = self._rng, _messages(table)
+        if table.identities is not None:
+            valid = rng.choice([valid, [*table.events.valid], [*table.identities.valid]])
         if not valid:
             return []
         rows = dict(zip(PLACES, (valid[0], valid[len(valid) // 2], valid[-1]), strict=True))
@@ -135,13 +177,17 @@ class Chain:
         if resumes and journal is not None and _has_begun(journal) and rng.random() < 0.5:
             verb = "resume"
         elif journal is not None and rng.random() < 0.1:
-            arguments["canary"] = rng.randint(1, table.rows)
+            arguments["canary"] = rng.randint(1, table.events.count)
+        if self._processes > 1 and "canary" not in arguments:
+            arguments["processes"] = self._processes
         kill_at = None
         if journal is not None and rng.random() < 0.4:
             many = rng.choice([1, 1, 2, 3, 5, 8, 13])
             name = rng.choice([*WRITES, "add", "change"])
             seconds = rng.choice([None, 0.0, rng.uniform(0, 0.002)])
-            kill_at = (name, 1 if name in ("begin", "close") else many, seconds)
+            if name in ("begin", "close"):  # once for each journal
+                many = 1 if table.identities is None else rng.randint(1, 2)
+            kill_at = (name, many, seconds)
         return Step(
             table,
             server.url,
@@ -153,6 +199,19 @@ class Chain:
             retries=rng.choice([0, 0, 1, 2]) if journal else 3,
             kill_at=kill_at,
         )
+
+    def _await_workers(self, folder: str) -> None:
+        """Judge whether the workers of a process end when it has ended, however it did."""
+        workers = []
+        for process in psutil.process_iter():
+            with contextlib.suppress(psutil.Error):
+                is_worker = any("worker_main" in word for word in process.cmdline())
+                if is_worker and process.environ().get(FOLDER_VARIABLE) == folder:
+                    workers.append(process)
+        _, alive = psutil.wait_procs(workers, timeout=10)
+        for process in alive:
+            process.kill()
+            self._figures.wrong.append(f"seed {self.seed}: a worker outlives its run")
 
     def _do(
         self,
@@ -175,7 +234,9 @@ class Chain:
             how = ""
         if how:
             at = rng.choice(["time", *_STAGES])
-            seconds = rng.uniform(0.0, 0.3) if at == "time" else rng.choice([0.0, 0.0, 0.003])
+            seconds = rng.choice([0.0, 0.0, 0.003])
+            if at == "time":
+                seconds = rng.uniform(0.0, 5.0 if "processes" in step.arguments else 0.3)
             number = rng.choice([0, 0, 1, 2, 3, 5, 8, 13])
             disturb.plan(how, at, number, rng.randint(1, 3), seconds)
         server.on_stage = disturb.on_stage
@@ -198,11 +259,20 @@ class Chain:
                 figures.wrong.append(f"seed {self.seed}: a process ended with {process.exitcode}")
             elif accounts is not None:
                 figures.kills[f"journal {step.kill_at[0]}" if step.kill_at else disturb.at] += 1
+        if "processes" in step.arguments:
+            figures.traits["runs with worker processes"] += 1
+            self._await_workers(folder=step.folder)
         figures.interrupts += disturb.interrupts
         figures.resumes += step.journal is not None and Path(step.journal).exists()
         figures.retries += max(0, len(accounts) - 1)
         process.close()
         return accounts
+
+
+def _messages(table: Table) -> list[Key]:
+    """All that should arrive, in order."""
+    identities = () if table.identities is None else table.identities.valid
+    return [*identities, *table.events.valid]
 
 
 def _has_begun(journal: Path) -> bool:

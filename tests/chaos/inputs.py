@@ -1,10 +1,16 @@
-"""Tables for the chaos, in every kind of container, with rows that are known to be invalid."""
+"""Tables for the chaos, in every kind of container, with rows that are known to stay out.
+
+A row stays out because it cannot become a message, because its line cannot be read, or because the
+mapping skips its event.
+"""
 
 from __future__ import annotations
 
 import csv
+import io
 import json
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import pandas as pd
@@ -16,13 +22,64 @@ import cdp_backfill as cdp
 
 if TYPE_CHECKING:
     import random
-    from pathlib import Path
+
+Key = int | str
+"""What a row is known by: the number of an event, or the two ids of an identity."""
 
 MAPPING: Final = cdp.Mapping(user_id="uid", timestamp="ts", event=cdp.lit("Application Opened"))
 FILES: Final = ("parquet", "csv", "ndjson")
 CONTAINERS: Final = (*FILES, "pandas", "polars", "arrow")
 
-_BAD: Final[tuple[dict[str, str | None], ...]] = ({"uid": None}, {"ts": None}, {"ts": "never"})
+_BAD: Final[tuple[dict[str, str | None], ...]] = (
+    {"uid": None, "aid": None},
+    {"ts": None},
+    {"ts": "never"},
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shape:
+    """What kind of table it is.
+
+    Attributes:
+        container: A kind of file or of frame.
+        invalid: Share of rows that cannot become a message, 0 to 1.
+        skipped: Share of rows whose event is skipped, 0 to 1.
+        other_events: How the mapping skips them: ``skip`` on purpose, ``unmapped`` as missing.
+        unreadable: Share of rows whose line is cut, 0 to 1; only in CSV and NDJSON files.
+        identify: Where identities come from: a ``column``, a ``file``, or empty for none.
+        files: Number of files.
+    """
+
+    container: str
+    invalid: float = 0.0
+    skipped: float = 0.0
+    other_events: str = "skip"
+    unreadable: float = 0.0
+    identify: str = ""
+    files: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """The rows of a run, by what should become of them.
+
+    Attributes:
+        valid: Those that become messages, in order.
+        invalid: Those that cannot.
+        skipped: Those that the mapping leaves out.
+        reported: Whether the skipped ones are among the failures.
+    """
+
+    valid: tuple[Key, ...]
+    invalid: frozenset[Key] = frozenset()
+    skipped: frozenset[Key] = frozenset()
+    reported: bool = False
+
+    @property
+    def count(self) -> int:
+        """Number of rows."""
+        return len(self.valid) + len(self.invalid) + len(self.skipped)
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,63 +87,178 @@ class Table:
     """A table.
 
     Attributes:
-        container: What it is: a kind of file or of frame.
-        path: The file; frames are read from it, too, as NDJSON.
-        rows: Number of rows; column ``n`` holds the number of each.
-        invalid: The rows that cannot become a message.
+        shape: What it is.
+        paths: The files; frames are read from one, too, as NDJSON.
+        events: Its rows; column ``n`` holds the number of each.
+        identities: The identities that are sent first, or None for none.
+        people: The file of the identities, or empty for none.
+        owners: The identity that belongs to each anonymous id, for those that have one.
+        places: File and row number of each row, from 0; empty for a frame.
     """
 
-    container: str
-    path: str
-    rows: int
-    invalid: frozenset[int]
+    shape: Shape
+    paths: tuple[str, ...]
+    events: Rows
+    identities: Rows | None
+    people: str
+    owners: dict[str, Key]
+    places: tuple[tuple[str, int], ...]
 
     @property
-    def valid(self) -> list[int]:
-        """The rows that become messages, in order."""
-        return [row for row in range(self.rows) if row not in self.invalid]
+    def mapping(self) -> cdp.Mapping:
+        """The mapping of its events."""
+        if not (self.shape.skipped or self.shape.identify):
+            return MAPPING
+        return cdp.Mapping(
+            user_id="uid",
+            anonymous_id="aid" if self.shape.identify else None,
+            timestamp="ts",
+            event="event",
+            events={"open": "Application Opened"},
+            other_events=self.shape.other_events,  # type: ignore[arg-type]
+        )
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """What else is passed to ``send``."""
+        options: dict[str, Any] = {}
+        if self.shape.unreadable:
+            options["unreadable"] = "skip"
+        if self.shape.identify:
+            options["identify"] = self.people or "uid"
+        return options
 
     def source(self) -> Any:
         """What is passed to the package."""
-        if self.container in FILES:
-            return self.path
-        with open(self.path, encoding="utf-8") as file:  # noqa: PTH123  # a text
+        if self.shape.container in FILES:
+            return list(self.paths) if len(self.paths) > 1 else self.paths[0]
+        with open(self.paths[0], encoding="utf-8") as file:  # noqa: PTH123  # a text
             lines = [json.loads(line) for line in file]
-        if self.container == "pandas":
+        if self.shape.container == "pandas":
             return pd.DataFrame(lines)
-        return pl.DataFrame(lines) if self.container == "polars" else pa.Table.from_pylist(lines)
+        if self.shape.container == "polars":
+            return pl.DataFrame(lines, infer_schema_length=None)
+        return pa.Table.from_pylist(lines)
 
 
-def written(folder: Path, container: str, rows: int, invalid: float, rng: random.Random) -> Table:
+def written(folder: Path, shape: Shape, rows: int, rng: random.Random) -> Table:
     """Write a table.
 
     Args:
         folder: Where to.
-        container: One of :data:`CONTAINERS`.
+        shape: What kind of table.
         rows: Number of rows.
-        invalid: Share of rows that are invalid, 0 to 1.
         rng: Source of chance.
     """
-    lines, bad = [], set()
-    for row in range(rows):
-        line: dict[str, Any] = {
-            "n": row,
-            "uid": f"u{rng.randrange(rows)}",
-            "ts": f"2023-05-{1 + row % 28:02}T10:{row % 60:02}:00Z",
-            "note": "é" * rng.randrange(30),
-        }
-        if rng.random() < invalid:
-            line |= rng.choice(_BAD)
-            bad.add(row)
-        lines.append(line)
-    path = folder / f"table.{container if container in FILES else 'ndjson'}"
-    if container == "parquet":
-        pq.write_table(pa.Table.from_pylist(lines), path, row_group_size=max(1, rows // 3))
-    elif container == "csv":
-        with path.open("w", encoding="utf-8", newline="") as file:
-            writer = csv.DictWriter(file, list(lines[0]))
-            writer.writeheader()
-            writer.writerows(lines)
+    lines = [_line(row, rows, shape, rng) for row in range(rows)]
+    invalid: set[Key] = set()
+    skipped: set[Key] = set()
+    cut: set[int] = set()
+    for row, line in enumerate(lines):
+        if rng.random() < shape.skipped:
+            line["event"] = "close"
+            skipped.add(row)
+        elif rng.random() < shape.invalid:
+            bad = rng.choice(_BAD)
+            line.update((name, cell) for name, cell in bad.items() if name in line)
+            invalid.add(row)
+        if shape.container in ("csv", "ndjson") and rng.random() < shape.unreadable:
+            cut.add(row)
+    # Of one line alone nobody could tell whether it is cut.
+    cut -= {0} if len(cut) == rows else set()
+    size = -(-rows // shape.files)
+    parts = [range(start, min(start + size, rows)) for start in range(0, rows, size)]
+    suffix = shape.container if shape.container in FILES else "ndjson"
+    paths = [folder / f"table{number}.{suffix}" for number in range(len(parts))]
+    for path, part in zip(paths, parts, strict=True):
+        _write(path, [lines[row] for row in part], [row in cut for row in part])
+    places = [
+        (path.name, row - part.start)
+        for path, part in zip(paths, parts, strict=True)
+        for row in part
+    ]
+    people, identities = "", None
+    owners: dict[str, Key] = {}
+    if shape.identify:
+        readable = [line for row, line in enumerate(lines) if row not in cut]
+        identities, owners = _identities(readable)
+        if shape.identify == "file":
+            people = str(folder / "people.csv")
+            _write_people(Path(people), [*identities.valid, *identities.invalid])
+    out = invalid | cut
+    return Table(
+        shape,
+        tuple(map(str, paths)),
+        Rows(
+            tuple(row for row in range(rows) if row not in out | skipped),
+            frozenset(out),
+            frozenset(skipped - cut),
+            reported=shape.other_events == "unmapped",
+        ),
+        identities,
+        people,
+        owners,
+        tuple(places) if shape.container in FILES else (),
+    )
+
+
+def _line(row: int, rows: int, shape: Shape, rng: random.Random) -> dict[str, Any]:
+    person = rng.randrange(rows)
+    line: dict[str, Any] = {
+        "n": row,
+        "uid": f"u{person}",
+        "ts": f"2023-05-{1 + row % 28:02}T10:{row % 60:02}:00Z",
+        "note": "é" * rng.randrange(30),
+        "event": "open",
+    }
+    if shape.identify:
+        line["aid"] = f"a{person if rng.random() < 0.95 else rng.randrange(rows)}"
+        kind = rng.random()
+        if kind < 0.2:  # an anonymous row
+            line["uid"] = None
+        elif kind < 0.3:
+            line["aid"] = None
+    return line
+
+
+def _identities(lines: list[dict[str, Any]]) -> tuple[Rows, dict[str, Key]]:
+    """The distinct pairs of ids, and the one of each anonymous id that has one."""
+    pairs = dict.fromkeys(
+        (line["aid"], line["uid"]) for line in lines if line["aid"] and line["uid"]
+    )
+    people: dict[str, list[Key]] = {}
+    for anonymous, person in pairs:
+        people.setdefault(anonymous, []).append(identity_key(anonymous, person))
+    owners = {anonymous: keys[0] for anonymous, keys in people.items() if len(keys) == 1}
+    ambiguous = (key for keys in people.values() if len(keys) > 1 for key in keys)
+    keys = (identity_key(*pair) for pair in pairs)
+    known = set(owners.values())
+    return Rows(tuple(key for key in keys if key in known), frozenset(ambiguous)), owners
+
+
+def identity_key(anonymous: str, person: str) -> str:
+    """What an identity is known by."""
+    return f"{anonymous} {person}"
+
+
+def _write(path: Path, lines: list[dict[str, Any]], cut: list[bool]) -> None:
+    """Write lines, and of those that are cut only the beginning, with the number of the row."""
+    if path.suffix == ".parquet":
+        pq.write_table(pa.Table.from_pylist(lines), path, row_group_size=max(1, len(lines) // 3))
+    elif path.suffix == ".csv":
+        texts = [",".join(lines[0])]
+        for line, is_cut in zip(lines, cut, strict=True):
+            held = io.StringIO()
+            csv.writer(held, lineterminator="").writerow(line.values())
+            texts.append(f"{line['n']},cut" if is_cut else held.getvalue())
+        path.write_text("\n".join(texts) + "\n", encoding="utf-8")
     else:
-        path.write_text("".join(f"{json.dumps(line)}\n" for line in lines), encoding="utf-8")
-    return Table(container, str(path), rows, frozenset(bad))
+        whole = (json.dumps(line) for line in lines)
+        texts = [text[:20] if is_cut else text for text, is_cut in zip(whole, cut, strict=True)]
+        path.write_text("".join(f"{text}\n" for text in texts), encoding="utf-8")
+
+
+def _write_people(path: Path, keys: list[Key]) -> None:
+    """Write identities as a table with a trait."""
+    lines = [f"{str(key).replace(' ', ',')},plan {at % 3}" for at, key in enumerate(keys)]
+    path.write_text("\n".join(["aid,uid,plan", *lines]) + "\n", encoding="utf-8")

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING
 
 from filelock import FileLock, Timeout
 
-from cdp_backfill.pipeline.journal import read_journal
+from cdp_backfill.pipeline.journal import identities_path, read_journal
 
 if TYPE_CHECKING:
-    from tests.chaos.inputs import Table
+    from tests.chaos.inputs import Key, Rows, Table
     from tests.chaos.sender import Account
     from tests.chaos.server import ChaosServer, Record
 
@@ -34,6 +34,7 @@ class Figures:
         rows: Rows of all tables.
         accepted: Acceptances of a row.
         inputs: Tables by container.
+        traits: Runs, rows and identities by what is special about them.
         faults: Faults by kind, when and place.
         lost: Good rows that the server lacks at the end of a chain.
         skipped: Rows that a run called delivered and the server lacks.
@@ -51,6 +52,7 @@ class Figures:
     rows: int = 0
     accepted: int = 0
     inputs: Counter[str] = field(default_factory=Counter)
+    traits: Counter[str] = field(default_factory=Counter)
     faults: Counter[tuple[str, str, str]] = field(default_factory=Counter)
     lost: int = 0
     skipped: int = 0
@@ -64,6 +66,19 @@ class Figures:
         for each in fields(self):
             both = getattr(self, each.name) + getattr(other, each.name)
             setattr(self, each.name, both)
+
+    def count(self, table: Table) -> None:
+        """Count a table whose chain has ended."""
+        shape, events = table.shape, table.events
+        self.inputs[shape.container] += 1
+        self.rows += events.count
+        self.traits["rows skipped by the mapping"] += len(events.skipped)
+        self.traits["rows invalid or unreadable"] += len(events.invalid)
+        self.traits["tables with lines that cannot be read"] += shape.unreadable > 0
+        self.traits["tables of several files"] += len(table.paths) > 1
+        if table.identities is not None:
+            self.traits[f"tables with identities from a {shape.identify}"] += 1
+            self.traits["identities"] += table.identities.count
 
 
 class Judge:
@@ -84,47 +99,66 @@ class Judge:
 
     def run(self, account: Account) -> None:
         """Judge a run that ended."""
-        table, record = self._table, self._server.truth()
+        table, server = self._table, self._server
         if not account.ended:
             if account.error and "is empty: the run" not in account.error:
                 self._wrong(f"an error without a report: {account.error}")
             return
-        if sum(account.counts.values()) != account.rows or account.rows != table.rows:
-            self._wrong(f"{account.counts} of {account.rows} rows do not add up to {table.rows}")
-        by_outcome = Counter(account.others.values())
-        if by_outcome != Counter(account.counts) - Counter(
-            {"delivered": account.counts.get("delivered", 0)}
-        ):
-            self._wrong(f"the failures have {by_outcome}, and the counts {account.counts}")
         if "AccountingError" in account.error or "unexpected error" in account.error:
             self._wrong(account.error)
-        self._outcomes(account, record)
-        called = [row for row in range(table.rows) if row not in account.others]
+        self._rows(account, table.events, server.truth(), "row")
+        if (table.identities is None) is not (account.identities is None):
+            self._wrong("the report has identities, or lacks them")
+        if table.identities is not None and account.identities is not None:
+            record = server.truth(identities=True)
+            self._rows(account.identities, table.identities, record, "identity")
+        if server.early:
+            self._wrong(f"rows {sorted(map(str, server.early))} came before their identity")
+        if account.misplaced:
+            self._wrong(f"rows {account.misplaced} are said to be elsewhere")
+        self._saved(account)
+
+    def _rows(self, account: Account, rows: Rows, record: Record, name: str) -> None:
+        """Judge what an account says of its rows."""
+        counts = account.counts
+        if sum(counts.values()) != account.rows or account.rows != rows.count:
+            self._wrong(f"{counts} of {account.rows} ({name}) do not add up to {rows.count}")
+        expected = Counter(account.others.values())
+        if not rows.reported:
+            expected["skipped"] += len(rows.skipped - account.others.keys())
+        called = [row for row in rows.valid if row not in account.others]
+        expected["delivered"] += len(called)
+        if +expected != Counter(counts):
+            self._wrong(f"the failures ({name}) mean {expected}, and the counts are {counts}")
         lacking = [row for row in called if not record.accepted[row]]
         if lacking:
             self._figures.skipped += len(lacking)
-            self._wrong(f"the server lacks rows {lacking}, which are called delivered")
+            self._wrong(f"the server lacks {name} {lacking}, called delivered")
         above = record.twice - account.maybe_twice
         if above > 0:
             self._figures.above += above
-            self._wrong(f"{record.twice} rows arrived twice, maybe_twice is {account.maybe_twice}")
-        self._saved(account)
+            self._wrong(f"{record.twice} ({name}) came twice, maybe_twice is {account.maybe_twice}")
+        self._outcomes(account, rows, record, name)
 
-    def _outcomes(self, account: Account, record: Record) -> None:
+    def _outcomes(self, account: Account, rows: Rows, record: Record, name: str) -> None:
         """Judge the outcomes of the rows that are not called delivered."""
-        table = self._table
-        untrue: dict[str, list[int]] = {}
+        untrue: dict[str, list[Key]] = {}
         for row, outcome in account.others.items():
-            invalid = row in table.invalid
-            if outcome != "unsent" and (outcome == "invalid") is not invalid:
-                untrue.setdefault(f"{outcome}, and {invalid=}", []).append(row)
+            right = "invalid" if row in rows.invalid else ""
+            if row in rows.skipped and rows.reported:
+                right = "skipped"
+            wrong = outcome in ("invalid", "skipped") or bool(right) or row in rows.skipped
+            if outcome not in ("unsent", right) and wrong:
+                untrue.setdefault(f"{outcome}, and not {right or 'so'}", []).append(row)
             taken = record.accepted[row] > record.denied[row]
             if outcome == "unsent" and account.first:  # an earlier run may have sent it
                 taken = record.now[row] > record.denied[row]
             if taken and outcome != "unknown" and (outcome != "unsent" or account.first):
                 untrue.setdefault(f"{outcome}, and the server has it", []).append(row)
-        for text, rows in untrue.items():
-            self._wrong(f"rows {rows} are {text}")
+        for text, found in untrue.items():
+            self._wrong(f"{name} {found}: {text}")
+        if never := [row for row in (*rows.invalid, *rows.skipped) if row in record.arrived]:
+            self._wrong(f"{name} {never} came, and should stay out")
 
     def _saved(self, account: Account) -> None:
         try:
@@ -135,57 +169,78 @@ class Judge:
         if {name: rows for name, rows in saved["counts"].items() if rows} != account.counts:
             self._wrong("report.json has other counts")
 
-    def journal(self, path: Path) -> None:
-        """Judge a journal that no process uses."""
+    def journals(self, path: Path) -> None:
+        """Judge the journals of a chain, which no process uses."""
+        for each in (path, identities_path(path)):
+            self._journal(each)
+
+    def _journal(self, path: Path) -> None:
         if not path.exists() or not path.stat().st_size:
             return  # it was killed before
         try:
             with closing(sqlite3.connect(path)) as database:
                 ((answer,),) = database.execute("PRAGMA integrity_check").fetchall()
             if answer != "ok":
-                self._wrong(f"the journal is damaged: {answer}")
+                self._wrong(f"{path.name} is damaged: {answer}")
             if path.with_name(f"{path.name}.lock").exists():
                 with FileLock(f"{path}.lock", blocking=False):
                     pass
         except Timeout:
-            self._wrong("the journal is still locked")
+            self._wrong(f"{path.name} is still locked")
         except sqlite3.Error as error:
-            self._wrong(f"the journal cannot be read: {error!r}")
+            self._wrong(f"{path.name} cannot be read: {error!r}")
 
     def end(self, account: Account | None, journal: Path | None) -> None:
         """Judge a chain whose last run had no fault."""
         table, server, figures = self._table, self._server, self._figures
-        record = server.record
-        good = [row for row in table.valid if row not in server.refused_rows]
+        if account is None or account.error:
+            self._wrong(f"the last run did not end well: {account and account.error}")
+        good = self._all_came(table.events, server.record, account, "row")
+        if journal is not None:
+            self._known(journal, good)
+        if table.identities is not None:
+            of_identities = account.identities if account else None
+            good = self._all_came(table.identities, server.identities, of_identities, "identity")
+            if journal is not None:
+                self._known(identities_path(journal), good)
+        if journal is not None:
+            self._left(journal)
+        figures.chains += 1
+        figures.count(table)
+        figures.faults += server.faults
+        server.faults.clear()
+
+    def _all_came(self, rows: Rows, record: Record, account: Account | None, name: str) -> int:
+        """Judge whether all rows came that should; their number."""
+        figures = self._figures
+        good = [row for row in rows.valid if row not in self._server.refused_rows]
         lost = [row for row in good if not record.accepted[row]]
         if lost:
             figures.lost += len(lost)
-            self._wrong(f"rows {lost} are lost")
+            self._wrong(f"{name} {lost} are lost")
         for row, ids in record.ids.items():
             if len(ids) > 1:
-                self._wrong(f"row {row} came with {len(ids)} ids")
+                self._wrong(f"{name} {row} came with {len(ids)} ids")
         if len(set().union(*record.ids.values())) != len(record.ids):
-            self._wrong("two rows came with one id")
-        if account is None or account.error:
-            self._wrong(f"the last run did not end well: {account and account.error}")
-        elif account.counts.get("delivered", 0) != len(good):
-            self._wrong(f"the last run says {account.counts}, and {len(good)} rows are good")
-        if journal is not None:
-            self._left(journal, len(good))
-        figures.chains += 1
-        figures.rows += table.rows
-        figures.inputs[table.container] += 1
+            self._wrong(f"two came with one id ({name})")
+        if account is not None and account.counts.get("delivered", 0) != len(good):
+            self._wrong(f"the last run says {account.counts}, and {len(good)} ({name}) are good")
         figures.accepted += record.accepted.total()
-        figures.faults += record.faults
         figures.twice += record.twice
         figures.counted += account.maybe_twice if account else 0
+        return len(good)
 
-    def _left(self, journal: Path, good: int) -> None:
+    def _known(self, journal: Path, good: int) -> None:
         if read_journal(journal).delivered < good:
-            self._wrong("the journal knows fewer rows than were delivered")
+            self._wrong(f"{journal.name} knows fewer rows than were delivered")
         if stat.S_IMODE(journal.stat().st_mode) & 0o077 and hasattr(stat, "S_IFSOCK"):
-            self._wrong("others can read the journal")
+            self._wrong(f"others can read {journal.name}")
+
+    def _left(self, journal: Path) -> None:
+        table = self._table
         names = {path.name for path in journal.parent.iterdir() if "report-" not in path.name}
-        kept = {journal.name, f"{journal.name}.lock", Path(self._table.path).name}
+        journals = [journal] + [identities_path(journal)] * (table.identities is not None)
+        kept = {name for each in journals for name in (each.name, f"{each.name}.lock")}
+        kept |= {Path(path).name for path in (*table.paths, table.people) if path}
         if names - kept:
             self._wrong(f"left behind: {sorted(names - kept)}")

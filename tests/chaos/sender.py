@@ -5,26 +5,34 @@ from __future__ import annotations
 import _thread
 import functools
 import os
+import re
 import signal
 import tempfile
 import threading
 import time
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
+
+import pandas as pd
 
 import cdp_backfill as cdp
 from cdp_backfill.delivery import rate_control, retry, transport
 from cdp_backfill.delivery import sender as delivery_sender
 from cdp_backfill.pipeline.journal import Journal
-from tests.chaos.inputs import MAPPING
+from tests.chaos.inputs import FILES, identity_key
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from multiprocessing.connection import Connection
 
-    from tests.chaos.inputs import Table
+    from tests.chaos.inputs import Key, Table
 
 # Imported here, before processes are forked.
 _SEND, _RESUME = cdp.send, cdp.resume
+
+FOLDER_VARIABLE: Final = "CDP_CHAOS_FOLDER"
+"""The variable by which worker processes are known; its value is the folder of the chain."""
 
 WRITES: Final = ("begin", "add", "change", "close")
 """What writes to the journal."""
@@ -67,7 +75,9 @@ class Account:
         counts: Rows by outcome.
         maybe_twice: Rows that may have arrived twice.
         delivered_before: Rows that an earlier run delivered.
-        others: The rows that it does not call delivered, with their outcomes.
+        others: The rows among its failures, with their outcomes.
+        misplaced: Rows whose file or row number in the failures is wrong.
+        identities: The same of the identities, if there are any.
         error: Class and text of the error that it ended with, or empty.
         ended: Whether the run ended; False if an interrupt came before it began.
         saved: The folder with its files.
@@ -78,7 +88,9 @@ class Account:
     counts: dict[str, int] = field(default_factory=dict)
     maybe_twice: int = 0
     delivered_before: int = 0
-    others: dict[int, str] = field(default_factory=dict)
+    others: dict[Key, str] = field(default_factory=dict)
+    misplaced: tuple[Key, ...] = ()
+    identities: Account | None = None
     error: str = ""
     ended: bool = True
     saved: str = ""
@@ -103,6 +115,7 @@ def work(step: Step, connection: Connection) -> None:
     short_waits()
     signal.signal(signal.SIGINT, signal.default_int_handler)
     tempfile.tempdir = step.folder
+    os.environ[FOLDER_VARIABLE] = step.folder
     if step.kill_at is not None:
         _kill_at(*step.kill_at)
     interrupts = Interrupts(connection)
@@ -164,32 +177,65 @@ def run(
         report = before + report
     folder = os.path.join(step.folder, f"report-{time.time_ns()}-{number}")  # noqa: PTH118
     report.save(folder)
-    return replace(account_of(report, error, folder), first=before is None), report
+    return account_of(report, step.table, error, folder, first=before is None), report
 
 
-def account_of(report: cdp.Report, error: str, folder: str) -> Account:
-    """What a report says."""
-    failures = report.failures
-    others = dict(zip(map(int, failures["n"]), map(str, failures["cdp_outcome"]), strict=True))
+def account_of(
+    report: cdp.Report, table: Table, error: str = "", folder: str = "", *, first: bool = True
+) -> Account:
+    """What a report says, and that of its identities."""
+    failures = report.failures.to_dict("records")
+    numbers = [_number(line) for line in failures]
+    places = [(Path(str(line["cdp_source"])).name, int(line["cdp_row"])) for line in failures]
+    wrong = (
+        number
+        for number, place in zip(numbers, places, strict=True)
+        if table.places and place != table.places[number]
+    )
+    account = _account(report, numbers, failures, first=first)
+    if report.identities is not None:
+        failures = report.identities.failures.to_dict("records")
+        keys = [identity_key(line["aid"], line["uid"]) for line in failures]
+        identities = _account(report.identities, keys, failures, first=first)
+        account = replace(account, identities=identities)
+    return replace(account, misplaced=tuple(wrong), error=error, saved=folder)
+
+
+def _account(
+    report: cdp.Report, keys: Sequence[Key], failures: list[dict[Any, Any]], *, first: bool
+) -> Account:
+    outcomes = (str(line["cdp_outcome"]) for line in failures)
     return Account(
         report.rows,
         {str(name): rows for name, rows in report.counts.items() if rows},
         report.maybe_twice,
         report.delivered_before,
-        others,
-        error,
-        saved=folder,
+        dict(zip(keys, outcomes, strict=True)),
+        first=first,
     )
+
+
+def _number(failure: dict[Any, Any]) -> int:
+    """The number of the row: of a line that cannot be read, the first in its text."""
+    number = failure["n"]
+    if not pd.isna(number):
+        return int(number)
+    found = re.search(r"\d+", failure["cdp_text"])
+    return int(found[0]) if found else -1
 
 
 def _sent(step: Step) -> cdp.Report:
     destination = cdp.Destination(api_key="chaos", base_url=step.url, **step.options)
     how: dict[str, Any] = {"destination": destination, "progress": False, **step.arguments}
-    source = step.table.source()
+    table = step.table
+    how |= table.options
+    source = table.source()
     if step.verb == "resume" and step.journal is not None:
-        in_memory = not isinstance(source, str)
-        return _RESUME(step.journal, *([source] if in_memory else []), **how)
-    return _SEND(source, MAPPING, journal=step.journal or False, **how)
+        # The journal remembers files, identities and options.
+        remembered = () if table.shape.container in FILES else (source,)
+        how = {name: value for name, value in how.items() if name not in table.options}
+        return _RESUME(step.journal, *remembered, **how)
+    return _SEND(source, table.mapping, journal=step.journal or False, **how)
 
 
 def _worth_a_retry(report: cdp.Report) -> bool:

@@ -13,9 +13,12 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from tests.chaos.faults import FAULTS, GOOD, Fault, answer
+from tests.chaos.inputs import identity_key
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+    from tests.chaos.inputs import Key
 
 
 @dataclass(slots=True)
@@ -26,36 +29,34 @@ class Planned:
         fault: What happens.
         when: ``before`` the server accepts the request or ``after`` it.
         place: ``first``, ``middle`` or ``last``; for the table of faults.
-        row: The row in whose request it happens.
+        row: The row or the identity in whose request it happens.
         times: How often it will still happen.
     """
 
     fault: Fault
     when: str
     place: str
-    row: int
+    row: Key
     times: int = 1
 
 
 @dataclass
 class Record:
-    """What was truly accepted, by row of the table.
+    """What was truly accepted, by row of the table or of the identities.
 
     Attributes:
+        arrived: The rows that came, accepted or not.
         ids: The message ids that a row came with.
         accepted: How often a row was accepted.
         now: The same since the current run began.
         denied: Acceptances after which the server said that it accepted nothing.
-        requests: Requests that arrived since the current run began.
-        faults: Faults that happened, by kind, when and place.
     """
 
-    ids: dict[int, set[str]] = field(default_factory=dict)
-    accepted: Counter[int] = field(default_factory=Counter)
-    now: Counter[int] = field(default_factory=Counter)
-    denied: Counter[int] = field(default_factory=Counter)
-    requests: int = 0
-    faults: Counter[tuple[str, str, str]] = field(default_factory=Counter)
+    arrived: set[Key] = field(default_factory=set)
+    ids: dict[Key, set[str]] = field(default_factory=dict)
+    accepted: Counter[Key] = field(default_factory=Counter)
+    now: Counter[Key] = field(default_factory=Counter)
+    denied: Counter[Key] = field(default_factory=Counter)
 
     @property
     def twice(self) -> int:
@@ -68,9 +69,20 @@ class ChaosServer:
 
     def __init__(self) -> None:
         self.record = Record()
+        """What it accepted of the events."""
+        self.identities = Record()
+        """What it accepted of the identities."""
+        self.owners: dict[str, Key] = {}
+        """The identity that must come before the events with an anonymous id."""
+        self.early: set[Key] = set()
+        """Events that came before their identity."""
+        self.requests = 0
+        """Requests that arrived since the current run began."""
+        self.faults: Counter[tuple[str, str, str]] = Counter()
+        """Faults that happened, by kind, when and place."""
         self.planned: list[Planned] = []
-        self.refused_rows: set[int] = set()
-        """Rows that it never accepts: it answers 400 to their requests."""
+        self.refused_rows: set[Key] = set()
+        """Rows and identities that it never accepts: it answers 400 to their requests."""
         self.most_messages = 10**9
         """Most messages in a request; it answers 413 to more."""
         self.on_stage: Callable[[str, int], None] = lambda *_: None
@@ -87,19 +99,20 @@ class ChaosServer:
 
     def forget(self) -> None:
         """Begin another table."""
-        self.record = Record()
+        self.record, self.identities = Record(), Record()
+        self.owners, self.early = {}, set()
 
-    def truth(self) -> Record:
+    def truth(self, *, identities: bool = False) -> Record:
         """What is recorded now."""
         with self._condition:
-            return copy.deepcopy(self.record)
+            return copy.deepcopy(self.identities if identities else self.record)
 
     def begin(self, planned: list[Planned]) -> None:
         """Begin a run."""
         with self._condition:
             self.planned = planned
-            self.record.now = Counter()
-            self.record.requests = 0
+            self.record.now, self.identities.now = Counter(), Counter()
+            self.requests = 0
 
     def start(self) -> None:
         """Accept connections, for the first time or after :meth:`close`."""
@@ -132,10 +145,11 @@ class ChaosServer:
 
     def _handle(self, body: bytes, connection: socket.socket) -> bool:
         messages = json.loads(gzip.decompress(body))["batch"]
-        rows = [message["properties"]["n"] for message in messages]
+        rows = [_key_of(message) for message in messages]
         with self._condition:
-            number = self.record.requests
-            self.record.requests += 1
+            number = self.requests
+            self.requests += 1
+            self._arrive(messages, rows)
         self.on_stage("arrived", number)
         if self.silent:
             return FAULTS["silence"].do(connection, self._closing)
@@ -157,21 +171,32 @@ class ChaosServer:
         self.on_stage("answered", number)
         return keep
 
-    def _next_fault(self, rows: list[int]) -> Planned | None:
+    def _record_of(self, messages: list[dict[str, Any]]) -> Record:
+        return self.identities if messages[0]["type"] == "identify" else self.record
+
+    def _arrive(self, messages: list[dict[str, Any]], rows: list[Key]) -> None:
+        self._record_of(messages).arrived.update(rows)
+        for message, row in zip(messages, rows, strict=True):
+            owner = self.owners.get(message.get("anonymousId", ""))
+            if owner is not None and owner not in self.identities.arrived:
+                self.early.add(row)
+
+    def _next_fault(self, rows: list[Key]) -> Planned | None:
         for planned in self.planned:
             if planned.times and planned.row in rows:
                 planned.times -= 1
-                self.record.faults[planned.fault.kind, planned.when, planned.place] += 1
+                self.faults[planned.fault.kind, planned.when, planned.place] += 1
                 return planned
         return None
 
     def _accept(self, messages: list[dict[str, Any]], *, denied: bool) -> None:
+        record = self._record_of(messages)
         for message in messages:
-            row = message["properties"]["n"]
-            self.record.ids.setdefault(row, set()).add(message["messageId"])
-            self.record.accepted[row] += 1
-            self.record.now[row] += 1
-            self.record.denied[row] += denied
+            row = _key_of(message)
+            record.ids.setdefault(row, set()).add(message["messageId"])
+            record.accepted[row] += 1
+            record.now[row] += 1
+            record.denied[row] += denied
 
     def wait_until_idle(self) -> None:
         """Wait until every connection of a sender that is gone has ended."""
@@ -193,6 +218,14 @@ class ChaosServer:
             with suppress(OSError):
                 connection.shutdown(socket.SHUT_RDWR)
         self._thread.join()
+
+
+def _key_of(message: dict[str, Any]) -> Key:
+    """The row that a message is."""
+    if message["type"] == "identify":
+        return identity_key(message["anonymousId"], message["userId"])
+    row: int = message["properties"]["n"]
+    return row
 
 
 def _request(stream: Any) -> bytes:

@@ -240,8 +240,9 @@ def test_a_fatal_error_of_the_connection(monkeypatch: pytest.MonkeyPatch) -> Non
 
 def test_an_interrupt_is_no_bad_row() -> None:
     """An interrupt stops the work; no row is blamed for it."""
-    batch = pa.RecordBatch.from_arrays([pa.array(["a" * 300] * 8_000)], ["x"])
-    deriver = Deriver({"v": "levenshtein(x, reverse(x) || 'b')"}, batch.schema)
+    batch = pa.RecordBatch.from_arrays([pa.array(["a" * 300] * 16_000)], ["x"])
+    slow = "list_sum(list_transform(string_split(x, ''), lambda q: ascii(md5(x || q))))"
+    deriver = Deriver({"v": slow}, batch.schema)
     timer = threading.Timer(0.5, signal.raise_signal, [signal.SIGINT])
     timer.start()
     with pytest.raises(KeyboardInterrupt):

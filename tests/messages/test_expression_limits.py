@@ -39,6 +39,14 @@ SCHEMA = pa.schema([("s", pa.string()), ("k", pa.int64()), ("l", pa.list_(pa.int
         ("format('{:{}}', s, k)", "Write its format as a text"),
         ("printf('%*d', k, k)", "Write its format as a text"),
         ("printf('%-2000000000s', s)", "Write its format as a text"),
+        *(
+            (f"{name}(s, s || 'b')", "takes minutes and gigabytes")
+            for name in (
+                *("levenshtein", "editdist3", "damerau_levenshtein"),
+                *("jaro_similarity", "Jaro_Winkler_Similarity"),
+            )
+        ),
+        ("concat(" + "s, " * 10_000 + "s)", "uses columns 10,001 times"),
         ("range(1000000000000)", "reads more"),
         ("repeat('x', 1000000000000)", "reads more"),
         ("(WITH RECURSIVE t AS (SELECT 1 UNION ALL SELECT 1 FROM t) SELECT 1)", "subquery"),
@@ -96,3 +104,20 @@ def test_no_operator_is_called_by_its_name() -> None:
         for (name,) in found:
             with pytest.raises(MappingError, match="calls the operator"):
                 checked_columns(connection, "x", f"\"{name}\"({{'a': 1}}, TIMESTAMPTZ 'infinity')")
+
+
+@pytest.mark.parametrize("double", ["{0} || {0}", "[{0}, {0}]", "{{'a': {0}, 'b': {0}}}"])
+def test_chains_of_doubling_columns_name_the_one_that_is_too_large(double: str) -> None:
+    """Each column doubles the one before: the first beyond the limit is refused by its name."""
+    chain = {f"c{n}": double.format(f"c{n - 1}" if n else "s") for n in range(40)}
+    with pytest.raises(MappingError, match=r"derive\['c13'\] uses columns 16,384 times"):
+        Deriver(chain, SCHEMA, only=["c39"])
+
+
+def test_many_uses_within_the_limit_stay() -> None:
+    """Columns that use others often, but do not multiply them, are computed."""
+    chain = {f"c{n}": f"c{n - 1} + k" if n else "k" for n in range(50)}
+    cases = "CASE " + " ".join(f"WHEN k = {n} THEN {n}" for n in range(2_000)) + " END"
+    batch = pa.record_batch([pa.array(["ab"]), pa.array([3]), pa.array([[1, 2]])], schema=SCHEMA)
+    arrays, failed = Deriver(chain | {"x": cases}, SCHEMA, only=["c49", "x"]).apply(batch)
+    assert (arrays[-1].to_pylist(), arrays[-2].to_pylist(), failed) == ([3], [150], {})
