@@ -363,7 +363,7 @@ def test_windows_1252(tmp_path: Path, word: str, layout: str) -> None:
     if layout == "header":
         text, name = f"uid,in {word}\nu1,{word}\n", f"in {word}"
     elif layout == "late":
-        text, name = "uid,city\n" + "u0,x\n" * 900_000 + f"u1,{word}\n", "city"
+        text, name = "uid,city\n" + "u0,x\n" * 450_000 + f"u1,{word}\n", "city"
     elif layout == "csv":
         text, name = f"uid,city\nu1,{word}\n", "city"
     else:
