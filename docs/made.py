@@ -303,6 +303,8 @@ INPUT_LIMITS: Final[tuple[tuple[ModuleType, str, str, str, str], ...]] = (
     (toml_text, "MAX_CHARACTERS", "mapping or preset in TOML", "characters", "an error"),
     (toml_text, "MAX_LEVELS", "nesting of a mapping or a preset in TOML", "levels", "an error"),
     (expression_limits, "MAX_LENGTH", "expression of `derive`", "characters", "an error"),
+    (expression_limits, "MAX_REPLACEMENT", "text that `replace` and `regexp_replace` put in",
+     "characters", "an error"),
     (expression_limits, "MAX_LAYERS", "columns of `derive` of which each uses the one before",
      "columns", "an error"),
     (expression_limits, "MAX_USES",

@@ -54,6 +54,11 @@ _SIZES: Final = {
 }
 """The place of the argument that says how large the result is."""
 
+MAX_REPLACEMENT: Final = 1_000
+"""Characters that a function puts in for each place that it finds."""
+
+_REPLACING: Final = frozenset({"replace", "regexp_replace"})
+
 _LONG_FORMAT: Final = re.compile(r"\d{5}|\*|\{[^}]*\{")
 """A format with a width of five digits, or with one from a cell."""
 
@@ -127,6 +132,14 @@ def check_function(title: str, node: dict[str, Any]) -> None:
             f"{title} uses {function}(). Write its size as a number of up to "
             f"{MAX_SIZE:,}, or as the least of such a number and others."
         )
+    if function in _REPLACING:
+        text = _text(arguments[2:3])
+        if text is None or len(text) > MAX_REPLACEMENT:
+            # With a cell for each letter of a cell, the result would grow with their square.
+            raise MappingError(
+                f"{title} uses {function}(). Write what it puts in as a text of up to "
+                f"{MAX_REPLACEMENT:,} characters."
+            )
     if function in ("format", "printf"):
         form = _text(arguments[:1])
         if form is None or _LONG_FORMAT.search(form):

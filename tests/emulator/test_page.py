@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 import pytest
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, Page, Route, expect
 
 import cdp_backfill as cdp
 from tests.browsers import browser
@@ -195,6 +195,26 @@ def test_a_message_can_be_opened(box: Sandbox, page: Page) -> None:
     expect(page.locator("dialog")).to_be_hidden()
     page.goto(f"{box.page}#message-99")
     expect(page.locator("#h-message")).to_have_text("Message 99 does not exist")
+
+
+def test_a_message_that_is_closed_before_it_has_come(box: Sandbox, page: Page) -> None:
+    """It is not shown afterwards."""
+    post(box, "/track", {"userId": "ada", "event": "Application Opened"})
+    held: list[Route] = []
+
+    def hold(route: Route) -> None:
+        held.append(route)
+
+    page.route("**/messages/1", hold)
+    page.goto(box.page)
+    with page.expect_request("**/messages/1"):
+        page.locator("#latest tbody a").click()
+    page.go_back()
+    with page.expect_response("**/messages/1") as answer:
+        held[0].continue_()
+    answer.value.finished()
+    page.evaluate("() => new Promise(done => setTimeout(done))")  # what waits for it goes on first
+    expect(page.locator("dialog")).to_be_hidden()
 
 
 def test_warnings_are_shown(box: Sandbox, page: Page) -> None:

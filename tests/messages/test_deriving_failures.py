@@ -65,7 +65,7 @@ EXPRESSIONS = [
     "repeat(x, least(k, 3))",
     "split_part(x, d, k)",
     "regexp_matches(x, d)",
-    "regexp_replace(x, d, x, 'g')",
+    "regexp_replace(x, d, 'y', 'g')",
     "regexp_extract_all(x, d)",
     "x LIKE d ESCAPE '\\\\'",
     "unhex(x)",

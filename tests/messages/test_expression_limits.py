@@ -30,6 +30,9 @@ SCHEMA = pa.schema([("s", pa.string()), ("k", pa.int64()), ("l", pa.list_(pa.int
         ("json_transform(s, s)", "must be a text"),
         ("json_deserialize_sql(s::JSON)", "ends the process"),
         ("__internal_compress_string_utinyint(s)", "ends the process"),
+        ("replace(s, 'a', s)", "Write what it puts in as a text of up to 1,000"),
+        ("regexp_replace(s, '.', s || 'x', 'g')", "Write what it puts in as a text"),
+        (f"replace(s, 'a', '{'x' * 1001}')", "Write what it puts in as a text"),
         ("lpad(s, k::INT, 'x')", "Write its size as a number of up to 10,000"),
         (f"rpad(s, {MAX_SIZE + 1}, 'x')", "Write its size as a number of up to 10,000"),
         ("list_resize(l, k)", "Write its size as a number of up to 10,000"),
@@ -69,6 +72,7 @@ def test_what_is_refused(expression: str, words: str) -> None:
     ("expression", "expected"),
     [
         ("lpad(s, 4, '0')", "00ab"),
+        ("regexp_replace(replace(s, 'a', ''), 'b', 'c')", "c"),
         ("lpad(s, least(k, 10)::INT, '-')", "-ab"),
         ("format('{:>4}|{}', s, k)", "  ab|3"),
         ("printf('%05d', k)", "00003"),
