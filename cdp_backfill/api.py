@@ -656,7 +656,9 @@ def _completed(
         mapping = Mapping.from_toml(source.earlier_mapping)
     if mapping is None:
         _check_lost_mapping(source, fields)
-        check_columns(source.schema, Mapping(**_as_properties(fields)))
+        named = Mapping(**_as_properties(fields))
+        check_index(source, named)
+        check_columns(source.schema, named)
         proposal = propose(source, Mapping(**others), others, now)
         return with_new_names(proposal, fields.get("rename"))
     mapping = _changed(mapping, fields)

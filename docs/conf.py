@@ -42,7 +42,10 @@ napoleon_use_rtype = False
 # Without a network there is no inventory of other projects, so their names cannot be resolved.
 nitpick_ignore_regex = [
     ("py:.*", r"(pandas|pd|datetime|pathlib|collections)(\..*)?|Path|Figure|Region|.*\.Lit"),
-    ("py:.*", "ProgressChoice|Unreadable|InitVar"),  # their values are in the signature
+    (
+        "py:.*",
+        "ProgressChoice|Unreadable|InitVar|DateOrder|(Nonexistent|Ambiguous)Time",
+    ),  # their values are in the signature
 ]
 
 _NOT_CREATED_BY_USERS = {
