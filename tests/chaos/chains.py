@@ -27,8 +27,9 @@ if TYPE_CHECKING:
 MOST_STEPS: Final = 12
 """Runs of a chain before its last one, at most."""
 
-WANTED: Final = ("column", "file", "processes", "unreadable")
-"""Parts of a chain: identities from a column or a file, worker processes, cut lines."""
+WANTED: Final = ("column", "file", "processes", "unreadable", "where", "exclude")
+"""Parts of a chain: identities from a column or a file, worker processes, cut lines, rows that are
+left out."""
 
 _SECONDS: Final = 60.0
 """A run that takes longer hangs."""
@@ -113,6 +114,9 @@ class Chain:
             skipped=rng.choice([0.0, 0.0, 0.1, 0.5]),
             other_events=rng.choice(["skip", "unmapped"]),
             unreadable=unreadable if is_text else 0.0,
+            where=0.3 if wanted == "where" else rng.choice([0.0, 0.0, 0.0, 0.2, 0.6]),
+            exclude=0.3 if wanted == "exclude" else rng.choice([0.0, 0.0, 0.0, 0.1, 0.5]),
+            excluded_file=rng.random() < 0.5,
             identify=identify,
             files=files,
         )

@@ -1,7 +1,7 @@
 """Tables for the chaos, in every kind of container, with rows that are known to stay out.
 
-A row stays out because it cannot become a message, because its line cannot be read, or because the
-mapping skips its event.
+A row stays out because it cannot become a message, because its line cannot be read, because the
+mapping skips its event, or because the call leaves it out with ``where=`` or ``exclude=``.
 """
 
 from __future__ import annotations
@@ -47,6 +47,9 @@ class Shape:
         skipped: Share of rows whose event is skipped, 0 to 1.
         other_events: How the mapping skips them: ``skip`` on purpose, ``unmapped`` as missing.
         unreadable: Share of rows whose line is cut, 0 to 1; only in CSV and NDJSON files.
+        where: Share of rows that ``where=`` leaves out, 0 to 1.
+        exclude: Share of people whom ``exclude=`` leaves out, 0 to 1.
+        excluded_file: Whether their ids are in a file, not in memory.
         identify: Where identities come from: a ``column``, a ``file``, or empty for none.
         files: Number of files.
     """
@@ -56,6 +59,9 @@ class Shape:
     skipped: float = 0.0
     other_events: str = "skip"
     unreadable: float = 0.0
+    where: float = 0.0
+    exclude: float = 0.0
+    excluded_file: bool = False
     identify: str = ""
     files: int = 1
 
@@ -68,18 +74,20 @@ class Rows:
         valid: Those that become messages, in order.
         invalid: Those that cannot.
         skipped: Those that the mapping leaves out.
-        reported: Whether the skipped ones are among the failures.
+        left_out: Those that the call leaves out.
+        reported: Whether the skipped ones are among the failures; those left out never are.
     """
 
     valid: tuple[Key, ...]
     invalid: frozenset[Key] = frozenset()
     skipped: frozenset[Key] = frozenset()
+    left_out: frozenset[Key] = frozenset()
     reported: bool = False
 
     @property
     def count(self) -> int:
         """Number of rows."""
-        return len(self.valid) + len(self.invalid) + len(self.skipped)
+        return sum(map(len, (self.valid, self.invalid, self.skipped, self.left_out)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +100,7 @@ class Table:
         events: Its rows; column ``n`` holds the number of each.
         identities: The identities that are sent first, or None for none.
         people: The file of the identities, or empty for none.
+        excluded: The ids that are left out, or the path of their file; None for none.
         owners: The identity that belongs to each anonymous id, for those that have one.
         places: File and row number of each row, from 0; empty for a frame.
     """
@@ -101,6 +110,7 @@ class Table:
     events: Rows
     identities: Rows | None
     people: str
+    excluded: str | tuple[str, ...] | None
     owners: dict[str, Key]
     places: tuple[tuple[str, int], ...]
 
@@ -124,9 +134,20 @@ class Table:
         options: dict[str, Any] = {}
         if self.shape.unreadable:
             options["unreadable"] = "skip"
+        if self.shape.where:
+            options["where"] = "keep = 'yes'"
+        if self.excluded is not None:
+            named = self.excluded
+            options["exclude"] = named if isinstance(named, str) else list(named)
         if self.shape.identify:
             options["identify"] = self.people or "uid"
         return options
+
+    @property
+    def forgotten(self) -> dict[str, Any]:
+        """The options that a journal does not remember."""
+        in_memory = isinstance(self.excluded, tuple)
+        return {name: self.options[name] for name in ("exclude",) if in_memory}
 
     def source(self) -> Any:
         """What is passed to the package."""
@@ -151,10 +172,13 @@ def written(folder: Path, shape: Shape, rows: int, rng: random.Random) -> Table:
         rng: Source of chance.
     """
     lines = [_line(row, rows, shape, rng) for row in range(rows)]
+    away = {f"u{person}" for person in range(rows) if rng.random() < shape.exclude}
     invalid: set[Key] = set()
     skipped: set[Key] = set()
     cut: set[int] = set()
     for row, line in enumerate(lines):
+        if rng.random() < shape.where:
+            line["keep"] = "no"
         if rng.random() < shape.skipped:
             line["event"] = "close"
             skipped.add(row)
@@ -181,22 +205,37 @@ def written(folder: Path, shape: Shape, rows: int, rng: random.Random) -> Table:
     owners: dict[str, Key] = {}
     if shape.identify:
         readable = [line for row, line in enumerate(lines) if row not in cut]
-        identities, owners = _identities(readable)
+        # A file of identities knows no where=.
+        chosen = [line for line in readable if line["keep"] == "yes"]
+        identities, owners = _identities(readable if shape.identify == "file" else chosen, away)
         if shape.identify == "file":
             people = str(folder / "people.csv")
-            _write_people(Path(people), [*identities.valid, *identities.invalid])
-    out = invalid | cut
+            every = [*identities.valid, *identities.invalid, *identities.left_out]
+            _write_people(Path(people), every)
+    named: str | tuple[str, ...] | None = tuple(sorted(away)) if shape.exclude else None
+    if shape.excluded_file and named is not None:
+        file = folder / "excluded.csv"
+        file.write_text("\n".join(["uid", *named]) + "\n", encoding="utf-8")
+        named = str(file)
+    left_out: set[Key] = {
+        row
+        for row, line in enumerate(lines)
+        if row not in cut and (line["keep"] == "no" or line["uid"] in away)
+    }
+    out = (invalid | cut) - left_out
     return Table(
         shape,
         tuple(map(str, paths)),
         Rows(
-            tuple(row for row in range(rows) if row not in out | skipped),
+            tuple(row for row in range(rows) if row not in out | skipped | left_out),
             frozenset(out),
-            frozenset(skipped - cut),
+            frozenset(skipped - cut - left_out),
+            frozenset(left_out),
             reported=shape.other_events == "unmapped",
         ),
         identities,
         people,
+        named,
         owners,
         tuple(places) if shape.container in FILES else (),
     )
@@ -210,6 +249,7 @@ def _line(row: int, rows: int, shape: Shape, rng: random.Random) -> dict[str, An
         "ts": f"2023-05-{1 + row % 28:02}T10:{row % 60:02}:00Z",
         "note": "é" * rng.randrange(30),
         "event": "open",
+        "keep": "yes",
     }
     if shape.identify:
         line["aid"] = f"a{person if rng.random() < 0.95 else rng.randrange(rows)}"
@@ -221,19 +261,22 @@ def _line(row: int, rows: int, shape: Shape, rng: random.Random) -> dict[str, An
     return line
 
 
-def _identities(lines: list[dict[str, Any]]) -> tuple[Rows, dict[str, Key]]:
+def _identities(lines: list[dict[str, Any]], away: set[str]) -> tuple[Rows, dict[str, Key]]:
     """The distinct pairs of ids, and the one of each anonymous id that has one."""
     pairs = dict.fromkeys(
         (line["aid"], line["uid"]) for line in lines if line["aid"] and line["uid"]
     )
+    left_out = {identity_key(*pair) for pair in pairs if pair[1] in away}
     people: dict[str, list[Key]] = {}
     for anonymous, person in pairs:
         people.setdefault(anonymous, []).append(identity_key(anonymous, person))
-    owners = {anonymous: keys[0] for anonymous, keys in people.items() if len(keys) == 1}
-    ambiguous = (key for keys in people.values() if len(keys) > 1 for key in keys)
+    alone = {anonymous: keys[0] for anonymous, keys in people.items() if len(keys) == 1}
+    owners = {anonymous: key for anonymous, key in alone.items() if key not in left_out}
+    ambiguous = {key for keys in people.values() if len(keys) > 1 for key in keys}
     keys = (identity_key(*pair) for pair in pairs)
     known = set(owners.values())
-    return Rows(tuple(key for key in keys if key in known), frozenset(ambiguous)), owners
+    valid = tuple(key for key in keys if key in known)
+    return Rows(valid, frozenset(ambiguous - left_out), left_out=frozenset(left_out)), owners
 
 
 def identity_key(anonymous: str, person: str) -> str:

@@ -74,6 +74,9 @@ class Figures:
         self.rows += events.count
         self.traits["rows skipped by the mapping"] += len(events.skipped)
         self.traits["rows invalid or unreadable"] += len(events.invalid)
+        self.traits["rows left out with where= or exclude="] += len(events.left_out)
+        self.traits["tables with where="] += shape.where > 0
+        self.traits["tables with exclude="] += shape.exclude > 0
         self.traits["tables with lines that cannot be read"] += shape.unreadable > 0
         self.traits["tables of several files"] += len(table.paths) > 1
         if table.identities is not None:
@@ -124,8 +127,8 @@ class Judge:
         if sum(counts.values()) != account.rows or account.rows != rows.count:
             self._wrong(f"{counts} of {account.rows} ({name}) do not add up to {rows.count}")
         expected = Counter(account.others.values())
-        if not rows.reported:
-            expected["skipped"] += len(rows.skipped - account.others.keys())
+        silent = rows.left_out if rows.reported else rows.left_out | rows.skipped
+        expected["skipped"] += len(silent - account.others.keys())
         called = [row for row in rows.valid if row not in account.others]
         expected["delivered"] += len(called)
         if +expected != Counter(counts):
@@ -147,7 +150,8 @@ class Judge:
             right = "invalid" if row in rows.invalid else ""
             if row in rows.skipped and rows.reported:
                 right = "skipped"
-            wrong = outcome in ("invalid", "skipped") or bool(right) or row in rows.skipped
+            stays_out = row in rows.skipped or row in rows.left_out
+            wrong = outcome in ("invalid", "skipped") or bool(right) or stays_out
             if outcome not in ("unsent", right) and wrong:
                 untrue.setdefault(f"{outcome}, and not {right or 'so'}", []).append(row)
             taken = record.accepted[row] > record.denied[row]
@@ -157,7 +161,8 @@ class Judge:
                 untrue.setdefault(f"{outcome}, and the server has it", []).append(row)
         for text, found in untrue.items():
             self._wrong(f"{name} {found}: {text}")
-        if never := [row for row in (*rows.invalid, *rows.skipped) if row in record.arrived]:
+        out = (*rows.invalid, *rows.skipped, *rows.left_out)
+        if never := [row for row in out if row in record.arrived]:
             self._wrong(f"{name} {never} came, and should stay out")
 
     def _saved(self, account: Account) -> None:
@@ -241,6 +246,7 @@ class Judge:
         names = {path.name for path in journal.parent.iterdir() if "report-" not in path.name}
         journals = [journal] + [identities_path(journal)] * (table.identities is not None)
         kept = {name for each in journals for name in (each.name, f"{each.name}.lock")}
-        kept |= {Path(path).name for path in (*table.paths, table.people) if path}
+        excluded = table.excluded if isinstance(table.excluded, str) else ""
+        kept |= {Path(path).name for path in (*table.paths, table.people, excluded) if path}
         if names - kept:
             self._wrong(f"left behind: {sorted(names - kept)}")

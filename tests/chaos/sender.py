@@ -234,6 +234,7 @@ def _sent(step: Step) -> cdp.Report:
         # The journal remembers files, identities and options.
         remembered = () if table.shape.container in FILES else (source,)
         how = {name: value for name, value in how.items() if name not in table.options}
+        how |= table.forgotten
         return _RESUME(step.journal, *remembered, **how)
     return _SEND(source, table.mapping, journal=step.journal or False, **how)
 

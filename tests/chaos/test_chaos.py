@@ -38,6 +38,8 @@ CHAINS = [
     (14, "file"),
     (14, "unreadable"),
     (16, "processes"),
+    (17, "where"),
+    (18, "exclude"),
 ]
 
 
