@@ -277,7 +277,6 @@ class Sender:
                     self._abandon(task, error)
                 finally:
                     with self._lock:
-                        self._busy.discard(task)
                         if self._queue or self._waiting:
                             self._work_changed.notify()
                         self._progressed.notify_all()
@@ -294,6 +293,7 @@ class Sender:
                 self.in_flight -= 1
             if self.error is None:
                 self.error = error
+            self._busy.discard(task)
             if not self._cancelled:
                 with contextlib.suppress(Exception):
                     doubts = task.doubts + (task.answer is not None)
@@ -380,6 +380,7 @@ class Sender:
                 return True
             if not may_send or self.stopped or not self._on_send(task.request, task.unanswered):
                 self._give_up(task)
+                self._busy.discard(task)
                 return True
             started = self._count_sent(task, len(body))
         reached, exhausted = True, False
@@ -394,28 +395,37 @@ class Sender:
         verdict = None if task.answer is None else answer_verdict(task.answer)
         task.unanswered += verdict is Verdict.FAILED
         with self._lock:
-            task.on_wire = False
-            in_flight = self.in_flight
-            self.in_flight -= 1
-            if self._cancelled:
-                return True
-            if exhausted and len(self._threads) - self._retired > 1 and not self.stopped:
-                self._retired += 1  # the others have the connections that there are
-                self._most_workers = len(self._threads)
-                self._wait(task, self._clock.now())
-                return False
-            seconds = self._clock.now() - started
-            if task.answer is not None:
-                self.stats += RunStats(answers=1, answer_seconds=seconds)
-            if task.answer is not None and verdict not in RETRIED:
-                self._rate_control.record_answer(seconds, in_flight, is_small=task.is_small)
-                if self._availability.record_success():
-                    self._rate_control.recover()
-                    self._work_changed.notify_all()
-                self._settle(task, task.answer)
-            else:
-                self._slow_down(task.answer)
-                self._retry_later(task, started, reached=reached)
+            goes_on = self._decide(task, verdict, started, reached=reached, exhausted=exhausted)
+            # Before others get the lock: its result is known, or another worker may go on with it.
+            self._busy.discard(task)
+        return goes_on
+
+    def _decide(
+        self, task: Task, verdict: Verdict | None, started: float, *, reached: bool, exhausted: bool
+    ) -> bool:
+        """Decide what becomes of a request after an attempt; False if the worker must end."""
+        task.on_wire = False
+        in_flight = self.in_flight
+        self.in_flight -= 1
+        if self._cancelled:
+            return True
+        if exhausted and len(self._threads) - self._retired > 1 and not self.stopped:
+            self._retired += 1  # the others have the connections that there are
+            self._most_workers = len(self._threads)
+            self._wait(task, self._clock.now())
+            return False
+        seconds = self._clock.now() - started
+        if task.answer is not None:
+            self.stats += RunStats(answers=1, answer_seconds=seconds)
+        if task.answer is not None and verdict not in RETRIED:
+            self._rate_control.record_answer(seconds, in_flight, is_small=task.is_small)
+            if self._availability.record_success():
+                self._rate_control.recover()
+                self._work_changed.notify_all()
+            self._settle(task, task.answer)
+        else:
+            self._slow_down(task.answer)
+            self._retry_later(task, started, reached=reached)
         return True
 
     def _count_sent(self, task: Task, size: int) -> float:

@@ -24,6 +24,7 @@ from cdp_backfill.messages.expressions import WHERE, checked_columns, first_line
 from cdp_backfill.messages.text import as_utf8, decode, json_as_text
 from cdp_backfill.messages.times import out_of_range
 from cdp_backfill.model.arrow_types import is_json, is_text
+from cdp_backfill.model.interrupts import interruptible
 from cdp_backfill.model.mapping_checks import did_you_mean
 
 if TYPE_CHECKING:
@@ -58,15 +59,17 @@ def _connect(*, exact: bool) -> Any:
         exact: Compute a part that occurs twice also twice, since it may be in a branch that is not
             taken. Otherwise it is computed once, for every row, before all else.
     """
-    connection = duckdb.connect()
-    for setting in _SETTINGS:
-        connection.execute(f"SET {setting}")
-    names = [row[0] for row in connection.execute("SELECT * FROM duckdb_optimizers()").fetchall()]
-    if not exact:
-        names.remove("common_subexpressions")
-    connection.execute(f"SET disabled_optimizers = '{','.join(names)}'")
-    connection.execute("SET lock_configuration = true")
-    return connection
+    with interruptible():
+        connection = duckdb.connect()
+        for setting in _SETTINGS:
+            connection.execute(f"SET {setting}")
+        optimizers = connection.execute("SELECT * FROM duckdb_optimizers()").fetchall()
+        names = [row[0] for row in optimizers]
+        if not exact:
+            names.remove("common_subexpressions")
+        connection.execute(f"SET disabled_optimizers = '{','.join(names)}'")
+        connection.execute("SET lock_configuration = true")
+        return connection
 
 
 class Deriver:
@@ -166,18 +169,19 @@ class Deriver:
             return []
         connection = self._connections[False]
         try:
-            connection.register(_TABLE, self._source.empty_table())
-            relation = connection.sql(self._query(self._expressions))
-            for name, kind in zip(relation.columns, map(str, relation.types), strict=True):
-                if _NOTHING in kind and kind != _NOTHING:
-                    # DuckDB's Arrow arrays of lists of nothing are invalid.
-                    text, plain = self._expressions[name], kind.replace(_NOTHING, "INTEGER")
-                    self._expressions[name] = f"CAST(({text}\n) AS {plain})"
-            relation = connection.sql(self._query(self._expressions))
-            self._sql_types = dict(zip(relation.columns, map(str, relation.types), strict=True))
-            for name, kind in self._sql_types.items():
-                check_type(self._title(name), kind)
-            schema = relation.to_arrow_table().schema
+            with interruptible():
+                connection.register(_TABLE, self._source.empty_table())
+                relation = connection.sql(self._query(self._expressions))
+                for name, kind in zip(relation.columns, map(str, relation.types), strict=True):
+                    if _NOTHING in kind and kind != _NOTHING:
+                        # DuckDB's Arrow arrays of lists of nothing are invalid.
+                        text, plain = self._expressions[name], kind.replace(_NOTHING, "INTEGER")
+                        self._expressions[name] = f"CAST(({text}\n) AS {plain})"
+                relation = connection.sql(self._query(self._expressions))
+                self._sql_types = dict(zip(relation.columns, map(str, relation.types), strict=True))
+                for name, kind in self._sql_types.items():
+                    check_type(self._title(name), kind)
+                schema = relation.to_arrow_table().schema
         except (duckdb.Error, pa.ArrowException) as error:
             self._raise_misfit()
             raise MappingError(  # pragma: no cover  # the line above raises
@@ -198,7 +202,8 @@ class Deriver:
             title = self._title(name)
             only = {n: text for n, text in self._expressions.items() if n in self.inputs([name])}
             try:
-                self._connections[False].sql(self._query(only)).to_arrow_table()
+                with interruptible():
+                    self._connections[False].sql(self._query(only)).to_arrow_table()
             except (duckdb.Error, pa.ArrowException) as error:  # such as a list of lists of ...
                 raise MappingError(
                     f"{title} does not fit the table: {first_line(error, title)}."
@@ -256,8 +261,8 @@ class Deriver:
         if not self._trouble:  # while cells fail, the first attempt would be in vain
             try:
                 return self._compute(source), {}
-            except _FAILURES as error:  # its text may hold a cell
-                _check_interrupt(error)
+            except _FAILURES:  # its text may hold a cell
+                pass
         arrays, failed = self._try_rows(source)
         self._trouble = bool(failed)
         return arrays, failed
@@ -271,8 +276,8 @@ class Deriver:
         """The new columns, where each expression fails alone; then halves of the rows."""
         try:
             return self._attempt(source, self._expressions)
-        except _FAILURES as error:
-            _check_interrupt(error)
+        except _FAILURES:
+            pass
         rows = source.num_rows
         if rows == 1:
             return self._try_expressions(source)
@@ -298,8 +303,7 @@ class Deriver:
             attempt = nothing | good | {name: self._expressions[name]}
             try:
                 _, masks = self._attempt(source, attempt)
-            except _FAILURES as error:
-                _check_interrupt(error)
+            except _FAILURES:
                 masks = {name: np.ones(1, dtype=bool)}
             if name in masks:
                 failed[name] = masks[name]
@@ -358,8 +362,9 @@ class Deriver:
             self._connections[exact] = _connect(exact=exact)
         connection = self._connections[exact]
         try:
-            connection.register(_TABLE, source)
-            return connection.sql(query).to_arrow_table()
+            with interruptible():
+                connection.register(_TABLE, source)
+                return connection.sql(query).to_arrow_table()
         except (duckdb.FatalException, duckdb.InternalException):
             del self._connections[exact]  # DuckDB refuses to use it again
             raise
@@ -375,12 +380,6 @@ _FAILURES: Final = (
     ValueError,
 )
 """What DuckDB and the conversion of its results raise at a cell."""
-
-
-def _check_interrupt(error: Exception) -> None:
-    """An interrupt is none of the expression's failures."""
-    if isinstance(error, duckdb.InterruptException) or "interrupted" in str(error):
-        raise KeyboardInterrupt
 
 
 def _readable(array: Any) -> tuple[Any, Mask]:

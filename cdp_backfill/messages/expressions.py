@@ -17,6 +17,7 @@ from cdp_backfill.messages.expression_limits import (
     check_length,
     check_type,
 )
+from cdp_backfill.model.interrupts import interruptible
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -48,7 +49,7 @@ def columns_of(expression: str) -> set[str]:
     Raises:
         MappingError: It is not a SQL expression.
     """
-    with duckdb.connect() as connection:
+    with interruptible(), duckdb.connect() as connection:
         return set(_referenced_columns(_parse(connection, "expression", expression)))
 
 
@@ -84,7 +85,7 @@ def checked_columns(connection: Any, title: str, expression: str) -> Counter[str
 def _functions() -> dict[str, list[tuple[str, str, str]]]:
     """DuckDB's functions by name: kind, stability, and the definition of macros."""
     functions: dict[str, list[tuple[str, str, str]]] = {}
-    with duckdb.connect() as connection:
+    with interruptible(), duckdb.connect() as connection:
         rows = connection.execute(
             "SELECT DISTINCT function_name, function_type, coalesce(stability, 'CONSISTENT'), "
             "coalesce(macro_definition, '') FROM duckdb_functions()"
@@ -98,7 +99,8 @@ def _parse(connection: Any, title: str, expression: str) -> dict[str, Any]:
     check_length(title, expression)
     query = f"SELECT ({expression}\n) AS x"  # parsed, not run
     try:
-        answer = connection.execute("SELECT json_serialize_sql(?)", [query]).fetchall()
+        with interruptible():
+            answer = connection.execute("SELECT json_serialize_sql(?)", [query]).fetchall()
         tree: dict[str, Any] = json.loads(answer[0][0])
     except (duckdb.Error, RecursionError, UnicodeError) as error:
         raise MappingError(
@@ -147,7 +149,7 @@ def _clauses(tree: dict[str, Any]) -> dict[str, Any]:
 
 @functools.cache
 def _no_clauses() -> dict[str, Any]:
-    with duckdb.connect() as connection:
+    with interruptible(), duckdb.connect() as connection:
         return _clauses(_parse(connection, "x", "1"))
 
 
@@ -201,8 +203,9 @@ def _check_constants(connection: Any, title: str, tree: dict[str, Any], top: Any
     whole = tree | {"statements": [tree["statements"][0] | {"node": node}]}
     try:
         query = "SELECT json_deserialize_sql(?::JSON)"
-        text = connection.execute(query, [json.dumps(whole)]).fetchall()[0][0]
-        connection.execute(text).fetchall()
+        with interruptible():
+            text = connection.execute(query, [json.dumps(whole)]).fetchall()[0][0]
+            connection.execute(text).fetchall()
     except (duckdb.BinderException, duckdb.CatalogException, duckdb.ParserException):
         return  # binding the whole expression reports it
     except duckdb.Error as error:

@@ -15,6 +15,7 @@ import pyarrow as pa
 
 from cdp_backfill.errors import SourceError
 from cdp_backfill.model.arrow_types import is_json
+from cdp_backfill.model.interrupts import interruptible
 from cdp_backfill.sources.chunks import CHUNK_ROWS, check_names
 from cdp_backfill.sources.mixed_cells import keep_surrogates, mixed_cells
 from cdp_backfill.sources.streams import Stream, StreamSource
@@ -118,7 +119,8 @@ class _Rows:
         rows: list[Any] = []
         while len(rows) < CHUNK_ROWS:  # some drivers return fewer rows than requested
             try:
-                more = self._cursor.fetchmany(CHUNK_ROWS - len(rows))
+                with interruptible():
+                    more = self._cursor.fetchmany(CHUNK_ROWS - len(rows))
             except Exception as error:  # noqa: BLE001  # each driver has errors of its own
                 raise SourceError(
                     f"The cursor cannot be read ({type(error).__name__}). It must have executed "

@@ -11,6 +11,7 @@ import duckdb
 import pyarrow as pa
 import xxhash
 
+from cdp_backfill.model.interrupts import interruptible
 from cdp_backfill.model.plurals import count
 
 if TYPE_CHECKING:
@@ -29,8 +30,9 @@ class ContentFingerprint:
     """
 
     def __init__(self, schema: Any) -> None:
-        self._connection = duckdb.connect()
-        self._connection.execute("SET threads = 1")
+        with interruptible():
+            self._connection = duckdb.connect()
+            self._connection.execute("SET threads = 1")
         self._names = [item.name for item in schema if self._is_hashable(item)]
         # Columns of types that DuckDB does not know enter as the bytes of each chunk.
         self._others = [name for name in schema.names if name not in self._names]
@@ -45,8 +47,9 @@ class ContentFingerprint:
         return True
 
     def _hash(self, table: Any) -> tuple[int, int, int]:
-        self._connection.register(_TABLE, table)
-        rows, total, xor = self._connection.execute(_QUERY).fetchall()[0]
+        with interruptible():
+            self._connection.register(_TABLE, table)
+            rows, total, xor = self._connection.execute(_QUERY).fetchall()[0]
         return rows, total or 0, xor or 0
 
     def add(self, batch: Any) -> None:

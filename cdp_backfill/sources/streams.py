@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 
 from cdp_backfill.errors import SourceError
 from cdp_backfill.model.arrow_types import is_json, viewless_type
+from cdp_backfill.model.interrupts import interruptible
 from cdp_backfill.sources.chunks import CHUNK_ROWS, Chunk, Source, check_names, gathered, slices
 from cdp_backfill.sources.depths import check_types
 from cdp_backfill.sources.views import viewless
@@ -101,7 +102,8 @@ class StreamSource(Source):
         position = 0
         while True:
             try:
-                batch = next(batches, None)
+                with interruptible():
+                    batch = next(batches, None)
             except SourceError:
                 raise
             except Exception as error:  # noqa: BLE001  # whatever the library of the stream raises

@@ -16,6 +16,7 @@ import pyarrow.dataset as ds
 
 from cdp_backfill.errors import SourceError
 from cdp_backfill.model.arrow_types import MAX_DEPTH
+from cdp_backfill.model.interrupts import interruptible
 from cdp_backfill.sources.chunks import CHUNK_ROWS, titled
 from cdp_backfill.sources.streams import Stream, StreamSource, reader_source, reopening_source
 
@@ -250,7 +251,8 @@ def _widest(kind: Any) -> Any:
 def _open(name: str, action: Callable[[], Any]) -> Any:
     """Open a table; an error names it."""
     try:
-        return action()
+        with interruptible():
+            return action()
     except Exception as error:  # whatever the library of the table raises
         is_deep = isinstance(error, RecursionError) or "Recursion level" in str(error)
         if is_deep and isinstance(error, pa.ArrowInvalid | RecursionError):

@@ -19,7 +19,6 @@ from hypothesis import strategies as st
 
 import cdp_backfill as cdp
 from cdp_backfill import MappingError
-from cdp_backfill.messages import deriving
 from cdp_backfill.messages.deriving import Deriver
 from tests.rows import OPENED, built, codes, opens, properties
 
@@ -248,8 +247,6 @@ def test_an_interrupt_is_no_bad_row() -> None:
     with pytest.raises(KeyboardInterrupt):
         deriver.apply(batch)
     timer.join()
-    with pytest.raises(KeyboardInterrupt):
-        deriving._check_interrupt(duckdb.InterruptException("x"))
 
 
 @pytest.mark.parametrize(
