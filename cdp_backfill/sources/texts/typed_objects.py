@@ -5,11 +5,13 @@ What does not fit exactly is left to the slower way, which knows all that JSON f
 
 from __future__ import annotations
 
+import io
+import re
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
+import arro3.io
 import msgspec
 import pyarrow as pa
-import pyarrow.json
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -17,8 +19,8 @@ if TYPE_CHECKING:
 _MAX_KEYS: Final = 500
 """A row takes the space of all keys, whether it has them or not."""
 
-_PARSE_BYTES: Final = 2**19
-"""Bytes that one thread parses at a time; an object must fit."""
+_RARE_PAIR: Final = re.compile(rb"\\u[dD](?:8[4-9a-fA-F]|[9abAB])")
+"""The escape of a letter beyond U+1FFFF, which arro3 0.9 reads as another letter."""
 
 _TEXT: Final = str | None
 _TYPES: Final[dict[Any, Any]] = {pa.string(): _TEXT, pa.bool_(): bool | None, pa.null(): None}
@@ -111,21 +113,18 @@ def _default(kind: Any) -> Any:
 
 
 def parse(text: bytes, schema: Any) -> Any | None:
-    """The values of some keys of valid objects as a record batch; None if Arrow cannot parse them.
+    """The values of some keys of valid objects as a record batch; None if they are not parsed.
 
     Args:
         text: JSON objects one after another.
         schema: The keys, with types of :data:`PARSED`.
     """
-    try:
-        table = pyarrow.json.read_json(
-            pa.BufferReader(text),
-            read_options=pyarrow.json.ReadOptions(block_size=_PARSE_BYTES),
-            parse_options=pyarrow.json.ParseOptions(
-                explicit_schema=schema, unexpected_field_behavior="ignore"
-            ),
-        )
-    except (pa.ArrowException, ValueError):  # an object that is too long, or has a key twice
+    if _RARE_PAIR.search(text):
         return None
-    batches = table.combine_chunks().to_batches()
-    return batches[0] if batches else None
+    try:
+        # As one batch; an object of one key or more has a bracket.
+        reader = arro3.io.read_json(io.BytesIO(text), schema, batch_size=text.count(b"{"))
+        batches = list(pa.RecordBatchReader.from_stream(reader))  # without the GIL
+    except Exception:  # noqa: BLE001  # what the parser raises is documented nowhere
+        return None
+    return batches[0] if len(batches) == 1 else None
