@@ -16,7 +16,7 @@ import pyarrow.fs
 from cdp_backfill.errors import SourceError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator, Iterator
 
     from cdp_backfill.sources.paths import File
 
@@ -110,7 +110,7 @@ def unpacked(file: File) -> Iterator[Any]:
         yield stream
 
 
-def blocks_of(file: File) -> Iterator[bytes]:
+def blocks_of(file: File) -> Generator[bytes]:
     """The unpacked bytes of a file in blocks that are not empty.
 
     Raises:

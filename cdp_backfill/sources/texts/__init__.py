@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from cdp_backfill.model.outcomes import READING_COLUMNS
+from cdp_backfill.sources.ahead import ahead
 from cdp_backfill.sources.chunks import Chunk, Source, slices
 from cdp_backfill.sources.texts.delimited import Delimited
 from cdp_backfill.sources.texts.objects import Objects
@@ -133,7 +134,7 @@ class TextSource(Source):
                 position += rows
                 continue
             offset = 0
-            for batch in self._reader.batches(number, wanted):
+            for batch in ahead(self._reader.batches(number, wanted)):
                 skip = min(batch.num_rows, max(0, start - position - offset))
                 for first, part in slices(batch.slice(skip)):
                     row = offset + skip + first

@@ -11,6 +11,7 @@ import pyarrow as pa
 from cdp_backfill.errors import SourceError
 from cdp_backfill.model.outcomes import READING_COLUMNS, UNREADABLE
 from cdp_backfill.model.plurals import count
+from cdp_backfill.sources.ahead import ahead
 from cdp_backfill.sources.texts.cell_types import CellTypes, column_type, convert
 from cdp_backfill.sources.texts.headers import Table, escapes_note, read_header
 from cdp_backfill.sources.texts.quoting import find_escapes
@@ -19,7 +20,7 @@ from cdp_backfill.sources.texts.rows import Check, read_rows
 from cdp_backfill.sources.texts.unreadable import READING_SCHEMA
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Mapping, Sequence
+    from collections.abc import Collection, Generator, Mapping, Sequence
 
     from cdp_backfill.sources.texts.reading import TextFile
 
@@ -90,7 +91,7 @@ class Delimited:
             tables.append(settled)
         return replace(self, _tables=tables, _types=types.result(), notes=tuple(notes))
 
-    def batches(self, number: int, columns: Sequence[str]) -> Iterator[Any]:
+    def batches(self, number: int, columns: Sequence[str]) -> Generator[Any]:
         """The rows of one file.
 
         Args:
@@ -146,7 +147,7 @@ def _read_skipping(file: TextFile, notes: list[str]) -> Table:
 def _count_unreadable(table: Table) -> int:
     return sum(
         len(cells) - cells.null_count
-        for batch in read_rows(table, [])
+        for batch in ahead(read_rows(table, []))
         if UNREADABLE in batch.schema.names
         for cells in [batch.column(UNREADABLE)]
     )
@@ -183,7 +184,7 @@ def _settle(table: Table, types: CellTypes, notes: list[str]) -> tuple[Table, Ce
 
 def _read_all(table: Table, types: CellTypes, notes: list[str]) -> tuple[Table, CellTypes]:
     types, check, rows = copy.deepcopy(types), Check(), 0
-    for batch in read_rows(table, types.open_columns, check):
+    for batch in ahead(read_rows(table, types.open_columns, check)):
         rows += batch.num_rows
         types.check(batch)
     types.keep_text(check.guards)

@@ -15,7 +15,7 @@ import msgspec
 from cdp_backfill.errors import SourceError
 from cdp_backfill.sources.texts import apple_reports
 from cdp_backfill.sources.texts.json_text import Scanner, replace_half_characters, replace_words
-from cdp_backfill.sources.texts.reading import SKIP_HINT, blocks
+from cdp_backfill.sources.texts.reading import SKIP_HINT, blocks, count_letter
 from cdp_backfill.sources.texts.unreadable import (
     CUT,
     NO_JSON,
@@ -117,7 +117,7 @@ def _lines(file: TextFile, parts: Iterable[bytes], remarks: Remarks) -> Iterator
             yield Block(b"", partial(_object_lines, part, line, file, remarks))
         else:
             yield Block(part, partial(_decode_lines, part, line, file, remarks))
-        line += part.count(b"\n")
+        line += count_letter(part, b"\n")
 
 
 def _decode_lines(text: bytes, line: int, file: TextFile, remarks: Remarks) -> list[Row]:

@@ -28,11 +28,11 @@ from cdp_backfill.sources.texts.json_objects import (
     read_objects,
 )
 from cdp_backfill.sources.texts.json_text import INFINITE
-from cdp_backfill.sources.texts.reading import windows_note
+from cdp_backfill.sources.texts.reading import count_letter, windows_note
 from cdp_backfill.sources.texts.unreadable import READING_SCHEMA
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Mapping, Sequence
+    from collections.abc import Collection, Generator, Iterator, Mapping, Sequence
 
     from cdp_backfill.sources.texts.reading import TextFile
 
@@ -223,7 +223,7 @@ class Objects:
         )
         return result
 
-    def batches(self, number: int, columns: Sequence[str]) -> Iterator[Any]:
+    def batches(self, number: int, columns: Sequence[str]) -> Generator[Any]:
         """The rows of one file.
 
         Args:
@@ -235,8 +235,9 @@ class Objects:
         typed = _Typed(schema, self._infinite) if file.name not in self._replaced else None
         for block in _blocks(file, Remarks(), self._opening):
             # Of each object, all columns are held, however few of the keys it has.
-            is_small = block.text.count(b"{") * len(schema) <= MAX_CHUNK_CELLS
-            batch = typed.batch(block.text) if typed and block.text and is_small else None
+            most = count_letter(block.text, b"{")  # at least one in each object
+            is_small = most * len(schema) <= MAX_CHUNK_CELLS
+            batch = typed.batch(block.text, most) if typed and block.text and is_small else None
             if batch is not None:
                 yield batch
                 continue
@@ -271,11 +272,11 @@ class _Typed:
         self._raw = [name for name in schema.names if name not in names]
         self._decoder = typed_objects.decoder(self._values, self._raw)
 
-    def batch(self, text: bytes) -> Any | None:
-        """The columns of a block; None if it must be read another way."""
+    def batch(self, text: bytes, most: int) -> Any | None:
+        """The columns of a block of at most so many rows; None if it must be read another way."""
         columns: dict[str, Any] = {}
         if self._parsed.names:
-            parsed = typed_objects.parse(text, self._parsed)
+            parsed = typed_objects.parse(text, self._parsed, most)
             if parsed is None:
                 return None
             columns = dict(zip(self._parsed.names, parsed.columns, strict=True))

@@ -7,11 +7,13 @@ import struct
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
+import numpy as np
 import pyarrow as pa
 
 from cdp_backfill.errors import SourceError
 from cdp_backfill.model.plurals import count
 from cdp_backfill.sources import unpacking
+from cdp_backfill.sources.ahead import ahead
 from cdp_backfill.sources.texts.windows import WINDOWS, certain_windows_1252
 
 if TYPE_CHECKING:
@@ -146,9 +148,14 @@ def blocks(file: TextFile, windows: dict[str, int] | None = None) -> Iterator[by
                 text = decoder.decode(block, final=not stored)
             block = text.encode()
         is_ascii = is_ascii and block.isascii()
-        line += block.count(b"\n")
+        line += count_letter(block, b"\n")
         if block:
             yield block
+
+
+def count_letter(text: bytes, letter: bytes) -> int:
+    """How often a text has a letter of one byte; for long texts twice as fast as ``count()``."""
+    return int(np.count_nonzero(np.frombuffer(text, np.uint8) == ord(letter)))
 
 
 def _whole_letters(text: bytes) -> int:
@@ -200,6 +207,6 @@ def _wrong_encoding(name: str, encoding: str, line: int) -> SourceError:
 def _stored(file: TextFile) -> Iterator[bytes]:
     """The unpacked bytes in blocks, and an empty block at the end."""
     file.check()
-    yield from unpacking.blocks_of(file.file)
+    yield from ahead(unpacking.blocks_of(file.file))
     file.check()
     yield b""

@@ -5,9 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import secrets
-import threading
 from collections import Counter
-from concurrent.futures import Future
 from dataclasses import dataclass, field
 from itertools import chain
 from typing import TYPE_CHECKING, Any, Final
@@ -22,7 +20,7 @@ from cdp_backfill.sources.texts.quoting import remove_guards, restore_escaped, t
 from cdp_backfill.sources.texts.reading import SKIP_HINT
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Generator, Iterator, Sequence
 
     from cdp_backfill.sources.texts.headers import Table
 
@@ -64,8 +62,11 @@ class _RowCheck:
         return "error"
 
 
-def read_rows(table: Table, columns: Sequence[str], check: Check | None = None) -> Iterator[Any]:
+def read_rows(table: Table, columns: Sequence[str], check: Check | None = None) -> Generator[Any]:
     """The rows of one file as batches of text.
+
+    To be called off the main thread, which alone an interrupt reaches: Arrow calls back, and would
+    take the row for a wrong one at an interrupt.
 
     Args:
         table: The file.
@@ -145,29 +146,6 @@ def _other_end(text: bytes, mark: bytes, end: int) -> int:
     return end
 
 
-def _off_the_main_thread(action: Callable[..., Any], *arguments: object) -> Any:
-    """Run an action in which Arrow calls back.
-
-    An interrupt reaches only the main thread. If it came during the call, Arrow would drop it and
-    take the row for a wrong one.
-    """
-    if threading.current_thread() is not threading.main_thread():
-        return action(*arguments)
-    future: Future[Any] = Future()
-
-    def work() -> None:
-        try:
-            future.set_result(action(*arguments))
-        except BaseException as error:  # noqa: BLE001  # whoever asks for the result gets it
-            future.set_exception(error)
-
-    try:
-        threading.Thread(target=work, name="cdp-backfill-csv", daemon=True).start()
-    except RuntimeError:  # there are no more threads
-        return action(*arguments)
-    return future.result()
-
-
 @dataclass(frozen=True, slots=True)
 class _Parser:
     """Parses some rows of a file.
@@ -191,8 +169,7 @@ class _Parser:
         ended = text + f"\n{_END}{table.delimiter * len(table.names)}".encode()
         try:
             # With threads, Arrow would not know the row numbers.
-            parsed = _off_the_main_thread(
-                pa.csv.read_csv,
+            parsed = pa.csv.read_csv(
                 pa.BufferReader(ended),
                 pa.csv.ReadOptions(
                     column_names=table.names, block_size=len(ended), use_threads=False

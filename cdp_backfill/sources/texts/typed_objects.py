@@ -112,18 +112,18 @@ def _default(kind: Any) -> Any:
     return msgspec.Raw(b"null") if kind is msgspec.Raw else None
 
 
-def parse(text: bytes, schema: Any) -> Any | None:
+def parse(text: bytes, schema: Any, most: int) -> Any | None:
     """The values of some keys of valid objects as a record batch; None if they are not parsed.
 
     Args:
         text: JSON objects one after another.
         schema: The keys, with types of :data:`PARSED`.
+        most: Largest number of objects that it can be.
     """
     if _RARE_PAIR.search(text):
         return None
     try:
-        # As one batch; an object of one key or more has a bracket.
-        reader = arro3.io.read_json(io.BytesIO(text), schema, batch_size=text.count(b"{"))
+        reader = arro3.io.read_json(io.BytesIO(text), schema, batch_size=most)  # one batch
         batches = list(pa.RecordBatchReader.from_stream(reader))  # without the GIL
     except Exception:  # noqa: BLE001  # what the parser raises is documented nowhere
         return None

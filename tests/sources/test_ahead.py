@@ -1,0 +1,64 @@
+"""Items that are made while the ones before are used."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING
+
+import pytest
+
+from cdp_backfill.errors import SourceError
+from cdp_backfill.sources.ahead import ahead
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+
+def readers() -> int:
+    """Threads that read ahead."""
+    return sum(thread.name.startswith("cdp-backfill-reader") for thread in threading.enumerate())
+
+
+def test_an_error_comes_after_the_items_before_it() -> None:
+    """What was read before a file breaks off is not lost."""
+
+    def items() -> Generator[int]:
+        yield 1
+        yield 2
+        raise SourceError("damaged")
+
+    numbers = ahead(items())
+    assert [next(numbers), next(numbers)] == [1, 2]
+    with pytest.raises(SourceError, match="damaged"):
+        next(numbers)
+    assert not readers()
+
+
+def test_without_another_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where no thread can be started, the caller makes the items itself."""
+
+    def refuse(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    assert list(ahead(number for number in range(3))) == [0, 1, 2]
+
+
+def test_whoever_stops_early_ends_the_thread() -> None:
+    """One item is made ahead, no more; then the generator is closed, and its thread ends."""
+    made, closed = [], []
+
+    def items() -> Generator[int]:
+        try:
+            for number in range(100):
+                made.append(number)
+                yield number
+        finally:
+            closed.append(True)
+
+    numbers = ahead(items())
+    assert [next(numbers), next(numbers)] == [0, 1]
+    numbers.close()
+    assert made == [0, 1, 2]
+    assert closed == [True]
+    assert not readers()
