@@ -6,6 +6,7 @@ from cdp_backfill.messages.building import any_recent, build
 from cdp_backfill.messages.choosing import choose_rows
 from cdp_backfill.messages.json_cells import MAX_CELLS, TooWideError
 from cdp_backfill.messages.problems import Problems
+from cdp_backfill.messages.recency import day_is_old
 
 __all__ = [
     "MAX_CELLS",
@@ -17,6 +18,7 @@ __all__ = [
     "bind",
     "build",
     "choose_rows",
+    "day_is_old",
     "is_data",
     "text_columns",
 ]

@@ -15,6 +15,8 @@ from cdp_backfill.messages.times import read_times
 from cdp_backfill.model.arrow_types import is_number, is_text
 
 if TYPE_CHECKING:
+    from datetime import date
+
     from cdp_backfill.model.arrays import Mask
 
 
@@ -82,6 +84,16 @@ def may_be_recent(array: Any, *, unit: str | None, recent: int, latest: int) -> 
         first, last = (int(_day(each).replace("-", "")) for each in (recent, latest + 3 * _MARGIN))
         spans += [(first * 10**more, last * 10**more) for more in (0, 4, 6, 9)]
     return any(start <= greatest and least <= stop for start, stop in spans)
+
+
+def day_is_old(day: date, recent: int) -> bool:
+    """Whether no time of a day is recent, in whatever zone.
+
+    Args:
+        day: The day.
+        recent: Times from here on are recent; milliseconds since 1970 UTC.
+    """
+    return day.isoformat() < _day(recent)
 
 
 def _day(recent: int) -> str:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from cdp_backfill.errors import RecentRowsError
-from cdp_backfill.messages import any_recent, build
+from cdp_backfill.messages import any_recent, build, day_is_old
 from cdp_backfill.model.api_facts import RECENT_HOURS
 from cdp_backfill.model.distinct import DistinctCounter
 from cdp_backfill.model.plurals import count
@@ -62,6 +62,9 @@ def _may_have_recent(prepared: PreparedSource) -> bool:
     if column in mapping.derive:
         return True
 
+    day = prepared.source.newest_day(column)
+    if day is not None and day_is_old(day, limits.recent):
+        return False
     # Statistics in a file are no proof: they can be wrong, so the times themselves are read.
     with closing(prepared.source.chunks([column])) as chunks:
         return any(

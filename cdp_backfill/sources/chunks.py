@@ -13,6 +13,7 @@ from cdp_backfill.errors import SourceError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Generator, Iterator, Mapping, Sequence
+    from datetime import date
 
     import numpy.typing as npt
     import pandas as pd
@@ -120,6 +121,14 @@ class Source:
         """
         del text, types
         return self
+
+    def newest_day(self, column: str) -> date | None:
+        """The newest day in a column of times, as written, in whatever zone.
+
+        None if it is not certain without another reading.
+        """
+        del column
+        return None
 
     def fingerprint(self) -> tuple[Any, ...] | None:
         """Values that change when the table changes and need no reading; None if there are none."""

@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cdp_backfill.messages.recency import may_be_recent, old_texts
+import cdp_backfill as cdp
+from cdp_backfill.messages.recency import day_is_old, may_be_recent, old_texts
 from cdp_backfill.messages.text import clean_text
 from cdp_backfill.messages.times import read_times
+from cdp_backfill.sources import open_source
+from cdp_backfill.sources.texts.newest_days import NewestDays
+from cdp_backfill.sources.texts.objects import Objects
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 NOW = datetime(2026, 11, 20, 12, tzinfo=UTC)
 RECENT = int((NOW - timedelta(hours=72)).timestamp() * 1_000)
@@ -114,3 +123,56 @@ def test_bounds_rule_out_what_is_old() -> None:
     ):
         array = pa.array(cells, kind)
         assert not may_be_recent(array, unit=None, recent=RECENT, latest=LATEST)
+
+
+@given(st.lists(st.one_of(st.none(), texts, st.just("2026-11-20")), max_size=20), st.integers(1, 9))
+def test_the_newest_day_never_hides_a_recent_time(cells: list[str | None], size: int) -> None:
+    """Where the newest day of a column is old, no cell is recent, however the rows are divided."""
+    days = NewestDays()
+    for start in range(0, len(cells), size):
+        days.add("at", pa.array(cells[start : start + size], pa.string()))
+    day = days.of("at")
+    if day is not None and day_is_old(day, RECENT):
+        assert not recent_of(pa.array(cells, pa.string())).any()
+
+
+@pytest.mark.parametrize("form", ["csv", "json", "ndjson"])
+@pytest.mark.parametrize("last", ["2023-05-03 11:00:00", "now", None, "soon", "2023-05-32", "12"])
+def test_files_whose_types_were_read(
+    form: str, last: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The newest day is that of all rows or unknown; a recent last row is refused either way."""
+    monkeypatch.setattr("cdp_backfill.sources.unpacking.BLOCK_BYTES", 200)
+    is_recent = last == "now"
+    last = datetime.now(UTC).isoformat() if is_recent else last
+    rows = [{"uid": f"u{n}", "at": f"2023-05-0{1 + n % 2}T10:00:00Z", "n": n} for n in range(30)]
+    rows.append({"uid": "u", "at": last, "n": 31})
+    path = tmp_path / f"table.{form}"
+    if form == "csv":
+        lines = [f"{row['uid']},{row['at'] or ''},{row['n']}" for row in rows]
+        path.write_text("\n".join(["uid,at,n", *lines]))
+    else:
+        lines = [json.dumps(row) for row in rows]
+        path.write_text("[" + ",\n".join(lines) + "]" if form == "json" else "\n".join(lines))
+    source = open_source(path).settled(["uid", "at"])
+    day = source.newest_day("at")
+    known = {"2023-05-03 11:00:00": "2023-05-03", None: "2023-05-02"}
+    assert is_recent or str(day) == known.get(last, "None")
+    assert source.newest_day("n") is None
+    mapping = cdp.Mapping(user_id="uid", timestamp="at", event=cdp.lit("Application Opened"))
+    with cdp.sandbox() as box:
+        if is_recent:
+            with pytest.raises(cdp.RecentRowsError):
+                cdp.send(path, mapping, destination=box.destination, progress=False)
+        else:
+            read: list[list[str]] = []
+            batches = Objects.batches
+
+            def noted(self: Objects, number: int, columns: list[str]) -> Any:
+                read.append(columns)
+                return batches(self, number, columns)
+
+            monkeypatch.setattr(Objects, "batches", noted)
+            report = cdp.send(path, mapping, destination=box.destination, progress=False)
+            assert report.counts["delivered"] >= 30
+            assert form == "csv" or (["at"] in read) is (day is None)

@@ -16,6 +16,7 @@ from cdp_backfill.sources.texts.reading import TextFile
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Generator, Iterable, Mapping, Sequence
+    from datetime import date
 
     from cdp_backfill.sources.paths import File
 
@@ -98,6 +99,10 @@ class TextSource(Source):
             found = {name: kind for name, kind in kinds.items() if kind != "string"}
             result.found_types = found if types is None else types
         return result
+
+    def newest_day(self, column: str) -> date | None:
+        """The newest day in a column of times, if the files were read in full."""
+        return self._reader.days.of(column) if self.rows is not None else None
 
     def parts(self, count: int) -> list[Source]:
         """Parts of whole files of about equally many rows."""

@@ -14,6 +14,7 @@ from cdp_backfill.model.plurals import count
 from cdp_backfill.sources.ahead import ahead
 from cdp_backfill.sources.texts.cell_types import CellTypes, column_type, convert
 from cdp_backfill.sources.texts.headers import Table, escapes_note, read_header
+from cdp_backfill.sources.texts.newest_days import NewestDays
 from cdp_backfill.sources.texts.quoting import find_escapes
 from cdp_backfill.sources.texts.reading import UNDECODED, blocks, windows_note
 from cdp_backfill.sources.texts.rows import Check, read_rows
@@ -31,11 +32,13 @@ class Delimited:
 
     Attributes:
         notes: Sentences about what is read differently from the files.
+        days: The newest day of each column of times, once the types are settled.
     """
 
     _tables: Sequence[Table]
     notes: tuple[str, ...]
     _types: dict[str, Any] = field(default_factory=dict)
+    days: NewestDays = field(default_factory=NewestDays)
 
     @classmethod
     def open(cls, files: Sequence[TextFile], *, skip: bool = False) -> Delimited:
@@ -85,11 +88,11 @@ class Delimited:
         types = CellTypes(
             (name for name in self.schema.names if name not in {*text, *READING_COLUMNS}), given
         )
-        tables, notes = [], list(self.notes)
+        tables, notes, days = [], list(self.notes), NewestDays()
         for table in self._tables:
-            settled, types = _settle(table, types, notes)
+            settled, types = _settle(table, types, notes, days, text)
             tables.append(settled)
-        return replace(self, _tables=tables, _types=types.result(), notes=tuple(notes))
+        return replace(self, _tables=tables, _types=types.result(), notes=tuple(notes), days=days)
 
     def batches(self, number: int, columns: Sequence[str]) -> Generator[Any]:
         """The rows of one file.
@@ -130,7 +133,7 @@ def _read_skipping(file: TextFile, notes: list[str]) -> Table:
     if not table.names:
         return table
     try:
-        _settle(table, CellTypes(()), [])
+        _settle(table, CellTypes(()), [], NewestDays())
     except SourceError:
         plain = replace(table, file=file.skipping())
         escapes = find_escapes(blocks(plain.file))
@@ -153,16 +156,24 @@ def _count_unreadable(table: Table) -> int:
     )
 
 
-def _settle(table: Table, types: CellTypes, notes: list[str]) -> tuple[Table, CellTypes]:
+def _settle(
+    table: Table,
+    types: CellTypes,
+    notes: list[str],
+    days: NewestDays,
+    text: Collection[str] = (),
+) -> tuple[Table, CellTypes]:
     """Read a file to its end, as CSV or, if it cannot be that, with backslashes before quotes.
 
     Args:
         table: The file.
         types: The types that the cells of earlier files leave open.
         notes: Gets sentences about what is read differently from the file.
+        days: Gets the times.
+        text: Columns that stay text, in which times are looked for, too.
     """
     try:
-        return _read_all(table, types, notes)
+        return _read_all(table, types, notes, days, text)
     except SourceError as error:
         problem = error
     escapes = find_escapes(blocks(table.file))
@@ -175,18 +186,28 @@ def _settle(table: Table, types: CellTypes, notes: list[str]) -> tuple[Table, Ce
             f"df = pd.read_csv({table.file.name!r}, escapechar='\\\\', dtype=str), and pass df."
         )
     try:
-        result = _read_all(replace(table, escaped=True), types, notes)
+        result = _read_all(replace(table, escaped=True), types, notes, days, text)
     except SourceError:
         raise problem from None
     notes.append(escapes_note(table.file.name, escapes.quotes))
     return result
 
 
-def _read_all(table: Table, types: CellTypes, notes: list[str]) -> tuple[Table, CellTypes]:
+def _read_all(
+    table: Table,
+    types: CellTypes,
+    notes: list[str],
+    days: NewestDays,
+    text: Collection[str],
+) -> tuple[Table, CellTypes]:
     types, check, rows = copy.deepcopy(types), Check(), 0
-    for batch in ahead(read_rows(table, types.open_columns, check)):
+    columns = [*types.open_columns, *days.watched(text)]
+    for batch in ahead(read_rows(table, columns, check)):
         rows += batch.num_rows
         types.check(batch)
+        present = set(batch.schema.names)
+        for name in days.watched(name for name in columns if name in present):
+            days.add(name, batch.column(name))
     types.keep_text(check.guards)
     file = table.file
     for letters in check.windows.values():

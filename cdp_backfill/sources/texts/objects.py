@@ -28,6 +28,7 @@ from cdp_backfill.sources.texts.json_objects import (
     read_objects,
 )
 from cdp_backfill.sources.texts.json_text import INFINITE
+from cdp_backfill.sources.texts.newest_days import NewestDays
 from cdp_backfill.sources.texts.reading import count_letter, windows_note
 from cdp_backfill.sources.texts.unreadable import READING_SCHEMA
 
@@ -122,6 +123,7 @@ class _Kinds:
     def __init__(self) -> None:
         self.by_key: defaultdict[str, _Kind] = defaultdict(_Kind)
         self.last: Row = {}
+        self.days = NewestDays()
         self._checker: tuple[Any, Any] = (None, None)
 
     def add(self, block: Block) -> int:
@@ -132,8 +134,19 @@ class _Kinds:
         if block.text and self.by_key and INFINITE not in block.text:
             checker = self._current_checker()
             with suppress(msgspec.DecodeError, RecursionError):
-                return len(checker.decode_lines(block.text)) if checker else self._add_rows(block)
+                if checker is not None:
+                    rows = checker.decode_lines(block.text)
+                    self._watch(rows)
+                    return len(rows)
         return self._add_rows(block)
+
+    def _watch(self, rows: list[Any]) -> None:
+        """Take note of the times in some rows of the checker."""
+        watched = set(self.days.watched(self.by_key))
+        for number, (key, kind) in enumerate(self.by_key.items()):
+            if key in watched and kind.type() == pa.string():
+                cells = map(attrgetter(typed_objects.attribute(number)), rows)
+                self.days.add(key, pa.array(cells, pa.string()))
 
     def _current_checker(self) -> Any:
         kinds = {key: (kind.type(), kind.numbers) for key, kind in self.by_key.items()}
@@ -151,6 +164,11 @@ class _Kinds:
                 values[key].append(bytes(raw))
         for key, cells in values.items():
             self.by_key[key].add(cells)
+        for key in self.days.watched(values):
+            if self.by_key[key].type() == pa.string():
+                self.days.add(key, _column(list(map(msgspec.Raw, values[key])), pa.string()))
+            elif self.by_key[key].type() != pa.null():
+                self.days.forget(key)
         if objects:
             self.last = objects[-1]
         return len(objects)
@@ -166,6 +184,7 @@ class Objects:
     Attributes:
         notes: Sentences about what is read differently from the files.
         rows: Number of rows of each file.
+        days: The newest day of each column of times.
         schema: The keys of all objects.
 
     Raises:
@@ -200,6 +219,7 @@ class Objects:
             for item in READING_SCHEMA:
                 types.pop(item.name, None)
                 types[item.name] = item.type
+        self.days = kinds.days
         self.schema = pa.schema(list(types.items()))
         opened = self._opening.notes() if self._opening is not None else ()
         self.notes = (*_notes(remarks), *opened)
