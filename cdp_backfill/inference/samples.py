@@ -32,6 +32,12 @@ if TYPE_CHECKING:
 
     from cdp_backfill.model.arrays import Mask
 
+_FEW_ROWS: Final = 1_024
+"""Rows of a sample whose columns are looked at each for itself, from here on."""
+
+_TOGETHER: Final = 65_536
+"""Cells of several columns that are read together."""
+
 MAX_DISTINCT: Final = 2_000
 """Distinct cells of a column that are looked at, from the first rows."""
 
@@ -234,6 +240,32 @@ class Sample:
             for name, array in _readable(batch)
             if name not in FAILURE_COLUMNS and name not in READING_COLUMNS
         }
+
+    def may_hold_times(self, column: SampleColumn) -> bool:
+        """Whether a cell of a column may be a time; False is certain."""
+        return column.name not in self._without_times
+
+    @cached_property
+    def _without_times(self) -> frozenset[str]:
+        """The columns of text in which no cell is a time, found together if rows are few.
+
+        To read the times of a column takes far longer than to read those of a few cells.
+        """
+        if self.rows >= _FEW_ROWS:
+            return frozenset()
+        texts = [each for each in self if is_text(each.kind)]
+        step, names = max(1, _TOGETHER // max(1, self.rows)), []
+        for start in range(0, len(texts), step):
+            some = texts[start : start + step]
+            cells = pa.concat_arrays([each.array.cast(pa.large_string()) for each in some])
+            times = read_times(
+                clean_text(cells, ignore), unit=None, timezone=None, earliest=EARLIEST
+            )
+            # Where the order of a date decides, the column that it stands in may know it.
+            perhaps = times.unclear | ~(times.missing | times.bad)
+            found = perhaps.reshape(len(some), self.rows).any(axis=1)
+            names += [each.name for each, any_time in zip(some, found, strict=True) if not any_time]
+        return frozenset(names)
 
     def __iter__(self) -> Iterator[SampleColumn]:
         return iter(self._columns.values())
