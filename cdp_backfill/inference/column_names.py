@@ -22,10 +22,13 @@ def without_accents(name: str) -> str:
     >>> without_accents("Numéro_Abonné"), without_accents("Straße")
     ('Numero_Abonne', 'Straße')
     """
+    if name.isascii():
+        return name
     parts = unicodedata.normalize("NFKD", name)
     return "".join(part for part in parts if not unicodedata.combining(part))
 
 
+@cache
 def fold(name: str) -> str:
     """A name without letter case, accents, spaces and punctuation.
 
@@ -233,6 +236,15 @@ def rank(name: str, field: str) -> int | None:
     (0, None)
     """
     return _ranks(name).get(field)
+
+
+def is_for_a_field(name: str) -> bool:
+    """Whether a name is for any field.
+
+    >>> is_for_a_field("USER_ID"), is_for_a_field("level_7")
+    (True, False)
+    """
+    return bool(_ranks(name))
 
 
 @cache

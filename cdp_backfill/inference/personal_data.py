@@ -242,7 +242,8 @@ def _judge_cells(column: SampleColumn) -> str | None:
         good = sum(bool(fits(text)) for text in texts)
         if good >= max(least, share * len(texts)):
             return f"its cells are {what}"
-    if column.is_text and _are_names_of_persons(texts):
+    has_spaces = len(together.split()) > len(texts) - texts.count("")
+    if column.is_text and has_spaces and _are_names_of_persons(texts):
         return "its cells are names of persons"
     return None
 

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from cdp_backfill.inference.column_names import core_words, split_words
+from cdp_backfill.inference.column_names import core_words, is_for_a_field, split_words
 from cdp_backfill.inference.date_orders import DateOrders
 from cdp_backfill.messages.epochs import FAR
 from cdp_backfill.messages.text import as_identifier, as_text, clean_text, decode
@@ -105,6 +105,8 @@ class SampleColumn:
     @cached_property
     def texts(self) -> list[str]:
         """The different cells as text, in the order of the rows; the first 2,000."""
+        if len(self.array) < _FEW_ROWS and pa.types.is_string(self.kind):
+            return list(dict.fromkeys(self.filled.to_pylist()))
         if not (can_be_text(self.kind) or pa.types.is_boolean(self.kind)) or is_json(self.kind):
             return []
         unique = pc.unique(self.filled)[:MAX_DISTINCT]
@@ -129,7 +131,7 @@ class SampleColumn:
     def is_truth(self) -> bool:
         """Whether its cells are truth values, whatever their type."""
         return pa.types.is_boolean(self.kind) or (
-            bool(self.texts) and {text.casefold() for text in self.texts} <= TRUTH
+            bool(self.texts) and all(text.casefold() in TRUTH for text in self.texts)
         )
 
     @cached_property
@@ -241,6 +243,11 @@ class Sample:
             if name not in FAILURE_COLUMNS and name not in READING_COLUMNS
         }
 
+    @cached_property
+    def named(self) -> tuple[SampleColumn, ...]:
+        """The columns whose names are for some field."""
+        return tuple(column for column in self if is_for_a_field(column.name))
+
     def may_hold_times(self, column: SampleColumn) -> bool:
         """Whether a cell of a column may be a time; False is certain."""
         return column.name not in self._without_times
@@ -263,8 +270,8 @@ class Sample:
             )
             # Where the order of a date decides, the column that it stands in may know it.
             perhaps = times.unclear | ~(times.missing | times.bad)
-            found = perhaps.reshape(len(some), self.rows).any(axis=1)
-            names += [each.name for each, any_time in zip(some, found, strict=True) if not any_time]
+            found: Mask = perhaps.reshape(len(some), self.rows).any(axis=1)
+            names += [some[number].name for number in np.flatnonzero(~found)]
         return frozenset(names)
 
     def __iter__(self) -> Iterator[SampleColumn]:
