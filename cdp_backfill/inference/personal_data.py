@@ -208,6 +208,10 @@ def _is_iban(text: str) -> bool:
     return int(digits) % 97 == 1
 
 
+_CARD_DIGITS: Final = 13
+"""Digits of the shortest number of a card."""
+
+
 def _is_card(text: str) -> bool:
     plain = re.sub(r"[ -]", "", text)
     if not re.fullmatch(r"[3-6]\d{12,18}", plain):
@@ -221,7 +225,7 @@ _BY_CELLS: Final[tuple[tuple[str, re.Pattern[str], Callable[[str], Any], float, 
     ("phone numbers", re.compile(r"\+\d"), _PHONE.fullmatch, 0.8, 1),
     ("IP addresses", re.compile(r"\..*\.|:"), _is_address, 0.9, 1),
     ("bank accounts", re.compile(r"[A-Z] *[A-Z] *\d"), _is_iban, 0.5, 1),
-    ("numbers of cards", re.compile(r"(?:\d[ -]*){13}"), _is_card, 1.0, 5),
+    ("numbers of cards", re.compile(r"\d[\d -]{11,}\d"), _is_card, 1.0, 5),
     ("social security numbers", re.compile(r"\d-\d\d-\d"), _SOCIAL.fullmatch, 0.9, 2),
     ("positions", re.compile(r"\.\d{3,}[,; ]"), _POSITION.fullmatch, 0.8, 1),
     ("tokens or receipts", re.compile("eyJ|:APA91|MII"), _SECRET.fullmatch, 0.5, 1),
@@ -234,6 +238,8 @@ def _judge_cells(column: SampleColumn) -> str | None:
     texts = column.texts
     if not texts or not (column.is_text or column.is_number):
         return None
+    if column.is_number and max(map(len, texts)) < _CARD_DIGITS:
+        return None  # a number is no other personal data
     versions = bool(_VERSION_WORDS & set(column.words))
     together = "\n".join(texts)  # one search costs less than one for each cell
     for what, sign, fits, share, least in _BY_CELLS:

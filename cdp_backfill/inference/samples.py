@@ -270,8 +270,8 @@ class Sample:
             )
             # Where the order of a date decides, the column that it stands in may know it.
             perhaps = times.unclear | ~(times.missing | times.bad)
-            found: Mask = perhaps.reshape(len(some), self.rows).any(axis=1)
-            names += [some[number].name for number in np.flatnonzero(~found)]
+            found = np.flatnonzero(~np.any(perhaps.reshape(len(some), self.rows), axis=1))
+            names += [some[number].name for number in found]
         return frozenset(names)
 
     def __iter__(self) -> Iterator[SampleColumn]:

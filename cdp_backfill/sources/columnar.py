@@ -190,17 +190,17 @@ class _Arrow(_WithoutRowBytes):
         reader = pa.ipc.open_file(self.stream)
         check_depths(reader.schema)
         check_file(self.stream)
-        self._names = reader.schema.names
+        self._names = {name: place for place, name in enumerate(reader.schema.names)}
         self.schema = _viewless_schema(reader.schema)
         self._count = reader.num_record_batches
 
     @property
     def group_rows(self) -> tuple[int, ...]:
-        reader = self._reader(self._names[:1])
+        reader = self._reader([*self._names][:1])
         return tuple(reader.get_batch(number).num_rows for number in range(self._count))
 
     def _reader(self, columns: list[str]) -> Any:
-        fields = [self._names.index(name) for name in columns]
+        fields = [self._names[name] for name in columns]
         options = pa.ipc.IpcReadOptions(included_fields=fields, use_threads=False)
         return pa.ipc.open_file(self.stream, options=options)
 
