@@ -17,6 +17,7 @@ from cdp_backfill.model.plurals import with_article
 from cdp_backfill.sources.batch_sizes import MAGIC, check_file, check_stream
 from cdp_backfill.sources.chunks import CHUNK_BYTES
 from cdp_backfill.sources.depths import check_depths
+from cdp_backfill.sources.orc_footers import check_footer
 from cdp_backfill.sources.unpacking import READ_ERRORS, random_access
 
 if TYPE_CHECKING:
@@ -243,6 +244,7 @@ class _Orc(_WithoutRowBytes):
 
     def __init__(self, file: File) -> None:
         self.stream = random_access(file)
+        check_footer(self.stream)  # before the reader goes down the types
         self._file = orc.ORCFile(self.stream)
         self.schema = self._file.schema.remove_metadata()
         check_depths(self.schema)
