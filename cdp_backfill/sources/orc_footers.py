@@ -26,6 +26,7 @@ _FOOTER_LENGTH, _COMPRESSION = 1, 2
 _TYPES, _SUBTYPES, _NAMES = 4, 2, 3
 _VARINT, _EIGHT_BYTES, _BYTES, _FOUR_BYTES = 0, 1, 2, 5
 _HEADER_BYTES: Final = 3
+_PART_BYTES: Final = 2**16
 _SHORTEST_MATCH: Final = 4
 
 
@@ -114,9 +115,11 @@ def _inflate(block: bytes, limit: int) -> bytes:
 
 
 def _unpack_zstd(block: bytes, limit: int) -> bytes:
+    data = bytearray()
     with pa.CompressedInputStream(pa.BufferReader(block), "zstd") as stream:
-        data: bytes = stream.read(limit + 1)
-    return data
+        while len(data) <= limit and (part := stream.read(_PART_BYTES)):
+            data += part
+    return bytes(data)
 
 
 def _unpack_snappy(block: bytes, limit: int) -> bytes:
