@@ -20,7 +20,7 @@ import cdp_backfill as cdp
 from cdp_backfill import errors
 from cdp_backfill.cli import app
 from cdp_backfill.emulator import request_body
-from cdp_backfill.inference import presets
+from cdp_backfill.inference import column_names, presets
 from cdp_backfill.messages import expression_limits, json_cells
 from cdp_backfill.model import api_facts, arrow_types, outcomes, toml_text
 from cdp_backfill.pipeline import plan_statistics
@@ -281,6 +281,8 @@ INPUT_LIMITS: Final[tuple[tuple[ModuleType, str, str, str, str], ...]] = (
     (chunks, "MAX_COLUMNS", "columns of a table, or keys of all objects", "columns", "an error"),
     (depths, "MAX_FIELDS", "fields of all columns, those inside objects included", "fields",
      "an error"),
+    (column_names, "MAX_NAME", "name of a column whose words a proposal reads", "characters",
+     "its beginning and its end are read"),
     (paths, "MAX_FILES", "files of a run, or of an archive", "files", "an error"),
     (arrow_types, "MAX_DEPTH", "nesting of a type, or of a cell of a DataFrame", "levels",
      "an error"),

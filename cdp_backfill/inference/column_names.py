@@ -70,6 +70,9 @@ _JOINED: Final = {
     ("app", "metrica"): "appmetrica",
 }
 _SHORT_WORDS: Final = frozenset(["id", "os", "ip", "at", "no", "nr", "ts", "on"])
+MAX_NAME: Final = 1_000
+"""Characters of a name whose words are read."""
+
 _MIN_COMPOUND: Final = 4  # letters of a word that may be several, such as "osid"
 
 
@@ -180,6 +183,8 @@ def split_words(name: str) -> tuple[str, ...]:
     (('user', 'id'), ('customer', 'number'), ('campaignid',))
     """
     words: list[str] = []
+    if len(name) > MAX_NAME:  # its words are those of its beginning and its end
+        name = f"{name[: MAX_NAME // 2]} {name[-MAX_NAME // 2 :]}"
     for run in _WORD.findall(without_accents(name)):
         words += [part.casefold() for part in _CAPITAL.split(run)]
     joined: list[str] = []
