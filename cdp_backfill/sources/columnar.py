@@ -15,7 +15,7 @@ from cdp_backfill.errors import SourceError
 from cdp_backfill.model.arrow_types import viewless_type
 from cdp_backfill.model.plurals import with_article
 from cdp_backfill.sources.batch_sizes import MAGIC, check_file, check_stream
-from cdp_backfill.sources.chunks import CHUNK_BYTES
+from cdp_backfill.sources.chunks import CHUNK_BYTES, compact
 from cdp_backfill.sources.depths import check_depths
 from cdp_backfill.sources.orc_footers import check_footer
 from cdp_backfill.sources.unpacking import READ_ERRORS, random_access
@@ -169,7 +169,9 @@ class _Parquet:
                 small = []
             # A long cell that repeats takes no room in the file, but in each row of a batch.
             with closing(read([group], _FIRST_ROWS)) as first:
-                size = max(batch.nbytes // max(1, batch.num_rows) for batch in islice(first, 1))
+                # A dictionary of all rows says nothing about the size of these.
+                some = map(compact, islice(first, 1))
+                size = max(batch.nbytes // max(1, batch.num_rows) for batch in some)
             yield from read([group], min(rows, max(1, CHUNK_BYTES // max(1, size))))
         if small:
             yield from read(small, min(rows, _SMALL_ROWS))
