@@ -203,10 +203,10 @@ def nested_1_000_000_in_json_text(folder: Path, scale: float) -> Path:
 
 
 @_case()
-def nested_20_000_in_orc(folder: Path, scale: float) -> Path:
+def nested_2_000_in_orc(folder: Path, scale: float) -> Path:
     """Lists one inside the other, as the type of a column of an ORC file."""
     array = pa.array([1])
-    for _ in range(_count(20_000, scale, 100)):
+    for _ in range(_count(2_000, scale, 100)):
         array = pa.ListArray.from_arrays(pa.array([0, 1], pa.int32()), array)
     orc.write_table(_table(1, p=array), str(folder / "a.orc"), compression="zstd")
     return folder / "a.orc"
