@@ -20,12 +20,20 @@ import cdp_backfill as cdp
 from cdp_backfill import errors
 from cdp_backfill.cli import app
 from cdp_backfill.emulator import request_body
-from cdp_backfill.inference import presets
+from cdp_backfill.inference import column_names, presets
 from cdp_backfill.messages import expression_limits, json_cells
 from cdp_backfill.model import api_facts, arrow_types, outcomes, toml_text
 from cdp_backfill.pipeline import plan_statistics
 from cdp_backfill.results import histogram, reasons
-from cdp_backfill.sources import batch_sizes, chunks, columnar, depths, paths, unpacking
+from cdp_backfill.sources import (
+    batch_sizes,
+    chunks,
+    columnar,
+    depths,
+    orc_footers,
+    paths,
+    unpacking,
+)
 from cdp_backfill.sources.texts import json_objects
 from cdp_backfill.sources.texts import rows as text_rows
 
@@ -273,6 +281,8 @@ INPUT_LIMITS: Final[tuple[tuple[ModuleType, str, str, str, str], ...]] = (
     (chunks, "MAX_COLUMNS", "columns of a table, or keys of all objects", "columns", "an error"),
     (depths, "MAX_FIELDS", "fields of all columns, those inside objects included", "fields",
      "an error"),
+    (column_names, "MAX_NAME", "name of a column whose words a proposal reads", "characters",
+     "its beginning and its end are read"),
     (paths, "MAX_FILES", "files of a run, or of an archive", "files", "an error"),
     (arrow_types, "MAX_DEPTH", "nesting of a type, or of a cell of a DataFrame", "levels",
      "an error"),
@@ -315,6 +325,10 @@ INPUT_LIMITS: Final[tuple[tuple[ModuleType, str, str, str, str], ...]] = (
     (expression_limits, "MAX_SIZE",
      "size that an expression fills up to, as in `lpad(id, 10, '0')`", "characters or items",
      "an error"),
+    (expression_limits, "MAX_MEMORY",
+     "what the expressions of `derive` make of some rows, and of one row alone", "bytes",
+     "fewer rows are computed at a time; a row alone is invalid (`derive_failed`)"),
+    (orc_footers, "MAX_FOOTER_BYTES", "footer of an ORC file, unpacked", "bytes", "an error"),
     (request_body, "MAX_BODY_BYTES", "body of a request to the sandbox, unpacked", "bytes",
      "the answer is 413"),
 )  # fmt: skip

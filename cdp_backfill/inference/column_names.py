@@ -22,10 +22,13 @@ def without_accents(name: str) -> str:
     >>> without_accents("Numéro_Abonné"), without_accents("Straße")
     ('Numero_Abonne', 'Straße')
     """
+    if name.isascii():
+        return name
     parts = unicodedata.normalize("NFKD", name)
     return "".join(part for part in parts if not unicodedata.combining(part))
 
 
+@cache
 def fold(name: str) -> str:
     """A name without letter case, accents, spaces and punctuation.
 
@@ -67,6 +70,9 @@ _JOINED: Final = {
     ("app", "metrica"): "appmetrica",
 }
 _SHORT_WORDS: Final = frozenset(["id", "os", "ip", "at", "no", "nr", "ts", "on"])
+MAX_NAME: Final = 1_000
+"""Characters of a name whose words are read."""
+
 _MIN_COMPOUND: Final = 4  # letters of a word that may be several, such as "osid"
 
 
@@ -78,22 +84,27 @@ class Rule:
         heads: The phrases that mean the field, with their rank; 0 is the best.
         before: Neutral words before a head.
         after: Neutral words after a head.
+        longest: Most words of a head.
     """
 
     heads: dict[tuple[str, ...], int]
     before: frozenset[str]
     after: frozenset[str]
+    longest: int
 
     def rank(self, words: tuple[str, ...]) -> int | None:
         """The rank of a name, or None if a word of it is neither of a head nor neutral."""
-        best: int | None = None
-        for start, stop in itertools.combinations(range(len(words) + 1), 2):
-            rank = self.heads.get(words[start:stop])
-            if rank is None or (best is not None and rank >= best):
-                continue
-            if self.before.issuperset(words[:start]) and self.after.issuperset(words[stop:]):
-                best = rank
-        return best
+        first, last = 0, len(words)  # where a head may begin at the latest, and end at the earliest
+        while first < len(words) and words[first] in self.before:
+            first += 1
+        while last and words[last - 1] in self.after:
+            last -= 1
+        ranks = (
+            self.heads.get(words[start:stop])
+            for start in range(max(0, last - self.longest), first + 1)
+            for stop in range(max(start + 1, last), min(start + self.longest, len(words)) + 1)
+        )
+        return min((rank for rank in ranks if rank is not None), default=None)
 
 
 def expand(phrase: str, groups: dict[str, list[str]] = _GROUPS) -> list[tuple[str, ...]]:
@@ -123,6 +134,7 @@ def _rule(table: dict[str, Any]) -> Rule:
         heads,
         frozenset(table["before"]),
         frozenset(_DATA["lists"][after] if isinstance(after, str) else after),
+        max(map(len, heads)),
     )
 
 
@@ -158,6 +170,7 @@ _COMPOUNDS: Final = frozenset(
     for word in _VOCABULARY
     if len(word) > 2 or word in _SHORT_WORDS  # noqa: PLR2004
 )
+_LONGEST: Final = max(map(len, _COMPOUNDS))
 
 
 @cache
@@ -170,6 +183,8 @@ def split_words(name: str) -> tuple[str, ...]:
     (('user', 'id'), ('customer', 'number'), ('campaignid',))
     """
     words: list[str] = []
+    if len(name) > MAX_NAME:  # its words are those of its beginning and its end
+        name = f"{name[: MAX_NAME // 2]} {name[-MAX_NAME // 2 :]}"
     for run in _WORD.findall(without_accents(name)):
         words += [part.casefold() for part in _CAPITAL.split(run)]
     joined: list[str] = []
@@ -191,7 +206,7 @@ def _parts(word: str) -> list[str]:
         return [word]
     best: list[list[str] | None] = [[]] + [None] * len(word)
     for stop in range(1, len(word) + 1):
-        for start in range(stop):
+        for start in range(max(0, stop - _LONGEST), stop):
             before = best[start]
             if before is None or word[start:stop] not in _COMPOUNDS:
                 continue
@@ -225,9 +240,45 @@ def rank(name: str, field: str) -> int | None:
     >>> rank("USER_ID", "user_id"), rank("campaign_user_id", "user_id")
     (0, None)
     """
-    rule = RULES[field]
-    found = [rule.rank(words) for words in {split_words(name), core_words(name)}]
-    return min((each for each in found if each is not None), default=None)
+    return _ranks(name).get(field)
+
+
+def is_for_a_field(name: str) -> bool:
+    """Whether a name is for any field.
+
+    >>> is_for_a_field("USER_ID"), is_for_a_field("level_7")
+    (True, False)
+    """
+    return bool(_ranks(name))
+
+
+@cache
+def _ranks(name: str) -> dict[str, int]:
+    """The fields that a name is for, with its ranks; a table has many names that are for none."""
+    found: dict[str, int] = {}
+    for words in {split_words(name), core_words(name)}:
+        fields = set(_FIELDS_OF.get(words[0], ())) if words else set()
+        for word in words[1:]:
+            fields &= _FIELDS_OF.get(word, frozenset())
+            if not fields:
+                break
+        for field in fields:
+            rank = RULES[field].rank(words)
+            if rank is not None:
+                found[field] = min(rank, found.get(field, rank))
+    return found
+
+
+def _fields_by_word() -> dict[str, frozenset[str]]:
+    fields: dict[str, set[str]] = {}
+    for field, rule in RULES.items():
+        for word in itertools.chain(rule.before, rule.after, *rule.heads):
+            fields.setdefault(word, set()).add(field)
+    return {word: frozenset(found) for word, found in fields.items()}
+
+
+_FIELDS_OF: Final = _fields_by_word()
+"""The fields in whose names each word may stand."""
 
 
 _TIME_WORDS: Final = frozenset(["time", "date", "datetime", "timestamp", "when", "day", "at", "on"])

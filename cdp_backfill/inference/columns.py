@@ -6,6 +6,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
+import pyarrow as pa
 import pyarrow.compute as pc
 
 from cdp_backfill.inference.draft import Draft
@@ -126,6 +127,9 @@ def null_texts(sample: Sample) -> tuple[tuple[str, ...], list[Choice]]:
     """Null words that occur in several columns of text, with the reasons."""
     words, choices = [], []
     texts = [column.array for column in sample if is_text(column.kind)]
+    words_of_type = {array.type: pa.array(_NULL_TEXTS, array.type) for array in texts}
+    held = [pc.is_in(array, value_set=words_of_type[array.type]) for array in texts]
+    texts = [each for each, found in zip(texts, held, strict=True) if pc.any(found).as_py()]
     for word in _NULL_TEXTS:
         columns = sum(bool(pc.any(pc.equal(array, word)).as_py()) for array in texts)
         if columns > 1:

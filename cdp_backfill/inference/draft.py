@@ -91,7 +91,7 @@ class Draft:
         """The free columns whose names are for a field, with the ranks of the names."""
         ranked = [
             (column, rank(column.name, field))
-            for column in self.sample
+            for column in self.sample.named
             if column.name not in self.used
         ]
         return [(column, found) for column, found in ranked if found is not None]

@@ -176,7 +176,7 @@ def assume_forms(draft: Draft, column: SampleColumn) -> None:
 
 def _share(draft: Draft, column: SampleColumn) -> float:
     """Share of the filled cells that are times at which an event can have happened."""
-    times = column.times
+    times = column.times if draft.sample.may_hold_times(column) else None
     if times is None or times.missing.all():
         return 0.0
     latest = draft.now + timedelta(hours=api_facts.FUTURE_HOURS)
@@ -267,13 +267,14 @@ def _why_another_time(draft: Draft, column: SampleColumn) -> str | None:
     for other in draft.sample:
         words = set(other.words)
         if (
-            other.name not in draft.used | {column.name}
-            and _share(draft, other) > 0
+            other.name != column.name
+            and other.name not in draft.used
+            and not words & (_ABOUT_THE_COPY | _PLANNED)
             and (
                 has_time_word(other.words)
                 or not (other.is_number or matches_all(other.texts, _NUMBER))
             )
-            and not words & (_ABOUT_THE_COPY | _PLANNED)
+            and _share(draft, other) > 0
         ):
             return f"another time is in {other.name!r}"
     return None
@@ -315,9 +316,10 @@ def _ask(draft: Draft, rejected: dict[str, str]) -> None:
     """Ask for the time, naming the best candidates with the reason against each."""
     reasons = dict(rejected)
     for column in draft.sample:
+        if column.name in draft.used or column.name in reasons:
+            continue
         named = has_time_word(column.words) and column.times is not None
-        is_time = not column.is_number and _share(draft, column) >= _MIN_SHARE
-        if column.name not in draft.used | set(reasons) and (named or is_time):
+        if named or (not column.is_number and _share(draft, column) >= _MIN_SHARE):
             reasons[column.name] = _meaning(draft, column)
     text = f"{NOBODY}the time of the event."
     names = list(reasons)[:_MAX_CANDIDATES]

@@ -215,9 +215,9 @@ def personal_columns(sample: Sample, named: Sequence[str]) -> tuple[LeftOut, ...
         sample: The first rows.
         named: Columns that the mapping names.
     """
-    found = []
+    found, excepted = [], set(named)
     for column in sample:
-        reason = None if column.name in named else judge(column)
+        reason = None if column.name in excepted else judge(column)
         if reason is not None:
             found.append(LeftOut(column.name, reason))
     return tuple(found)

@@ -178,7 +178,8 @@ def _checked(
 def _first_cells(table: Source, derive: dict[str, str], columns: Sequence[str]) -> dict[str, Any]:
     """The first cells of some columns, new ones included; none of a table to read only once."""
     deriver = Deriver(derive, table.schema, only=columns)
-    read = dict.fromkeys([*deriver.reads, *(n for n in columns if n in table.schema.names)])
+    own = set(table.schema.names)
+    read = dict.fromkeys([*deriver.reads, *(n for n in columns if n in own)])
     batch = None
     if table.replayable:
         with closing(table.chunks(list(read))) as chunks:

@@ -117,8 +117,9 @@ def check_index(table: Source, mapping: Mapping) -> None:
     Raises:
         MappingError: It does.
     """
+    own = {*table.schema.names, *mapping.derive}
     for name in mapping.columns():
-        if name in table.index_names and name not in [*table.schema.names, *mapping.derive]:
+        if name in table.index_names and name not in own:
             raise MappingError(
                 f"{name!r} is in the index of the DataFrame, not among its columns. Pass "
                 "df.reset_index(), which makes columns of an index."
@@ -154,9 +155,10 @@ def check_columns(schema: Any, given: Mapping) -> None:
         MappingError: The table has no such column.
     """
     names, texts = list(schema.names), json_texts(given)
+    known = {*names, *given.derive}
     for name in given.columns():
         inside_new = any(name.startswith(f"{new}.") for new in given.derive)
-        if name in names or name in given.derive or inside_new or find_path(name, schema, texts):
+        if name in known or inside_new or find_path(name, schema, texts):
             continue
         if reason := why_no_path(name, schema):
             raise MappingError(f"There is no column {name!r}, and {reason}")

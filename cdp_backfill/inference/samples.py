@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from cdp_backfill.inference.column_names import core_words, split_words
+from cdp_backfill.inference.column_names import core_words, is_for_a_field, split_words
 from cdp_backfill.inference.date_orders import DateOrders
 from cdp_backfill.messages.epochs import FAR
 from cdp_backfill.messages.text import as_identifier, as_text, clean_text, decode
@@ -31,6 +31,12 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from cdp_backfill.model.arrays import Mask
+
+_FEW_ROWS: Final = 1_024
+"""Rows of a sample whose columns are looked at each for itself, from here on."""
+
+_TOGETHER: Final = 65_536
+"""Cells of several columns that are read together."""
 
 MAX_DISTINCT: Final = 2_000
 """Distinct cells of a column that are looked at, from the first rows."""
@@ -99,6 +105,8 @@ class SampleColumn:
     @cached_property
     def texts(self) -> list[str]:
         """The different cells as text, in the order of the rows; the first 2,000."""
+        if len(self.array) < _FEW_ROWS and pa.types.is_string(self.kind):
+            return list(dict.fromkeys(self.filled.to_pylist()))
         if not (can_be_text(self.kind) or pa.types.is_boolean(self.kind)) or is_json(self.kind):
             return []
         unique = pc.unique(self.filled)[:MAX_DISTINCT]
@@ -123,7 +131,7 @@ class SampleColumn:
     def is_truth(self) -> bool:
         """Whether its cells are truth values, whatever their type."""
         return pa.types.is_boolean(self.kind) or (
-            bool(self.texts) and {text.casefold() for text in self.texts} <= TRUTH
+            bool(self.texts) and all(text.casefold() in TRUTH for text in self.texts)
         )
 
     @cached_property
@@ -234,6 +242,37 @@ class Sample:
             for name, array in _readable(batch)
             if name not in FAILURE_COLUMNS and name not in READING_COLUMNS
         }
+
+    @cached_property
+    def named(self) -> tuple[SampleColumn, ...]:
+        """The columns whose names are for some field."""
+        return tuple(column for column in self if is_for_a_field(column.name))
+
+    def may_hold_times(self, column: SampleColumn) -> bool:
+        """Whether a cell of a column may be a time; False is certain."""
+        return column.name not in self._without_times
+
+    @cached_property
+    def _without_times(self) -> frozenset[str]:
+        """The columns of text in which no cell is a time, found together if rows are few.
+
+        To read the times of a column takes far longer than to read those of a few cells.
+        """
+        if self.rows >= _FEW_ROWS:
+            return frozenset()
+        texts = [each for each in self if is_text(each.kind)]
+        step, names = max(1, _TOGETHER // max(1, self.rows)), []
+        for start in range(0, len(texts), step):
+            some = texts[start : start + step]
+            cells = pa.concat_arrays([each.array.cast(pa.large_string()) for each in some])
+            times = read_times(
+                clean_text(cells, ignore), unit=None, timezone=None, earliest=EARLIEST
+            )
+            # Where the order of a date decides, the column that it stands in may know it.
+            perhaps = times.unclear | ~(times.missing | times.bad)
+            found = np.flatnonzero(~np.any(perhaps.reshape(len(some), self.rows), axis=1))
+            names += [some[number].name for number in found]
+        return frozenset(names)
 
     def __iter__(self) -> Iterator[SampleColumn]:
         return iter(self._columns.values())

@@ -19,7 +19,12 @@ import numpy as np
 import pyarrow as pa
 
 from cdp_backfill.errors import MappingError
-from cdp_backfill.messages.expression_limits import MAX_LAYERS, check_type, check_uses
+from cdp_backfill.messages.expression_limits import (
+    MAX_LAYERS,
+    MAX_MEMORY,
+    check_type,
+    check_uses,
+)
 from cdp_backfill.messages.expressions import WHERE, checked_columns, first_line, quote
 from cdp_backfill.messages.text import as_utf8, decode, json_as_text
 from cdp_backfill.messages.times import out_of_range
@@ -28,7 +33,7 @@ from cdp_backfill.model.interrupts import interruptible
 from cdp_backfill.model.mapping_checks import did_you_mean
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable
+    from collections.abc import Callable, Collection, Iterable
 
     from cdp_backfill.model.arrays import Mask
 
@@ -40,6 +45,7 @@ _NOTHING: Final = '"NULL"'
 
 _LARGEST: Final = 2**63 - 1
 _SETTINGS: Final = (
+    "temp_directory = ''",  # or cells would be written to the current folder
     # An expression can read its arguments and nothing else: no file, no network, no extension.
     "enable_external_access = false",
     "autoinstall_known_extensions = false",
@@ -61,7 +67,7 @@ def _connect(*, exact: bool) -> Any:
     """
     with interruptible():
         connection = duckdb.connect()
-        for setting in _SETTINGS:
+        for setting in (*_SETTINGS, f"memory_limit = '{MAX_MEMORY // 2**20}MiB'"):
             connection.execute(f"SET {setting}")
         optimizers = connection.execute("SELECT * FROM duckdb_optimizers()").fetchall()
         names = [row[0] for row in optimizers]
@@ -261,16 +267,40 @@ class Deriver:
         if not self._trouble:  # while cells fail, the first attempt would be in vain
             try:
                 return self._compute(source), {}
+            except duckdb.OutOfMemoryException:
+                return self._compute_parts(source)
             except _FAILURES:  # its text may hold a cell
                 pass
         arrays, failed = self._try_rows(source)
         self._trouble = bool(failed)
         return arrays, failed
 
-    def _compute(self, source: Any) -> list[Any]:
+    def _compute(self, source: Any, expressions: dict[str, str] | None = None) -> list[Any]:
         """All new columns, computed at once."""
-        table = self._answer(source, self._query(self._expressions), exact=False)
+        table = self._answer(source, self._query(expressions or self._expressions), exact=False)
         return [_typed(table.column(item.name), item.type) for item in self.fields]
+
+    def _compute_parts(self, source: Any) -> tuple[list[Any], dict[str, Mask]]:
+        """The new columns of rows that together need too much memory.
+
+        Trying each expression is for the halves that do not: it holds far more than the limit.
+        """
+        if source.num_rows == 1:
+            return self._compute_alone(source)
+        return self._halved(source, self._compute_or_try)
+
+    def _compute_alone(self, source: Any) -> tuple[list[Any], dict[str, Mask]]:
+        """The new columns of one row that needs too much memory."""
+        nothing = {name: f"CAST(NULL AS {kind})" for name, kind in self._sql_types.items()}
+        good, failed = dict(nothing), {}
+        arrays = [pa.nulls(1, item.type) for item in self.fields]
+        for name in [name for layer in self._layers for name in layer]:
+            try:
+                arrays = self._compute(source, good | {name: self._expressions[name]})
+                good[name] = self._expressions[name]
+            except _FAILURES:
+                failed[name] = np.ones(1, dtype=bool)
+        return arrays, failed
 
     def _try_rows(self, source: Any) -> tuple[list[Any], dict[str, Mask]]:
         """The new columns, where each expression fails alone; then halves of the rows."""
@@ -278,11 +308,17 @@ class Deriver:
             return self._attempt(source, self._expressions)
         except _FAILURES:
             pass
-        rows = source.num_rows
-        if rows == 1:
+        if source.num_rows == 1:
             return self._try_expressions(source)
+        return self._halved(source, self._try_rows)
+
+    def _halved(
+        self, source: Any, action: Callable[[Any], tuple[list[Any], dict[str, Mask]]]
+    ) -> tuple[list[Any], dict[str, Mask]]:
+        """What an action makes of each half of the rows, joined."""
+        rows = source.num_rows
         halves = [
-            self._try_rows(_own(source.slice(start, count)))
+            action(_own(source.slice(start, count)))
             for start, count in ((0, rows // 2), (rows // 2, rows - rows // 2))
         ]
         pairs = zip(*(arrays for arrays, _ in halves), strict=True)

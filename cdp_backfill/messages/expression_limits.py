@@ -11,6 +11,10 @@ from cdp_backfill.errors import MappingError
 MAX_LENGTH: Final = 65_536
 """Characters of an expression."""
 
+MAX_MEMORY: Final = 512 * 2**20
+"""Bytes that DuckDB may use for what expressions make of some rows. Where it needs more, it gets
+fewer rows; the expression of a row that needs more alone fails, as at any other bad cell."""
+
 MAX_LAYERS: Final = 100
 """Derived columns of which each uses the one before."""
 

@@ -26,10 +26,21 @@ if TYPE_CHECKING:
     from cdp_backfill.model.arrays import Mask
 
 
+_PLAIN: Final = frozenset(
+    kind.id
+    for kind in (
+        *(pa.null(), pa.bool_(), pa.string(), pa.large_string(), pa.binary(), pa.large_binary()),
+        *(pa.int8(), pa.int16(), pa.int32(), pa.int64(), pa.float16(), pa.float32(), pa.float64()),
+        *(pa.uint8(), pa.uint16(), pa.uint32(), pa.uint64()),
+    )
+)
+"""Types that stay as they are; most columns have one of these."""
+
+
 def decode(array: Any) -> Any:
     """The array without dictionaries, run ends, views and extension types (except JSON)."""
     kind = array.type
-    if is_json(kind):
+    if kind.id in _PLAIN or is_json(kind):
         return array
     if isinstance(kind, pa.BaseExtensionType):
         is_uuid = kind.extension_name == "arrow.uuid"

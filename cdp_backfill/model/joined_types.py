@@ -269,12 +269,11 @@ def join_schemas(schemas: Sequence[Any]) -> Any:
         ColumnApartError: The types of some columns cannot be joined.
     """
     apart, fields = [], []
-    for name in dict.fromkeys(name for schema in schemas for name in schema.names):
-        kinds = [
-            (number, schema.field(name).type)
-            for number, schema in enumerate(schemas)
-            if name in schema.names
-        ]
+    every: dict[str, list[tuple[int, Any]]] = {}
+    for number, schema in enumerate(schemas):
+        for item in schema:
+            every.setdefault(item.name, []).append((number, item.type))
+    for name, kinds in every.items():
         try:
             fields.append(
                 pa.field(

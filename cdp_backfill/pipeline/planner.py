@@ -174,15 +174,16 @@ def _columns(prepared_source: PreparedSource, statistics: PlanStatistics) -> tup
     for name in binding.mapping.expand:
         fields[name].append("properties.*")
     feeds = binding.deriver.reads if binding.deriver else ()
-    inside = binding.paths.taken
+    inside, dropped = binding.paths.taken, set(binding.mapping.drop)
+    found = _remarks(statistics)
     columns = []
     for item in binding.schema:
         name = item.name
-        remarks = _remarks(statistics, name)
+        remarks = found.get(name, [])
         is_used = name in feeds or bool(fields[name])
         if name in feeds:
             remarks.insert(0, "feeds derive")
-        elif name in inside and name not in binding.mapping.drop:
+        elif name in inside and name not in dropped:
             remarks.insert(0, "parts go elsewhere")
         elif not is_used:
             remarks.insert(0, "left out")
@@ -201,13 +202,11 @@ def _columns(prepared_source: PreparedSource, statistics: PlanStatistics) -> tup
     return (*columns, *constants)
 
 
-def _remarks(statistics: PlanStatistics, name: str) -> list[str]:
-    problems = [
-        f"{rows:,} {problem.code}"
-        for problem, rows in statistics.problems.items()
-        if problem.column == name
-    ]
-    fixed = [
-        f"{cells:,} {fix.code}" for fix, cells in statistics.fixes.items() if fix.column == name
-    ]
-    return problems + fixed
+def _remarks(statistics: PlanStatistics) -> dict[str | None, list[str]]:
+    """The problems of each column, and then the fixes to its cells, in words."""
+    remarks: dict[str | None, list[str]] = {}
+    for problem, rows in statistics.problems.items():
+        remarks.setdefault(problem.column, []).append(f"{rows:,} {problem.code}")
+    for fix, cells in statistics.fixes.items():
+        remarks.setdefault(fix.column, []).append(f"{cells:,} {fix.code}")
+    return remarks

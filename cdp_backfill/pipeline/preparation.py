@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from cdp_backfill.messages.ids import Ids
-    from cdp_backfill.model.arrays import Digests, Mask, Rows
+    from cdp_backfill.model.arrays import Digests, Mask, Offsets, Rows
     from cdp_backfill.model.distinct import DigestSet
     from cdp_backfill.sources import Chunk
 
@@ -31,6 +31,9 @@ Recent = Literal["raise", "hold", "send"]
 """What to do with rows that can still trigger campaigns."""
 
 _NO_ROWS: Final[Rows] = np.zeros(0, dtype=np.int64)
+
+_TOGETHER: Final = 65_536
+"""Cells of several columns whose sizes are found together."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -302,11 +305,14 @@ class _ChunkEncoder:
         messages = self.messages
         positions = pa.array(np.flatnonzero(oversize))
         sizes: dict[str, Any] = {}
-        for path, source in self._binding.leaves():
-            for array in _arrays_at(messages.fields, path):
-                name = "lit()" if isinstance(source, Lit) else source
-                size = lengths(array.take(positions))
-                sizes[name] = sizes.get(name, 0) + size
+        tree = _Tree({name: array.take(positions) for name, array in messages.fields.items()})
+        arrays = [
+            ("lit()" if isinstance(source, Lit) else source, array)
+            for path, source in self._binding.leaves()
+            for array in tree.at(path)
+        ]
+        for (name, _), size in zip(arrays, _sizes([array for _, array in arrays]), strict=True):
+            sizes[name] = sizes.get(name, 0) + size
         for name in self._binding.mapping.expand:
             plain = messages.plain(name).take(pa.array(messages.rows[oversize]))
             sizes[name] = _lengths(plain)
@@ -330,14 +336,40 @@ def _lengths(array: Any) -> Rows:
         return np.array([len(str(cell)) for cell in array.to_pylist()], dtype=np.int64)
 
 
-def _arrays_at(fields: dict[str, Any], path: tuple[str, ...]) -> list[Any]:
-    """The arrays at a path; a JSON column of several kinds has one for each kind."""
-    arrays = [fields[path[0]]] if path[0] in fields else []
-    for name in path[1:]:
-        arrays = [
-            array.field(number)
-            for array in arrays
-            for number in range(array.type.num_fields)
-            if array.type.field(number).name == name
-        ]
-    return arrays
+def _sizes(arrays: list[Any]) -> list[Offsets]:
+    """Bytes of each value of arrays of one length as JSON, plus a constant."""
+    sizes: dict[int, Offsets] = {}
+    alike: dict[Any, list[int]] = {}
+    for number, array in enumerate(arrays):
+        alike.setdefault(array.type, []).append(number)
+    for numbers in alike.values():
+        rows = len(arrays[numbers[0]])
+        step = max(1, _TOGETHER // max(1, rows))  # few rows of many columns are written together
+        for start in range(0, len(numbers), step):
+            some = numbers[start : start + step]
+            found = lengths(pa.concat_arrays([arrays[number] for number in some]))
+            sizes |= zip(some, found.reshape(len(some), rows), strict=True)
+    return [sizes[number] for number in range(len(arrays))]
+
+
+class _Tree:
+    """The arrays of nested fields, by path.
+
+    Args:
+        fields: Arrow arrays by field name.
+    """
+
+    def __init__(self, fields: dict[str, Any]) -> None:
+        self._arrays: dict[tuple[str, ...], list[Any]] = {(n,): [a] for n, a in fields.items()}
+        self._opened: set[tuple[str, ...]] = set()
+
+    def at(self, path: tuple[str, ...]) -> list[Any]:
+        """The arrays at a path; a JSON column of several kinds has one for each kind."""
+        outer = path[:-1]
+        if outer and outer not in self._opened:
+            self._opened.add(outer)
+            for array in self.at(outer):
+                inner = array.flatten() if pa.types.is_struct(array.type) else []
+                for item, values in zip(array.type, inner, strict=False):
+                    self._arrays.setdefault((*outer, item.name), []).append(values)
+        return self._arrays.get(path, [])

@@ -189,15 +189,17 @@ def compact(batch: Any) -> Any:
     A dictionary is shared by all rows of a table. In a batch of a few of them, it would count, and
     be read, with each.
     """
-    for number, array in enumerate(batch.columns):
+    arrays, changed = batch.columns, False
+    for number, array in enumerate(arrays):
         if pa.types.is_dictionary(array.type) and len(array.dictionary) > len(array):
             used = pc.unique(array.indices.drop_null())
             place = pc.index_in(array.indices, used).cast(array.type.index_type)
             smaller = pa.DictionaryArray.from_arrays(
                 place, array.dictionary.take(used), ordered=array.type.ordered
             )
-            batch = batch.set_column(number, batch.schema.field(number), smaller)
-    return batch
+            arrays[number] = smaller
+            changed = True
+    return pa.RecordBatch.from_arrays(arrays, schema=batch.schema) if changed else batch
 
 
 def slices(batch: Any) -> Iterator[tuple[int, Any]]:

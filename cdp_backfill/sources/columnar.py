@@ -15,8 +15,9 @@ from cdp_backfill.errors import SourceError
 from cdp_backfill.model.arrow_types import viewless_type
 from cdp_backfill.model.plurals import with_article
 from cdp_backfill.sources.batch_sizes import MAGIC, check_file, check_stream
-from cdp_backfill.sources.chunks import CHUNK_BYTES
+from cdp_backfill.sources.chunks import CHUNK_BYTES, compact
 from cdp_backfill.sources.depths import check_depths
+from cdp_backfill.sources.orc_footers import check_footer
 from cdp_backfill.sources.unpacking import READ_ERRORS, random_access
 
 if TYPE_CHECKING:
@@ -168,7 +169,9 @@ class _Parquet:
                 small = []
             # A long cell that repeats takes no room in the file, but in each row of a batch.
             with closing(read([group], _FIRST_ROWS)) as first:
-                size = max(batch.nbytes // max(1, batch.num_rows) for batch in islice(first, 1))
+                # A dictionary of all rows says nothing about the size of these.
+                some = map(compact, islice(first, 1))
+                size = max(batch.nbytes // max(1, batch.num_rows) for batch in some)
             yield from read([group], min(rows, max(1, CHUNK_BYTES // max(1, size))))
         if small:
             yield from read(small, min(rows, _SMALL_ROWS))
@@ -190,17 +193,17 @@ class _Arrow(_WithoutRowBytes):
         reader = pa.ipc.open_file(self.stream)
         check_depths(reader.schema)
         check_file(self.stream)
-        self._names = reader.schema.names
+        self._names = {name: place for place, name in enumerate(reader.schema.names)}
         self.schema = _viewless_schema(reader.schema)
         self._count = reader.num_record_batches
 
     @property
     def group_rows(self) -> tuple[int, ...]:
-        reader = self._reader(self._names[:1])
+        reader = self._reader([*self._names][:1])
         return tuple(reader.get_batch(number).num_rows for number in range(self._count))
 
     def _reader(self, columns: list[str]) -> Any:
-        fields = [self._names.index(name) for name in columns]
+        fields = [self._names[name] for name in columns]
         options = pa.ipc.IpcReadOptions(included_fields=fields, use_threads=False)
         return pa.ipc.open_file(self.stream, options=options)
 
@@ -243,6 +246,7 @@ class _Orc(_WithoutRowBytes):
 
     def __init__(self, file: File) -> None:
         self.stream = random_access(file)
+        check_footer(self.stream)  # before the reader goes down the types
         self._file = orc.ORCFile(self.stream)
         self.schema = self._file.schema.remove_metadata()
         check_depths(self.schema)

@@ -155,11 +155,12 @@ class ColumnarSource(Source):
                 f"The file {file.name!r} changed while it was being read. Run it again."
             )
         with open_columnar(file.file, self._format) as opened:
-            present = [name for name in columns if name in opened.schema.names]
+            names = dict.fromkeys(opened.schema.names)
+            present = [name for name in columns if name in names]
             offset = 0
             try:
                 # A file may lack all requested columns; then one column gives the number of rows.
-                for batch in opened.batches(piece.groups, present or opened.schema.names[:1], rows):
+                for batch in opened.batches(piece.groups, present or [*names][:1], rows):
                     stop = offset + batch.num_rows
                     if stop > skip:
                         rest = batch

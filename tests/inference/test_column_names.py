@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import string
+import time
 
 import pytest
 from hypothesis import given
@@ -15,6 +16,7 @@ from cdp_backfill.inference.column_names import (
     rank,
     split_words,
 )
+from cdp_backfill.inference.personal_data import named_personal
 from tests.inference.proposing import asked, proposed, table
 
 # Words that no rule knows, each of another thing than a person.
@@ -378,3 +380,15 @@ def test_wrappers_are_stripped() -> None:
 def test_versions_by_name(name: str, is_version: bool) -> None:  # a table
     """Columns whose zeros are kept in files."""
     assert is_version_name(name) is is_version
+
+
+@pytest.mark.parametrize("part", ["osid", "id ", "user_", "context_", "x"])
+def test_names_without_end_are_read_at_once(part: str) -> None:
+    """A name of a megabyte costs no more than its beginning and its end."""
+    name = part * (1_000_000 // len(part)) + "_email"
+    started = time.process_time()
+    assert split_words(name)[-1] == "email"
+    assert core_words(name)[-1] == "email"
+    assert named_personal(name) == "an e-mail address"
+    assert rank(name, "user_id") is None
+    assert time.process_time() - started < 1

@@ -7,6 +7,7 @@ import pyarrow as pa
 import pytest
 
 from cdp_backfill.errors import MappingError
+from cdp_backfill.messages import deriving
 from cdp_backfill.messages.deriving import Deriver
 from cdp_backfill.messages.expression_limits import MAX_LAYERS, MAX_LENGTH, MAX_SIZE
 from cdp_backfill.messages.expressions import checked_columns
@@ -125,3 +126,17 @@ def test_many_uses_within_the_limit_stay() -> None:
     batch = pa.record_batch([pa.array(["ab"]), pa.array([3]), pa.array([[1, 2]])], schema=SCHEMA)
     arrays, failed = Deriver(chain | {"x": cases}, SCHEMA, only=["c49", "x"]).apply(batch)
     assert (arrays[-1].to_pylist(), arrays[-2].to_pylist(), failed) == ([3], [150], {})
+
+
+@pytest.mark.parametrize("text", ["{}", "array_to_string({}, '')", "len({})"])
+def test_what_expressions_make_is_bounded(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A cell for each letter of a cell fails where it is too large; other rows are computed."""
+    monkeypatch.setattr(deriving, "MAX_MEMORY", 64 * 2**20)
+    expression = text.format("list_transform(string_split(s, ''), lambda x: s)")
+    deriver = Deriver({"d": expression}, SCHEMA)
+    cells = pa.array(["ab", "x" * 30_000, None, "abc"])
+    batch = pa.record_batch([cells, pa.nulls(4, pa.int64()), pa.nulls(4, SCHEMA[2].type)], SCHEMA)
+    (array,), failed = deriver.apply(batch)
+    assert array.is_valid().to_pylist()[::3] == [True, True]
+    if text != "len({})":  # which never makes the texts
+        assert failed["d"].tolist() == [False, True, False, False]

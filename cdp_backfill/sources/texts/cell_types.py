@@ -21,6 +21,12 @@ _LARGEST: Final = {False: str(2**63 - 1), True: str(2**63)}
 """The most digits of a whole number, without its sign, by whether it is below zero."""
 
 _NO_DIGITS: Final = r"[eE].*$|[-.]"
+_FEW_ROWS: Final = 1_024
+"""Rows of a batch whose columns are checked each for itself, from here on."""
+
+_TOGETHER: Final = 65_536
+"""Cells of several columns that are checked together."""
+
 _EXACT_DIGITS: Final = 15  # decimal digits that a float64 always holds
 
 
@@ -61,14 +67,18 @@ class CellTypes:
 
     def check(self, batch: Any) -> None:
         """Check the cells of some rows."""
-        for name in batch.schema.names:
-            cells = batch.column(name)
-            if not self._candidates.get(name) or cells.null_count == len(cells):
-                continue
-            self._seen.add(name)
-            self._candidates[name] = [
-                kind for kind in self._candidates[name] if pc.all(_FITS[kind](cells)).as_py()
-            ]
+        columns = dict(zip(batch.schema.names, batch.columns, strict=True))
+        filled = [
+            name
+            for name, cells in columns.items()
+            if self._candidates.get(name) and cells.null_count < len(cells)
+        ]
+        self._seen.update(filled)
+        for kind in _FITS:
+            names = [name for name in filled if kind in self._candidates[name]]
+            for name, fits in zip(names, _all_fit(kind, [columns[n] for n in names]), strict=True):
+                if not fits:
+                    self._candidates[name].remove(kind)
 
     def keep_text(self, names: Iterable[str]) -> None:
         """Let some columns be text, whatever their cells are."""
@@ -104,6 +114,19 @@ def convert(cells: Any, kind: Any) -> Any:
     if kind == pa.bool_():
         return pc.equal(pc.ascii_lower(cells), "true")
     return pc.cast(cells, kind)
+
+
+def _all_fit(kind: Any, columns: list[Any]) -> list[bool]:
+    """Whether all cells of each column fit a type; the columns have one length."""
+    if not columns or len(columns[0]) >= _FEW_ROWS:
+        return [pc.all(_FITS[kind](cells)).as_py() for cells in columns]
+    # A call costs more than the few cells of a column do.
+    result: list[bool] = []
+    size, step = len(columns[0]), max(1, _TOGETHER // len(columns[0]))
+    for start in range(0, len(columns), step):
+        fits = _FITS[kind](pa.concat_arrays(columns[start : start + step])).fill_null(True)
+        result += fits.to_numpy(zero_copy_only=False).reshape(-1, size).all(axis=1).tolist()
+    return result
 
 
 def _are_whole(cells: Any) -> Any:

@@ -80,7 +80,8 @@ def read_rows(table: Table, columns: Sequence[str], check: Check | None = None) 
     """
     if not table.names:
         return
-    requested = [column for column in columns if column in table.names] or list(table.names[:1])
+    present = set(table.names)
+    requested = [column for column in columns if column in present] or list(table.names[:1])
     pending, rows, min_bytes = b"", 0, 0
     line, body = table.body(None if check is None else check.windows)
     if table.file.skips:
