@@ -6,12 +6,15 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
+# Python compiles a module when it is first imported, and keeps the result: tests start hundreds of
+# processes, each of which would compile pandas and all else again.
+unexport PYTHONDONTWRITEBYTECODE
 
 fuzz: MINUTES ?= 10
 chaos: MINUTES ?= 15
 
-# A lock file is complete and has hashes, so nothing is left to resolve. Python compiles a module
-# when it is first imported; to compile all of them beforehand would take most of the time.
+# A lock file is complete and has hashes, so nothing is left to resolve. To compile all modules
+# beforehand would take most of the time.
 INSTALL := $(BIN)/python -m pip install --quiet --no-deps --no-compile
 
 .PHONY: demo test lowest fuzz chaos docs setup check lint types contracts format lock clean
