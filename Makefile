@@ -33,7 +33,7 @@ ROOMS := tests/messages tests/sources/test_csv_kinds.py tests/sources/test_json_
 	tests/pipeline/test_send.py tests/pipeline/test_journal_files.py
 
 lowest: $(LOWEST)/installed
-	$(LOWEST)/bin/python -m pytest -W ignore $(ROOMS) --ignore tests/messages/test_awkward.py
+	$(LOWEST)/bin/python -m pytest -n auto -W ignore $(ROOMS) --ignore tests/messages/test_awkward.py
 
 $(LOWEST)/installed: requirements-lowest.txt
 	@$(PYTHON) -m venv $(LOWEST)
@@ -95,7 +95,7 @@ LOCK := $(COMPILE) --universal --python-version 3.11 --generate-hashes
 lock:
 	$(LOCK) --group dev --all-extras --output-file requirements-dev.lock
 	$(LOCK) --constraint requirements-dev.lock --output-file requirements.lock
-	$(COMPILE) --group lowest --resolution lowest-direct --python-version 3.11 --output-file requirements-lowest.txt
+	$(COMPILE) --group lowest --resolution lowest-direct --upgrade --python-version 3.11 --output-file requirements-lowest.txt
 
 clean:
 	rm -rf $(VENV) $(LOWEST) build .pytest_cache .mypy_cache .ruff_cache .hypothesis
