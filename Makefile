@@ -23,7 +23,7 @@ demo: $(VENV)/demo
 	@$(BIN)/python -m cdp_backfill demo
 
 test: setup
-	$(BIN)/python -m pytest -n auto
+	$(BIN)/python -m pytest -n auto --dist loadgroup
 
 # A part of the tests with the lowest versions that the package allows. The page of awkward values
 # shows numbers as numpy 2 writes them.
