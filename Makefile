@@ -65,7 +65,7 @@ $(VENV)/demo: requirements.lock
 
 # The rest: what tests, checks and the documentation need, and the package itself.
 $(VENV)/installed: $(VENV)/demo requirements-dev.lock pyproject.toml
-	@echo "Adding what tests and documentation need (once; a few minutes, 1.6 GB in all)."
+	@echo "Adding what tests and documentation need (once; a few minutes, 2.0 GB in all)."
 	@$(INSTALL) --require-hashes --requirement requirements-dev.lock
 	@$(INSTALL) --no-build-isolation --editable .
 	@touch $@
