@@ -216,8 +216,8 @@ def test_few_rows_wait_in_memory(box: Sandbox, tmp_path: Path, monkeypatch: Any)
         most = max(most, files._rows)
 
     monkeypatch.setattr(outcome_files.OutcomeFiles, "append", watch)
-    report = _send(opens(6_000), box, tmp_path / "o")
+    report = _send(opens(20_000), box, tmp_path / "o")
     assert report.ok
     assert most < 500
     assert len(list((tmp_path / "o" / "rows").iterdir())) >= 2
-    assert len(report.outcomes()) == 6_000
+    assert len(report.outcomes()) == 20_000
