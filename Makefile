@@ -6,12 +6,15 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
+# Python compiles a module when it is first imported, and keeps the result: tests start hundreds of
+# processes, each of which would compile pandas and all else again.
+unexport PYTHONDONTWRITEBYTECODE
 
 fuzz: MINUTES ?= 10
 chaos: MINUTES ?= 15
 
-# A lock file is complete and has hashes, so nothing is left to resolve. Python compiles a module
-# when it is first imported; to compile all of them beforehand would take most of the time.
+# A lock file is complete and has hashes, so nothing is left to resolve. To compile all modules
+# beforehand would take most of the time.
 INSTALL := $(BIN)/python -m pip install --quiet --no-deps --no-compile
 
 .PHONY: demo test lowest fuzz chaos docs setup check lint types contracts format lock clean
@@ -20,7 +23,7 @@ demo: $(VENV)/demo
 	@$(BIN)/python -m cdp_backfill demo
 
 test: setup
-	$(BIN)/python -m pytest -n auto
+	$(BIN)/python -m pytest -n auto --dist loadgroup
 
 # A part of the tests with the lowest versions that the package allows. The page of awkward values
 # shows numbers as numpy 2 writes them.
@@ -30,7 +33,7 @@ ROOMS := tests/messages tests/sources/test_csv_kinds.py tests/sources/test_json_
 	tests/pipeline/test_send.py tests/pipeline/test_journal_files.py
 
 lowest: $(LOWEST)/installed
-	$(LOWEST)/bin/python -m pytest -W ignore $(ROOMS) --ignore tests/messages/test_awkward.py
+	$(LOWEST)/bin/python -m pytest -n auto -W ignore $(ROOMS) --ignore tests/messages/test_awkward.py
 
 $(LOWEST)/installed: requirements-lowest.txt
 	@$(PYTHON) -m venv $(LOWEST)
@@ -62,7 +65,7 @@ $(VENV)/demo: requirements.lock
 
 # The rest: what tests, checks and the documentation need, and the package itself.
 $(VENV)/installed: $(VENV)/demo requirements-dev.lock pyproject.toml
-	@echo "Adding what tests and documentation need (once; a few minutes, 1.6 GB in all)."
+	@echo "Adding what tests and documentation need (once; a few minutes, 2.0 GB in all)."
 	@$(INSTALL) --require-hashes --requirement requirements-dev.lock
 	@$(INSTALL) --no-build-isolation --editable .
 	@touch $@
@@ -92,7 +95,7 @@ LOCK := $(COMPILE) --universal --python-version 3.11 --generate-hashes
 lock:
 	$(LOCK) --group dev --all-extras --output-file requirements-dev.lock
 	$(LOCK) --constraint requirements-dev.lock --output-file requirements.lock
-	$(COMPILE) --group lowest --resolution lowest-direct --python-version 3.11 --output-file requirements-lowest.txt
+	$(COMPILE) --group lowest --resolution lowest-direct --upgrade --python-version 3.11 --output-file requirements-lowest.txt
 
 clean:
 	rm -rf $(VENV) $(LOWEST) build .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,4 +1,4 @@
-"""Shows how a change affects the cost of a row, independent of the machine.
+"""Shows how a change affects the cost of a row and of a start, independent of the machine.
 
 Run it with ``python benchmarks/guard.py``; CI does. Counts are exact: the same code on the same
 rows gives the same counts anywhere, with the same package versions. The other figures are CPU times
@@ -11,7 +11,9 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import statistics
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -83,6 +85,18 @@ def measure_cpu(job: Callable[[], Any]) -> float:
     return statistics.median(cpu_times)
 
 
+def measure_start(*arguments: str) -> float:
+    """CPU seconds of a new process of Python, as the least of nine runs."""
+    cpu_times = []
+    for _ in range(9):
+        before = os.times()
+        subprocess.run([sys.executable, *arguments], check=True, stdout=subprocess.DEVNULL)
+        after = os.times()
+        user, system = after.children_user, after.children_system
+        cpu_times.append(user + system - before.children_user - before.children_system)
+    return min(cpu_times)
+
+
 def measure() -> dict[str, float]:
     """Measure all figures."""
     with demo_records(ROWS) as path:
@@ -101,6 +115,16 @@ def measure() -> dict[str, float]:
             "bytes per row, compressed": round(sum(len(compress(b)) for b in bodies) / ROWS, 1),
             "CPU, relative to the libraries": round(package / libraries, 2),
             "CPU of the recency check, relative": round(recency / libraries, 2),
+            "CPU of --help, relative to pandas": round(
+                measure_start("-m", "cdp_backfill", "--help")
+                / measure_start("-c", "import pandas"),
+                2,
+            ),
+            "CPU of the first use, relative": round(
+                measure_start("-c", "import cdp_backfill; cdp_backfill.send")
+                / measure_start("-c", "import pandas, pyarrow, httpx"),
+                2,
+            ),
         }
 
 

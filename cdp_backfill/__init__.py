@@ -8,7 +8,7 @@ import importlib
 import importlib.util
 from typing import TYPE_CHECKING, Any
 
-import wrapt
+from cdp_backfill.model.import_hooks import when_imported
 
 if TYPE_CHECKING:
     from cdp_backfill.public import *  # noqa: F403
@@ -37,13 +37,11 @@ def _namespace(frame: Any) -> Any:
     return importlib.import_module(f"{__name__}.accessors").FrameAccessor(frame)
 
 
-@wrapt.when_imported("pandas")
 def _register_on_pandas(pandas: Any) -> None:
     """Offer it on frames of pandas, whichever of the two packages is imported first."""
     pandas.api.extensions.register_dataframe_accessor("cdp")(_namespace)
 
 
-@wrapt.when_imported("polars")
 def _register_on_polars(polars: Any) -> None:
     """Offer it on frames of polars as well.
 
@@ -52,3 +50,7 @@ def _register_on_polars(polars: Any) -> None:
     """
     polars.api.register_dataframe_namespace("cdp")(_namespace)
     polars.api.register_lazyframe_namespace("cdp")(_namespace)
+
+
+when_imported("pandas", _register_on_pandas)
+when_imported("polars", _register_on_polars)

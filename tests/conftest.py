@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -9,7 +10,7 @@ import hypothesis
 import pytest
 
 import cdp_backfill as cdp
-from cdp_backfill.delivery import rate_control, retry, sender
+from cdp_backfill.delivery import rate_control, retry, sender, transport
 from cdp_backfill.model import api_facts, destination
 from tests.clocks import FakeClock
 
@@ -25,7 +26,24 @@ hypothesis.settings.load_profile("default")
 
 pytest_plugins = ["pytester"]
 
+_SHARED = ("browser", "fresh_run", "kernel", "lab", "node_sdk", "records", "site")
+"""Fixtures of many tests that take seconds to make."""
+
+_shared_tls = functools.cache(transport.tls_context)
+
 _DATA = Path(__file__).parents[2] / "shared" / "data"
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """With ``--dist loadgroup``, one process runs all tests that share what is slow to make."""
+    for item in items:
+        if not isinstance(item, pytest.Function):
+            continue
+        parameters = item.callspec.params if hasattr(item, "callspec") else {}
+        for name in set(_SHARED).intersection(item.fixturenames):
+            group = f"{item.module.__name__} {name} {parameters.get(name, '')}"
+            item.add_marker(pytest.mark.xdist_group(group))
 
 
 @pytest.fixture(autouse=True)
@@ -43,6 +61,12 @@ def short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     """Back-off in thousandths, and a higher minimum rate: the same waits, only shorter."""
     monkeypatch.setattr(retry, "BASE_SECONDS", 0.001)
     monkeypatch.setattr(rate_control, "_MIN_RATE", 500.0)
+
+
+@pytest.fixture(autouse=True)
+def shared_tls(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs share the certificates of authorities, which take 50 ms to read."""
+    monkeypatch.setattr(sender, "tls_context", _shared_tls)
 
 
 @pytest.fixture

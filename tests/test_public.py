@@ -160,6 +160,29 @@ def test_import_waits_for_the_first_use() -> None:
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
+def test_help_and_completion_import_no_large_library() -> None:
+    """Help pages of all commands, and shell completion, need none of the large libraries."""
+    code = (
+        "import contextlib, os, sys\n"
+        "from cdp_backfill.cli.app import app\n"
+        "def run(*arguments):\n"
+        "    with contextlib.suppress(SystemExit):\n"
+        "        app(list(arguments), prog_name='cdp-backfill')\n"
+        "run('--help')\n"
+        "for command in app.registered_commands:\n"
+        "    run(command.name, '--help')\n"
+        "os.environ |= {'_CDP_BACKFILL_COMPLETE': 'complete_bash', 'COMP_CWORD': '1',\n"
+        "    'COMP_WORDS': 'cdp-backfill rehe'}\n"
+        "run()\n"
+        "assert not {'pandas', 'pyarrow', 'duckdb', 'httpx', 'numpy'} & set(sys.modules)\n"
+    )
+    completed = subprocess.run(
+        [sys.executable, "-c", code], check=True, capture_output=True, text=True
+    )
+    assert "Send every row as a track event." in completed.stdout
+    assert completed.stdout.splitlines()[-1] == "rehearse"
+
+
 def callables() -> dict[str, Callable[..., Any]]:
     """Everything public that takes keywords, by name."""
     frame = pd.DataFrame()

@@ -1,4 +1,7 @@
-"""The commands plan, send, resume and status."""
+"""The commands plan, send, resume and status.
+
+What a command runs is imported when it runs: help pages and shell completion need the options only.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,6 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
-from cdp_backfill import api
 from cdp_backfill.cli.options import (
     Allow,
     AsJson,
@@ -40,7 +42,6 @@ from cdp_backfill.cli.output import Output, exit_with, plan_exit_code, show_repo
 from cdp_backfill.model.destination import RATE_LIMIT, Destination
 from cdp_backfill.model.outcomes import Outcome
 from cdp_backfill.model.views import Section, View
-from cdp_backfill.pipeline.journal import identities_path, read_journal
 
 if TYPE_CHECKING:
     from cdp_backfill.pipeline.journal import JournalContents
@@ -76,6 +77,8 @@ def plan(
     output = Output(as_json=as_json, samples=samples, log=log, allow=allow or ())
 
     def action() -> int:
+        from cdp_backfill import api
+
         plan = api.plan(
             sources,
             **options.arguments(),
@@ -139,6 +142,8 @@ def send(
     output = Output(as_json=as_json, samples=samples, log=log, allow=allow or ())
 
     def action() -> Report:
+        from cdp_backfill import api
+
         return api.send(
             sources,
             **options.arguments(),
@@ -201,6 +206,9 @@ def resume(
     output = Output(as_json=as_json, samples=samples, log=log, allow=allow or ())
 
     def action() -> Report:
+        from cdp_backfill import api
+        from cdp_backfill.pipeline.journal import read_journal
+
         destination = Destination(
             base_url=read_journal(journal).url,
             insecure=insecure,
@@ -226,6 +234,8 @@ def status(journal: JournalFile, *, as_json: AsJson = False) -> None:
     """Show what a journal records. That is the number of delivered rows and the end of each run."""
 
     def action() -> int:
+        from cdp_backfill.pipeline.journal import identities_path, read_journal
+
         contents = read_journal(journal)
         first = None
         if contents.identify is not None and identities_path(journal).is_file():

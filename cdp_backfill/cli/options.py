@@ -6,7 +6,7 @@ import functools
 import inspect
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, Final, get_type_hints
 
 import typer
 
@@ -15,6 +15,8 @@ from cdp_backfill.model.mapping import Mapping, key, lit
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+DEMO_ROWS: Final = 200_000
 
 Sources = Annotated[
     list[str], typer.Argument(help="Parquet, CSV, JSON, Arrow or ORC files, folders or globs.")

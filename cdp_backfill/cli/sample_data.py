@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from cdp_backfill.cli.options import DEMO_ROWS
 from cdp_backfill.model.api_facts import Event
 from cdp_backfill.model.mapping import Mapping
 
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-ROWS: Final = 200_000
 _GROUP: Final = 50_000
 _FIRST: Final = 1_609_459_200_000  # 2021-01-01
 _SPAN: Final = 3 * 365 * 86_400_000
@@ -69,7 +69,7 @@ def batches(rows: int, *, seed: int = 7) -> Iterator[Any]:
         yield _batch(start, min(_GROUP, rows - start), np.random.default_rng([seed, start]))
 
 
-def write(path: Path, rows: int = ROWS, *, seed: int = 7) -> None:
+def write(path: Path, rows: int = DEMO_ROWS, *, seed: int = 7) -> None:
     """Write records to a parquet file.
 
     Args:

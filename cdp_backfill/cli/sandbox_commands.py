@@ -1,4 +1,7 @@
-"""The commands demo, rehearse, presets and sandbox, which need no account."""
+"""The commands demo, rehearse, presets and sandbox, which need no account.
+
+What a command runs is imported when it runs: help pages and shell completion need the options only.
+"""
 
 from __future__ import annotations
 
@@ -9,10 +12,8 @@ from typing import Annotated, Any
 
 import typer
 
-from cdp_backfill import local_sandbox
-from cdp_backfill.cli import demo as demos
-from cdp_backfill.cli import rehearse as rehearsals
 from cdp_backfill.cli.options import (
+    DEMO_ROWS,
     Allow,
     AsJson,
     Exclude,
@@ -32,16 +33,14 @@ from cdp_backfill.cli.options import (
     with_mapping_options,
 )
 from cdp_backfill.cli.output import ExitCode, Output, exit_with
-from cdp_backfill.cli.sample_data import ROWS
 from cdp_backfill.errors import BadInputError
-from cdp_backfill.inference import presets as known_presets
 from cdp_backfill.model.views import Section, View
 from cdp_backfill.printable import printable
 
 
 def demo(
     *,
-    rows: Annotated[int, typer.Option(min=1, help="Number of records.")] = ROWS,
+    rows: Annotated[int, typer.Option(min=1, help="Number of records.")] = DEMO_ROWS,
     keep: Annotated[
         Path | None,
         typer.Option(help="Folder for the records and the report; by default nothing is kept."),
@@ -49,7 +48,13 @@ def demo(
     as_json: AsJson = False,
 ) -> None:
     """Send made-up records to the sandbox. Compares what arrived, and needs no account."""
-    exit_with(lambda: 0 if demos.run(rows, keep, as_json=as_json) else 1, Output(as_json=as_json))
+
+    def action() -> int:
+        from cdp_backfill.cli.demo import run
+
+        return 0 if run(rows, keep, as_json=as_json) else 1
+
+    exit_with(action, Output(as_json=as_json))
 
 
 @with_mapping_options
@@ -79,6 +84,8 @@ def rehearse(
     output = Output(as_json=as_json, samples=samples, log=log, allow=allow or ())
 
     def action() -> int:
+        from cdp_backfill.cli import rehearse as rehearsals
+
         arguments = options.arguments()
         folder = keep or Path(f"rehearsal-{datetime.now():%Y%m%d-%H%M%S}")  # noqa: DTZ005
         if (folder / rehearsals.STORE).exists():
@@ -122,6 +129,8 @@ def presets(
     """
 
     def action() -> int:
+        from cdp_backfill.inference import presets as known_presets
+
         if name:
             print(printable(known_presets.load(name).text), end="")
             return 0
@@ -192,6 +201,8 @@ def sandbox(
     """Run the Pipelines API on this machine, to rehearse with."""
 
     def action() -> int:
+        from cdp_backfill import local_sandbox
+
         checked: Any = oversize  # the sandbox checks it
         with local_sandbox.sandbox(
             host=host,

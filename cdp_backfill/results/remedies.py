@@ -174,9 +174,9 @@ def _time_fix(code: str, reason: str, cells: _Cells, mapping: Mapping | None) ->
     if code == "unclear_time" and cells.is_text and "unit" not in reason:
         return ""  # a date whose order is not known: only a change of the mapping helps
     if code == "unclear_time":
-        read = (
-            f"pd.to_numeric({cells.expression}, errors='coerce'), unit='s'{zoned}, errors='coerce'"
-        )
+        # pandas 2 fails at an infinite number, whatever errors= is.
+        finite = f"pd.to_numeric({cells.expression}, errors='coerce').where(lambda n: n < 1e18)"
+        read = f"{finite}, unit='s'{zoned}, errors='coerce'"
         # Such numbers count from 1970 in UTC, whatever the time zone of the mapping.
         pattern = "%Y-%m-%dT%H:%M:%SZ"
         return cells.assignment(f"pd.to_datetime({read}).dt.strftime({pattern!r})")

@@ -168,7 +168,7 @@ def test_a_json_column_stays_json_for_later_expressions() -> None:
         (pa.array([0, 2**62]).view(pa.date64()), "year(c)", [1970, None]),
         (pa.array([0, -1]).view(pa.time64("us")), "hour(c)", [0, None]),
         (pa.array([0, 2**62]).view(pa.duration("s")), "c IS NULL", [False, None]),
-        (pa.array([1.5, None], pa.float16()), "c * 2", [3.0, None]),
+        (pa.array([np.float16(1.5), None], pa.float16()), "c * 2", [3.0, None]),
         (pa.array([Decimal("1.5"), None], pa.decimal32(5, 1)), "c * 2", [Decimal("3.0"), None]),
         (pa.array(["a", "b"]).dictionary_encode(), "upper(c)", ["A", "B"]),
         (pa.array(["a", "b"], pa.string_view()), "upper(c)", ["A", "B"]),

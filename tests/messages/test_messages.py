@@ -9,6 +9,7 @@ from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
+import numpy as np
 import pyarrow as pa
 import pytest
 from hypothesis import given
@@ -218,7 +219,7 @@ def test_device_type_is_android_or_ios() -> None:
     [
         (pa.array([5.0, None, 7.0]), [5, None, 7]),
         (pa.array([5.5, math.nan]), [5.5, None]),
-        (pa.array([1.5], pa.float16()), [1.5]),
+        (pa.array(np.array([1.5], np.float16)), [1.5]),
         (pa.array([Decimal("5.00"), Decimal("1.00")]), [5, 1]),
         (pa.array([Decimal("5.25")]), [5.25]),
         (pa.array([2**64 - 1], pa.uint64()), [2**64 - 1]),

@@ -173,7 +173,7 @@ def count(part):
 
 outcome_files._Part.complete = count
 cdp.send(
-    opens(8_000), OPENED, journal={journal!r}, outcomes={folder!r}, progress=False,
+    opens(4_000), OPENED, journal={journal!r}, outcomes={folder!r}, progress=False,
     destination=cdp.Destination(api_key={key!r}, base_url={url!r}, max_messages=100),
 )
 """
@@ -190,13 +190,13 @@ def test_a_kill_leaves_complete_files(box: Sandbox, tmp_path: Path) -> None:
     assert set(left["message_id"]) <= set(box.events()["messageId"])
     report = cdp.resume(
         tmp_path / "j",
-        opens(8_000),
+        opens(4_000),
         destination=box.destination,
         outcomes=tmp_path / "o",
         progress=False,
     )
     outcomes = report.outcomes()
-    assert len(outcomes) == 8_000
+    assert len(outcomes) == 4_000
     assert outcomes["delivered_before"].sum() == report.delivered_before > 0
     assert set(outcomes["message_id"]) == set(box.events()["messageId"])
     unfinished = pq.read_table(tmp_path / "o" / "runs").column("ended").null_count
@@ -205,8 +205,8 @@ def test_a_kill_leaves_complete_files(box: Sandbox, tmp_path: Path) -> None:
 
 def test_few_rows_wait_in_memory(box: Sandbox, tmp_path: Path, monkeypatch: Any) -> None:
     """However many rows there are, only a group of them is kept: bounded by its size."""
-    monkeypatch.setattr(outcome_files, "GROUP_ROWS", 1_000)
-    monkeypatch.setattr(outcome_files, "FILE_ROWS", 5_000)
+    monkeypatch.setattr(outcome_files, "GROUP_ROWS", 500)
+    monkeypatch.setattr(outcome_files, "FILE_ROWS", 2_000)
     most = 0
     append = outcome_files.OutcomeFiles.append
 
@@ -216,8 +216,8 @@ def test_few_rows_wait_in_memory(box: Sandbox, tmp_path: Path, monkeypatch: Any)
         most = max(most, files._rows)
 
     monkeypatch.setattr(outcome_files.OutcomeFiles, "append", watch)
-    report = _send(opens(40_000), box, tmp_path / "o")
+    report = _send(opens(20_000), box, tmp_path / "o")
     assert report.ok
-    assert most < 1_000
+    assert most < 500
     assert len(list((tmp_path / "o" / "rows").iterdir())) >= 2
-    assert len(report.outcomes()) == 40_000
+    assert len(report.outcomes()) == 20_000

@@ -6,6 +6,7 @@ import json
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
@@ -235,7 +236,7 @@ def test_a_plan_of_many_types_can_be_sent(box: Sandbox) -> None:
         {
             "uid": ["u1"],
             "ts": [datetime(2023, 5, 1, tzinfo=UTC)],
-            "half": pa.array([0.5], pa.float16()),
+            "half": pa.array(np.array([0.5], np.float16)),
             "wide": pa.array([1], pa.decimal256(50, 0)),
             "words": pa.array(["a"]).dictionary_encode(),
             "json": pa.ExtensionArray.from_storage(pa.json_(pa.string()), pa.array(["[1]"])),

@@ -9,6 +9,7 @@ import sys
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -40,7 +41,7 @@ COLUMNS: dict[str, Any] = {
     "bool": pa.array([True, None, False]),
     "int8": pa.array([1, None, -128], pa.int8()),
     "uint64": pa.array([1, None, 2**64 - 1], pa.uint64()),
-    "half": pa.array([1.5, None, float("nan")], pa.float16()),
+    "half": pa.array([np.float16(1.5), None, np.float16("nan")], pa.float16()),
     "float": pa.array([1.5, None, float("inf")]),
     "decimal": pa.array([Decimal("1.50"), None, Decimal("-2.25")], pa.decimal128(38, 2)),
     "decimal256": pa.array([Decimal("1.50"), None, Decimal(10) ** 60], pa.decimal256(70, 2)),

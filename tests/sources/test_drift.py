@@ -167,7 +167,7 @@ ROLES: Final[dict[str, dict[str, Any]]] = {
 }
 
 
-@settings(max_examples=250)
+@settings(max_examples=100)
 @given(columns(*FAMILIES), st.sampled_from(list(ROLES)))
 def test_a_row_is_the_same_in_whichever_company_its_file_lies(parts: list[Any], role: str) -> None:
     """Messages and ids of a file are those that it has alone, whatever the other files hold."""
