@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from msgspec.structs import asdict
@@ -61,7 +62,12 @@ class Sandbox(ApiServer):
     def destination(self) -> Destination:
         """The sandbox as a destination for ``send`` and ``plan``."""
         # Its key is no secret, on whichever address it listens.
-        return Destination(api_key=self.api_key, base_url=self.url, insecure=True)
+        return Destination(
+            api_key=self.api_key,
+            base_url=self.url,
+            insecure=True,
+            key_from=partial(str, self.api_key),
+        )
 
     def __str__(self) -> str:
         return self._view().text()

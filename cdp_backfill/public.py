@@ -1,6 +1,9 @@
 """What ``import cdp_backfill`` offers, imported at the first use of any of it."""
 
 from cdp_backfill.api import plan, resume, send
+from cdp_backfill.engines.partition import send_partition
+from cdp_backfill.engines.partition_job import PartitionJob
+from cdp_backfill.engines.reports import report
 from cdp_backfill.errors import (
     AccountingError,
     ApiKeyError,
@@ -28,6 +31,7 @@ from cdp_backfill.model.outcomes import Fix, Outcome, Problem
 from cdp_backfill.model.secret import Secret
 from cdp_backfill.pipeline.plan_parts import Column
 from cdp_backfill.pipeline.plans import Plan
+from cdp_backfill.results.part_summary import PartSummary
 from cdp_backfill.results.progress import Progress, Snapshot
 from cdp_backfill.results.reports import Report
 
@@ -51,6 +55,8 @@ __all__ = [
     "MappingError",
     "MissingExtraError",
     "Outcome",
+    "PartSummary",
+    "PartitionJob",
     "Plan",
     "Problem",
     "Progress",
@@ -69,9 +75,11 @@ __all__ = [
     "key",
     "lit",
     "plan",
+    "report",
     "resume",
     "sandbox",
     "send",
+    "send_partition",
 ]
 
 # The public place of each of them, whichever module defines it.

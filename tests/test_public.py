@@ -39,6 +39,10 @@ ERRORS = {
 NAMES = {
     "plan",
     "send",
+    "send_partition",
+    "PartitionJob",
+    "PartSummary",
+    "report",
     "resume",
     "configure",
     "sandbox",

@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 from cdp_backfill.errors import ApiKeyError, DestinationError, MissingExtraError
 from cdp_backfill.model import api_facts
 from cdp_backfill.model.environment import in_notebook
+from cdp_backfill.model.key_places import KeyPlace, check_place, key_at
 from cdp_backfill.model.keyword_checks import checked_constructor, checked_keywords
 from cdp_backfill.model.mapping_checks import did_you_mean
 from cdp_backfill.model.secret import Secret
@@ -55,6 +56,9 @@ class Destination:
         max_messages: Most messages in a request.
         insecure: Allow an address of another machine that begins with ``http://``: the key and all
             rows go there unencrypted.
+        key_from: Where to find the key if ``api_key`` is None: the path of a file that holds
+            nothing else, or a function that returns it. Unlike a key, it stays in a pickled
+            destination, so that each worker of Spark or Dask finds the key for itself.
 
     Raises:
         DestinationError: The region is unknown, or another argument is invalid.
@@ -73,6 +77,7 @@ class Destination:
     patience: float = 600.0
     max_messages: int = api_facts.MAX_REQUEST_MESSAGES
     insecure: bool = False
+    key_from: KeyPlace | None = field(default=None, repr=False)
 
     def __init__(
         self,
@@ -87,6 +92,7 @@ class Destination:
         patience: float = 600.0,
         max_messages: int = api_facts.MAX_REQUEST_MESSAGES,
         insecure: bool = False,
+        key_from: KeyPlace | None = None,
     ) -> None:
         values = {
             # Wrapped before anything can fail: a traceback may show the variables here.
@@ -100,6 +106,7 @@ class Destination:
             "patience": patience,
             "max_messages": max_messages,
             "insecure": insecure,
+            "key_from": key_from,
         }
         del api_key
         for name, value in values.items():
@@ -133,6 +140,7 @@ class Destination:
                 continue
             if not isinstance(value, int) or value < 1:
                 raise DestinationError(f"{name} must be a whole number, 1 or more.")
+        check_place(self.key_from)
 
     @property
     def url(self) -> str:
@@ -155,15 +163,18 @@ class Destination:
     def with_key(self) -> Destination:
         """This destination with an API key, which is looked up if it has none.
 
-        The places are, in this order: ``configure()`` for the same address, the variable
-        ``CUSTOMERIO_CDP_API_KEY``, the keyring (if the extra is installed; stored under the
-        address), and a prompt (in a terminal or notebook).
+        The places are, in this order: ``key_from``, and no other place if it is set;
+        ``configure()`` for the same address, the variable ``CUSTOMERIO_CDP_API_KEY``, the keyring
+        (if the extra is installed; stored under the address), and a prompt (in a terminal or
+        notebook).
 
         Raises:
             ApiKeyError: There is no key in any place, or it is malformed.
         """
         if self.api_key is not None:
             return self
+        if self.key_from is not None:
+            return replace(self, api_key=check_key(key_at(self.key_from)))
         return replace(self, api_key=_find_key(self.url))
 
     def __getstate__(self) -> dict[str, Any]:
@@ -212,6 +223,8 @@ class Destination:
     def _key_state(self) -> str:
         if self.api_key is not None:
             return "set"
+        if self.key_from is not None:
+            return "not set here; a run looks where key_from= names"
         if api_facts.API_KEY_VARIABLE in os.environ:
             return f"not set here; ${api_facts.API_KEY_VARIABLE} is set"
         return "not set; a run looks in the keyring or asks"

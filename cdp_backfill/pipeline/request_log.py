@@ -10,20 +10,20 @@ from cdp_backfill.pipeline.journal import State
 if TYPE_CHECKING:
     from cdp_backfill.delivery import RequestResult
     from cdp_backfill.messages.packing import Request
-    from cdp_backfill.pipeline.journal import Journal
+    from cdp_backfill.pipeline.run_journal import RunJournal
 
 
 class RequestLog:
     """Records each request in the journal before it leaves, and what is known of it later.
 
-    Not thread-safe: the sender calls it under its lock. Each method raises ``sqlite3.Error`` if the
-    journal cannot be written.
+    Not thread-safe: the sender calls it under its lock. Each method raises ``sqlite3.Error`` or
+    ``OSError`` if the journal cannot be written.
 
     Args:
         journal: The journal.
     """
 
-    def __init__(self, journal: Journal) -> None:
+    def __init__(self, journal: RunJournal) -> None:
         self._journal = journal
         self._entries: dict[Request, tuple[int, State]] = {}
 

@@ -44,9 +44,9 @@ if TYPE_CHECKING:
     from cdp_backfill.model.destination import Destination
     from cdp_backfill.model.outcomes import Fix
     from cdp_backfill.pipeline.excluded_ids import ExcludedIds
-    from cdp_backfill.pipeline.journal import Journal
     from cdp_backfill.pipeline.preparation import PreparedChunk
     from cdp_backfill.pipeline.prepared_source import PreparedSource
+    from cdp_backfill.pipeline.run_journal import RunJournal
     from cdp_backfill.results.chunk_outcomes import ChunkOutcomes
     from cdp_backfill.results.reports import SendAgain
     from cdp_backfill.results.run_stats import RunStats
@@ -109,7 +109,7 @@ class Run:
         destination: Destination,
         progress: Progress,
         *,
-        journal: Journal | None = None,
+        journal: RunJournal | None = None,
         canary: int | None = None,
         processes: int = 1,
         planned_seconds: tuple[float, float] | None = None,
@@ -161,6 +161,21 @@ class Run:
     def result(self) -> Report | None:
         """The report, once the run is over; an interrupt can keep it from being returned."""
         return self._result
+
+    @property
+    def tracker(self) -> OutcomeTracker:
+        """The outcomes of the rows."""
+        return self._tracker
+
+    @property
+    def naive(self) -> int:
+        """Times without a time zone so far."""
+        return self._totals.naive
+
+    @property
+    def event_keys(self) -> set[str]:
+        """Keys of the mapping's ``events`` that occurred so far."""
+        return self._totals.event_keys
 
     def report(self) -> Report:
         """Run, and report the outcome of every row.
@@ -375,7 +390,7 @@ class Run:
         """Write to the journal; stop the run if that fails."""
         try:
             action()
-        except sqlite3.Error as error:
+        except (sqlite3.Error, OSError) as error:
             if self._journal is not None:
                 self._sender.stop(_journal_error(self._journal, error))
             return False
@@ -451,7 +466,7 @@ class Run:
                 codes[name] = codes.get(name, 0) + item.rows
             try:
                 self._journal.close(self._tracker.counts, codes)
-            except sqlite3.Error as error:
+            except (sqlite3.Error, OSError) as error:
                 self._sender.stop(_journal_error(self._journal, error))
 
     def _check_files(self) -> None:
@@ -570,9 +585,10 @@ def _unexpected(error: BaseException) -> StoppedError:
     return stopped
 
 
-def _journal_error(journal: Journal, error: sqlite3.Error) -> StoppedError:
+def _journal_error(journal: RunJournal, error: sqlite3.Error | OSError) -> StoppedError:
+    cause = why(error) if isinstance(error, sqlite3.Error) else error.strerror or error
+    place = "" if journal.path is None else f" {journal.path}"
     return StoppedError(
-        f"The run stopped because the journal {journal.path} cannot be written any more "
-        f"({why(error)}). "
+        f"The run stopped because the journal{place} cannot be written any more ({cause}). "
         "The next run would send again what was delivered after the last entry of the journal."
     )

@@ -91,6 +91,8 @@ class Report(WithStats):
             own; None without ``identify=``.
         planned_seconds: The least and the most seconds that the plan expected of the run; None if
             the run was not sent from a plan, or is not the whole of it.
+        distributed_failures: The failures as a frame of the engine that sent them, such as a
+            DataFrame of Spark, however many there are; None if no engine sent them.
     """
 
     counts: dict[str, int]
@@ -103,6 +105,7 @@ class Report(WithStats):
     url: str
     identities: Report | None = None
     planned_seconds: tuple[float, float] | None = None
+    distributed_failures: Any = field(default=None, repr=False)
     _mapping: Mapping | None = field(repr=False)
     _left_out: str | None = field(default=None, repr=False)
     _failure_log: FailureLog = field(repr=False)
@@ -364,6 +367,7 @@ class Report(WithStats):
             journal=merged_journal(self.journal, other.journal),
             canary=None,
             planned_seconds=None,
+            distributed_failures=None,
             interrupted=self.interrupted or other.interrupted,
             fixes=merged_fixes(self.fixes, other.fixes),
             notes=merged_notes(

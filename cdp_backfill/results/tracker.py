@@ -482,7 +482,7 @@ class OutcomeTracker:
 
     def _frame(self, table: Any) -> pd.DataFrame:
         positions = table.column(POSITION).to_numpy()
-        frame = _as_frame(table.drop_columns([*_INTERNAL]))
+        frame = as_frame(table.drop_columns([*_INTERNAL]))
         if not self._source.keeps_rows:
             return frame
         original = self._source.original(positions)
@@ -509,9 +509,8 @@ class OutcomeTracker:
     def _empty_table(self) -> Any:
         columns = {name: pa.array([], kind) for name, kind in _TYPES.items()}
         if not self._source.keeps_rows:
-            cells = self._source.schema.empty_table()
-            plain_columns = [plain(column.combine_chunks()) for column in cells.columns]
-            columns = dict(zip(cells.column_names, plain_columns, strict=True)) | columns
+            empty = failure_schema(self._source.schema).empty_table()
+            columns = {name: empty.column(name).combine_chunks() for name in empty.column_names}
         return pa.table(columns | {name: pa.array([], pa.int64()) for name in _INTERNAL})
 
 
@@ -533,6 +532,15 @@ _TYPES: Final = dict(
     )
 )
 
+
+def failure_schema(schema: Any) -> Any:
+    """The schema of failures with all cells: that of their table, and the columns of failures."""
+    cells = schema.empty_table()
+    columns = [plain(column.combine_chunks()) for column in cells.columns]
+    kinds = {name: array.type for name, array in zip(schema.names, columns, strict=True)}
+    return pa.schema(list((kinds | _TYPES).items()))
+
+
 # Integers and booleans with empty cells would become floats and objects otherwise.
 _NULLABLE: Final = {
     pa.int8(): pd.Int8Dtype(),
@@ -547,7 +555,8 @@ _NULLABLE: Final = {
 }
 
 
-def _as_frame(table: Any) -> pd.DataFrame:
+def as_frame(table: Any) -> pd.DataFrame:
+    """Failures as a frame whose rows can be sent again: empty cells change no type."""
     table = for_pandas(table)
     try:
         frame: pd.DataFrame = table.to_pandas(types_mapper=_dtype)

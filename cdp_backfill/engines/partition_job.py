@@ -1,0 +1,107 @@
+"""What a worker of an engine needs to know to send its part of a table."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Literal
+
+from cdp_backfill.errors import BadInputError, MappingError
+from cdp_backfill.inference.proposal import Proposal
+from cdp_backfill.model.destination import Destination
+from cdp_backfill.model.mapping import Mapping
+from cdp_backfill.pipeline.excluded_ids import ExcludedIds, read_excluded
+from cdp_backfill.pipeline.job import Job, SendOptions
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from cdp_backfill.messages.encoding import ContextScope
+    from cdp_backfill.sources import Source
+
+
+@dataclass(frozen=True, kw_only=True)
+class PartitionJob:
+    """How to send each part of a table. It can be pickled and holds no key.
+
+    A worker finds the key where ``destination.key_from`` names, or else in
+    ``$CUSTOMERIO_CDP_API_KEY``.
+
+    Args:
+        mapping: The whole mapping: who, what and when.
+        destination: Where to send; its rate limit is that of all parts together.
+        slots: Number of parts that run at a time. Each of them gets this share of the rate limit.
+        recent: ``"hold"`` leaves out rows that can trigger campaigns, ``"send"`` sends them.
+            No part sees the rows of the others, so there is no ``"raise"`` here.
+        context_scope: See :func:`cdp_backfill.send`.
+        where: See there.
+        exclude: See there.
+        now: The time that ages are counted from, the same for all parts; None for now.
+        stop_file: A file that stops each part as soon as it exists, or None. Each worker must see
+            it under the same path.
+
+    Raises:
+        BadInputError: An argument is wrong.
+
+    >>> import pickle
+    >>> from cdp_backfill import lit
+    >>> mapping = Mapping(user_id="uid", timestamp="ts", event=lit("Application Opened"))
+    >>> job = PartitionJob(mapping=mapping, destination=Destination(api_key="none"), slots=4)
+    >>> pickle.loads(pickle.dumps(job)).share.rate_limit
+    125.0
+    """
+
+    mapping: Mapping
+    destination: Destination = field(default_factory=Destination)
+    slots: int = 1
+    recent: Literal["hold", "send"] = "hold"
+    context_scope: ContextScope = "message"
+    where: str | None = None
+    exclude: Any = None
+    now: datetime | None = None
+    stop_file: str | Path | None = None
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.mapping, Mapping):
+            kind = type(self.mapping).__name__
+            raise MappingError(f"mapping must be a Mapping, such as plan.mapping, not {kind}.")
+        if self.mapping.duplicates == "skip":
+            raise BadInputError(
+                "duplicates='skip' compares all rows, and a part sees only its own. Remove "
+                "duplicates before, for example with df.dropDuplicates([...])."
+            )
+        if not isinstance(self.destination, Destination):
+            raise BadInputError("destination must be a Destination, such as Destination().")
+        if not isinstance(self.slots, int) or isinstance(self.slots, bool) or self.slots < 1:
+            raise BadInputError("slots must be a whole number of parts that run at a time.")
+        if self.recent not in ("hold", "send"):
+            raise BadInputError(
+                f"recent must be 'hold' or 'send' for a part, not {self.recent!r}: a part cannot "
+                "know of the recent rows of others."
+            )
+        if self.exclude is not None and not isinstance(self.exclude, ExcludedIds):
+            object.__setattr__(self, "exclude", read_excluded(self.exclude, self.mapping))
+        if self.now is None:
+            object.__setattr__(self, "now", datetime.now(UTC))
+
+    @property
+    def share(self) -> Destination:
+        """The destination with the share of one slot in rate limit and requests in flight."""
+        rate, workers = self.destination.rate_limit, self.destination.workers
+        return replace(
+            self.destination,
+            rate_limit=None if rate is None else rate / self.slots,
+            workers=None if workers is None else max(1, workers // self.slots),
+        )
+
+    def on(self, source: Source) -> Job:
+        """The job of a part, as of a table of its own."""
+        options = SendOptions(
+            destination=self.destination,
+            where=self.where,
+            exclude=self.exclude,
+            recent=self.recent,
+            context_scope=self.context_scope,
+            now=self.now,
+        )
+        return Job(source=source, proposal=Proposal(self.mapping), options=options)

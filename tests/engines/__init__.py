@@ -1,0 +1,1 @@
+"""Tests of the engines: the seam, and adapters over real engines."""
