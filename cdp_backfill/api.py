@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cdp_backfill.engines.choosing import job_on, open_table, plan_of
 from cdp_backfill.errors import BadInputError, JournalError, MappingError
 from cdp_backfill.inference import presets
 from cdp_backfill.inference.members import check_members
@@ -41,7 +42,6 @@ from cdp_backfill.pipeline.fixed_mapping import Given
 from cdp_backfill.pipeline.job import Job, SendOptions, require_answers, with_remembered
 from cdp_backfill.pipeline.journal import read_journal
 from cdp_backfill.pipeline.leaving_out import chosen_by_failures, resumed
-from cdp_backfill.pipeline.planner import make_plan
 from cdp_backfill.pipeline.preview import preview
 from cdp_backfill.sources import Source, Unreadable, open_source
 
@@ -120,7 +120,7 @@ def plan(
     >>> plan(frame, user_id="uid", timestamp="ts", event=lit("Application Opened")).counts
     {'to_send': 1, 'invalid': 1, 'held': 0, 'skipped': 0}
     """
-    table = open_source(source, unreadable=unreadable)
+    table, engine = open_table(source, unreadable=unreadable)
     if not table.replayable:
         raise BadInputError(
             f"{table.title} can only be read once; planning would consume it. Use send(), or pass "
@@ -167,7 +167,8 @@ def plan(
         unreadable=unreadable,
         now=now,
     )
-    return make_plan(Job(source=table, proposal=proposal, options=options, identify=identify))
+    job = job_on(engine, source=table, proposal=proposal, options=options, identify=identify)
+    return plan_of(job)
 
 
 @checked_keywords
@@ -220,10 +221,11 @@ def send(
     """Send every row of a table to the Pipelines API as a track event.
 
     Args:
-        source: A DataFrame of pandas or polars; a LazyFrame; a table, reader or dataset of
-            pyarrow; a relation of DuckDB; a table of ibis; any other object with an Arrow stream
-            (``__arrow_c_stream__``); a cursor of ADBC or DB-API, or a result of BigQuery or
-            Snowflake; or a path, a glob or a list of paths to files, archives or folders.
+        source: A DataFrame of pandas or polars; a LazyFrame; a DataFrame of Spark, each partition
+            of which a worker sends; a table, reader or dataset of pyarrow; a relation of DuckDB; a
+            table of ibis; any other object with an Arrow stream (``__arrow_c_stream__``); a cursor
+            of ADBC or DB-API, or a result of BigQuery or Snowflake; or a path, a glob or a list of
+            paths to files, archives or folders.
             Files can be parquet, CSV, JSON, Arrow or ORC; their content decides, not their names.
         mapping: Which column becomes which field. Fields of :class:`Mapping` passed as keywords
             replace its own. Failures of an earlier run use the mapping of that run if None is
@@ -328,7 +330,7 @@ def send(
     >>> report.counts["delivered"]
     2
     """
-    table = open_source(source, unreadable=unreadable)
+    table, engine = open_table(source, unreadable=unreadable)
     fields = _given(
         user_id=user_id,
         anonymous_id=anonymous_id,
@@ -372,7 +374,8 @@ def send(
         now=now,
         outcomes=outcomes,
     )
-    return Job(
+    job = job_on(
+        engine,
         source=table,
         proposal=proposal,
         options=options,
@@ -380,7 +383,8 @@ def send(
         given=None
         if _is_explicit(table, mapping, preset)
         else Given(fields=_as_properties(fields), preset=preset),
-    ).send()
+    )
+    return job.send()
 
 
 @checked_keywords
@@ -542,7 +546,7 @@ def messages(
     Raises:
         BadInputError: The mapping does not fit the table.
     """
-    table = open_source(source, unreadable=unreadable)
+    table, _ = open_table(source, unreadable=unreadable)
     proposal = _proposal(
         table,
         mapping,

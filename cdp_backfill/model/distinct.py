@@ -65,6 +65,23 @@ class DistinctCounter:
         if sum(map(len, self._waiting)) >= _WAITING:
             self._merge()
 
+    def merge(self, other: DistinctCounter) -> None:
+        """Count what another counter has counted, too.
+
+        >>> one, other = DistinctCounter(), DistinctCounter()
+        >>> one.add(np.array([1, 2], dtype=np.uint64))
+        >>> other.add(np.array([2, 3], dtype=np.uint64))
+        >>> one.merge(other)
+        >>> one.different, one.repeated
+        (3, 1)
+        """
+        other._merge()  # of this class
+        self._merge()
+        self._halvings = max(self._halvings, other._halvings)
+        self._join(other._kept, other._times)
+        self._shrink()
+        self._limit_kept()
+
     @property
     def exact(self) -> bool:
         """Whether the counts are exact."""
@@ -96,14 +113,26 @@ class DistinctCounter:
             return
         new, times = np.unique(np.concatenate(self._waiting), return_counts=True)
         self._waiting = []
-        both = np.concatenate([self._kept, new])
+        self._join(new, times)
+        self._limit_kept()
+
+    def _limit_kept(self) -> None:
+        while len(self._kept) > self._limit:
+            self._halvings += 1
+            self._shrink()
+
+    def _join(self, keys: Hashes, times: npt.NDArray[np.int64]) -> None:
+        both = np.concatenate([self._kept, keys])
         counts = np.concatenate([self._times, times])
         order = np.argsort(both, kind="stable")
         both, counts = both[order], counts[order]
         starts = np.flatnonzero(np.concatenate([[True], both[1:] != both[:-1]]))
-        self._kept, self._times = both[starts], np.add.reduceat(counts, starts)
-        while len(self._kept) > self._limit:
-            self._halvings += 1
+        if len(both):
+            self._kept, self._times = both[starts], np.add.reduceat(counts, starts)
+
+    def _shrink(self) -> None:
+        """Keep the keys below the bound."""
+        if self._halvings:
             below = self._kept < self._bound
             self._kept, self._times = self._kept[below], self._times[below]
 

@@ -14,7 +14,7 @@ from cdp_backfill.delivery.transport import compress
 from cdp_backfill.messages.text import decode
 from cdp_backfill.model import api_facts
 from cdp_backfill.model.arrow_types import is_json
-from cdp_backfill.model.distinct import DistinctCounter, split
+from cdp_backfill.model.distinct import LIMIT, DistinctCounter, split
 from cdp_backfill.model.outcomes import EXCLUDED, UNMAPPED, Outcome
 from cdp_backfill.pipeline.notes import join_reasons
 from cdp_backfill.results.histogram import OTHER_EVENTS
@@ -52,6 +52,23 @@ MAX_EVENT_NAMES: Final = 1_000
 """Events, and values that are no event, that a plan counts each for itself."""
 
 
+_SUMS: Final = (
+    "rows",
+    "to_send",
+    "invalid",
+    "held",
+    "skipped",
+    "duplicates",
+    "recent",
+    "naive",
+    "message_bytes",
+    "body_bytes",
+    "requests",
+    "_packed",
+    "_packed_bytes",
+)
+
+
 class PlanStatistics:
     """Counts the rows of a table by what a run would do with them.
 
@@ -59,10 +76,18 @@ class PlanStatistics:
         packer: Packs the messages, as a run does.
         columns: Names of the columns to describe.
         limits: The times that rows are compared with.
+        max_keys: Most people, and most message ids, that are counted exactly.
     """
 
-    def __init__(self, packer: Packer, columns: Sequence[str], limits: TimeLimits) -> None:
-        self._packer = packer
+    def __init__(
+        self,
+        packer: Packer,
+        columns: Sequence[str],
+        limits: TimeLimits,
+        *,
+        max_keys: int = LIMIT,
+    ) -> None:
+        self._packer: Packer | None = packer
         self._limits = limits
         self.identity: dict[str, int] = dict.fromkeys(IDENTITY, 0)
         self.rows = self.to_send = self.invalid = self.held = self.skipped = self.duplicates = 0
@@ -80,11 +105,7 @@ class PlanStatistics:
         self.fixes: dict[Fix, int] = {}
         self.first: int | None = None
         self.last: int | None = None
-        self.people, self.recent_people, self.ids = (
-            DistinctCounter(),
-            DistinctCounter(),
-            DistinctCounter(),
-        )
+        self.people, self.recent_people, self.ids = (DistinctCounter(max_keys) for _ in range(3))
         self.filled: dict[str, int] = dict.fromkeys(columns, 0)
         self.cells: dict[str, str] = {}
         self.samples: list[dict[str, Any]] = []
@@ -126,7 +147,8 @@ class PlanStatistics:
             for number in range(min(len(encoded), SAMPLES - len(self.samples))):
                 top = json.loads(b"{" + encoded.head.rstrip(b",") + b"}")
                 self.samples.append(top | json.loads(encoded.message(number)))
-            self._count(self._packer.feed(encoded))
+            if self._packer is not None:
+                self._count(self._packer.feed(encoded))
 
     def _skip(self, reason: Problem, rows: int) -> None:
         """Count rows that are left out."""
@@ -215,8 +237,44 @@ class PlanStatistics:
                     self._compressed = len(compress(request.body())) / request.size
 
     def finish(self) -> None:
-        """Count the requests that are not full yet."""
-        self._count(self._packer.flush())
+        """Count the requests that are not full yet, and take no more rows."""
+        if self._packer is not None:
+            self._count(self._packer.flush())
+            self._packer = None
+
+    def merge(self, later: PlanStatistics) -> None:
+        """Add what was counted of later rows of the table; both are finished.
+
+        The result is that of both parts read at once, but for the requests: each part fills its
+        own.
+        """
+        for name in _SUMS:
+            setattr(self, name, getattr(self, name) + getattr(later, name))
+        self.largest = max(self.largest, later.largest)
+        self.event_keys |= later.event_keys
+        for value, rows in later.unknown_events.items():
+            if value in self.unknown_events or len(self.unknown_events) < MAX_EVENT_NAMES:
+                self.unknown_events[value] = self.unknown_events.get(value, 0) + rows
+        _add_up(self.identity, later.identity)
+        _add_up(self.problems, later.problems)
+        _add_up(self.fixes, later.fixes)
+        _add_up(self.filled, later.filled)
+        for event, days in later._days.items():  # of this class
+            is_known = event in self._days or len(self._days) < MAX_EVENT_NAMES
+            _add_up(self._days.setdefault(event if is_known else OTHER_EVENTS, {}), days)
+        self.reasons.merge(later.reasons)
+        self.skipped_reasons.merge(later.skipped_reasons)
+        self.people.merge(later.people)
+        self.recent_people.merge(later.recent_people)
+        self.ids.merge(later.ids)
+        times = [each for each in (self.first, later.first) if each is not None]
+        self.first = min(times, default=None)
+        times = [each for each in (self.last, later.last) if each is not None]
+        self.last = max(times, default=None)
+        if self._compressed is None:
+            self._compressed = later._compressed
+        self.cells = later.cells | self.cells
+        self.samples = (self.samples + later.samples)[:SAMPLES]
 
     @property
     def days(self) -> dict[str, dict[str, int]]:
@@ -244,6 +302,11 @@ class PlanStatistics:
             if self._packed
             else 0.0
         )
+
+
+def _add_up(counts: dict[Any, int], more: dict[Any, int]) -> None:
+    for key, number in more.items():
+        counts[key] = counts.get(key, 0) + number
 
 
 def _longer(texts: Any | None, limit: int) -> Any | None:

@@ -42,7 +42,7 @@ def make_plan(job: Job) -> Plan:
     """
     destination = choose_destination(job.options.destination)
     if not job.proposal.complete:
-        return _plan_with_questions(job, destination)
+        return plan_with_questions(job, destination)
     prepared_source = job.prepare()
     job = replace(job.with_identities(), proposal=prepared_source.proposal)
     identities = None if job.identities is None else make_plan(job.identities)
@@ -57,8 +57,41 @@ def make_plan(job: Job) -> Plan:
         if content is not None:
             content.add(chunk.batch)
     statistics.finish()
+    job = replace(
+        job,
+        fingerprint=fingerprint if content is None else content.value,
+        identities=None if identities is None else identities._job,  # noqa: SLF001  # our own
+    )
+    return plan_from(
+        job,
+        prepared_source,
+        statistics,
+        seconds=time.monotonic() - started,
+        identities=identities,
+    )
+
+
+def plan_from(
+    job: Job,
+    prepared_source: PreparedSource,
+    statistics: PlanStatistics,
+    *,
+    seconds: float,
+    identities: Plan | None = None,
+) -> Plan:
+    """Make a plan of what was counted.
+
+    Args:
+        job: What the plan is about and, later, sends.
+        prepared_source: Its table and mapping.
+        statistics: The counts.
+        seconds: Seconds that it took to read, check and encode the table.
+        identities: The plan of the identities, or None.
+    """
+    source = prepared_source.source
+    destination = choose_destination(job.options.destination)
     sent, skipped = statistics.to_send, _reasons(statistics.skipped_reasons)
-    expected = expected_seconds(statistics.requests, time.monotonic() - started, destination)
+    expected = expected_seconds(statistics.requests, seconds, destination)
     return Plan(
         source=source.name,
         proposal=job.proposal,
@@ -107,12 +140,7 @@ def make_plan(job: Job) -> Plan:
         ),
         url=destination.url,
         identities=identities,
-        _job=replace(
-            job,
-            fingerprint=fingerprint if content is None else content.value,
-            identities=None if identities is None else identities._job,  # noqa: SLF001  # our own
-            planned_seconds=expected,
-        ),
+        _job=replace(job, planned_seconds=expected),
     )
 
 
@@ -120,7 +148,8 @@ def _reasons(reasons: FailureReasons) -> tuple[Reason, ...]:
     return tuple(Reason(item.code, item.reason, item.rows) for item in reasons)
 
 
-def _plan_with_questions(job: Job, destination: Destination) -> Plan:
+def plan_with_questions(job: Job, destination: Destination) -> Plan:
+    """A plan that asks: nothing is counted."""
     source = job.source
     personal = {each.column for each in job.proposal.left_out}
     with closing(source.chunks(source.schema.names)) as chunks:

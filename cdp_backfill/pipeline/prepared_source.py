@@ -134,7 +134,7 @@ class PreparedSource:
                 chunk = whole
                 if rows is not None and chunk.start + chunk.batch.num_rows > rows:
                     chunk = replace(chunk, batch=chunk.batch.slice(0, rows - chunk.start))
-                yield from self._prepare(chunk, with_digests=with_digests)
+                yield from self.prepare_chunk(chunk, with_digests=with_digests)
                 if rows is not None and chunk.start + chunk.batch.num_rows >= rows:
                     return
 
@@ -152,7 +152,7 @@ class PreparedSource:
             with_digests=with_digests,
         )
 
-    def _prepare(
+    def prepare_chunk(
         self, chunk: Chunk, *, with_digests: bool
     ) -> Iterator[tuple[Chunk, PreparedChunk]]:
         """Prepare a chunk; one whose JSON has too many names is halved until it has not."""
@@ -170,10 +170,10 @@ class PreparedSource:
         except TooWideError:
             half = chunk.batch.num_rows // 2
             first, second = chunk.batch.slice(0, half), chunk.batch.slice(half)
-            yield from self._prepare(replace(chunk, batch=first), with_digests=with_digests)
+            yield from self.prepare_chunk(replace(chunk, batch=first), with_digests=with_digests)
             start, origin_start = chunk.start + half, chunk.origin_start + half
             rest = replace(chunk, batch=second, start=start, origin_start=origin_start)
-            yield from self._prepare(rest, with_digests=with_digests)
+            yield from self.prepare_chunk(rest, with_digests=with_digests)
         else:
             yield chunk, prepared
 

@@ -14,7 +14,9 @@ from cdp_backfill.model.distinct import DistinctCounter
 from cdp_backfill.model.plurals import count
 
 if TYPE_CHECKING:
+    from cdp_backfill.pipeline.preparation import PreparedChunk
     from cdp_backfill.pipeline.prepared_source import PreparedSource
+    from cdp_backfill.sources import Chunk
 
 
 def refuse_recent(prepared: PreparedSource) -> None:
@@ -26,12 +28,47 @@ def refuse_recent(prepared: PreparedSource) -> None:
     if not _may_have_recent(prepared) or not _has_recent(prepared):
         return
     # A row that fails another check is not sent, so all columns decide, as they do in a plan.
-    people, rows = DistinctCounter(), 0
+    recent = RecentRows()
     for _, chunk in prepared.chunks(prepared.binding.columns):
+        recent.add(chunk)
+    recent.refuse()
+
+
+class RecentRows:
+    """Counts recent rows, and the people that they are about."""
+
+    def __init__(self) -> None:
+        self.rows = 0
+        self.people = DistinctCounter()
+
+    def add(self, chunk: PreparedChunk) -> None:
+        """Count those of a chunk."""
         if chunk.recent.any():
-            rows += int(np.count_nonzero(chunk.recent))
-            people.add(chunk.messages.people(chunk.recent))
-    if rows:
+            self.rows += int(np.count_nonzero(chunk.recent))
+            self.people.add(chunk.messages.people(chunk.recent))
+
+    def add_part(self, prepared: PreparedSource) -> None:
+        """Count those of a part of a table, which is read once."""
+        with closing(prepared.source.chunks(prepared.binding.columns)) as chunks:
+            for chunk in chunks:
+                if _recent_in(prepared, chunk):
+                    for _, each in prepared.prepare_chunk(chunk, with_digests=False):
+                        self.add(each)
+
+    def merge(self, other: RecentRows) -> None:
+        """Add those of another part."""
+        self.rows += other.rows
+        self.people.merge(other.people)
+
+    def refuse(self) -> None:
+        """Refuse to send.
+
+        Raises:
+            RecentRowsError: There are recent rows.
+        """
+        rows, people = self.rows, self.people
+        if not rows:
+            return
         raise RecentRowsError(
             f"Nothing was sent. {count(rows, 'row')} of {people.describe('person', 'people')} "
             f"{'is' if rows == 1 else 'are'} younger than {RECENT_HOURS} hours and can trigger "
@@ -42,13 +79,15 @@ def refuse_recent(prepared: PreparedSource) -> None:
 
 def _has_recent(prepared: PreparedSource) -> bool:
     """Whether a row is recent that has who, what and when."""
-    limits, binding = prepared.limits, prepared.binding
-    with closing(prepared.source.chunks(binding.guard_columns)) as chunks:
-        for chunk in chunks:
-            batch = build(binding, chunk.batch, latest=limits.latest, who_what_when=True)
-            if ((batch.millis >= limits.recent) & ~batch.problems.mask()).any():
-                return True
-    return False
+    with closing(prepared.source.chunks(prepared.binding.guard_columns)) as chunks:
+        return any(_recent_in(prepared, chunk) for chunk in chunks)
+
+
+def _recent_in(prepared: PreparedSource, chunk: Chunk) -> bool:
+    """The same of a chunk."""
+    limits = prepared.limits
+    batch = build(prepared.binding, chunk.batch, latest=limits.latest, who_what_when=True)
+    return bool(((batch.millis >= limits.recent) & ~batch.problems.mask()).any())
 
 
 def _may_have_recent(prepared: PreparedSource) -> bool:

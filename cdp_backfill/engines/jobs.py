@@ -1,0 +1,233 @@
+"""A job whose table lies with an engine: plans and sends it there, in parts."""
+
+from __future__ import annotations
+
+import signal
+import tempfile
+import threading
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from cdp_backfill.engines.partition_job import PartitionJob
+from cdp_backfill.engines.reports import as_summary, notes_of
+from cdp_backfill.engines.work import GuardPart, PlanPart, SendPart, unpacked
+from cdp_backfill.errors import ApiKeyError, BadInputError
+from cdp_backfill.messages.packing import Packer
+from cdp_backfill.model.api_facts import API_KEY_VARIABLE
+from cdp_backfill.model.destination import choose_destination
+from cdp_backfill.pipeline.job import Job, require_answers
+from cdp_backfill.pipeline.leaving_out import described_text
+from cdp_backfill.pipeline.plan_statistics import PlanStatistics
+from cdp_backfill.pipeline.planner import plan_from, plan_with_questions
+from cdp_backfill.pipeline.recency_guard import RecentRows
+from cdp_backfill.results.part_reports import PartsRun, error_of_parts, report_of_parts
+from cdp_backfill.results.progress import check_progress
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from cdp_backfill.engines.engine import Engine, MappedParts
+    from cdp_backfill.model.destination import Destination
+    from cdp_backfill.pipeline.plans import Plan
+    from cdp_backfill.pipeline.prepared_source import PreparedSource
+    from cdp_backfill.results.reports import Report
+
+_INSTEAD: Final = {
+    "canary": "Send the first rows as a table of their own, for example with df.limit(1000).",
+    "outcomes": "report.distributed_failures has each row that did not arrive.",
+    "identify": "Send a pandas DataFrame with identify=, such as that of df.toPandas().",
+    "journal": "Leave journal= out. Without it, a part that the engine runs again goes twice.",
+    "processes": "The engine runs the parts: divide the table, for example with df.repartition(8).",
+}
+"""Options that do not work with an engine, and what to do instead."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineJob(Job):
+    """A job whose table lies with an engine.
+
+    Attributes:
+        engine: The engine, with the table.
+    """
+
+    engine: Engine
+
+    def plan(self) -> Plan:
+        """Count what a run would do with the rows of each part, and add that up.
+
+        Raises:
+            BadInputError: The mapping does not fit the table, or an option does not work here.
+        """
+        destination = choose_destination(self.options.destination)
+        self._refuse_options()
+        if not self.proposal.complete:
+            return plan_with_questions(self, destination)
+        prepared = self.prepare()
+        started = time.monotonic()
+        parts = self._for_parts(prepared, destination)
+        if prepared.recent == "raise":  # a plan counts such rows, but not as held
+            parts = replace(parts, recent="send")
+        mapped = self.engine.map_parts(PlanPart(parts), prepared.source.schema.names)
+        packer = Packer(max_messages=destination.max_messages)
+        total = PlanStatistics(packer, prepared.binding.schema.names, prepared.limits)
+        for each in sorted(map(unpacked, mapped.summaries), key=lambda found: found.part):
+            if each.found is not None:
+                total.merge(each.found)
+        total.finish()
+        return plan_from(
+            replace(self, proposal=prepared.proposal),
+            prepared,
+            total,
+            seconds=time.monotonic() - started,
+        )
+
+    def send(self) -> Report:
+        """Send each part from a worker.
+
+        Raises:
+            BackfillError: See :func:`cdp_backfill.send`. Nothing was sent unless the error has a
+                report.
+        """
+        require_answers(self.proposal)
+        check_progress(self.options.progress)
+        self._refuse_options()
+        prepared = self.prepare()
+        self._check_address()
+        destination = choose_destination(self.options.destination)
+        if destination.api_key is not None and destination.key_from is None:
+            raise ApiKeyError(
+                f"A key in this process does not travel to the workers of {self.engine.name}. Set "
+                f"${API_KEY_VARIABLE} on the workers and pass a Destination without api_key=, or "
+                "pass Destination(key_from=...) with the path of a file that each worker can "
+                "read, or a function that returns the key."
+            )
+        self.engine.check(destination)
+        parts = self._guarded(prepared, self._for_parts(prepared, destination))
+        started = time.monotonic()
+        with _stop_file(wanted=self.engine.shares_files) as (path, stopped):
+            parts = replace(parts, stop_file=path)
+            names = prepared.source.schema.names
+            mapped = self.engine.map_parts(SendPart(parts), names, with_failures=True)
+            interrupted = stopped()
+        return self._report(prepared, parts, mapped, time.monotonic() - started, interrupted)
+
+    def _for_parts(self, prepared: PreparedSource, destination: Destination) -> PartitionJob:
+        return PartitionJob(
+            mapping=prepared.mapping,
+            destination=destination,
+            recent="send" if prepared.recent == "send" else "hold",
+            context_scope=prepared.context_scope,
+            where=prepared.where,
+            exclude=self.options.exclude,
+            now=prepared.now,
+        )
+
+    def _guarded(self, prepared: PreparedSource, parts: PartitionJob) -> PartitionJob:
+        """Let the workers look before anything is sent: for recent rows, and for the key.
+
+        Returns:
+            The job with the number of parts that run at a time.
+
+        Raises:
+            RecentRowsError: There are recent rows.
+            ApiKeyError: A worker has no key.
+        """
+        slots = self.engine.slots
+        is_raising = self.options.recent == "raise"
+        if not is_raising and (slots is not None or parts.destination.rate_limit is None):
+            return replace(parts, slots=slots or 1)
+        work = GuardPart(parts, is_raising)
+        mapped = self.engine.map_parts(work, list(prepared.binding.columns))
+        found = list(map(unpacked, mapped.summaries))
+        problem = next((each.key_error for each in found if each.key_error), None)
+        if problem is not None:
+            raise ApiKeyError(
+                f"Nothing was sent. A worker of {self.engine.name} reports: {problem}"
+            )
+        recent = RecentRows()
+        for each in found:
+            recent.merge(each.found)
+        recent.refuse()
+        number = max(1, len(found))
+        return replace(parts, slots=number if slots is None else min(slots, number))
+
+    def _report(
+        self,
+        prepared: PreparedSource,
+        parts: PartitionJob,
+        mapped: MappedParts,
+        seconds: float,
+        interrupted: bool,
+    ) -> Report:
+        summaries = [as_summary(each) for each in mapped.summaries]
+        run = PartsRun(
+            schema=prepared.source.schema,
+            url=parts.destination.url,
+            mapping=prepared.mapping,
+            slots=parts.slots,
+            seconds=seconds,
+            uncounted=mapped.uncounted,
+            load=mapped.load,
+            frame=mapped.frame,
+            frame_name="report.distributed_failures",
+            left_out=described_text(prepared.where, self.options.exclude),
+            interrupted=interrupted,
+            send_again=lambda frame, first: self._retry(prepared.proposal, frame, first, None),
+        )
+        report = report_of_parts(
+            summaries, run, notes=notes_of(summaries, parts, prepared.proposal)
+        )
+        error = error_of_parts(summaries, report)
+        if error is not None:
+            raise error
+        return report
+
+    def _refuse_options(self) -> None:
+        options = self.options
+        used = {
+            "canary": options.canary is not None,
+            "outcomes": options.outcomes is not None,
+            "identify": self.identify is not None,
+            "journal": options.journal not in (None, False),
+            "processes": options.processes != 1,
+        }
+        for name, is_used in used.items():
+            if is_used:
+                raise BadInputError(
+                    f"{name}= does not work with a table of {self.engine.name}. {_INSTEAD[name]}"
+                )
+
+
+@contextmanager
+def _stop_file(*, wanted: bool) -> Iterator[tuple[Path | None, Any]]:
+    """A file that an interrupt creates, so that the parts stop and are reported.
+
+    Engines react to an interrupt by killing what they run, and all accounts are lost. For the time
+    of the run, the first interrupt therefore only creates the file; a second one does what it did
+    before.
+
+    Args:
+        wanted: Whether the workers see the files of this machine.
+
+    Yields:
+        The path, or None; and a function that returns whether there was an interrupt.
+    """
+    if not wanted or threading.current_thread() is not threading.main_thread():
+        yield None, lambda: False
+        return
+    with tempfile.TemporaryDirectory(prefix="cdp-backfill-") as folder:
+        path = Path(folder) / "stop"
+        before = signal.getsignal(signal.SIGINT)
+
+        def stop(*_: object) -> None:
+            path.touch()
+            signal.signal(signal.SIGINT, before)
+
+        signal.signal(signal.SIGINT, stop)
+        try:
+            yield path, path.exists
+        finally:
+            signal.signal(signal.SIGINT, before)

@@ -1,0 +1,102 @@
+"""Tables of Spark: which columns can go, and how many parts run at a time."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import re
+from typing import TYPE_CHECKING, Any, Final
+
+from cdp_backfill.errors import BadInputError, SourceError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_REFUSED: Final = {
+    "variant": "as text with to_json(CAST({0} AS STRING)), or take fields out of it with "
+    "variant_get({0}, '$.name', 'string')",
+    "interval": "as a number, such as seconds with extract(SECOND FROM {0})",
+    "geometry": "as text with ST_AsText({0})",
+    "geography": "as text with ST_AsText({0})",
+    "udt": "as the columns that it is made of",
+}
+"""Types without a counterpart in JSON, by a word of their names, and what to select instead."""
+
+_KEY_SETTING: Final = "spark.executorEnv.CUSTOMERIO_CDP_API_KEY"
+_REDACTED: Final = "(?i)secret|password|token|access[.]?key"  # the default of Spark
+_LOCAL: Final = re.compile(r"local(?:\[(\d+|\*)(?:,\s*\d+)?\])?")
+
+
+def check_types(schema: Any) -> None:
+    """Refuse columns that have no form as JSON.
+
+    Args:
+        schema: Schema of Spark.
+
+    Raises:
+        SourceError: There is such a column; the text says what to select instead.
+    """
+    for field in schema:
+        for name in _type_names(field.dataType):
+            word = next((word for word in _REFUSED if word in name), None)
+            if word is not None:
+                instead = _REFUSED[word].format(f"`{field.name}`")
+                raise SourceError(
+                    f"Column {field.name!r} of the Spark DataFrame is or contains {name}, which "
+                    f"has no counterpart in JSON. Select it {instead}; or drop it."
+                )
+
+
+def _type_names(kind: Any) -> Iterator[str]:
+    """The names of a type and of all types within it."""
+    yield kind.typeName() if kind.typeName() == "udt" else kind.simpleString().partition("<")[0]
+    for field in getattr(kind, "fields", ()):
+        yield from _type_names(field.dataType)
+    for name in ("elementType", "keyType", "valueType"):
+        if hasattr(kind, name):
+            yield from _type_names(getattr(kind, name))
+
+
+def check_key_setting(session: Any) -> None:
+    """Refuse a key in the settings of Spark that its event log and pages would show.
+
+    Raises:
+        BadInputError: There is one.
+    """
+    if session.conf.get(_KEY_SETTING, None) is None:
+        return
+    pattern = session.conf.get("spark.redaction.regex", None) or _REDACTED
+    with contextlib.suppress(re.error):
+        if re.search(pattern, _KEY_SETTING):
+            return
+    raise BadInputError(
+        f"Nothing was sent. The setting {_KEY_SETTING} shows the API key in the event log and on "
+        "the pages of Spark. Start the session with spark.redaction.regex set to "
+        f"'{_REDACTED}|api[._]?key', and make a new key; or pass Destination(key_from=...)."
+    )
+
+
+def slots_of(session: Any) -> int | None:
+    """Tasks that run at a time, at most; None if the settings do not tell."""
+    local = _LOCAL.fullmatch(session.conf.get("spark.master", None) or "")
+    if local is not None:
+        if local[1] == "*":
+            context = getattr(session, "_sc", None)
+            return None if context is None else int(context.defaultParallelism)
+        return int(local[1] or 1)
+    instances = session.conf.get("spark.executor.instances", None)
+    if session.conf.get("spark.dynamicAllocation.enabled", None) == "true":
+        instances = session.conf.get("spark.dynamicAllocation.maxExecutors", None)
+    cores = session.conf.get("spark.executor.cores", None)
+    if instances is None or cores is None:
+        return None
+    each = int(cores) // int(session.conf.get("spark.task.cpus", None) or 1)
+    return max(1, int(instances) * each)
+
+
+def has_exchange(frame: Any) -> bool:
+    """Whether Spark shuffles rows for a frame, so that it may run a whole stage again."""
+    text = io.StringIO()
+    with contextlib.redirect_stdout(text):
+        frame.explain()
+    return "Exchange" in text.getvalue()
