@@ -77,7 +77,7 @@ class Destination:
     patience: float = 600.0
     max_messages: int = api_facts.MAX_REQUEST_MESSAGES
     insecure: bool = False
-    key_from: KeyPlace | None = field(default=None, repr=False)
+    key_from: KeyPlace | None = field(default=None, repr=False, compare=False)
 
     def __init__(
         self,

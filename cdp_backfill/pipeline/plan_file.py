@@ -33,9 +33,12 @@ SAVED_OPTIONS: Final = ("where", "exclude", "recent", "context_scope", "unreadab
 """Options that a plan file keeps: they change what becomes of a row."""
 
 CALL_OPTIONS: Final = ("destination", "progress", "journal", "canary", "outcomes", "processes")
-"""Options of each call of ``send``; of the destination, the file keeps all but the key."""
+"""Options of each call of ``send``; of the destination, the file keeps all but the key and
+its place."""
 
-_DESTINATION: Final = tuple(item.name for item in fields(Destination) if item.name != "api_key")
+_DESTINATION: Final = tuple(
+    item.name for item in fields(Destination) if item.name not in ("api_key", "key_from")
+)
 
 _FIGURES: Final = (
     *("source", "rows", "recent", "recent_people", "people", "people_exact", "anonymous"),

@@ -20,7 +20,7 @@ import pytest
 import cdp_backfill as cdp
 from cdp_backfill.engines.spark_tables import check_key_setting
 from tests.rows import opens
-from tests.servers import Reply, serving
+from tests.servers import Reply, run_interrupted, serving
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -245,7 +245,7 @@ import os, pathlib, signal
 def killed_once(batches):
     for number, batch in enumerate(batches):
         mark = pathlib.Path({mark!r})
-        if number == 3 and not mark.exists():
+        if number == 2 and not mark.exists():
             mark.touch()
             os.kill(os.getpid(), signal.SIGKILL)
         yield batch
@@ -256,15 +256,30 @@ def test_a_killed_worker(session: Any, box: Sandbox, tmp_path: Path) -> None:
     """Every row is held, and no more are held twice than maybe_twice counts."""
     names: dict[str, Any] = {}
     exec(KILLED_ONCE.format(mark=str(tmp_path / "killed")), names)  # noqa: S102  # by value
-    frame = session.createDataFrame(opens(80_000, n=range(80_000))).coalesce(2)
+    moment = "timestamp'2023-05-01 10:00:00'"
+    frame = session.range(0, 60_000, 1, 2).selectExpr("concat('u', id) uid", f"{moment} ts", "id n")
     table = frame.mapInArrow(names["killed_once"], frame.schema)
     report = send(table, box, recent="send")
     assert (tmp_path / "killed").exists()
-    assert report.counts["delivered"] == 80_000
+    assert report.counts["delivered"] == 60_000
     held = box.events().messageId.value_counts()
-    assert len(held) == 80_000
+    assert len(held) == 60_000
+    assert 0 < report.maybe_twice < 60_000
     assert int((held > 1).sum()) <= report.maybe_twice
     assert any("whole parts may have gone twice" in note for note in report.notes)
+
+
+def test_a_job_that_fails(session: Any, box: Sandbox) -> None:
+    """One clear error without a cell, whether before or after rows were sent."""
+    broken = session.sql(
+        "select 'u' uid, timestamp'2023-05-01 10:00:00' ts, raise_error('a-secret-cell') n"
+    )
+    with pytest.raises(cdp.SourceError, match="log of Spark has the cause") as refused:
+        cdp.plan(broken, OPENED)
+    with pytest.raises(cdp.StoppedError, match="the account of them is lost") as stopped:
+        send(broken, box, recent="send")
+    assert "a-secret-cell" not in f"{refused.value}{stopped.value}"
+    assert refused.value.__cause__ is refused.value.__context__ is stopped.value.__context__ is None
 
 
 def test_the_key_is_in_no_log(session: Any) -> None:
@@ -304,3 +319,51 @@ def test_pyspark_is_not_imported_without_need() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
+
+
+START = """
+import os, sys, warnings
+os.environ["PYSPARK_PYTHON"] = sys.executable
+warnings.simplefilter("ignore")
+import cdp_backfill as cdp
+from pyspark.sql import SparkSession
+session = SparkSession.builder.{start}("local[2,4]").getOrCreate()
+moment = "timestamp'2023-05-01 10:00:00'"
+table = session.range(0, {rows}, 1, 2).selectExpr("concat('u', id) uid", f"{{moment}} ts", "id n")
+mapping = cdp.Mapping(user_id="uid", event=cdp.lit("Application Opened"), timestamp="ts")
+"""
+
+
+def test_connect() -> None:
+    """Without a JVM in this process: the same counts, failures and stored events."""
+    code = START.format(start="remote", rows=100) + (
+        "user = 'case when n % 10 = 0 then null else uid end uid'\n"
+        "table = table.selectExpr(user, 'ts', 'n')\n"
+        "with cdp.sandbox() as box:\n"
+        "    plan = cdp.plan(table, mapping, destination=box.destination)\n"
+        "    report = plan.send(progress=False)\n"
+        "    failed = report.distributed_failures.count(), len(report.failures)\n"
+        "    ids = box.events().messageId.nunique()\n"
+        "print(plan.to_send, report.counts['delivered'], report.maybe_twice, *failed, ids)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "90 90 0 10 10 90"
+
+
+def test_an_interrupt_stops_the_parts() -> None:
+    """The report comes all the same, and has every row."""
+    code = START.format(start="master", rows=3_000_000) + (
+        "import threading, time\n"
+        "with cdp.sandbox(latency=0.05) as box:\n"
+        "    def watch():\n"
+        "        while not len(box.requests()):\n"
+        "            time.sleep(0.01)\n"
+        "        print('under way', flush=True)\n"
+        "    threading.Thread(target=watch).start()\n"
+        "    options = dict(destination=box.destination, progress=False, recent='hold')\n"
+        "    report = cdp.send(table, mapping, **options)\n"
+        "    delivered, unsent = report.counts['delivered'], report.counts['unsent']\n"
+        "    right = delivered == len(box.events()) and delivered + unsent == 3_000_000\n"
+        "print(right, report.interrupted, delivered > 0, unsent > 0)\n"
+    )
+    assert run_interrupted(code) == "True True True True"
