@@ -44,8 +44,9 @@ nitpick_ignore_regex = [
     ("py:.*", r"(pandas|pd|datetime|pathlib|collections)(\..*)?|Path|Figure|Region|.*\.Lit"),
     (
         "py:.*",
-        "ProgressChoice|Unreadable|InitVar|DateOrder|(Nonexistent|Ambiguous)Time",
+        "ProgressChoice|Unreadable|InitVar|DateOrder|(Nonexistent|Ambiguous)Time|KeyPlace",
     ),  # their values are in the signature
+    ("py:class", r"pa\.Table|SharedJournal|FailureReason|EventCounts"),
 ]
 
 _NOT_CREATED_BY_USERS = {

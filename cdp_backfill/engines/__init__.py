@@ -1,4 +1,4 @@
-"""The same road on engines that run a table in parts: Spark, Dask and others, over one seam.
+"""Sends a table in parts, each from a worker of an engine such as Spark, and adds the parts up.
 
 :func:`~cdp_backfill.engines.partition.send_partition` is the seam: an engine gives it the Arrow
 batches of a part and a job, and takes its failures and a small summary back. An adapter for an

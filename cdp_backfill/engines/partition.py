@@ -50,8 +50,8 @@ def send_partition(
         attempt: ``"0"`` for the first attempt to run this part, ``"1"`` for the second and so on.
             Any other text if the engine does not count them. After earlier attempts, each row may
             have been sent before; without a journal, all are counted in ``maybe_twice``.
-        journal: A journal that all parts share, or None. See
-            :class:`~cdp_backfill.engines.part_journal.SharedJournal`.
+        journal: A journal that all parts share, or None. It has the methods ``skip(digests)``,
+            which returns a mask of messages that are delivered, and ``add(digests)``.
 
     Yields:
         The failures as Arrow tables of one schema: the columns of the part, and ``cdp_...``.

@@ -5,8 +5,11 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
+import threading
+from dataclasses import replace
 from datetime import UTC, datetime
 from decimal import Decimal
 from types import SimpleNamespace
@@ -20,7 +23,8 @@ import pytest
 import cdp_backfill as cdp
 from cdp_backfill.engines.spark_tables import check_key_setting
 from tests.rows import opens
-from tests.servers import Reply, run_interrupted, serving
+from tests.servers import Reply, serving
+from tests.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -321,49 +325,48 @@ def test_pyspark_is_not_imported_without_need() -> None:
     assert done.stdout.strip() == "False"
 
 
-START = """
+def test_an_interrupt_stops_the_parts(session: Any, box: Sandbox) -> None:
+    """The report comes all the same, and has every row."""
+    moment = "timestamp'2023-05-01 10:00:00'"
+    table = session.range(0, 60_000, 1, 2).selectExpr("concat('u', id) uid", f"{moment} ts")
+
+    def interrupt() -> None:
+        until(lambda: len(box.requests()) > 0)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    thread = threading.Thread(target=interrupt)
+    thread.start()
+    slow = replace(box.destination, rate_limit=2.0, max_messages=100)
+    report = cdp.send(table, OPENED, destination=slow, progress=False, recent="send")
+    thread.join()
+    assert report.interrupted
+    assert 0 < report.counts["delivered"] == len(box.events())
+    assert report.counts["delivered"] + report.counts["unsent"] == 60_000
+    assert report.distributed_failures.count() == report.counts["unsent"]
+
+
+CONNECT = """
 import os, sys, warnings
 os.environ["PYSPARK_PYTHON"] = sys.executable
 warnings.simplefilter("ignore")
 import cdp_backfill as cdp
 from pyspark.sql import SparkSession
-session = SparkSession.builder.{start}("local[2,4]").getOrCreate()
-moment = "timestamp'2023-05-01 10:00:00'"
-table = session.range(0, {rows}, 1, 2).selectExpr("concat('u', id) uid", f"{{moment}} ts", "id n")
+session = SparkSession.builder.remote("local[2,4]").getOrCreate()
+moment = "timestamp'2023-05-01 10:00:00' ts"
+user = "case when id % 10 = 0 then null else concat('u', id) end uid"
+table = session.range(0, 100, 1, 2).selectExpr(user, moment, "id n")
 mapping = cdp.Mapping(user_id="uid", event=cdp.lit("Application Opened"), timestamp="ts")
+with cdp.sandbox() as box:
+    plan = cdp.plan(table, mapping, destination=box.destination)
+    report = plan.send(progress=False)
+    failed = report.distributed_failures.count(), len(report.failures)
+    ids = box.events().messageId.nunique()
+print(plan.to_send, report.counts["delivered"], report.maybe_twice, *failed, ids)
 """
 
 
 def test_connect() -> None:
     """Without a JVM in this process: the same counts, failures and stored events."""
-    code = START.format(start="remote", rows=100) + (
-        "user = 'case when n % 10 = 0 then null else uid end uid'\n"
-        "table = table.selectExpr(user, 'ts', 'n')\n"
-        "with cdp.sandbox() as box:\n"
-        "    plan = cdp.plan(table, mapping, destination=box.destination)\n"
-        "    report = plan.send(progress=False)\n"
-        "    failed = report.distributed_failures.count(), len(report.failures)\n"
-        "    ids = box.events().messageId.nunique()\n"
-        "print(plan.to_send, report.counts['delivered'], report.maybe_twice, *failed, ids)\n"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    command = [sys.executable, "-c", CONNECT]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "90 90 0 10 10 90"
-
-
-def test_an_interrupt_stops_the_parts() -> None:
-    """The report comes all the same, and has every row."""
-    code = START.format(start="master", rows=3_000_000) + (
-        "import threading, time\n"
-        "with cdp.sandbox(latency=0.05) as box:\n"
-        "    def watch():\n"
-        "        while not len(box.requests()):\n"
-        "            time.sleep(0.01)\n"
-        "        print('under way', flush=True)\n"
-        "    threading.Thread(target=watch).start()\n"
-        "    options = dict(destination=box.destination, progress=False, recent='hold')\n"
-        "    report = cdp.send(table, mapping, **options)\n"
-        "    delivered, unsent = report.counts['delivered'], report.counts['unsent']\n"
-        "    right = delivered == len(box.events()) and delivered + unsent == 3_000_000\n"
-        "print(right, report.interrupted, delivered > 0, unsent > 0)\n"
-    )
-    assert run_interrupted(code) == "True True True True"
