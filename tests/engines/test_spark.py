@@ -362,11 +362,12 @@ with cdp.sandbox() as box:
     failed = report.distributed_failures.count(), len(report.failures)
     ids = box.events().messageId.nunique()
 print(plan.to_send, report.counts["delivered"], report.maybe_twice, *failed, ids)
+session.stop()  # and its server, which would keep the pipe open
 """
 
 
 def test_connect() -> None:
     """Without a JVM in this process: the same counts, failures and stored events."""
     command = [sys.executable, "-c", CONNECT]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=300)
     assert done.stdout.splitlines()[-1] == "90 90 0 10 10 90"
