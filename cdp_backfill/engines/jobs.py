@@ -14,13 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 from cdp_backfill.engines.partition_job import PartitionJob
 from cdp_backfill.engines.reports import as_summary, notes_of
 from cdp_backfill.engines.work import GuardPart, PlanPart, SendPart, unpacked
-from cdp_backfill.errors import (
-    ApiKeyError,
-    BackfillError,
-    BadInputError,
-    SourceError,
-    StoppedError,
-)
+from cdp_backfill.errors import ApiKeyError, BadInputError
 from cdp_backfill.messages.packing import Packer
 from cdp_backfill.model.api_facts import API_KEY_VARIABLE
 from cdp_backfill.model.destination import choose_destination
@@ -35,7 +29,7 @@ from cdp_backfill.results.progress import check_progress
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from cdp_backfill.engines.engine import Engine, MappedParts, PartWork
+    from cdp_backfill.engines.engine import Engine, MappedParts
     from cdp_backfill.model.destination import Destination
     from cdp_backfill.pipeline.plans import Plan
     from cdp_backfill.pipeline.prepared_source import PreparedSource
@@ -76,7 +70,7 @@ class EngineJob(Job):
         parts = self._for_parts(prepared, destination)
         if prepared.recent == "raise":  # a plan counts such rows, but not as held
             parts = replace(parts, recent="send")
-        mapped = self._map_parts(PlanPart(parts), prepared.source.schema.names)
+        mapped = self.engine.map_parts(PlanPart(parts), prepared.source.schema.names)
         packer = Packer(max_messages=destination.max_messages)
         total = PlanStatistics(packer, prepared.binding.schema.names, prepared.limits)
         for each in sorted(map(unpacked, mapped.summaries), key=lambda found: found.part):
@@ -116,36 +110,9 @@ class EngineJob(Job):
         with _stop_file(wanted=self.engine.shares_files) as (path, stopped):
             parts = replace(parts, stop_file=path)
             names = prepared.source.schema.names
-            mapped = self._map_parts(SendPart(parts), names, with_failures=True)
+            mapped = self.engine.map_parts(SendPart(parts), names, with_failures=True)
             interrupted = stopped()
         return self._report(prepared, parts, mapped, time.monotonic() - started, interrupted)
-
-    def _map_parts(
-        self, work: PartWork, columns: list[str], *, with_failures: bool = False
-    ) -> MappedParts:
-        """Run work on each part.
-
-        Raises:
-            SourceError: The engine failed before anything was sent.
-            StoppedError: It failed while parts were sent.
-        """
-        try:
-            return self.engine.map_parts(work, columns, with_failures=with_failures)
-        except BackfillError:
-            raise
-        except Exception as error:  # noqa: BLE001  # whatever an engine raises
-            name, kind = self.engine.name, type(error).__name__
-        # Not in the except block: errors of engines can show a cell.
-        cause = (
-            f"A job of {name} failed ({kind}). The log of {name} has the cause; if that is "
-            "ModuleNotFoundError, install cdp-backfill on all workers."
-        )
-        if not with_failures:
-            raise SourceError(f"{cause} Nothing was sent.")
-        raise StoppedError(
-            f"{cause} Parts that ran have sent their rows, but the account of them is lost. To "
-            "send again gives the same rows the same message ids."
-        )
 
     def _for_parts(self, prepared: PreparedSource, destination: Destination) -> PartitionJob:
         return PartitionJob(
@@ -173,7 +140,7 @@ class EngineJob(Job):
         if not is_raising and (slots is not None or parts.destination.rate_limit is None):
             return replace(parts, slots=slots or 1)
         work = GuardPart(parts, is_raising)
-        mapped = self._map_parts(work, list(prepared.binding.columns))
+        mapped = self.engine.map_parts(work, list(prepared.binding.columns))
         found = list(map(unpacked, mapped.summaries))
         problem = next((each.key_error for each in found if each.key_error), None)
         if problem is not None:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, Final
 
 import pyarrow as pa
-from pyspark import TaskContext
 from pyspark.sql import functions as sf
 from pyspark.sql.types import (
     BinaryType,
@@ -20,18 +18,19 @@ from pyspark.sql.types import (
 )
 
 from cdp_backfill.engines.engine import MappedParts
+from cdp_backfill.engines.engine_errors import clear_errors
 from cdp_backfill.engines.spark_tables import (
     check_key_setting,
     check_types,
     has_exchange,
     slots_of,
 )
+from cdp_backfill.engines.spark_worker import OnPart, as_bytes
 from cdp_backfill.model.outcomes import FAILURE_COLUMNS
-from cdp_backfill.results.tracker import failure_schema
 from cdp_backfill.sources.streams import Stream, StreamSource
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterator
+    from collections.abc import Generator
 
     from cdp_backfill.engines.engine import PartWork
     from cdp_backfill.model.destination import Destination
@@ -93,6 +92,10 @@ class SparkEngine:
         self, work: PartWork, columns: list[str], *, with_failures: bool = False
     ) -> MappedParts:
         """Run work on each partition in one job; what it gave is kept where it was made."""
+        with clear_errors(self.name, sends=with_failures):
+            return self._map_parts(work, columns, with_failures=with_failures)
+
+    def _map_parts(self, work: PartWork, columns: list[str], *, with_failures: bool) -> MappedParts:
         columns = columns or self.source.schema.names[:1]  # without any, Spark gives no rows
         names = [name for name in columns if name not in FAILURE_COLUMNS] if with_failures else []
         failed = list(FAILURE_COLUMNS) if with_failures else []
@@ -101,7 +104,7 @@ class SparkEngine:
         made = [StructField(name, _KINDS.get(name, StringType())) for name in failed]
         own = [StructField(_SUMMARY, BinaryType()), StructField(_STAGE, IntegerType())]
         schema = StructType([*given, *made, *own])
-        on_part = _OnPart(work, self._schema(columns), (*names, *failed), tuple(schema.names))
+        on_part = OnPart(work, self._schema(columns), (*names, *failed), tuple(schema.names))
         # Kept, and never computed a second time: another action would send everything again.
         result = self._select(columns).mapInArrow(on_part, schema).localCheckpoint(eager=True)
         rows = result.where(sf.col(_SUMMARY).isNotNull()).select(_SUMMARY, _STAGE).collect()
@@ -135,63 +138,7 @@ class SparkEngine:
     def _batches(self, columns: list[str]) -> Generator[Any]:
         """The rows on the driver, a partition at a time."""
         schema = self._schema(columns)
-        blobs = self._select(columns).mapInArrow(partial(_as_bytes, schema), "batch binary")
+        blobs = self._select(columns).mapInArrow(partial(as_bytes, schema), "batch binary")
         for row in blobs.toLocalIterator():
             with pa.ipc.open_stream(row.batch) as reader:
                 yield from reader
-
-
-@dataclass(frozen=True, slots=True)
-class _OnPart:
-    """Work as a function for ``mapInArrow``.
-
-    Args:
-        work: The work.
-        schema: Arrow schema of the columns, with times in UTC.
-        names: Columns of the failures.
-        fields: All columns of the result.
-    """
-
-    work: PartWork
-    schema: Any
-    names: tuple[str, ...]
-    fields: tuple[str, ...]
-
-    def __call__(self, batches: Iterator[Any]) -> Iterator[Any]:
-        """Yield failures, and at last the summary."""
-        context = TaskContext.get()
-        assert context is not None  # noqa: S101  # only tasks call it
-        part, attempt = f"{context.partitionId():06}", str(context.attemptNumber())
-        working = self.work(map(partial(_typed, self.schema), batches), part, attempt)
-        schema = failure_schema(self.schema)
-        kinds = [schema.field(name).type for name in self.names]
-        summary = None
-        while summary is None:
-            try:
-                table, rows = next(working), 0
-                arrays = [table.column(name).combine_chunks() for name in self.names]
-                rows = table.num_rows
-            except StopIteration as end:
-                arrays, rows, summary = [pa.nulls(1, kind) for kind in kinds], 1, end.value
-            arrays = [array.cast(kind) for array, kind in zip(arrays, kinds, strict=True)]
-            own = [pa.array([summary] * rows, pa.binary())]
-            own.append(pa.array([context.stageId()] * rows, pa.int32()))
-            yield pa.RecordBatch.from_arrays([*arrays, *own], list(self.fields))
-
-
-def _typed(schema: Any, batch: Any) -> Any:
-    """A batch with the names and types of the table: times in UTC, whatever the session's zone."""
-    columns = zip(batch.columns, schema, strict=True)
-    arrays = [array if array.type == f.type else array.cast(f.type) for array, f in columns]
-    return pa.RecordBatch.from_arrays(arrays, schema=schema)
-
-
-def _as_bytes(schema: Any, batches: Iterator[Any]) -> Iterator[Any]:
-    """Each batch as one cell, which keeps types that rows of Python would lose."""
-    for batch in batches:
-        sink = pa.BufferOutputStream()
-        with pa.ipc.new_stream(sink, schema) as writer:
-            writer.write_batch(_typed(schema, batch))
-        yield pa.RecordBatch.from_arrays(
-            [pa.array([sink.getvalue().to_pybytes()], pa.binary())], ["batch"]
-        )
