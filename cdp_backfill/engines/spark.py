@@ -18,7 +18,7 @@ from pyspark.sql.types import (
 )
 
 from cdp_backfill.engines.engine import MappedParts
-from cdp_backfill.engines.engine_errors import clear_errors
+from cdp_backfill.engines.engine_errors import with_clear_errors
 from cdp_backfill.engines.spark_tables import (
     check_key_setting,
     check_types,
@@ -92,8 +92,8 @@ class SparkEngine:
         self, work: PartWork, columns: list[str], *, with_failures: bool = False
     ) -> MappedParts:
         """Run work on each partition in one job; what it gave is kept where it was made."""
-        with clear_errors(self.name, sends=with_failures):
-            return self._map_parts(work, columns, with_failures=with_failures)
+        action = partial(self._map_parts, work, columns, with_failures=with_failures)
+        return with_clear_errors(self.name, action, sends=with_failures)
 
     def _map_parts(self, work: PartWork, columns: list[str], *, with_failures: bool) -> MappedParts:
         columns = columns or self.source.schema.names[:1]  # without any, Spark gives no rows
