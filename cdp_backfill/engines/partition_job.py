@@ -71,7 +71,8 @@ class PartitionJob:
                 "duplicates before, for example with df.dropDuplicates([...])."
             )
         if not isinstance(self.destination, Destination):
-            raise BadInputError("destination must be a Destination, such as Destination().")
+            kind = type(self.destination).__name__
+            raise BadInputError(f"destination must be a Destination, not {kind}.")
         if not isinstance(self.slots, int) or isinstance(self.slots, bool) or self.slots < 1:
             raise BadInputError("slots must be a whole number of parts that run at a time.")
         if self.recent not in ("hold", "send"):

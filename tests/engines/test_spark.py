@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import shutil
 import signal
 import subprocess
@@ -12,7 +11,6 @@ import threading
 from dataclasses import replace
 from datetime import UTC, datetime
 from decimal import Decimal
-from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -21,7 +19,6 @@ import pyarrow.parquet as pq
 import pytest
 
 import cdp_backfill as cdp
-from cdp_backfill.engines.spark_tables import check_key_setting
 from tests.rows import opens
 from tests.servers import Reply, serving
 from tests.waiting import until
@@ -294,35 +291,6 @@ def test_the_key_is_in_no_log(session: Any) -> None:
         assert b"key-not-to-be-shown" not in path.read_bytes()
     text = session.createDataFrame(opens(5))._jdf.queryExecution().toString()
     assert "key-not-to-be-shown" not in text
-
-
-@pytest.mark.parametrize(
-    ("pattern", "is_refused"), [(None, True), ("(?i)secret|api[._]?key", False), ("(", True)]
-)
-def test_a_key_in_the_settings_is_refused(pattern: str | None, is_refused: bool) -> None:
-    """A key that the event log of Spark would show in clear; not one that it hides."""
-    settings = {
-        "spark.executorEnv.CUSTOMERIO_CDP_API_KEY": "x",
-        "spark.redaction.regex": pattern,
-    }
-    session = SimpleNamespace(conf=settings)
-    if not is_refused:
-        return check_key_setting(session)
-    with pytest.raises(cdp.BadInputError, match=re.escape("api[._]?key")):
-        check_key_setting(session)
-    return None
-
-
-def test_pyspark_is_not_imported_without_need() -> None:
-    """A send of pandas does not import any engine."""
-    code = (
-        "import sys, pandas as pd, cdp_backfill as cdp\n"
-        "frame = pd.DataFrame({'uid': ['a'], 'ts': ['2023-05-01']})\n"
-        "frame.cdp.plan(user_id='uid', timestamp='ts', event=cdp.lit('Application Opened'))\n"
-        "print('pyspark' in sys.modules)\n"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "False"
 
 
 def test_an_interrupt_stops_the_parts(session: Any, box: Sandbox) -> None:
