@@ -20,7 +20,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import cdp_backfill as cdp
-from cdp_backfill import api
+from cdp_backfill.engines import choosing
 from cdp_backfill.model import destination as destinations
 from cdp_backfill.results import tracker as trackers
 from cdp_backfill.sources import ColumnarSource
@@ -469,7 +469,7 @@ def test_a_table_that_changes_while_it_is_read(
             opens(3).to_parquet(source[1])
 
     monkeypatch.setattr(table, "chunks", shrinking)
-    monkeypatch.setattr(api, "open_source", lambda _, **__: table)
+    monkeypatch.setattr(choosing, "open_source", lambda _, **__: table)
     with pytest.raises(cdp.StoppedError) as got:
         send(tmp_path, box, recent="send")
     assert "changed while it was being read" in str(got.value)
