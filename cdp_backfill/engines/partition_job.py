@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from cdp_backfill.errors import BadInputError, MappingError
+from cdp_backfill.errors import BadInputError, MappingError, StoppedError
 from cdp_backfill.inference.proposal import Proposal
 from cdp_backfill.model.destination import Destination
 from cdp_backfill.model.mapping import Mapping
 from cdp_backfill.pipeline.excluded_ids import ExcludedIds, read_excluded
 from cdp_backfill.pipeline.job import Job, SendOptions
+from cdp_backfill.results.part_summary import INTERRUPTED
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from cdp_backfill.messages.encoding import ContextScope
     from cdp_backfill.sources import Source
 
@@ -96,7 +96,13 @@ class PartitionJob:
         )
 
     def on(self, source: Source) -> Job:
-        """The job of a part, as of a table of its own."""
+        """The job of a part, as of a table of its own.
+
+        Raises:
+            StoppedError: The run was stopped before.
+        """
+        if self.stop_file is not None and Path(self.stop_file).exists():
+            raise StoppedError(INTERRUPTED)
         options = SendOptions(
             destination=self.destination,
             where=self.where,

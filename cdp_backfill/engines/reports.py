@@ -8,6 +8,7 @@ import pyarrow as pa
 
 from cdp_backfill.engines.part_source import PartSource
 from cdp_backfill.errors import BadInputError
+from cdp_backfill.inference.proposal import Proposal
 from cdp_backfill.pipeline.leaving_out import described_text, left_out_notes
 from cdp_backfill.pipeline.run_notes import run_notes
 from cdp_backfill.results.part_reports import PartFailures, PartsRun, report_of_parts
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from cdp_backfill.engines.partition_job import PartitionJob
-    from cdp_backfill.inference.proposal import Proposal
     from cdp_backfill.results.reports import Report
 
 
@@ -77,7 +77,7 @@ def report(
         load=None if failures is None else lambda: [table],
         left_out=described_text(job.where, job.exclude),
     )
-    return report_of_parts(decoded, run, notes=notes_of(decoded, job, job.on(_nothing()).proposal))
+    return report_of_parts(decoded, run, notes=notes_of(decoded, job, Proposal(job.mapping)))
 
 
 def as_summary(part: PartSummary | bytes) -> PartSummary:

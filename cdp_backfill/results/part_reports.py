@@ -16,6 +16,7 @@ from cdp_backfill.results.histogram import EventCounts
 from cdp_backfill.results.joined_tables import with_schema
 from cdp_backfill.results.lineage import ORIGIN_COLUMNS
 from cdp_backfill.results.merging import merged_fixes, merged_notes
+from cdp_backfill.results.part_summary import INTERRUPTED
 from cdp_backfill.results.reasons import FailureReason, FailureReasons
 from cdp_backfill.results.reports import Report
 from cdp_backfill.results.run_stats import RunStats
@@ -216,7 +217,7 @@ def report_of_parts(
         timeline=(),
         journal=run.journal,
         canary=None,
-        interrupted=run.interrupted or any(part.interrupted for part in ordered),
+        interrupted=run.interrupted or any(map(_was_interrupted, ordered)),
         fixes=fixes,
         notes=merged_notes(notes, _doubts(len(again), run)),
         url=run.url,
@@ -229,8 +230,8 @@ def report_of_parts(
 
 
 def error_of_parts(parts: Sequence[PartSummary], report: Report) -> errors.StoppedError | None:
-    """The error that parts ended with, with the report; None if none did."""
-    stopped = [part for part in parts if part.error is not None]
+    """The error that parts ended with, with the report; None if none did, or on an interrupt."""
+    stopped = [part for part in parts if part.error and part.error[1] != INTERRUPTED]
     if not stopped:
         return None
     names = [part.error[0] for part in stopped if part.error]
@@ -242,6 +243,10 @@ def error_of_parts(parts: Sequence[PartSummary], report: Report) -> errors.Stopp
     error: errors.StoppedError = kind(f"{text}{suffix}")
     error.report = report
     return error
+
+
+def _was_interrupted(part: PartSummary) -> bool:
+    return part.interrupted or (part.error is not None and part.error[1] == INTERRUPTED)
 
 
 def _doubts(again: int, run: PartsRun) -> list[str]:

@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 MAX_BYTES: Final = 32 * 1024
 """Most bytes of an encoded summary: ten thousand of them must fit into the memory of a driver."""
 
+INTERRUPTED: Final = "The run was interrupted before the turn of this part."
+"""Error of a part that did not begin, because someone stopped the run."""
+
 _MARK: Final = b"cdp-backfill part 1\n"
 _LEVEL: Final = 12  # of zstd
 _LONGEST: Final = 300  # characters of a reason, where a summary would be too large

@@ -15,12 +15,14 @@ from hypothesis import strategies as st
 import cdp_backfill as cdp
 from cdp_backfill.model.distinct import DigestSet
 from cdp_backfill.results.histogram import EventCounts
+from cdp_backfill.results.part_reports import error_of_parts
 from cdp_backfill.results.part_summary import earlier_attempts
 from cdp_backfill.results.reasons import FailureReason
 from cdp_backfill.results.run_stats import RunStats
 from tests.rows import OPENED, opens
 from tests.sending import counts, send
 from tests.servers import ReceivedRequest, Reply, serving
+from tests.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -282,13 +284,27 @@ def test_an_engine_that_breaks_off(box: Sandbox) -> None:
 
 
 def test_a_file_stops_a_part(tmp_path: Path, box: Sandbox) -> None:
-    """While the file exists, a part sends no more, and has every row in its summary."""
+    """A part sends no more once the file exists, and nothing afterwards; no row is lost."""
     stop = tmp_path / "stop"
-    stop.touch()
-    failures, part = run_part([table_of(40_000)], job_for(box.destination, stop_file=stop))
+
+    def batches() -> Iterator[Any]:
+        for number, batch in enumerate(table_of(80_000, 10_000).to_batches()):
+            if number == 4:
+                until(lambda: len(box.requests()) > 0)
+                stop.touch()
+            yield batch
+
+    job = job_for(box.destination, stop_file=stop)
+    failures, part = run_part(batches(), job)
     assert part.interrupted
-    assert part.rows == 40_000 == part.counts["delivered"] + sum(map(len, failures))
-    assert part.counts["unsent"] > 0
+    assert 0 < part.counts["delivered"] == len(box.events())
+    assert part.rows == 80_000 == part.counts["delivered"] + sum(map(len, failures))
+    requests = len(box.requests())
+    _, next_part = run_part([table_of(100)], job, part="1")
+    assert (next_part.counts["unsent"], len(box.requests())) == (100, requests)
+    report = cdp.report([part, next_part], job)
+    assert report.interrupted
+    assert error_of_parts([part, next_part], report) is None
 
 
 def test_an_empty_part(box: Sandbox) -> None:
