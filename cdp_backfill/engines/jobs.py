@@ -55,6 +55,11 @@ class EngineJob(Job):
 
     engine: Engine
 
+    @property
+    def can_be_loaded(self) -> bool:
+        """A file of a plan would be sent from this machine, and not where the table lies."""
+        return False
+
     def plan(self) -> Plan:
         """Count what a run would do with the rows of each part, and add that up.
 

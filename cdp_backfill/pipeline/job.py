@@ -105,6 +105,11 @@ class Job:
     resumes: bool = False
 
     @property
+    def can_be_loaded(self) -> bool:
+        """Whether a file of its plan can be sent later."""
+        return True
+
+    @property
     def url(self) -> str:
         """The address that it would be sent to."""
         return choose_destination(self.options.destination).url

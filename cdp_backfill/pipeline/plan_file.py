@@ -85,6 +85,11 @@ def plan_json(job: Job, figures: dict[str, Any], url: str) -> str:
         figures: What the plan shows, as plain values.
         url: The address that it would be sent to.
     """
+    if not job.can_be_loaded:
+        raise BadInputError(
+            f"The plan of {job.source.name} cannot be loaded again: its table stays where it is. "
+            "Save the mapping of the plan, or save the plan as .html or .md."
+        )
     options = {name: getattr(job.options, name) for name in SAVED_OPTIONS}
     options |= described(job.options.where, job.options.exclude)
     options["now"] = options["now"] and options["now"].isoformat()

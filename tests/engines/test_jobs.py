@@ -153,6 +153,16 @@ def test_the_guard_sees_all_parts(box: Sandbox) -> None:
     assert [work.job.slots for work in known.runs] == [7]
 
 
+def test_the_file_of_a_plan(box: Sandbox, tmp_path: Path) -> None:
+    """A page for people can be saved; not a file that would be sent from this machine."""
+    plan = job_on(InTurn([of_many_kinds()]), destination=box.destination).plan()
+    plan.save(tmp_path / "plan.html")
+    assert (tmp_path / "plan.html").exists()
+    with pytest.raises(cdp.BadInputError, match="cannot be loaded again"):
+        plan.save(tmp_path / "plan.json")
+    assert not (tmp_path / "plan.json").exists()
+
+
 def test_a_worker_of_another_version(box: Sandbox) -> None:
     """What it packs is not taken for counts."""
 
