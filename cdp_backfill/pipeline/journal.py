@@ -33,7 +33,7 @@ import numpy as np
 
 from cdp_backfill.errors import JournalError
 from cdp_backfill.messages.ids import ID_RECIPE
-from cdp_backfill.model.distinct import DIGEST_BYTES, contains, split
+from cdp_backfill.model.distinct import DIGEST_BYTES
 from cdp_backfill.model.mapping import Mapping
 from cdp_backfill.pipeline.journal_file import (
     check_is_journal,
@@ -43,6 +43,8 @@ from cdp_backfill.pipeline.journal_file import (
     opened,
     unlock,
 )
+from cdp_backfill.pipeline.known_digests import KnownDigests
+from cdp_backfill.pipeline.same_backfill import check_recipe, check_same_backfill
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -57,8 +59,6 @@ if TYPE_CHECKING:
 FORMAT: Final = "cdp-backfill journal 2"
 SYNC_SECONDS = 0.1
 """A power cut costs at most the entries of this time before the last one."""
-
-_FIRST_RECIPE: Final = "cdp1"  # of journals that do not name one
 
 
 class State(Enum):
@@ -212,76 +212,26 @@ class Journal:
             return
         self._before = stored
         _check_version(self.path, stored)
-        if stored["url"] != url:
-            raise JournalError(
-                f"The journal {self.path} belongs to a backfill to {stored['url']}, not to {url}. "
-                "Pass another journal."
-            )
-        before = Mapping.from_toml(stored["mapping"]).to_dict()
-        now = mapping.to_dict()
-        old_types, types = before.pop("types", {}), now.pop("types", {})
-        if self._keeps_table and not old_types:  # a file of failures of a table with types
-            types = old_types
-        changed = sorted(
-            name for name in {*old_types, *types} if old_types.get(name) != types.get(name)
-        )
-        if changed:
-            column = changed[0]
-            raise JournalError(
-                f"Column {column!r} was {old_types.get(column, 'text')} when the journal "
-                f"{self.path} was created and is now {types.get(column, 'text')}. Message ids "
-                "would change and every row would be sent again. Go on with cdp.resume(journal), "
-                "which reads the cells as before; or correct the cells that differ."
-            )
-        columns = json.loads(stored.get("columns", "[]"))
-        if columns and before.get("rest") == now.get("rest"):
-            # To leave out a column that no earlier table had changes no message.
-            kept = [name for name in now.get("drop", []) if name in columns]
-            if sorted(kept) == sorted(before.get("drop", [])):
-                before, now = ({**each, "drop": []} for each in (before, now))
-        if before != now:
-            names = sorted(name for name in {*before, *now} if before.get(name) != now.get(name))
-            raise JournalError(
-                f"The journal {self.path} belongs to a backfill with another mapping: "
-                f"{', '.join(names)} {'differs' if len(names) == 1 else 'differ'}. Under another "
-                "mapping the same rows become other messages. Use the mapping of the journal, or "
-                "pass another journal."
-            )
+        check_same_backfill(self.path, stored, mapping, url, keeps_table=self._keeps_table)
 
     def _load(self) -> None:
         """Read which messages were delivered, and which the server may have accepted."""
-        delivered, digests, doubts = [], [], []
         entries: Iterable[tuple[str, bytes]] = ()
         if not self._is_new:
             entries = self._database.execute("SELECT state, digests FROM requests")
-        for state, blob in entries:
-            part = np.frombuffer(blob, np.uint8).reshape(-1, DIGEST_BYTES)
-            kind = State(state)
-            if kind.delivered:
-                delivered.append(part)
-            if kind.doubts:
-                digests.append(part)
-                doubts.append(np.full(len(part), kind.doubts, dtype=np.int64))
-        empty = [np.zeros((0, DIGEST_BYTES), dtype=np.uint8)]
-        self._delivered = _sorted(split(np.concatenate([*empty, *delivered])))
-        high, low = split(np.concatenate([*empty, *digests]))
-        times = np.concatenate([np.zeros(0, dtype=np.int64), *doubts])
-        order = np.lexsort((low, high))
-        high, low, times = high[order], low[order], times[order]
-        starts = np.ones(len(high), dtype=bool)
-        starts[1:] = (high[1:] != high[:-1]) | (low[1:] != low[:-1])
-        times = np.add.reduceat(times, np.flatnonzero(starts)) if len(times) else times
-        self._doubted = high[starts], low[starts]
-        twice = times > 1
-        self._doubted_twice = self._doubted[0][twice], self._doubted[1][twice]
-        again = contains(self._delivered, *self._doubted)
-        self.maybe_twice = int(np.count_nonzero(again | twice))
+        self._known = KnownDigests(
+            (State(state).delivered, State(state).doubts, _digests(blob)) for state, blob in entries
+        )
+
+    @property
+    def maybe_twice(self) -> int:
         """Messages that the server may have accepted more than once in earlier runs."""
+        return self._known.maybe_twice
 
     @property
     def delivered_before(self) -> int:
         """Number of rows that earlier runs delivered."""
-        return len(self._delivered[0])
+        return self._known.delivered
 
     def is_delivered(self, digests: Digests) -> Mask:
         """True for each message that an earlier run delivered.
@@ -289,7 +239,7 @@ class Journal:
         Args:
             digests: An array with 12 or more bytes for each message.
         """
-        return contains(self._delivered, *split(digests))
+        return self._known.is_delivered(digests)
 
     def doubts(self, digests: Digests) -> npt.NDArray[np.uint8]:
         """Attempts of earlier runs without an answer, for each message: 0, 1, or 2 for more.
@@ -297,11 +247,7 @@ class Journal:
         Args:
             digests: An array with 12 or more bytes for each message.
         """
-        high, low = split(digests)
-        times = np.zeros(len(high), dtype=np.uint8)
-        for known in (self._doubted, self._doubted_twice):
-            times += contains(known, high, low)
-        return times
+        return self._known.doubts(digests)
 
     # --- Changes ---
 
@@ -498,22 +444,11 @@ def _check_version(path: Path, stored: dict[str, str]) -> None:
         raise JournalError(
             f"{path} is not a journal of this version. Pass the path of another file."
         )
-    recipe = stored.get("recipe", _FIRST_RECIPE)
-    if recipe != ID_RECIPE:
-        raise JournalError(
-            f"The journal {path} belongs to a version that made message ids by the recipe "
-            f"{recipe!r}, and this version makes them by {ID_RECIPE!r}: every row would be sent "
-            "again under another id. Finish the backfill with the version that began it, or pass "
-            "another journal."
-        )
+    check_recipe(path, stored)
 
 
-def _sorted(
-    pair: tuple[npt.NDArray[np.uint64], npt.NDArray[np.uint32]],
-) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.uint32]]:
-    high, low = pair
-    order = np.argsort(high, kind="stable")
-    return high[order], low[order]
+def _digests(blob: bytes) -> Digests:
+    return np.frombuffer(blob, np.uint8).reshape(-1, DIGEST_BYTES)
 
 
 def _now() -> str:
