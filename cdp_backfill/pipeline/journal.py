@@ -24,9 +24,8 @@ import json
 import sqlite3
 import time
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from enum import Enum
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -44,7 +43,8 @@ from cdp_backfill.pipeline.journal_file import (
     unlock,
 )
 from cdp_backfill.pipeline.known_digests import KnownDigests
-from cdp_backfill.pipeline.same_backfill import check_recipe, check_same_backfill
+from cdp_backfill.pipeline.run_journal import State
+from cdp_backfill.pipeline.same_backfill import changed_about, check_recipe, check_same_backfill
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -59,29 +59,6 @@ if TYPE_CHECKING:
 FORMAT: Final = "cdp-backfill journal 2"
 SYNC_SECONDS = 0.1
 """A power cut costs at most the entries of this time before the last one."""
-
-
-class State(Enum):
-    """What is known of a request. All names have one length: see :meth:`Journal.change`."""
-
-    SENT = "s"
-    """The server may have accepted it: it is on the wire, or got no answer."""
-    SENT_AGAIN = "a"
-    """The server may have accepted it more than once."""
-    DELIVERED = "d"
-    """The server accepted it."""
-    DELIVERED_AGAIN = "t"
-    """The server accepted it, and may have accepted an earlier attempt, too."""
-
-    @property
-    def delivered(self) -> bool:
-        """Whether the server certainly accepted it."""
-        return self in (State.DELIVERED, State.DELIVERED_AGAIN)
-
-    @property
-    def doubts(self) -> int:
-        """Attempts without an answer: 0, 1, or 2 for more."""
-        return {State.DELIVERED: 0, State.SENT_AGAIN: 2}.get(self, 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -263,7 +240,9 @@ class Journal:
         try:
             with one_clear_error(self.path), self._database:
                 self._database.execute("BEGIN IMMEDIATE")
-                self._write_about(self._changed_about())
+                self._write_about(
+                    changed_about(self._before, self._about, keeps_table=self._keeps_table)
+                )
                 self._run = self._database.execute(
                     "INSERT INTO runs (started) VALUES (?)", (_now(),)
                 ).lastrowid
@@ -273,24 +252,6 @@ class Journal:
 
     def _write_about(self, about: dict[str, str]) -> None:
         self._database.executemany("INSERT OR REPLACE INTO about VALUES (?, ?)", about.items())
-
-    def _changed_about(self) -> dict[str, str]:
-        """What a run changes of what the journal holds about the backfill."""
-        about, before = self._about, self._before
-        if not before:
-            return about
-        columns = {*json.loads(before.get("columns", "[]")), *json.loads(about["columns"])}
-        changed = {"columns": json.dumps(sorted(columns))}
-        # The mapping is that of the first run, without columns of personal data that came later.
-        mapping, now = (Mapping.from_toml(each["mapping"]) for each in (before, about))
-        if mapping.drop != now.drop:
-            changed["mapping"] = replace(mapping, drop=now.drop).to_toml()
-        if self._keeps_table:
-            return changed
-        names = {"paths", "identify", "options", "unreadable"}
-        if about["paths"] == "null" != before.get("paths"):  # an in-memory table is no file
-            names = {"identify"}
-        return changed | {name: about[name] for name in names if name in about}
 
     def undo_begin(self) -> None:
         """Make the journal what it was before :meth:`begin`, because the run is refused after all.
@@ -347,6 +308,19 @@ class Journal:
             self._write("DELETE FROM requests WHERE id = ?", (request,))
         else:  # a state of the same length is written in place, without the digests
             self._write("UPDATE requests SET state = ? WHERE id = ?", (state.value, request))
+
+    def split(self, request: int, *, in_doubt: bool) -> None:
+        """Record that parts take the place of a request; each gets an entry of its own.
+
+        Args:
+            request: The number of the request.
+            in_doubt: The server may have accepted it.
+
+        Raises:
+            sqlite3.Error: The file cannot be written, for example because the disk is full.
+        """
+        if not in_doubt:
+            self.change(request, None)
 
     def _write(self, statement: str, values: Sequence[Any]) -> int | None:
         """Write an entry, and from time to time all entries through to the disk."""

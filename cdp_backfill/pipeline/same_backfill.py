@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from cdp_backfill.errors import JournalError
@@ -91,3 +92,29 @@ def check_same_backfill(
             "mapping the same rows become other messages. Use the mapping of the journal, or "
             "pass another journal."
         )
+
+
+def changed_about(
+    before: AbstractMapping[str, str], about: dict[str, str], *, keeps_table: bool
+) -> dict[str, str]:
+    """What a run changes of what its journal holds about the backfill.
+
+    Args:
+        before: What the journal holds; empty for a new one.
+        about: What the run would write into a new one.
+        keeps_table: See :class:`~cdp_backfill.pipeline.journal.Journal`.
+    """
+    if not before:
+        return about
+    columns = {*json.loads(before.get("columns", "[]")), *json.loads(about["columns"])}
+    changed = {"columns": json.dumps(sorted(columns))}
+    # The mapping is that of the first run, without columns of personal data that came later.
+    mapping, now = (Mapping.from_toml(each["mapping"]) for each in (before, about))
+    if mapping.drop != now.drop:
+        changed["mapping"] = replace(mapping, drop=now.drop).to_toml()
+    if keeps_table:
+        return changed
+    names = {"paths", "identify", "options", "unreadable"}
+    if about["paths"] == "null" != before.get("paths"):  # an in-memory table is no file
+        names = {"identify"}
+    return changed | {name: about[name] for name in names if name in about}
