@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
+from cdp_backfill.engines.attempt_journal import SharedRun
 from cdp_backfill.engines.part_journal import PartJournal
 from cdp_backfill.engines.part_source import PartSource
+from cdp_backfill.engines.store import one_clear_error
 from cdp_backfill.errors import AccountingError, BackfillError, StoppedError
 from cdp_backfill.model.outcomes import OUTCOMES, Outcome
 from cdp_backfill.pipeline.runner import Run
@@ -21,8 +24,10 @@ if TYPE_CHECKING:
 
     import pyarrow as pa
 
+    from cdp_backfill.engines.attempt_journal import AttemptJournal
     from cdp_backfill.engines.part_journal import SharedJournal
     from cdp_backfill.engines.partition_job import PartitionJob
+    from cdp_backfill.pipeline.run_journal import RunJournal
     from cdp_backfill.results.progress import Snapshot
     from cdp_backfill.results.reports import Report
 
@@ -35,7 +40,7 @@ def send_partition(
     *,
     part: str,
     attempt: str = "0",
-    journal: SharedJournal | None = None,
+    journal: SharedJournal | SharedRun | None = None,
 ) -> Generator[pa.Table, None, PartSummary]:
     """Send a part of a table from a worker of any engine.
 
@@ -50,8 +55,10 @@ def send_partition(
         attempt: ``"0"`` for the first attempt to run this part, ``"1"`` for the second and so on.
             Any other text if the engine does not count them. After earlier attempts, each row may
             have been sent before; without a journal, all are counted in ``maybe_twice``.
-        journal: A journal that all parts share, or None. It has the methods ``skip(digests)``,
-            which returns a mask of messages that are delivered, and ``add(digests)``.
+        journal: A journal that all parts share, or None: the ``shared`` of the journal that
+            :meth:`PartitionJob.journal` gave. This waits then until no other attempt of the part is
+            alive. Or an object of your own with the methods ``skip(digests)``, which returns a mask
+            of messages that are delivered, and ``add(digests)``.
 
     Yields:
         The failures as Arrow tables of one schema: the columns of the part, and ``cdp_...``.
@@ -83,9 +90,13 @@ def send_partition(
     error: BackfillError | None = None
     run: Run | None = None
     report: Report | None = None
-    earlier = earlier_attempts(attempt)
+    own: AttemptJournal | None = None
     try:
-        run = _run(rows, job, journal, earlier)
+        if isinstance(journal, SharedRun):
+            own = _attempt(journal, part)
+            run = _run(rows, job, own)
+        else:
+            run = _run(rows, job, _part_journal(journal, earlier_attempts(attempt)))
         report = run.report()
     except BackfillError as raised:
         error, report = raised, getattr(raised, "report", None)
@@ -95,6 +106,8 @@ def send_partition(
             f"({type(raised).__name__})."
         )
     if rows.error is not None and not (report and report.requests):
+        if own is not None:
+            own.finish()
         raise rows.error
     tracker = OutcomeTracker(rows) if run is None else run.tracker
     _read_on(rows, tracker)
@@ -103,7 +116,7 @@ def send_partition(
     for table in tracker.failure_tables():
         if table.num_rows:
             yield table
-    return PartSummary(
+    summary = PartSummary(
         part=part,
         attempt=attempt,
         counts=tracker.counts,
@@ -118,15 +131,33 @@ def send_partition(
         interrupted=report is not None and report.interrupted,
         error=None if error is None else (type(error).__name__, _text(error)),
     )
+    if own is not None:
+        with suppress(OSError):  # this summary comes back with the part all the same
+            own.finish(summary.to_bytes())
+    return summary
 
 
-def _run(rows: PartSource, job: PartitionJob, journal: SharedJournal | None, earlier: int) -> Run:
+def _attempt(journal: SharedRun, part: str) -> AttemptJournal:
+    """Begin an attempt with a shared journal.
+
+    Raises:
+        JournalError: It cannot be read or written.
+    """
+    with one_clear_error(journal.store.location):
+        return journal.attempt(part)
+
+
+def _part_journal(journal: SharedJournal | None, earlier: int) -> PartJournal | None:
+    return PartJournal(journal, earlier) if journal is not None or earlier else None
+
+
+def _run(rows: PartSource, job: PartitionJob, journal: RunJournal | None) -> Run:
     prepared = job.on(rows).prepare()
     return Run(
         prepared,
         job.share.with_key(),
         _UntilStopped(job.stop_file),
-        journal=PartJournal(journal, earlier) if journal is not None or earlier else None,
+        journal=journal,
         excluded=job.exclude,
     )
 

@@ -95,7 +95,8 @@ class Store:
                     f"A journal of an engine is a folder, and {self.location} is a file. Pass "
                     "the path of a folder."
                 )
-            return not system.get_file_info(pa_fs.FileSelector(path, allow_not_found=True))
+            selector = pa_fs.FileSelector(path, allow_not_found=True)
+            return all(each.path.endswith(_UNFINISHED) for each in system.get_file_info(selector))
 
     def names(self, folder: str = "") -> dict[str, int | None]:
         """All files in a folder and the folders in it, with the time of their last change.
@@ -106,14 +107,23 @@ class Store:
         Raises:
             OSError: It cannot be read.
         """
+        return {name: info.mtime_ns for name, info in self._files(folder)}
+
+    def sizes(self) -> dict[str, int]:
+        """All files, with their bytes.
+
+        Raises:
+            OSError: It cannot be read.
+        """
+        return {name: info.size for name, info in self._files("")}
+
+    def _files(self, folder: str) -> Iterator[tuple[str, Any]]:
         system, root = self._opened
         path = f"{root}/{folder}".rstrip("/")
         selector = pa_fs.FileSelector(path, allow_not_found=True, recursive=True)
-        return {
-            info.path[len(root) :].lstrip("/"): info.mtime_ns
-            for info in system.get_file_info(selector)
-            if info.type is pa_fs.FileType.File and not info.path.endswith(_UNFINISHED)
-        }
+        for info in system.get_file_info(selector):
+            if info.type is pa_fs.FileType.File and not info.path.endswith(_UNFINISHED):
+                yield info.path[len(root) :].lstrip("/"), info
 
     def read(self, name: str) -> bytes | None:
         """The content of a file, or None if there is none.

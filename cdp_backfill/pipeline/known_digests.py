@@ -48,6 +48,11 @@ class KnownDigests:
         """Messages that the server may have accepted more than once."""
 
     @property
+    def is_empty(self) -> bool:
+        """Whether it knows of no message."""
+        return not len(self._delivered[0]) and not len(self._doubted[0])
+
+    @property
     def delivered(self) -> int:
         """Number of messages that were delivered."""
         return len(self._delivered[0])
