@@ -80,14 +80,14 @@ class AttemptFiles:
         return [f"{self.folder}/{name}" for name in sorted(names)]
 
 
-def attempts_in(store: Store) -> list[AttemptFiles]:
-    """All attempts of all runs, in the order of their names.
+def attempts_in(store: Store, run: str | None = None) -> list[AttemptFiles]:
+    """All attempts of a run, or of all runs, in the order of their names.
 
     Raises:
         OSError: The folder cannot be read.
     """
     found: dict[tuple[str, str, str], AttemptFiles] = {}
-    for name in store.names(RUNS):
+    for name in store.names(RUNS if run is None else f"{RUNS}/{run}"):
         if match := _FILE.fullmatch(name):
             run, part, holder, file = match.groups()
             key = (run, part, holder)
@@ -99,6 +99,8 @@ def load(
     store: Store,
     choose: Callable[[AttemptFiles], bool],
     keep: Callable[[Entry], Entry] = lambda entry: entry,
+    *,
+    run: str | None = None,
 ) -> list[Entry]:
     """What the attempts of some kind say of messages.
 
@@ -106,13 +108,14 @@ def load(
         store: The folder.
         choose: Chooses attempts.
         keep: Keeps what is needed of the digests of an entry.
+        run: Look at the attempts of this run only; None for all.
 
     Raises:
         OSError: The folder cannot be read.
         JournalError: A file is damaged.
     """
     for _ in range(_ATTEMPTS):
-        chosen = [each for each in attempts_in(store) if choose(each)]
+        chosen = [each for each in attempts_in(store, run) if choose(each)]
         try:
             with ThreadPoolExecutor(_READERS, thread_name_prefix="cdp-backfill-load") as pool:
                 parts = list(pool.map(partial(_entries, store, keep), chosen))

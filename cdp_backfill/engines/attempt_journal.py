@@ -89,19 +89,19 @@ class SharedRun:
     def known_siblings(self, part: str, holder: str) -> tuple[list[Entry], bytes | None]:
         """What other attempts of this run did, and the summary of one of the same part."""
         folder = part_folder(self.run, part).rpartition("/")[2]
-        mine = [each for each in attempts_in(self.store) if each.run == self.run]
+        mine = attempts_in(self.store, self.run)
         siblings = [each for each in mine if each.part == folder and each.holder != holder]
         ended = [each for each in siblings if each.has_ended]
         summary = self.store.read(f"{ended[-1].folder}/{SUMMARY}") if ended else None
 
         def is_wanted(attempt: AttemptFiles) -> bool:
-            if attempt.run != self.run or attempt.holder == holder:
+            if attempt.holder == holder:
                 return False
             # An engine that lost a worker may put rows into other parts when it runs them again.
             is_lost = self.layout is None and (bool(siblings) or not attempt.has_ended)
             return attempt.part == folder or is_lost
 
-        return load(self.store, is_wanted), summary
+        return load(self.store, is_wanted, run=self.run), summary
 
 
 class AttemptJournal:

@@ -187,7 +187,7 @@ class Claim:
             self._state = state or self._state
             now = time.time()
             content = {"state": self._state, "time": now, **this_process()}
-            self._store.write(self._name, json.dumps(content).encode())
+            self._store.write(self._name, json.dumps(content).encode(), lasts=False)
             self._beat = now  # of before it was written: whoever reads it counts from later on
 
 

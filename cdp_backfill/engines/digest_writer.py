@@ -108,7 +108,10 @@ class DigestWriter:
         if self._settled is None or not (self._files or self._waiting or doubts):
             self._flush()
             return
-        records = together([*self._settled, doubts])
+        records = together(self._settled)
+        if "delivered_again" in records:  # an attempt before has had no answer
+            doubts = together([doubts, {"sent": records["delivered_again"]}])
+        records = together([records, doubts])
         self._store.write(f"{self._folder}/{ALL}", to_bytes(records))
         self._waiting = []
         for name in self._files:

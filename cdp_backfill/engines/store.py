@@ -142,15 +142,20 @@ class Store:
                 return None  # not every file system raises the error above
             raise
 
-    def write(self, name: str, content: bytes) -> None:
+    def write(self, name: str, content: bytes, *, lasts: bool = True) -> None:
         """Write a file as a whole, in place of an earlier one of this name: all of it or nothing.
+
+        Args:
+            name: Name of the file from this folder.
+            content: The content.
+            lasts: It must survive a power cut, for which a disk takes its time.
 
         Raises:
             OSError: It cannot be written.
         """
         system, path = self._opened[0], self._path(name)
         if self.is_local:
-            _write_private(Path(path), content)
+            _write_private(Path(path), content, lasts=lasts)
         elif isinstance(system, pa_fs.HadoopFileSystem | pa_fs.SubTreeFileSystem):
             unfinished = f"{path}.{uuid.uuid4().hex}{_UNFINISHED}"
             system.create_dir(path.rpartition("/")[0], recursive=True)
@@ -177,7 +182,7 @@ class Store:
                 raise
 
 
-def _write_private(path: Path, content: bytes) -> None:
+def _write_private(path: Path, content: bytes, *, lasts: bool) -> None:
     """Write a file that only its owner can read, and put it in its place."""
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     unfinished = path.with_name(f"{path.name}.{uuid.uuid4().hex}{_UNFINISHED}")
@@ -185,8 +190,9 @@ def _write_private(path: Path, content: bytes) -> None:
         descriptor = os.open(unfinished, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
         with os.fdopen(descriptor, "wb") as file:
             file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
+            if lasts:
+                file.flush()
+                os.fsync(file.fileno())
         unfinished.replace(path)
     except BaseException:
         unfinished.unlink(missing_ok=True)
