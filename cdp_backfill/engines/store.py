@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _URI: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
+_CREDENTIALS: Final = re.compile(r"[A-Za-z0-9+.-]+://[^/]*:[^/]*@")
 _UNFINISHED: Final = ".unfinished"
 
 
@@ -41,13 +42,19 @@ class Store:
         """The store at a path, which becomes absolute, or at a URI.
 
         Raises:
-            JournalError: It names no folder.
+            JournalError: It names no folder, or holds credentials.
         """
         text = str(location).strip()
         if not text:
             raise JournalError(
                 "A shared journal is a folder, and '' names none. Pass a path, or a URI such as "
                 "'s3://bucket/folder'."
+            )
+        if _CREDENTIALS.match(text):
+            raise JournalError(
+                "The URI of a journal must hold no credentials, because it goes to all workers. "
+                "Put them into the environment, such as $AWS_ACCESS_KEY_ID, and pass only the "
+                "place."
             )
         if _URI.match(text):
             return cls(text.rstrip("/"))
