@@ -132,6 +132,9 @@ class AttemptJournal:
         except BaseException:
             self._claim.release()
             raise
+        self.is_stopped = False
+        """Whether the driver asked its parts to stop; looked up with each sign of life."""
+        self._claim.on_beat = lambda: self._look(shared)
         self._known = [each for each in (self._before, self._siblings) if not each.is_empty]
         self._entries: dict[int, tuple[list[Digests], State]] = {}
         self._number = 0
@@ -139,6 +142,9 @@ class AttemptJournal:
         self._closed = False
         self.maybe_twice = 0
         """Known only once the part has stopped: the rows that it did not read may be among them."""
+
+    def _look(self, shared: SharedRun) -> None:
+        self.is_stopped = self.is_stopped or shared.should_stop()
 
     @property
     def delivered_before(self) -> int:

@@ -20,7 +20,7 @@ from cdp_backfill.results.run_stats import RunStats
 from cdp_backfill.results.tracker import OutcomeTracker
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterable
+    from collections.abc import Callable, Generator, Iterable
 
     import pyarrow as pa
 
@@ -94,7 +94,7 @@ def send_partition(
     try:
         if isinstance(journal, SharedRun):
             own = _attempt(journal, part)
-            run = _run(rows, job, own)
+            run = _run(rows, job, own, lambda: own is not None and own.is_stopped)
         else:
             run = _run(rows, job, _part_journal(journal, earlier_attempts(attempt)))
         report = run.report()
@@ -151,12 +151,17 @@ def _part_journal(journal: SharedJournal | None, earlier: int) -> PartJournal | 
     return PartJournal(journal, earlier) if journal is not None or earlier else None
 
 
-def _run(rows: PartSource, job: PartitionJob, journal: RunJournal | None) -> Run:
+def _run(
+    rows: PartSource,
+    job: PartitionJob,
+    journal: RunJournal | None,
+    is_stopped: Callable[[], bool] = lambda: False,
+) -> Run:
     prepared = job.on(rows).prepare()
     return Run(
         prepared,
         job.share.with_key(),
-        _UntilStopped(job.stop_file),
+        _UntilStopped(job.stop_file, is_stopped),
         journal=journal,
         excluded=job.exclude,
     )
@@ -176,24 +181,28 @@ def _text(error: BackfillError) -> str:
 
 
 class _UntilStopped:
-    """Interrupts a run when a file exists; shows nothing.
+    """Interrupts a run when a file exists, or something else says so; shows nothing.
 
     Args:
         path: The file, or None.
+        is_stopped: What else to ask.
     """
 
-    def __init__(self, path: str | Path | None) -> None:
+    def __init__(self, path: str | Path | None, is_stopped: Callable[[], bool]) -> None:
         self._path = None if path is None else Path(path)
+        self._is_stopped, self._has_stopped = is_stopped, False
 
     def update(self, snapshot: Snapshot) -> None:
-        """Look for the file.
+        """Look whether to stop.
 
         Raises:
-            KeyboardInterrupt: It exists; raised once, because a second one would cancel requests.
+            KeyboardInterrupt: Yes; raised once, because a second one would cancel requests.
         """
         del snapshot
-        if self._path is not None and self._path.exists():
-            self._path = None
+        if self._has_stopped:
+            return
+        if self._is_stopped() or (self._path is not None and self._path.exists()):
+            self._has_stopped = True
             raise KeyboardInterrupt
 
     def close(self) -> None:
