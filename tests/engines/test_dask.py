@@ -140,6 +140,8 @@ class Account:
     def answer(self, number: int, request: ReceivedRequest) -> Reply:
         """Take a request."""
         del number
+        if not request.raw:  # its body is yet to come
+            return Reply()
         with self._lock:
             self.held.extend(each["messageId"] for each in request.batch)
             if self._marker is not None and request.batch[0]["properties"]["n"] < ROWS // PARTS:
@@ -179,7 +181,8 @@ def test_a_killed_worker(client: Any, tmp_path: Path, with_journal: bool) -> Non
         destination = cdp.Destination(
             base_url=server.destination().base_url, max_messages=20, workers=2, key_from=any_key
         )
-        report = send(table, destination, journal=journal)
+        # Without a look at recent rows first: the partition is read by whoever sends it.
+        report = send(table, destination, journal=journal, recent="hold")
         assert counts(report) == {"delivered": 2_160, "invalid": 240}
         assert len(set(account.held)) == 2_160
         assert 0 < account.twice <= report.maybe_twice < 2_160
