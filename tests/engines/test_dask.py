@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+from base64 import b64decode
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -97,7 +98,7 @@ def test_each_call_sends_once(client: Any) -> None:
     account, frame = Account(), frame_of(40).drop(columns="device")
     table = dd.from_pandas(frame, npartitions=2)
     with serving(account.answer) as server, client.as_current():
-        destination = cdp.Destination(base_url=server.destination().base_url, key_from=any_key)
+        destination = cdp.Destination(base_url=server.destination().base_url, key_from=own_key)
         for calls in (1, 2):
             send(table, destination)
             assert len(account.held) == calls * 36
@@ -125,16 +126,15 @@ def test_options_that_do_not_work(box: Sandbox) -> None:
 
 
 class Account:
-    """A server that counts each message id, and kills the worker of the first partition.
+    """A server that counts each message id, and can kill the worker of the first partition.
 
     Args:
-        marker: File with the process of that worker, or None to kill none.
+        requests: The request of that partition that the worker does not survive; 0 for none.
     """
 
-    def __init__(self, marker: Path | None = None) -> None:
+    def __init__(self, requests: int = 0) -> None:
         self.held: list[str] = []
-        self._marker = marker
-        self._left = 3  # requests of the first partition until then
+        self._left = requests
         self._lock = threading.Lock()
 
     def answer(self, number: int, request: ReceivedRequest) -> Reply:
@@ -144,10 +144,11 @@ class Account:
             return Reply()
         with self._lock:
             self.held.extend(each["messageId"] for each in request.batch)
-            if self._marker is not None and request.batch[0]["properties"]["n"] < ROWS // PARTS:
+            if self._left and request.batch[0]["properties"]["n"] < ROWS // PARTS:
                 self._left -= 1
                 if not self._left:
-                    psutil.Process(int(self._marker.read_text())).kill()
+                    key = b64decode(request.headers["authorization"].removeprefix("Basic "))
+                    psutil.Process(int(key.rstrip(b":"))).kill()
         return Reply()
 
     @property
@@ -156,33 +157,22 @@ class Account:
         return len(self.held) - len(set(self.held))
 
 
-def any_key() -> str:
-    """A key for a server that takes any."""
-    return "any"
-
-
-def marked(frame: pd.DataFrame, marker: str) -> pd.DataFrame:
-    """A partition; the process that reads the first one leaves its number."""
-    if (frame.n == 0).any() and not os.path.exists(marker):  # noqa: PTH110  # runs in a worker
-        with open(marker, "w") as file:  # noqa: PTH123
-            file.write(str(os.getpid()))
-    return frame
+def own_key() -> str:
+    """A key that tells which process sends."""
+    return str(os.getpid())
 
 
 @pytest.mark.parametrize("with_journal", [False, True])
 def test_a_killed_worker(client: Any, tmp_path: Path, with_journal: bool) -> None:
     """Every id is held, and no more of them twice than the report admits."""
     frame = frame_of(ROWS).drop(columns="device")
-    marker = tmp_path / "killed"
     table = dd.from_pandas(frame, npartitions=PARTS)
-    table = table.map_partitions(marked, str(marker), meta=table._meta)
-    account, journal = Account(marker), str(tmp_path / "journal") if with_journal else None
+    account, journal = Account(requests=3), str(tmp_path / "journal") if with_journal else None
     with serving(account.answer) as server, client.as_current():
         destination = cdp.Destination(
-            base_url=server.destination().base_url, max_messages=20, workers=2, key_from=any_key
+            base_url=server.destination().base_url, max_messages=20, workers=2, key_from=own_key
         )
-        # Without a look at recent rows first: the partition is read by whoever sends it.
-        report = send(table, destination, journal=journal, recent="hold")
+        report = send(table, destination, journal=journal)
         assert counts(report) == {"delivered": 2_160, "invalid": 240}
         assert len(set(account.held)) == 2_160
         assert 0 < account.twice <= report.maybe_twice < 2_160
