@@ -139,7 +139,7 @@ class AttemptJournal:
         self._entries: dict[int, tuple[list[Digests], State]] = {}
         self._number = 0
         self._begun = 0
-        self._closed = False
+        self._closed = self._finished = False
         self.maybe_twice = 0
         """Known only once the part has stopped: the rows that it did not read may be among them."""
 
@@ -222,14 +222,16 @@ class AttemptJournal:
         """Nothing: :meth:`finish` lets others go on, once the summary is there."""
 
     def finish(self, summary: bytes | None = None) -> None:
-        """End the attempt, and let others of the same part go on.
+        """End the attempt, and let others of the same part go on; once.
 
         Args:
             summary: What became of the rows, or None if that is not known.
         """
+        if self._finished:
+            return
+        self._finished = True
         try:
             if not self._closed:
-                self._closed = True
                 self._writer.abandon()
             elif summary is not None:
                 self._store.write(f"{self._folder}/{SUMMARY}", summary)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from cdp_backfill.engines.folder_journal import FolderJournal
+from cdp_backfill.engines.folder_report import report_of_folder
 from cdp_backfill.engines.partition_job import PartitionJob
 from cdp_backfill.engines.reports import as_summary, notes_of
 from cdp_backfill.engines.work import GuardPart, PlanPart, SendPart, unpacked
@@ -130,7 +131,12 @@ class EngineJob(Job):
             parts = replace(parts, stop_file=path)
             names = prepared.source.schema.names
             shared = None if journal is None else journal.shared
-            mapped = self.engine.map_parts(SendPart(parts, shared), names, with_failures=True)
+            try:
+                mapped = self.engine.map_parts(SendPart(parts, shared), names, with_failures=True)
+            except StoppedError as failed:
+                if journal is not None:
+                    failed.report = report_of_folder(journal.store.location)
+                raise
             interrupted = stopped()
         report, error = self._report(
             prepared,

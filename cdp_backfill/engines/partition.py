@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -87,54 +87,53 @@ def send_partition(
     if rows.is_empty:
         counts = dict.fromkeys(map(str, OUTCOMES), 0)
         return PartSummary(part=part, attempt=attempt, counts=counts, stats=RunStats())
-    error: BackfillError | None = None
-    run: Run | None = None
-    report: Report | None = None
-    own: AttemptJournal | None = None
-    try:
-        if isinstance(journal, SharedRun):
-            own = _attempt(journal, part)
-            run = _run(rows, job, own, lambda: own is not None and own.is_stopped)
-        else:
-            run = _run(rows, job, _part_journal(journal, earlier_attempts(attempt)))
-        report = run.report()
-    except BackfillError as raised:
-        error, report = raised, getattr(raised, "report", None)
-    except Exception as raised:  # noqa: BLE001  # the other parts' account must not be lost
-        error = StoppedError(
-            f"The run of a part could not begin because of an unexpected error "
-            f"({type(raised).__name__})."
+    with ExitStack() as held:  # whatever happens, other attempts of the part can go on
+        error: BackfillError | None = None
+        run: Run | None = None
+        report: Report | None = None
+        own: AttemptJournal | None = None
+        try:
+            if isinstance(journal, SharedRun):
+                own = held.enter_context(_attempt(journal, part))
+                run = _run(rows, job, own, lambda: own is not None and own.is_stopped)
+            else:
+                run = _run(rows, job, _part_journal(journal, earlier_attempts(attempt)))
+            report = run.report()
+        except BackfillError as raised:
+            error, report = raised, getattr(raised, "report", None)
+        except Exception as raised:  # noqa: BLE001  # the other parts' account must not be lost
+            error = StoppedError(
+                f"The run of a part could not begin because of an unexpected error "
+                f"({type(raised).__name__})."
+            )
+        if rows.error is not None and not (report and report.requests):
+            raise rows.error
+        tracker = OutcomeTracker(rows) if run is None else run.tracker
+        _read_on(rows, tracker)
+        if error is None and sum(tracker.counts.values()) != rows.rows_taken:
+            error = AccountingError("The outcomes of a part do not add up to its rows.")
+        for table in tracker.failure_tables():
+            if table.num_rows:
+                yield table
+        summary = PartSummary(
+            part=part,
+            attempt=attempt,
+            counts=tracker.counts,
+            stats=RunStats() if report is None else report.stats,
+            fixes={} if report is None else report.fixes,
+            naive=0 if run is None else run.naive,
+            event_keys=() if run is None else tuple(sorted(run.event_keys)),
+            reasons=tuple(tracker.reasons()),
+            skipped=tuple(tracker.skipped()),
+            events=tracker.event_counts(),
+            run=tracker.lineage.run,
+            interrupted=report is not None and report.interrupted,
+            error=None if error is None else (type(error).__name__, _text(error)),
         )
-    if rows.error is not None and not (report and report.requests):
         if own is not None:
-            own.finish()
-        raise rows.error
-    tracker = OutcomeTracker(rows) if run is None else run.tracker
-    _read_on(rows, tracker)
-    if error is None and sum(tracker.counts.values()) != rows.rows_taken:
-        error = AccountingError("The outcomes of a part do not add up to its rows.")
-    for table in tracker.failure_tables():
-        if table.num_rows:
-            yield table
-    summary = PartSummary(
-        part=part,
-        attempt=attempt,
-        counts=tracker.counts,
-        stats=RunStats() if report is None else report.stats,
-        fixes={} if report is None else report.fixes,
-        naive=0 if run is None else run.naive,
-        event_keys=() if run is None else tuple(sorted(run.event_keys)),
-        reasons=tuple(tracker.reasons()),
-        skipped=tuple(tracker.skipped()),
-        events=tracker.event_counts(),
-        run=tracker.lineage.run,
-        interrupted=report is not None and report.interrupted,
-        error=None if error is None else (type(error).__name__, _text(error)),
-    )
-    if own is not None:
-        with suppress(OSError):  # this summary comes back with the part all the same
-            own.finish(summary.to_bytes())
-    return summary
+            with suppress(OSError):  # this summary comes back with the part all the same
+                own.finish(summary.to_bytes())
+        return summary
 
 
 def _attempt(journal: SharedRun, part: str) -> AttemptJournal:
