@@ -43,15 +43,11 @@ KINDS: Final[tuple[Kind, ...]] = (
     "sent_again",
 )
 
-_DOUBTS: Final[dict[Kind, int]] = {
-    "begun": 1,
-    "again": 1,
-    "delivered": -1,
-    "withdrawn": -1,
-    "sent": 1,
-    "sent_again": 2,
-}
-"""What each record adds to the attempts without an answer."""
+_OPEN: Final[dict[Kind, int]] = {"begun": 1, "again": 1, "delivered": -1, "withdrawn": -1}
+"""What each record of a message on its way adds to the attempts without an answer."""
+
+_ENDED: Final[dict[Kind, int]] = {"sent": 1, "sent_again": 2}
+"""Attempts without an answer of a message that ended in doubt."""
 
 _MARK: Final = b"cdp-backfill digests 1\n"
 _COUNT: Final = 8  # bytes
@@ -101,16 +97,15 @@ def together(files: Iterable[Records]) -> Records:
 
 def entries(records: Records) -> list[Entry]:
     """What the records of one attempt say: which messages were delivered, and what is in doubt."""
-    delivered = [(True, 0, records[k]) for k in ("delivered", "delivered_again") if k in records]
-    known = [NO_DIGESTS, *(records[kind] for kind in _DOUBTS if kind in records)]
-    numbers = [
-        np.zeros(0, dtype=np.int64),
-        *(np.full(len(records[kind]), n) for kind, n in _DOUBTS.items() if kind in records),
+    found: list[Entry] = [
+        (True, 0, records[k]) for k in ("delivered", "delivered_again") if k in records
     ]
-    keys, doubts = summed(np.concatenate(known), np.concatenate(numbers))
+    # What ended in doubt stays so, even if an equal row was delivered.
+    found += [(False, n, records[k]) for k, n in _ENDED.items() if k in records]
+    if "begun" not in records and "again" not in records:
+        return found
+    parts = [(records[kind], number) for kind, number in _OPEN.items() if kind in records]
+    numbers = [np.full(len(digests), number) for digests, number in parts]
+    keys, doubts = summed(np.concatenate([each for each, _ in parts]), np.concatenate(numbers))
     digests = joined(keys)
-    return [
-        *delivered,
-        (False, 1, digests[doubts == 1]),
-        (False, 2, digests[doubts > 1]),
-    ]
+    return [*found, (False, 1, digests[doubts == 1]), (False, 2, digests[doubts > 1])]

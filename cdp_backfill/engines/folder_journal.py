@@ -19,9 +19,10 @@ A message is in a file before it leaves, and what was delivered follows within t
 crash leaves in doubt what was read but not yet recorded as delivered: up to a few chunks of rows.
 These rows are sent again, and counted in ``maybe_twice``.
 
-Each worker process loads what earlier runs did: MEMORY. If the content of a row decides in which
-part it is, the run names that rule as its ``layout``. Under the same rule, a part loads only what
-earlier attempts of this very part did.
+Each worker process loads what earlier runs did: 12 bytes for each delivered message, and 50 bytes
+while it loads. Four million take 3 s and 200 MB. If the content of a row decides in which part it
+is, the run names that rule as its ``layout``. Under the same rule, a part loads only what earlier
+attempts of this very part did.
 """
 
 from __future__ import annotations
