@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from contextlib import suppress
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Final, Self
 
 import numpy as np
@@ -117,7 +116,7 @@ class AttemptJournal:
     """
 
     def __init__(self, shared: SharedRun, part: str) -> None:
-        self._store, self.path = shared.store, Path(shared.store.location)
+        self._store, self.path = shared.store, shared.store.place
         place = part_folder(shared.run, part)
         holder = new_holder()
         self._folder = f"{place}/{holder}"

@@ -10,7 +10,7 @@ import dask
 import pyarrow as pa
 
 from cdp_backfill.engines.engine import MappedParts
-from cdp_backfill.engines.engine_errors import clear_errors
+from cdp_backfill.engines.engine_errors import with_clear_errors
 from cdp_backfill.engines.frame_parts import batches_of
 from cdp_backfill.results.spill import TableStore
 from cdp_backfill.sources.frames import FrameSource
@@ -85,26 +85,27 @@ class DaskEngine:
         self, work: PartWork, columns: list[str], *, with_failures: bool = False
     ) -> MappedParts:
         """Run work on each partition, once for each call, and bring home what it gave."""
-        columns = columns or self.source.schema.names[:1]  # without any, there are no rows
-        schema = self._schema(columns)
+        action = partial(self._map_parts, work, columns, with_failures=with_failures)
+        return with_clear_errors(self.name, action, sends=with_failures)
+
+    def _map_parts(self, work: PartWork, columns: list[str], *, with_failures: bool) -> MappedParts:
+        schema = self._schema(columns or self.source.schema.names[:1])  # without any, no rows
         run = uuid.uuid4().hex if self._client is not None else None
         on_part = partial(_on_part, work=work, schema=schema, run=run)
         # Impure: a result of an equal call before must not stand in for this one.
         call = dask.delayed(on_part, pure=False, traverse=False)
-        parts = enumerate(self._frame[self._labels(columns)].to_delayed())
-        tasks = [call(frame, part=f"{number:06}") for number, frame in parts]
+        parts = enumerate(self._frame[self._labels(schema.names)].to_delayed())
         summaries, lost, failures = [], list[str](), TableStore(_SPILL_BYTES)
-        with clear_errors(self.name, sends=with_failures):
-            for result in self._results(tasks):
-                if isinstance(result, BaseException):
-                    if not with_failures:
-                        raise result
-                    lost.append(type(result).__name__)
-                    continue
-                part, tables, summary = result
-                summaries.append(summary)
-                for table in tables:
-                    failures.append(int(part), table)
+        for result in self._results([call(frame, part=f"{n:06}") for n, frame in parts]):
+            if isinstance(result, BaseException):
+                if not with_failures:
+                    raise result
+                lost.append(type(result).__name__)
+                continue
+            part, tables, summary = result
+            summaries.append(summary)
+            for table in tables:
+                failures.append(int(part), table)
         return MappedParts(summaries=summaries, lost=lost, load=failures.tables)
 
     def _results(self, tasks: list[Any]) -> Iterator[Any]:

@@ -29,7 +29,6 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from cdp_backfill.engines.attempt_files import RUNS
@@ -43,6 +42,7 @@ from cdp_backfill.pipeline.same_backfill import check_recipe, check_same_backfil
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
     from types import TracebackType
 
 
@@ -129,9 +129,9 @@ class FolderJournal:
         self._shared: SharedRun | None = None
 
     @property
-    def path(self) -> Path:
-        """Where it is."""
-        return Path(self.store.location)
+    def path(self) -> Path | str:
+        """Where it is, a path or a URI."""
+        return self.store.place
 
     @property
     def shared(self) -> SharedRun:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -21,6 +20,8 @@ from cdp_backfill.results.part_summary import PartSummary
 from cdp_backfill.results.run_stats import RunStats
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from cdp_backfill.pipeline.known_digests import Entry
     from cdp_backfill.results.reports import Report
 
@@ -60,7 +61,7 @@ def report_of_folder(location: str | Path) -> Report:
         mapping=Mapping.from_toml(about["mapping"]),
         slots=int(record.get("slots", 1)),
         frame_name="the rows that the engine returned, or send the table again with this journal",
-        journal=Path(store.location),
+        journal=store.place,
         has_journal=True,
     )
     # Rows of parts that never began may be among them, so no part counts those.

@@ -64,6 +64,11 @@ class Store:
             raise JournalError(f"The journal {text} has no path: {error}") from error
 
     @property
+    def place(self) -> Path | str:
+        """Where it is, for reports and errors."""
+        return self.location if _URI.match(self.location) else Path(self.location)
+
+    @property
     def is_local(self) -> bool:
         """Whether it is a folder of this machine."""
         return isinstance(self._opened[0], pa_fs.LocalFileSystem)

@@ -49,8 +49,8 @@ class RunJournal(Protocol):
     """
 
     @property
-    def path(self) -> Path | None:
-        """Where it is, or None if it has no place of its own."""
+    def path(self) -> Path | str | None:
+        """Where it is, a path or a URI; None if it has no place of its own."""
 
     @property
     def maybe_twice(self) -> int:
