@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 import dask
 import pyarrow as pa
 
+from cdp_backfill.engines.dask_worker import run_part
 from cdp_backfill.engines.engine import MappedParts
 from cdp_backfill.engines.engine_errors import with_clear_errors
 from cdp_backfill.engines.frame_parts import batches_of
@@ -19,16 +20,12 @@ from cdp_backfill.sources.streams import Stream, StreamSource
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
 
-    import pandas as pd
-
     from cdp_backfill.engines.engine import PartWork
     from cdp_backfill.model.destination import Destination
     from cdp_backfill.sources import Source
 
 _SPILL_BYTES: Final = 64 * 2**20
 """Bytes of failures that stay in memory here; more go to a temporary file."""
-
-_ATTEMPTS: Final = "cdp-backfill"
 
 
 class DaskEngine:
@@ -91,7 +88,7 @@ class DaskEngine:
     def _map_parts(self, work: PartWork, columns: list[str], *, with_failures: bool) -> MappedParts:
         schema = self._schema(columns or self.source.schema.names[:1])  # without any, no rows
         run = uuid.uuid4().hex if self._client is not None else None
-        on_part = partial(_on_part, work=work, schema=schema, run=run)
+        on_part = partial(run_part, work=work, schema=schema, run=run)
         # Impure: a result of an equal call before must not stand in for this one.
         call = dask.delayed(on_part, pure=False, traverse=False)
         parts = enumerate(self._frame[self._labels(schema.names)].to_delayed())
@@ -137,28 +134,3 @@ class DaskEngine:
         for number in range(self._frame.npartitions):
             part = self._frame[self._labels(columns)].get_partition(number)
             yield from batches_of(part.compute(), schema)
-
-
-def _on_part(
-    frame: pd.DataFrame, *, part: str, work: PartWork, schema: Any, run: str | None
-) -> tuple[str, list[Any], bytes]:
-    """Run work on a partition; return its name, its failures and its summary."""
-    failures = []
-    working = work(batches_of(frame, schema), part, _attempt(run, part))
-    while True:
-        try:
-            failures.append(next(working))
-        except StopIteration as end:
-            return part, failures, end.value
-
-
-def _attempt(run: str | None, part: str) -> str:
-    """Number of the attempt, as the scheduler counts it before anything is sent."""
-    if run is None:  # without workers, nothing is run again
-        return "0"
-    from distributed import get_client  # noqa: PLC0415  # an extra
-
-    client, keys = get_client(), [_ATTEMPTS, run, part]
-    before = client.get_metadata(keys, {})
-    client.set_metadata([*keys, uuid.uuid4().hex], 1)
-    return str(len(before))
