@@ -95,6 +95,8 @@ class Claim:
 
     def _take(self, *, wait: bool) -> Sign | None:
         pause = _POLL_SECONDS
+        # Where a sign of life is gone for a moment while it is replaced, one look is not enough.
+        looks = 1 if self._store.replaces_at_once else 3
         try:
             self._write("starting")
             self._start()
@@ -115,8 +117,10 @@ class Claim:
                     self._write("starting")
                     continue  # look again: somebody may have started in between
                 elif all(each.state == "waiting" for each in others):
-                    self._write("running")
-                    return None
+                    looks -= 1
+                    if not looks:
+                        self._write("running")
+                        return None
                 # Whoever starts at the same time steps back as soon as they see this one.
                 self._wakes.wait(pause)
                 pause = min(2 * pause, _MAX_POLL_SECONDS)

@@ -121,12 +121,20 @@ class FolderJournal:
         }
         self._layout = layout
         self._before = read_about(self.store)
-        if self._before is not None:
-            check_recipe(location, self._before)
-            check_same_backfill(location, self._before, mapping, url, keeps_table=keeps_table)
+        self._mapping, self._url, self._keeps_table = mapping, url, keeps_table
+        self._check()
         self.run = new_holder()
         self._claim: Claim | None = None
         self._shared: SharedRun | None = None
+
+    def _check(self) -> None:
+        """Refuse the journal of another backfill."""
+        if self._before is not None:
+            place = self.store.location
+            check_recipe(place, self._before)
+            check_same_backfill(
+                place, self._before, self._mapping, self._url, keeps_table=self._keeps_table
+            )
 
     @property
     def path(self) -> Path | str:
@@ -163,6 +171,8 @@ class FolderJournal:
                 )
             self._claim = claim
             try:
+                self._before = read_about(self.store)  # another run may have begun it just now
+                self._check()
                 self._write_columns()
                 layouts = {
                     run: record.get("layout")

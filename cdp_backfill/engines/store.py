@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import time
 import uuid
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 
 _URI: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 _CREDENTIALS: Final = re.compile(r"[A-Za-z0-9+.-]+://[^/]*:[^/]*@")
+_TRIES: Final = 20
+_REPLACING: Final = ("local", "s3", "gcs", "abfs")
 _UNFINISHED: Final = ".unfinished"
 
 
@@ -72,6 +75,11 @@ class Store:
     def is_local(self) -> bool:
         """Whether it is a folder of this machine."""
         return isinstance(self._opened[0], pa_fs.LocalFileSystem)
+
+    @property
+    def replaces_at_once(self) -> bool:
+        """Whether a file that is written again is there at every moment."""
+        return self._opened[0].type_name in _REPLACING
 
     @cached_property
     def _opened(self) -> tuple[Any, str]:
@@ -168,7 +176,10 @@ class Store:
         system, path = self._opened[0], self._path(name)
         if self.is_local:
             _write_private(Path(path), content, lasts=lasts)
-        elif isinstance(system, pa_fs.HadoopFileSystem | pa_fs.SubTreeFileSystem):
+        elif self.replaces_at_once:  # an object appears when it is complete
+            with system.open_output_stream(path) as file:
+                file.write(content)
+        else:
             unfinished = f"{path}.{uuid.uuid4().hex}{_UNFINISHED}"
             system.create_dir(path.rpartition("/")[0], recursive=True)
             with system.open_output_stream(unfinished) as file:
@@ -176,9 +187,6 @@ class Store:
             if system.get_file_info(path).type is not pa_fs.FileType.NotFound:
                 system.delete_file(path)
             system.move(unfinished, path)
-        else:  # an object of a store appears when it is complete
-            with system.open_output_stream(path) as file:
-                file.write(content)
 
     def delete(self, name: str) -> None:
         """Delete a file, if there is one.
@@ -205,10 +213,21 @@ def _write_private(path: Path, content: bytes, *, lasts: bool) -> None:
             if lasts:
                 file.flush()
                 os.fsync(file.fileno())
-        unfinished.replace(path)
+        _replace(unfinished, path)
     except BaseException:
         unfinished.unlink(missing_ok=True)
         raise
+
+
+def _replace(unfinished: Path, path: Path) -> None:
+    for _ in range(_TRIES):
+        try:
+            unfinished.replace(path)
+        except PermissionError:  # on Windows, while somebody reads it
+            time.sleep(0.01)
+        else:
+            return
+    unfinished.replace(path)
 
 
 @contextmanager

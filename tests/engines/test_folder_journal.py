@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.fs as pa_fs
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -488,3 +489,20 @@ def in_a_bucket(endpoint: str) -> None:
         assert len(box.events()) == 900
         assert requests[0] > 0 == sum(requests[1:])
         assert cdp.report(where).counts["delivered"] == 900
+
+
+def test_a_file_system_that_cannot_replace_a_file(tmp_path: Path) -> None:
+    """Files are moved to their place, and a claim looks more than once."""
+    store = Store.at(tmp_path)
+    vars(store)["_opened"] = pa_fs.SubTreeFileSystem(str(tmp_path), pa_fs.LocalFileSystem()), "x"
+    for content in (b"one", b"two"):
+        store.write("a/b", content)
+        assert store.read("a/b") == content
+        assert set(store.names("a")) == {"a/b"}
+    store.delete("a/b")
+    store.delete("a/b")
+    assert store.read("a/b") is None
+    first, second = (Claim(store, f"place/{number}", "place") for number in range(2))
+    assert first.try_to_take() is None
+    assert second.try_to_take() is not None
+    first.release()
