@@ -277,7 +277,7 @@ def test_default_journals(box: Sandbox, tmp_path: Path, monkeypatch: pytest.Monk
     assert send(opens(3), box, None).journal is None
     named = send("opens.parquet", box, True).journal
     assert named is not None
-    assert named.name.startswith("opens-")
+    assert str(named).startswith("opens-")
     away = cdp.Destination(api_key="k", base_url="https://nowhere.invalid/v1", patience=0.05)
     with pytest.raises(cdp.UnreachableError) as got:
         cdp.send("opens.parquet", OPENED, destination=away, progress=False)
