@@ -15,7 +15,7 @@ from cdp_backfill.engines.store import one_clear_error
 from cdp_backfill.errors import AccountingError, BackfillError, StoppedError
 from cdp_backfill.model.outcomes import OUTCOMES, Outcome
 from cdp_backfill.pipeline.runner import Run
-from cdp_backfill.results.part_summary import PartSummary, earlier_attempts
+from cdp_backfill.results.part_summary import INTERRUPTED, PartSummary, earlier_attempts
 from cdp_backfill.results.run_stats import RunStats
 from cdp_backfill.results.tracker import OutcomeTracker
 
@@ -141,8 +141,11 @@ def _attempt(journal: SharedRun, part: str) -> AttemptJournal:
 
     Raises:
         JournalError: It cannot be read or written.
+        StoppedError: The run was stopped before.
     """
     with one_clear_error(journal.store.location):
+        if journal.should_stop():
+            raise StoppedError(INTERRUPTED)
         return journal.attempt(part)
 
 

@@ -421,6 +421,21 @@ def test_refused_folders(tmp_path: Path) -> None:
         cdp.report(tmp_path / "none")
 
 
+def test_a_run_that_is_asked_to_stop(box: Sandbox, tmp_path: Path) -> None:
+    """Its parts stop, wherever they are: those that have begun, and those yet to come."""
+    job = cdp.PartitionJob(mapping=OPENED, destination=box.destination)
+    with opened(tmp_path / "journal", url=box.url) as journal:
+        with journal.shared.attempt("0") as attempt:
+            journal.stop()
+            attempt._claim.on_beat()
+            assert attempt.is_stopped
+        _, summary = run_part(table_of(100).to_batches(), job, "1", journal=journal.shared)
+    assert summary.counts["unsent"] == 100
+    assert summary.error is not None
+    assert "interrupted" in summary.error[1]
+    assert box.events().empty
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="there are no such modes")
 def test_private_files(box: Sandbox, tmp_path: Path) -> None:
     """Only their owner can read the files, and they hold no id, no cell and no key."""
