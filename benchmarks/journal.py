@@ -18,7 +18,8 @@ import numpy as np
 
 import cdp_backfill as cdp
 from cdp_backfill.pipeline import journal as journals
-from cdp_backfill.pipeline.journal import Journal, State
+from cdp_backfill.pipeline.journal import Journal
+from cdp_backfill.pipeline.run_journal import State
 from common import print_machine
 
 REQUESTS: Final = 1_000

@@ -52,5 +52,11 @@ def _register_on_polars(polars: Any) -> None:
     polars.api.register_lazyframe_namespace("cdp")(_namespace)
 
 
+def _register_on_dask(frames: Any) -> None:
+    """Offer it on frames of Dask as well."""
+    frames.extensions.register_dataframe_accessor("cdp")(_namespace)
+
+
 when_imported("pandas", _register_on_pandas)
 when_imported("polars", _register_on_polars)
+when_imported("dask.dataframe", _register_on_dask)

@@ -221,11 +221,11 @@ def send(
     """Send every row of a table to the Pipelines API as a track event.
 
     Args:
-        source: A DataFrame of pandas or polars; a LazyFrame; a DataFrame of Spark, each partition
-            of which a worker sends; a table, reader or dataset of pyarrow; a relation of DuckDB; a
-            table of ibis; any other object with an Arrow stream (``__arrow_c_stream__``); a cursor
-            of ADBC or DB-API, or a result of BigQuery or Snowflake; or a path, a glob or a list of
-            paths to files, archives or folders.
+        source: A DataFrame of pandas or polars; a LazyFrame; a DataFrame of Spark or Dask, each
+            partition of which a worker sends; a table, reader or dataset of pyarrow; a relation of
+            DuckDB; a table of ibis; any other object with an Arrow stream
+            (``__arrow_c_stream__``); a cursor of ADBC or DB-API, or a result of BigQuery or
+            Snowflake; or a path, a glob or a list of paths to files, archives or folders.
             Files can be parquet, CSV, JSON, Arrow or ORC; their content decides, not their names.
         mapping: Which column becomes which field. Fields of :class:`Mapping` passed as keywords
             replace its own. Failures of an earlier run use the mapping of that run if None is
@@ -286,7 +286,8 @@ def send(
         journal: File that records delivered messages, so that the next run sends only the rest. A
             path, True for a file in the current folder that is named after table and address, or
             False for none. None means True for files and False for other tables and for
-            destinations on this machine.
+            destinations on this machine. For a table of Spark or Dask, a folder that all workers
+            see: a path, or a URI such as ``s3://bucket/folder``.
         canary: Send only the first n rows and the identities of their anonymous ids, and note what
             to check. To go on, send again without
             it and with ``journal=report.journal``. A canary has a journal even if ``journal`` is

@@ -46,7 +46,7 @@ nitpick_ignore_regex = [
         "py:.*",
         "ProgressChoice|Unreadable|InitVar|DateOrder|(Nonexistent|Ambiguous)Time|KeyPlace",
     ),  # their values are in the signature
-    ("py:class", r"pa\.Table|SharedJournal|FailureReason|EventCounts"),
+    ("py:class", r"pa\.Table|Shared(Journal|Run)|FolderJournal|FailureReason|EventCounts"),
 ]
 
 _NOT_CREATED_BY_USERS = {

@@ -52,7 +52,7 @@ def test_types_of_plan_and_report(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
     assert_type(report.failures, pd.DataFrame)
     assert_type(report.by_reason(), pd.DataFrame)
     assert_type(report.timeline, tuple[cdp.Snapshot, ...])
-    assert_type(report.journal, "Path | None")
+    assert_type(report.journal, "Path | str | None")
     assert_type(report.to_dict(), dict[str, Any])
     assert_type(report + again, cdp.Report)
     assert report.counts[cdp.Outcome.DELIVERED] == 1

@@ -54,4 +54,8 @@ def _engine_of(table: Any) -> Engine | None:
         from cdp_backfill.engines.spark import SparkEngine  # noqa: PLC0415  # needs pyspark
 
         return SparkEngine(table)
+    if ("dask", "DataFrame") in kinds and hasattr(table, "to_delayed"):
+        from cdp_backfill.engines.dask import DaskEngine  # noqa: PLC0415  # needs dask
+
+        return DaskEngine(table)
     return None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
@@ -22,12 +22,14 @@ class MappedParts:
 
     Attributes:
         summaries: What the work of each part returned; at most one for each part that has rows.
+        lost: For each part that the engine gave up, the kind of its error.
         uncounted: Whether the engine may have run parts, or attempts, without a summary.
         frame: The failures as a frame of the engine; None if they were not asked for.
         load: Gives the failures as Arrow tables, again and again.
     """
 
     summaries: list[bytes]
+    lost: list[str] = field(default_factory=list)
     uncounted: bool = False
     frame: Any = None
     load: Callable[[], Iterable[Any]] | None = None

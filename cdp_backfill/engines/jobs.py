@@ -6,23 +6,27 @@ import signal
 import tempfile
 import threading
 import time
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from cdp_backfill.engines.folder_journal import FolderJournal
+from cdp_backfill.engines.folder_report import report_of_folder
 from cdp_backfill.engines.partition_job import PartitionJob
 from cdp_backfill.engines.reports import as_summary, notes_of
 from cdp_backfill.engines.work import GuardPart, PlanPart, SendPart, unpacked
-from cdp_backfill.errors import ApiKeyError, BadInputError
+from cdp_backfill.errors import ApiKeyError, BadInputError, JournalError, StoppedError
 from cdp_backfill.messages.packing import Packer
 from cdp_backfill.model.api_facts import API_KEY_VARIABLE
 from cdp_backfill.model.destination import choose_destination
+from cdp_backfill.model.plurals import count
 from cdp_backfill.pipeline.job import Job, require_answers
 from cdp_backfill.pipeline.leaving_out import described_text
 from cdp_backfill.pipeline.plan_statistics import PlanStatistics
 from cdp_backfill.pipeline.planner import plan_from, plan_with_questions
 from cdp_backfill.pipeline.recency_guard import RecentRows
+from cdp_backfill.results.lineage import ORIGIN_COLUMNS
 from cdp_backfill.results.part_reports import PartsRun, error_of_parts, report_of_parts
 from cdp_backfill.results.progress import check_progress
 
@@ -39,7 +43,8 @@ _INSTEAD: Final = {
     "canary": "Send the first rows as a table of their own, for example with df.limit(1000).",
     "outcomes": "report.distributed_failures has each row that did not arrive.",
     "identify": "Send a pandas DataFrame with identify=, such as that of df.toPandas().",
-    "journal": "Leave journal= out. Without it, a part that the engine runs again goes twice.",
+    "journal": "Name a folder that all workers can write: a path, or a URI such as "
+    "'s3://bucket/folder'.",
     "processes": "The engine runs the parts: divide the table, for example with df.repartition(8).",
 }
 """Options that do not work with an engine, and what to do instead."""
@@ -110,14 +115,61 @@ class EngineJob(Job):
                 "read, or a function that returns the key."
             )
         self.engine.check(destination)
+        journal = self._journal(prepared, destination)
         parts = self._guarded(prepared, self._for_parts(prepared, destination))
+        with ExitStack() as begun:
+            if journal is not None:
+                journal.begin({"slots": parts.slots})
+                begun.callback(journal.release)
+            return self._send_parts(prepared, parts, journal)
+
+    def _send_parts(
+        self, prepared: PreparedSource, parts: PartitionJob, journal: FolderJournal | None
+    ) -> Report:
         started = time.monotonic()
-        with _stop_file(wanted=self.engine.shares_files) as (path, stopped):
+        with _stop_file(journal, wanted=self.engine.shares_files) as (path, stopped):
             parts = replace(parts, stop_file=path)
             names = prepared.source.schema.names
-            mapped = self.engine.map_parts(SendPart(parts), names, with_failures=True)
+            shared = None if journal is None else journal.shared
+            try:
+                mapped = self.engine.map_parts(SendPart(parts, shared), names, with_failures=True)
+            except StoppedError as failed:
+                if journal is not None:
+                    failed.report = report_of_folder(journal.store.location)
+                raise
             interrupted = stopped()
-        return self._report(prepared, parts, mapped, time.monotonic() - started, interrupted)
+        report, error = self._report(
+            prepared,
+            parts,
+            mapped,
+            seconds=time.monotonic() - started,
+            interrupted=interrupted,
+            journal=journal,
+        )
+        if journal is not None:
+            with suppress(JournalError):  # the report is worth more than its copy
+                journal.end(report.counts)
+        if error is not None:
+            raise error
+        return report
+
+    def _journal(self, prepared: PreparedSource, destination: Destination) -> FolderJournal | None:
+        """The shared journal of the call, which has yet to begin.
+
+        Raises:
+            JournalError: It cannot be read, or belongs to another backfill.
+        """
+        place, columns = self.options.journal, prepared.source.schema.names
+        if place is None or isinstance(place, bool):
+            return None
+        return FolderJournal(
+            place,
+            mapping=prepared.mapping,
+            url=destination.url,
+            columns=columns,
+            options=self.options.remembered(),
+            keeps_table=set(ORIGIN_COLUMNS) <= set(columns),
+        )
 
     def _for_parts(self, prepared: PreparedSource, destination: Destination) -> PartitionJob:
         return PartitionJob(
@@ -164,9 +216,11 @@ class EngineJob(Job):
         prepared: PreparedSource,
         parts: PartitionJob,
         mapped: MappedParts,
+        *,
         seconds: float,
         interrupted: bool,
-    ) -> Report:
+        journal: FolderJournal | None,
+    ) -> tuple[Report, StoppedError | None]:
         summaries = [as_summary(each) for each in mapped.summaries]
         run = PartsRun(
             schema=prepared.source.schema,
@@ -174,21 +228,33 @@ class EngineJob(Job):
             mapping=prepared.mapping,
             slots=parts.slots,
             seconds=seconds,
-            uncounted=mapped.uncounted,
+            uncounted=mapped.uncounted and journal is None,
             load=mapped.load,
             frame=mapped.frame,
             frame_name="report.distributed_failures",
             left_out=described_text(prepared.where, self.options.exclude),
+            journal=None if journal is None else journal.path,
+            has_journal=journal is not None,
             interrupted=interrupted,
-            send_again=lambda frame, first: self._retry(prepared.proposal, frame, first, None),
+            send_again=(
+                _send_whole_table
+                if journal is not None
+                else lambda frame, first: self._retry(prepared.proposal, frame, first, None)
+            ),
         )
         report = report_of_parts(
             summaries, run, notes=notes_of(summaries, parts, prepared.proposal)
         )
         error = error_of_parts(summaries, report)
-        if error is not None:
-            raise error
-        return report
+        if mapped.lost and error is None:
+            error = StoppedError(
+                f"{self.engine.name} gave up {count(len(mapped.lost), 'part')} "
+                f"({', '.join(sorted(set(mapped.lost)))}). The report does not count the rows of "
+                "lost parts, and some of them may have arrived. Send the table again, with the "
+                "same journal if there is one."
+            )
+            error.report = report
+        return report, error
 
     def _refuse_options(self) -> None:
         options = self.options
@@ -196,18 +262,31 @@ class EngineJob(Job):
             "canary": options.canary is not None,
             "outcomes": options.outcomes is not None,
             "identify": self.identify is not None,
-            "journal": options.journal not in (None, False),
+            "journal": options.journal is True,
             "processes": options.processes != 1,
         }
         for name, is_used in used.items():
             if is_used:
+                text = "journal=True" if name == "journal" else f"{name}="
                 raise BadInputError(
-                    f"{name}= does not work with a table of {self.engine.name}. {_INSTEAD[name]}"
+                    f"{text} does not work with a table of {self.engine.name}. {_INSTEAD[name]}"
                 )
 
 
+def _send_whole_table(*_: object) -> Report:
+    """Refuse to send failures without their journal.
+
+    Raises:
+        BadInputError: Always.
+    """
+    raise BadInputError(
+        "Send the whole table again with the same journal, on its engine: only the rows that are "
+        "not known to be delivered go."
+    )
+
+
 @contextmanager
-def _stop_file(*, wanted: bool) -> Iterator[tuple[Path | None, Any]]:
+def _stop_file(journal: FolderJournal | None, *, wanted: bool) -> Iterator[tuple[Path | None, Any]]:
     """A file that an interrupt creates, so that the parts stop and are reported.
 
     Engines react to an interrupt by killing what they run, and all accounts are lost. For the time
@@ -215,12 +294,14 @@ def _stop_file(*, wanted: bool) -> Iterator[tuple[Path | None, Any]]:
     before.
 
     Args:
+        journal: The shared journal, in which workers everywhere look too, or None.
         wanted: Whether the workers see the files of this machine.
 
     Yields:
         The path, or None; and a function that returns whether there was an interrupt.
     """
-    if not wanted or threading.current_thread() is not threading.main_thread():
+    is_heard = wanted or journal is not None
+    if not is_heard or threading.current_thread() is not threading.main_thread():
         yield None, lambda: False
         return
     with tempfile.TemporaryDirectory(prefix="cdp-backfill-") as folder:
@@ -230,9 +311,12 @@ def _stop_file(*, wanted: bool) -> Iterator[tuple[Path | None, Any]]:
         def stop(*_: object) -> None:
             path.touch()
             signal.signal(signal.SIGINT, before)
+            if journal is not None:
+                with suppress(OSError, JournalError):
+                    journal.stop()
 
         signal.signal(signal.SIGINT, stop)
         try:
-            yield path, path.exists
+            yield path if wanted else None, path.exists
         finally:
             signal.signal(signal.SIGINT, before)

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from cdp_backfill.model.arrays import Digests, Mask
-    from cdp_backfill.pipeline.journal import State
+    from cdp_backfill.pipeline.run_journal import State
 
 
 class SharedJournal(Protocol):
@@ -96,6 +96,11 @@ class PartJournal:
                 self._shared.add(np.concatenate(digests))
         elif state is None:
             self._requests.pop(request, None)
+
+    def split(self, request: int, *, in_doubt: bool) -> None:
+        """Forget a request, in whose place its parts are added."""
+        del in_doubt
+        self._requests.pop(request, None)
 
     def close(self, counts: dict[str, int], reasons: dict[str, int]) -> None:
         """End."""

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from cdp_backfill.engines.folder_journal import FolderJournal
 from cdp_backfill.errors import BadInputError, MappingError, StoppedError
 from cdp_backfill.inference.proposal import Proposal
 from cdp_backfill.model.destination import Destination
@@ -94,6 +95,22 @@ class PartitionJob:
             rate_limit=None if rate is None else rate / self.slots,
             workers=None if workers is None else max(1, workers // self.slots),
         )
+
+    def journal(self, folder: str | Path) -> FolderJournal:
+        """A journal in a folder for all parts, so that no part goes twice in silence.
+
+        Use it in a ``with`` statement on the driver, and pass its ``shared`` to each
+        :func:`send_partition`. A later run with the same folder sends only the rows that are not
+        known to be delivered, whatever their order, parts or engine; a run beside it is refused.
+
+        Args:
+            folder: A path that all workers see, or a URI such as ``s3://bucket/folder``. Workers
+                find credentials in their own environment.
+
+        Raises:
+            JournalError: The folder holds something else, or belongs to another backfill.
+        """
+        return FolderJournal(folder, mapping=self.mapping, url=self.destination.url)
 
     def on(self, source: Source) -> Job:
         """The job of a part, as of a table of its own.

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
+from cdp_backfill.engines.folder_report import report_of_folder
 from cdp_backfill.engines.part_source import PartSource
 from cdp_backfill.errors import BadInputError
 from cdp_backfill.inference.proposal import Proposal
@@ -22,8 +24,8 @@ if TYPE_CHECKING:
 
 
 def report(
-    parts: Iterable[PartSummary | bytes],
-    job: PartitionJob,
+    parts: Iterable[PartSummary | bytes] | str | Path,
+    job: PartitionJob | None = None,
     *,
     failures: Any = None,
     seconds: float | None = None,
@@ -31,12 +33,17 @@ def report(
 ) -> Report:
     """Make one report of parts that workers sent with :func:`send_partition`.
 
+    With the folder of a shared journal instead, report its last run. That needs no other argument,
+    and works even if the driver died: rows that a dead worker had sent without an answer are
+    ``unknown``, and rows that nobody recorded are not counted.
+
     Counts and figures add up. If a part comes more than once, its last summary counts, and all of
     its rows may have arrived twice.
 
     Args:
-        parts: The summaries, or what their ``to_bytes()`` gave.
-        job: The job of the parts.
+        parts: The summaries, or what their ``to_bytes()`` gave. Or the folder of a shared journal,
+            a path or a URI.
+        job: The job of the parts; None with a folder.
         failures: What the parts yielded, as one Arrow table; None if it is elsewhere.
         seconds: Seconds from begin to end; None for those of the slowest part.
         uncounted: True if the engine may have run parts of which nobody has a summary, for example
@@ -46,7 +53,7 @@ def report(
         The report. It raises no error for parts that stopped: see their ``error``.
 
     Raises:
-        BadInputError: A summary is none.
+        BadInputError: A summary is none, or the folder is no shared journal.
 
     >>> from cdp_backfill import Mapping, PartitionJob, lit, sandbox, send_partition
     >>> mapping = Mapping(user_id="uid", timestamp="ts", event=lit("Application Opened"))
@@ -65,6 +72,10 @@ def report(
     >>> both.summary
     'Backfill: 1 of 2 rows not delivered.'
     """
+    if isinstance(parts, str | Path):
+        return report_of_folder(parts)
+    if job is None:
+        raise BadInputError("Pass the job of these parts too: cdp.report(summaries, job).")
     decoded = [as_summary(each) for each in parts]
     table = pa.table({}) if failures is None else failures
     run = PartsRun(

@@ -18,6 +18,7 @@ from cdp_backfill.pipeline.recency_guard import RecentRows
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
 
+    from cdp_backfill.engines.attempt_journal import SharedRun
     from cdp_backfill.engines.partition_job import PartitionJob
 
 MAX_KEYS: Final = 2**18
@@ -32,15 +33,19 @@ class SendPart:
 
     Args:
         job: How to send it.
+        journal: The journal that all parts share, or None.
     """
 
     job: PartitionJob
+    journal: SharedRun | None = None
 
     def __call__(
         self, batches: Iterator[Any], part: str, attempt: str
     ) -> Generator[Any, None, bytes]:
         """Send; see :class:`cdp_backfill.engines.engine.PartWork`."""
-        summary = yield from send_partition(batches, self.job, part=part, attempt=attempt)
+        summary = yield from send_partition(
+            batches, self.job, part=part, attempt=attempt, journal=self.journal
+        )
         return summary.to_bytes()
 
 

@@ -24,16 +24,15 @@ import json
 import sqlite3
 import time
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from enum import Enum
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
 from cdp_backfill.errors import JournalError
 from cdp_backfill.messages.ids import ID_RECIPE
-from cdp_backfill.model.distinct import DIGEST_BYTES, contains, split
+from cdp_backfill.model.distinct import DIGEST_BYTES
 from cdp_backfill.model.mapping import Mapping
 from cdp_backfill.pipeline.journal_file import (
     check_is_journal,
@@ -43,6 +42,9 @@ from cdp_backfill.pipeline.journal_file import (
     opened,
     unlock,
 )
+from cdp_backfill.pipeline.known_digests import KnownDigests
+from cdp_backfill.pipeline.run_journal import State
+from cdp_backfill.pipeline.same_backfill import changed_about, check_recipe, check_same_backfill
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -57,31 +59,6 @@ if TYPE_CHECKING:
 FORMAT: Final = "cdp-backfill journal 2"
 SYNC_SECONDS = 0.1
 """A power cut costs at most the entries of this time before the last one."""
-
-_FIRST_RECIPE: Final = "cdp1"  # of journals that do not name one
-
-
-class State(Enum):
-    """What is known of a request. All names have one length: see :meth:`Journal.change`."""
-
-    SENT = "s"
-    """The server may have accepted it: it is on the wire, or got no answer."""
-    SENT_AGAIN = "a"
-    """The server may have accepted it more than once."""
-    DELIVERED = "d"
-    """The server accepted it."""
-    DELIVERED_AGAIN = "t"
-    """The server accepted it, and may have accepted an earlier attempt, too."""
-
-    @property
-    def delivered(self) -> bool:
-        """Whether the server certainly accepted it."""
-        return self in (State.DELIVERED, State.DELIVERED_AGAIN)
-
-    @property
-    def doubts(self) -> int:
-        """Attempts without an answer: 0, 1, or 2 for more."""
-        return {State.DELIVERED: 0, State.SENT_AGAIN: 2}.get(self, 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,76 +189,26 @@ class Journal:
             return
         self._before = stored
         _check_version(self.path, stored)
-        if stored["url"] != url:
-            raise JournalError(
-                f"The journal {self.path} belongs to a backfill to {stored['url']}, not to {url}. "
-                "Pass another journal."
-            )
-        before = Mapping.from_toml(stored["mapping"]).to_dict()
-        now = mapping.to_dict()
-        old_types, types = before.pop("types", {}), now.pop("types", {})
-        if self._keeps_table and not old_types:  # a file of failures of a table with types
-            types = old_types
-        changed = sorted(
-            name for name in {*old_types, *types} if old_types.get(name) != types.get(name)
-        )
-        if changed:
-            column = changed[0]
-            raise JournalError(
-                f"Column {column!r} was {old_types.get(column, 'text')} when the journal "
-                f"{self.path} was created and is now {types.get(column, 'text')}. Message ids "
-                "would change and every row would be sent again. Go on with cdp.resume(journal), "
-                "which reads the cells as before; or correct the cells that differ."
-            )
-        columns = json.loads(stored.get("columns", "[]"))
-        if columns and before.get("rest") == now.get("rest"):
-            # To leave out a column that no earlier table had changes no message.
-            kept = [name for name in now.get("drop", []) if name in columns]
-            if sorted(kept) == sorted(before.get("drop", [])):
-                before, now = ({**each, "drop": []} for each in (before, now))
-        if before != now:
-            names = sorted(name for name in {*before, *now} if before.get(name) != now.get(name))
-            raise JournalError(
-                f"The journal {self.path} belongs to a backfill with another mapping: "
-                f"{', '.join(names)} {'differs' if len(names) == 1 else 'differ'}. Under another "
-                "mapping the same rows become other messages. Use the mapping of the journal, or "
-                "pass another journal."
-            )
+        check_same_backfill(self.path, stored, mapping, url, keeps_table=self._keeps_table)
 
     def _load(self) -> None:
         """Read which messages were delivered, and which the server may have accepted."""
-        delivered, digests, doubts = [], [], []
         entries: Iterable[tuple[str, bytes]] = ()
         if not self._is_new:
             entries = self._database.execute("SELECT state, digests FROM requests")
-        for state, blob in entries:
-            part = np.frombuffer(blob, np.uint8).reshape(-1, DIGEST_BYTES)
-            kind = State(state)
-            if kind.delivered:
-                delivered.append(part)
-            if kind.doubts:
-                digests.append(part)
-                doubts.append(np.full(len(part), kind.doubts, dtype=np.int64))
-        empty = [np.zeros((0, DIGEST_BYTES), dtype=np.uint8)]
-        self._delivered = _sorted(split(np.concatenate([*empty, *delivered])))
-        high, low = split(np.concatenate([*empty, *digests]))
-        times = np.concatenate([np.zeros(0, dtype=np.int64), *doubts])
-        order = np.lexsort((low, high))
-        high, low, times = high[order], low[order], times[order]
-        starts = np.ones(len(high), dtype=bool)
-        starts[1:] = (high[1:] != high[:-1]) | (low[1:] != low[:-1])
-        times = np.add.reduceat(times, np.flatnonzero(starts)) if len(times) else times
-        self._doubted = high[starts], low[starts]
-        twice = times > 1
-        self._doubted_twice = self._doubted[0][twice], self._doubted[1][twice]
-        again = contains(self._delivered, *self._doubted)
-        self.maybe_twice = int(np.count_nonzero(again | twice))
+        self._known = KnownDigests(
+            (State(state).delivered, State(state).doubts, _digests(blob)) for state, blob in entries
+        )
+
+    @property
+    def maybe_twice(self) -> int:
         """Messages that the server may have accepted more than once in earlier runs."""
+        return self._known.maybe_twice
 
     @property
     def delivered_before(self) -> int:
         """Number of rows that earlier runs delivered."""
-        return len(self._delivered[0])
+        return self._known.delivered
 
     def is_delivered(self, digests: Digests) -> Mask:
         """True for each message that an earlier run delivered.
@@ -289,7 +216,7 @@ class Journal:
         Args:
             digests: An array with 12 or more bytes for each message.
         """
-        return contains(self._delivered, *split(digests))
+        return self._known.is_delivered(digests)
 
     def doubts(self, digests: Digests) -> npt.NDArray[np.uint8]:
         """Attempts of earlier runs without an answer, for each message: 0, 1, or 2 for more.
@@ -297,11 +224,7 @@ class Journal:
         Args:
             digests: An array with 12 or more bytes for each message.
         """
-        high, low = split(digests)
-        times = np.zeros(len(high), dtype=np.uint8)
-        for known in (self._doubted, self._doubted_twice):
-            times += contains(known, high, low)
-        return times
+        return self._known.doubts(digests)
 
     # --- Changes ---
 
@@ -317,7 +240,9 @@ class Journal:
         try:
             with one_clear_error(self.path), self._database:
                 self._database.execute("BEGIN IMMEDIATE")
-                self._write_about(self._changed_about())
+                self._write_about(
+                    changed_about(self._before, self._about, keeps_table=self._keeps_table)
+                )
                 self._run = self._database.execute(
                     "INSERT INTO runs (started) VALUES (?)", (_now(),)
                 ).lastrowid
@@ -327,24 +252,6 @@ class Journal:
 
     def _write_about(self, about: dict[str, str]) -> None:
         self._database.executemany("INSERT OR REPLACE INTO about VALUES (?, ?)", about.items())
-
-    def _changed_about(self) -> dict[str, str]:
-        """What a run changes of what the journal holds about the backfill."""
-        about, before = self._about, self._before
-        if not before:
-            return about
-        columns = {*json.loads(before.get("columns", "[]")), *json.loads(about["columns"])}
-        changed = {"columns": json.dumps(sorted(columns))}
-        # The mapping is that of the first run, without columns of personal data that came later.
-        mapping, now = (Mapping.from_toml(each["mapping"]) for each in (before, about))
-        if mapping.drop != now.drop:
-            changed["mapping"] = replace(mapping, drop=now.drop).to_toml()
-        if self._keeps_table:
-            return changed
-        names = {"paths", "identify", "options", "unreadable"}
-        if about["paths"] == "null" != before.get("paths"):  # an in-memory table is no file
-            names = {"identify"}
-        return changed | {name: about[name] for name in names if name in about}
 
     def undo_begin(self) -> None:
         """Make the journal what it was before :meth:`begin`, because the run is refused after all.
@@ -401,6 +308,19 @@ class Journal:
             self._write("DELETE FROM requests WHERE id = ?", (request,))
         else:  # a state of the same length is written in place, without the digests
             self._write("UPDATE requests SET state = ? WHERE id = ?", (state.value, request))
+
+    def split(self, request: int, *, in_doubt: bool) -> None:
+        """Record that parts take the place of a request; each gets an entry of its own.
+
+        Args:
+            request: The number of the request.
+            in_doubt: The server may have accepted it.
+
+        Raises:
+            sqlite3.Error: The file cannot be written, for example because the disk is full.
+        """
+        if not in_doubt:
+            self.change(request, None)
 
     def _write(self, statement: str, values: Sequence[Any]) -> int | None:
         """Write an entry, and from time to time all entries through to the disk."""
@@ -498,22 +418,11 @@ def _check_version(path: Path, stored: dict[str, str]) -> None:
         raise JournalError(
             f"{path} is not a journal of this version. Pass the path of another file."
         )
-    recipe = stored.get("recipe", _FIRST_RECIPE)
-    if recipe != ID_RECIPE:
-        raise JournalError(
-            f"The journal {path} belongs to a version that made message ids by the recipe "
-            f"{recipe!r}, and this version makes them by {ID_RECIPE!r}: every row would be sent "
-            "again under another id. Finish the backfill with the version that began it, or pass "
-            "another journal."
-        )
+    check_recipe(path, stored)
 
 
-def _sorted(
-    pair: tuple[npt.NDArray[np.uint64], npt.NDArray[np.uint32]],
-) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.uint32]]:
-    high, low = pair
-    order = np.argsort(high, kind="stable")
-    return high[order], low[order]
+def _digests(blob: bytes) -> Digests:
+    return np.frombuffer(blob, np.uint8).reshape(-1, DIGEST_BYTES)
 
 
 def _now() -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from cdp_backfill.model.outcomes import Outcome
-from cdp_backfill.pipeline.journal import State
+from cdp_backfill.pipeline.run_journal import State
 
 if TYPE_CHECKING:
     from cdp_backfill.delivery import RequestResult
@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 class RequestLog:
     """Records each request in the journal before it leaves, and what is known of it later.
 
-    Not thread-safe: the sender calls it under its lock. Each method raises ``sqlite3.Error`` or
-    ``OSError`` if the journal cannot be written.
+    Not thread-safe: the sender calls it under its lock. Each method raises one of
+    :data:`~cdp_backfill.pipeline.run_journal.WRITE_ERRORS` if the journal cannot be written.
 
     Args:
         journal: The journal.
@@ -42,7 +42,11 @@ class RequestLog:
 
     def split(self, request: Request, unanswered: int) -> None:
         """Record that parts take the place of a request that was refused."""
-        self._end(request, unanswered)
+        if unanswered > 1:
+            self._change(request, State.SENT_AGAIN)
+        number, _ = self._entries.pop(request, (0, None))
+        if number:
+            self._journal.split(number, in_doubt=unanswered > 0)
 
     def settled(self, result: RequestResult) -> None:
         """Record the result of a request."""

@@ -1,8 +1,10 @@
-"""What a run needs of a journal, wherever that keeps its entries."""
+"""What a run needs of its journal, whichever kind of journal that is."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+import sqlite3
+from enum import Enum
+from typing import TYPE_CHECKING, Final, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -12,50 +14,72 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from cdp_backfill.model.arrays import Digests, Mask
-    from cdp_backfill.pipeline.journal import State
+
+WRITE_ERRORS: Final = (sqlite3.Error, OSError)
+"""What a journal raises that cannot be written any more, for example because a disk is full."""
+
+
+class State(Enum):
+    """What is known of a request. All names have one length: see :meth:`.Journal.change`."""
+
+    SENT = "s"
+    """The server may have accepted it: it is on the wire, or got no answer."""
+    SENT_AGAIN = "a"
+    """The server may have accepted it more than once."""
+    DELIVERED = "d"
+    """The server accepted it."""
+    DELIVERED_AGAIN = "t"
+    """The server accepted it, and may have accepted an earlier attempt, too."""
+
+    @property
+    def delivered(self) -> bool:
+        """Whether the server certainly accepted it."""
+        return self in (State.DELIVERED, State.DELIVERED_AGAIN)
+
+    @property
+    def doubts(self) -> int:
+        """Attempts without an answer: 0, 1, or 2 for more."""
+        return {State.DELIVERED: 0, State.SENT_AGAIN: 2}.get(self, 1)
 
 
 class RunJournal(Protocol):
     """Knows the messages that were delivered, and records those of a run.
 
-    Each method that writes raises ``sqlite3.Error`` or ``OSError`` if it cannot.
+    Whatever changes it raises one of :data:`WRITE_ERRORS` if it cannot be written.
     """
 
     @property
-    def path(self) -> Path | None:
-        """Where it is, or None if it has no place of its own."""
-        ...
+    def path(self) -> Path | str | None:
+        """Where it is, a path or a URI; None if it has no place of its own."""
 
     @property
     def maybe_twice(self) -> int:
-        """Rows of earlier runs that may have arrived more than once."""
-        ...
+        """Messages that the server may have accepted more than once in earlier runs."""
 
     @property
     def delivered_before(self) -> int:
-        """Messages that earlier runs delivered."""
-        ...
+        """Number of rows that earlier runs delivered."""
 
     def is_delivered(self, digests: Digests) -> Mask:
-        """Which messages an earlier run delivered."""
-        ...
+        """True for each message that an earlier run delivered; the others may be added soon."""
 
     def doubts(self, digests: Digests) -> npt.NDArray[np.uint8]:
-        """How often an earlier run sent each message without an answer: 0, 1, or 2 for more."""
-        ...
+        """Attempts of earlier runs without an answer, for each message: 0, 1, or 2 for more."""
 
     def add(self, digests: Sequence[Digests], state: State) -> int:
-        """Record a request, and return its number; see :class:`State`."""
-        ...
+        """Record the messages of a request, and return its number.
+
+        A crash after this forgets nothing of it.
+        """
 
     def change(self, request: int, state: State | None) -> None:
-        """Change the state of a request; None if the server certainly did not accept it."""
-        ...
+        """Change the state of a request; None forgets it."""
+
+    def split(self, request: int, *, in_doubt: bool) -> None:
+        """Record that parts take the place of a request, which may have been accepted."""
 
     def close(self, counts: dict[str, int], reasons: dict[str, int]) -> None:
-        """Record the end of the run."""
-        ...
+        """Record how the run ended, and release the journal."""
 
     def release(self) -> None:
-        """Let go of it; again and again does no harm."""
-        ...
+        """Let other runs use the journal, without a record of how this one ended."""

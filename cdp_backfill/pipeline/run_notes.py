@@ -59,7 +59,7 @@ def run_notes(
     return tuple(lines)
 
 
-def canary_note(rows: int, journal: Path | None) -> str:
+def canary_note(rows: int, journal: Path | str | None) -> str:
     """What to do after a canary.
 
     Args:

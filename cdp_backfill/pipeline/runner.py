@@ -26,6 +26,7 @@ from cdp_backfill.pipeline.leaving_out import described_text, left_out_notes
 from cdp_backfill.pipeline.notes import join_reasons
 from cdp_backfill.pipeline.recorder import Recorder, run_in_thread
 from cdp_backfill.pipeline.request_log import RequestLog
+from cdp_backfill.pipeline.run_journal import WRITE_ERRORS
 from cdp_backfill.pipeline.run_notes import canary_note, run_notes
 from cdp_backfill.pipeline.run_progress import RunProgress
 from cdp_backfill.results.chunk_outcomes import DELIVERED_BEFORE
@@ -390,7 +391,7 @@ class Run:
         """Write to the journal; stop the run if that fails."""
         try:
             action()
-        except (sqlite3.Error, OSError) as error:
+        except WRITE_ERRORS as error:
             if self._journal is not None:
                 self._sender.stop(_journal_error(self._journal, error))
             return False
@@ -466,7 +467,7 @@ class Run:
                 codes[name] = codes.get(name, 0) + item.rows
             try:
                 self._journal.close(self._tracker.counts, codes)
-            except (sqlite3.Error, OSError) as error:
+            except WRITE_ERRORS as error:
                 self._sender.stop(_journal_error(self._journal, error))
 
     def _check_files(self) -> None:

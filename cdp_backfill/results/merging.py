@@ -63,7 +63,7 @@ def merged_notes(*notes: Iterable[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(note for group in notes for note in group))
 
 
-def merged_journal(first: Path | None, second: Path | None) -> Path | None:
+def merged_journal(first: Path | str | None, second: Path | str | None) -> Path | str | None:
     """The journal, or None if there are two."""
     return first or second if None in (first, second) or first == second else None
 

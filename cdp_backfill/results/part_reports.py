@@ -174,7 +174,7 @@ class PartsRun:
     frame: Any = None
     frame_name: str = "the frame of the engine"
     left_out: str | None = None
-    journal: Path | None = None
+    journal: Path | str | None = None
     has_journal: bool = False
     interrupted: bool = False
     send_again: SendAgain | None = None

@@ -70,7 +70,7 @@ def report_view(
     fixes: dict[Fix, int],
     notes: Sequence[str],
     url: str,
-    journal: Path | None,
+    journal: Path | str | None,
     interrupted: bool,
     identities: dict[str, int] | None,
     alerts: list[str],
@@ -166,7 +166,7 @@ def _traffic(
     counts: dict[str, int],
     stats: RunStats,
     planned: tuple[float, float] | None,
-    journal: Path | None,
+    journal: Path | str | None,
 ) -> list[tuple[object, ...]]:
     rows = sum(counts.values()) - counts[Outcome.UNSENT]
     rate = rows / stats.seconds if stats.seconds else 0.0

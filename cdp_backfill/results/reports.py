@@ -81,7 +81,7 @@ class Report(WithStats):
         counts: Rows by outcome. Every outcome is a key, and the values add up to :attr:`rows`.
         stats: All figures of the run. Most of them are attributes of the report, too.
         timeline: Up to 1,000 snapshots of the run, evenly spread.
-        journal: The journal, or None.
+        journal: The journal, or None; a text if it is a URI.
         canary: Number of rows to send as a canary, or None.
         interrupted: Whether the run was interrupted.
         fixes: Number of cells that were changed on the way, by what was done.
@@ -97,7 +97,7 @@ class Report(WithStats):
 
     counts: dict[str, int]
     timeline: tuple[Snapshot, ...] = field(repr=False)
-    journal: Path | None
+    journal: Path | str | None
     canary: int | None
     interrupted: bool
     fixes: dict[Fix, int]

@@ -23,7 +23,8 @@ from hypothesis import strategies as st
 
 import cdp_backfill as cdp
 from cdp_backfill.cli import sample_data
-from cdp_backfill.pipeline.journal import Journal, State, read_journal
+from cdp_backfill.pipeline.journal import Journal, read_journal
+from cdp_backfill.pipeline.run_journal import State
 from tests.rows import OPENED, opens
 from tests.sending import counts
 from tests.servers import ReceivedRequest, Reply, serving
@@ -193,7 +194,8 @@ sys.path.insert(0, ".")
 from tests.pipeline.test_journal import OPENED
 from tests.rows import opens
 import cdp_backfill as cdp
-from cdp_backfill.pipeline.journal import Journal, State
+from cdp_backfill.pipeline.journal import Journal
+from cdp_backfill.pipeline.run_journal import State
 import numpy as np
 journal = Journal(__import__("pathlib").Path({str(journal)!r}), mapping=OPENED, url={box.url!r})
 journal.begin()
@@ -275,7 +277,7 @@ def test_default_journals(box: Sandbox, tmp_path: Path, monkeypatch: pytest.Monk
     assert send(opens(3), box, None).journal is None
     named = send("opens.parquet", box, True).journal
     assert named is not None
-    assert named.name.startswith("opens-")
+    assert str(named).startswith("opens-")
     away = cdp.Destination(api_key="k", base_url="https://nowhere.invalid/v1", patience=0.05)
     with pytest.raises(cdp.UnreachableError) as got:
         cdp.send("opens.parquet", OPENED, destination=away, progress=False)

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cdp_backfill.pipeline.journal import Journal, State
+from cdp_backfill.pipeline.journal import Journal
+from cdp_backfill.pipeline.run_journal import State
 from tests.rows import OPENED
 
 if TYPE_CHECKING:

@@ -647,6 +647,7 @@ MENTIONED: Final = {
     "derive=": "the subject of the sentence",
     "Destination(key_from=...)": "a destination for workers, which need Spark",
     "df.dropDuplicates([...])": "a line for Spark",
+    "cdp.report(summaries, job)": "a line for engines, which has summaries and a job",
     "drop=": "the subject of the sentence",
     "droppable=": "the subject of the sentence: remove a name from it",
     "expand=": "the subject of the sentence",
