@@ -26,7 +26,17 @@ hypothesis.settings.load_profile("default")
 
 pytest_plugins = ["pytester"]
 
-_SHARED = ("browser", "fresh_run", "kernel", "lab", "node_sdk", "records", "session", "site")
+_SHARED = (
+    "browser",
+    "client",
+    "fresh_run",
+    "kernel",
+    "lab",
+    "node_sdk",
+    "records",
+    "session",
+    "site",
+)
 """Fixtures of many tests that take seconds to make."""
 
 _shared_tls = functools.cache(transport.tls_context)
