@@ -55,6 +55,7 @@ def report(
     Raises:
         BadInputError: A summary is none, or the folder is no shared journal.
 
+    >>> import pyarrow as pa
     >>> from cdp_backfill import Mapping, PartitionJob, lit, sandbox, send_partition
     >>> mapping = Mapping(user_id="uid", timestamp="ts", event=lit("Application Opened"))
     >>> table = pa.table({"uid": ["ada", None], "ts": ["2023-05-01T10:00:00Z"] * 2})

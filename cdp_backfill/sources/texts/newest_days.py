@@ -24,6 +24,7 @@ _IS_TIME: Final = re.compile(_TIME)
 class NewestDays:
     """Takes note of the newest day of each column in which all cells are ISO times.
 
+    >>> import pyarrow as pa
     >>> days = NewestDays()
     >>> days.add("at", pa.array(["2023-05-01T10:00:00Z", None, "2022-01-01"]))
     >>> days.of("at")
