@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
 from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
@@ -26,7 +25,8 @@ def ahead(items: Generator[T]) -> Generator[T]:
     ['a', 'b', 'c']
     """
     end = object()
-    with closing(items), ThreadPoolExecutor(1, "cdp-backfill-reader") as pool:
+    pool = ThreadPoolExecutor(1, "cdp-backfill-reader")
+    try:
         try:
             waiting = pool.submit(next, items, end)
         except RuntimeError:  # there are no more threads
@@ -35,3 +35,6 @@ def ahead(items: Generator[T]) -> Generator[T]:
         while (item := waiting.result()) is not end:
             waiting = pool.submit(next, items, end)
             yield item  # type: ignore[misc]  # it is not the end
+    finally:
+        pool.shutdown()  # an interrupt here leaves the generator to its thread
+        items.close()

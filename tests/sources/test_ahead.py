@@ -62,3 +62,26 @@ def test_whoever_stops_early_ends_the_thread() -> None:
     assert made == [0, 1, 2]
     assert closed == [True]
     assert not readers()
+
+
+def test_a_second_interrupt(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Interrupted while it waits for the thread to end, it is interrupted, and hides nothing."""
+    reading, go_on = threading.Event(), threading.Event()
+
+    def items() -> Generator[int]:
+        yield 1
+        reading.set()
+        go_on.wait(10)
+        yield 2
+
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    numbers = ahead(items())
+    assert next(numbers) == 1
+    assert reading.wait(10)
+    with monkeypatch.context() as patched:
+        patched.setattr("cdp_backfill.sources.ahead.ThreadPoolExecutor.shutdown", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            numbers.close()
+    go_on.set()
