@@ -45,6 +45,7 @@ PYTHON_ONLY: Final = {
         "The run kept the failures only",
         "'their name'",
     ),
+    "engine": ("engines/", "model/key_places", "results/part_reports", "key_from="),
     "frame": (
         "in the index",
         "The index",

@@ -189,7 +189,7 @@ def test_a_message_can_be_opened(box: Sandbox, page: Page) -> None:
     assert page.locator("#message-warnings li").all_text_contents() == box.events()["warnings"][0]
     page.locator("#close").click()
     expect(page.locator("dialog")).to_be_hidden()
-    assert page.url == box.page
+    expect(page).to_have_url(box.page)
     link.click()
     page.go_back()
     expect(page.locator("dialog")).to_be_hidden()

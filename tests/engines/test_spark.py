@@ -167,7 +167,6 @@ def test_nothing_is_sent_before_all_refusals(session: Any, box: Sandbox) -> None
     refused: tuple[tuple[dict[str, Any], str], ...] = (
         ({"canary": 5}, "limit"),
         ({"processes": 2}, "repartition"),
-        ({"journal": "a.cdp-journal"}, "journal= out"),
         ({"outcomes": "folder"}, "distributed_failures"),
         ({"identify": "uid"}, "toPandas"),
         ({"duplicates": "skip"}, "dropDuplicates"),
