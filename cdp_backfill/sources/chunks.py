@@ -6,10 +6,13 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from cdp_backfill.errors import SourceError
+from cdp_backfill.model.arrow_types import is_text
+from cdp_backfill.sources.views import viewless
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Generator, Iterator, Mapping, Sequence
@@ -204,13 +207,44 @@ def compact(batch: Any) -> Any:
 
 def slices(batch: Any) -> Iterator[tuple[int, Any]]:
     """A batch in slices of chunk size, each with the number of its first row."""
-    if not batch.num_rows:
+    rows = batch.num_rows
+    if not rows:
         return
     batch = compact(batch)
-    row_bytes = max(1, batch.nbytes // batch.num_rows)
-    step = min(CHUNK_ROWS, max(1, CHUNK_BYTES // row_bytes))
-    for start in range(0, batch.num_rows, step):
-        yield start, batch.slice(start, step)
+    shared = sum(
+        array.dictionary.nbytes for array in batch.columns if pa.types.is_dictionary(array.type)
+    )
+    step = min(CHUNK_ROWS, max(1, CHUNK_BYTES // max(1, (batch.nbytes - shared) // rows)))
+    ends = _ends_of_categories(batch)
+    start = 0
+    while start < rows:
+        stop = min(start + step, rows)
+        if ends is not None:
+            before = ends[start - 1] if start else 0
+            full = int(np.searchsorted(ends, before + CHUNK_BYTES, side="right"))
+            stop = min(stop, max(start + 1, full))
+        yield start, batch.slice(start, stop - start)
+        start = stop
+
+
+def _ends_of_categories(batch: Any) -> Any:
+    """Bytes that the categories of all rows up to each one take when each row has its own.
+
+    None where that is no more than a chunk. A long category takes its room only once in a batch.
+    """
+    sizes = None
+    for array in batch.columns:
+        kind = array.type
+        if not pa.types.is_dictionary(kind) or not (
+            is_text(kind.value_type) or pa.types.is_binary(kind.value_type)
+        ):
+            continue
+        lengths = pc.binary_length(viewless(array.dictionary))
+        if (pc.max(lengths).as_py() or 0) * len(array) <= CHUNK_BYTES:
+            continue
+        own = lengths.take(array.indices).fill_null(0).to_numpy(zero_copy_only=False)
+        sizes = own.astype(np.int64) if sizes is None else sizes + own
+    return None if sizes is None else np.cumsum(sizes)
 
 
 def gathered(batches: Iterator[Any]) -> Iterator[Any]:
