@@ -188,10 +188,10 @@ def written(folder: Path, shape: Shape, rows: int, rng: random.Random) -> Table:
             invalid.add(row)
         if shape.container in ("csv", "ndjson") and rng.random() < shape.unreadable:
             cut.add(row)
-    # Of one line alone nobody could tell whether it is cut.
-    cut -= {0} if len(cut) == rows else set()
     size = -(-rows // shape.files)
     parts = [range(start, min(start + size, rows)) for start in range(0, rows, size)]
+    # Of a file without one whole line nobody could tell where its rows begin.
+    cut -= {part.start for part in parts if cut.issuperset(part)}
     suffix = shape.container if shape.container in FILES else "ndjson"
     paths = [folder / f"table{number}.{suffix}" for number in range(len(parts))]
     for path, part in zip(paths, parts, strict=True):
