@@ -12,7 +12,7 @@ from cdp_backfill.model.plurals import count as counted
 from cdp_backfill.sources.chunks import MAX_COLUMNS, check_names
 from cdp_backfill.sources.texts.layout import find_layout, looks_like_a_row
 from cdp_backfill.sources.texts.quoting import ESCAPED, find_escapes, mark_escaped
-from cdp_backfill.sources.texts.reading import blocks
+from cdp_backfill.sources.texts.reading import blocks, count_letter
 from cdp_backfill.sources.unpacking import BLOCK_BYTES
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ class Table:
 
 def line_count(text: bytes) -> int:
     """The number of line ends."""
-    return text.count(b"\n") or text.count(b"\r")
+    return count_letter(text, b"\n") or count_letter(text, b"\r")
 
 
 def _opened(

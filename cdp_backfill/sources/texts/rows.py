@@ -17,7 +17,7 @@ from cdp_backfill.errors import SourceError
 from cdp_backfill.sources.texts.broken_rows import BrokenRows
 from cdp_backfill.sources.texts.headers import line_count
 from cdp_backfill.sources.texts.quoting import remove_guards, restore_escaped, text_after_quote
-from cdp_backfill.sources.texts.reading import SKIP_HINT
+from cdp_backfill.sources.texts.reading import SKIP_HINT, count_letter
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator, Sequence
@@ -129,7 +129,7 @@ def _ends(text: bytes) -> Iterator[int]:
     """Where the last row may end: first where quotes pair, then where they do not."""
     mark = b"\n" if b"\n" in text else b"\r"
     last = text.rfind(mark) + 1
-    pairs = text.count(b'"', 0, last) % 2 == 0
+    pairs = count_letter(text[:last], b'"') % 2 == 0
     if last and pairs:
         yield last
     if other := _other_end(text, mark, last):
