@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -132,7 +133,10 @@ def _kinds_that_fit(kinds: list[Any], cells: Any) -> list[Any]:
 
 
 def _whole_numbers(cells: Any) -> Any | None:
-    """The cells as whole numbers of 64 bits, if all are; many times as fast as a pattern."""
+    """The cells as whole numbers of 64 bits, if all are; faster than a pattern."""
+    first = cells[int(pc.index(cells.is_valid(), True).as_py())].as_py()
+    if re.match(_WHOLE, first) is None:  # a cast that fails takes long
+        return None
     try:
         numbers = pc.cast(cells, pa.int64())
     except pa.ArrowInvalid:
