@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from typing import TYPE_CHECKING, Any, Final
 
 import arro3.io
@@ -20,12 +21,11 @@ def lines_of(fields: dict[str, Any]) -> tuple[Any, Offsets]:
     Args:
         fields: Arrow arrays of one length, by name.
     """
-    # In Arrow's memory: such large and short-lived objects would fragment Python's, and the process
-    # would keep growing.
-    out = pa.BufferOutputStream()
+    # Arrow's own stream would leave the interpreter to other threads for every few kilobytes.
+    out = io.BytesIO()
     batch = pa.RecordBatch.from_arrays(list(fields.values()), list(fields))
     arro3.io.write_ndjson(batch, out)
-    lines = out.getvalue()
+    lines = pa.py_buffer(out.getbuffer())
     # A line break inside a value is escaped, so that each of these ends a row.
     return lines, np.flatnonzero(np.frombuffer(lines, np.uint8) == _NEWLINE) + 1
 

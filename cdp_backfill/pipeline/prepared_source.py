@@ -5,12 +5,13 @@ from __future__ import annotations
 from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from cdp_backfill.errors import BadInputError
 from cdp_backfill.messages import MAX_CELLS, Binding, TooWideError, bind, choose_rows
 from cdp_backfill.model import api_facts
 from cdp_backfill.model.distinct import DigestSet
+from cdp_backfill.pipeline.in_order import results_in_order
 from cdp_backfill.pipeline.preparation import (
     PreparedChunk,
     Recent,
@@ -30,6 +31,10 @@ if TYPE_CHECKING:
     from cdp_backfill.messages.encoding import ContextScope
     from cdp_backfill.model.arrays import Digests, Mask
     from cdp_backfill.sources import Chunk, Source
+
+
+_THREADS: Final = 2
+"""Chunks that are prepared at a time. Half of the work leaves the interpreter to other threads."""
 
 
 class PreparedSource:
@@ -129,14 +134,27 @@ class PreparedSource:
         self, columns: Sequence[str], *, rows: int | None = None, with_digests: bool = False
     ) -> Generator[tuple[Chunk, PreparedChunk]]:
         """Read, check and encode in this process, with delivered and repeated rows included."""
-        with closing(self.source.chunks(columns)) as chunks:
-            for whole in chunks:
-                chunk = whole
-                if rows is not None and chunk.start + chunk.batch.num_rows > rows:
-                    chunk = replace(chunk, batch=chunk.batch.slice(0, rows - chunk.start))
-                yield from self.prepare_chunk(chunk, with_digests=with_digests)
-                if rows is not None and chunk.start + chunk.batch.num_rows >= rows:
-                    return
+
+        def prepare_whole(chunk: Chunk) -> PreparedChunk:
+            return self._prepare(chunk, with_digests=with_digests)
+
+        with (
+            closing(self.source.chunks(columns)) as chunks,
+            closing(
+                results_in_order(prepare_whole, _first(chunks, rows), threads=self._threads)
+            ) as results,
+        ):
+            for chunk, result in results:
+                if isinstance(result.exception(), TooWideError):
+                    yield from self._halves(chunk, with_digests=with_digests)
+                else:
+                    yield chunk, result.result()
+
+    @property
+    def _threads(self) -> int:
+        """Threads that may prepare chunks: the connection of SQL expressions serves only one."""
+        binding = self.binding
+        return 1 if binding.deriver or binding.guard_deriver or binding.row_filter else _THREADS
 
     def _task(self, part: Source, columns: Sequence[str], *, with_digests: bool) -> Task:
         return Task(
@@ -157,25 +175,41 @@ class PreparedSource:
     ) -> Iterator[tuple[Chunk, PreparedChunk]]:
         """Prepare a chunk; one whose JSON has too many names is halved until it has not."""
         try:
-            prepared = prepare(
-                self.binding,
-                chunk,
-                limits=self.limits,
-                hold=self.recent == "hold",
-                only=self.only,
-                context_scope=self.context_scope,
-                with_digests=with_digests,
-                max_cells=MAX_CELLS if chunk.batch.num_rows > 1 else None,
-            )
+            prepared = self._prepare(chunk, with_digests=with_digests)
         except TooWideError:
-            half = chunk.batch.num_rows // 2
-            first, second = chunk.batch.slice(0, half), chunk.batch.slice(half)
-            yield from self.prepare_chunk(replace(chunk, batch=first), with_digests=with_digests)
-            start, origin_start = chunk.start + half, chunk.origin_start + half
-            rest = replace(chunk, batch=second, start=start, origin_start=origin_start)
-            yield from self.prepare_chunk(rest, with_digests=with_digests)
+            yield from self._halves(chunk, with_digests=with_digests)
         else:
             yield chunk, prepared
+
+    def _prepare(self, chunk: Chunk, *, with_digests: bool) -> PreparedChunk:
+        return prepare(
+            self.binding,
+            chunk,
+            limits=self.limits,
+            hold=self.recent == "hold",
+            only=self.only,
+            context_scope=self.context_scope,
+            with_digests=with_digests,
+            max_cells=MAX_CELLS if chunk.batch.num_rows > 1 else None,
+        )
+
+    def _halves(self, chunk: Chunk, *, with_digests: bool) -> Iterator[tuple[Chunk, PreparedChunk]]:
+        half = chunk.batch.num_rows // 2
+        first, second = chunk.batch.slice(0, half), chunk.batch.slice(half)
+        yield from self.prepare_chunk(replace(chunk, batch=first), with_digests=with_digests)
+        start, origin_start = chunk.start + half, chunk.origin_start + half
+        rest = replace(chunk, batch=second, start=start, origin_start=origin_start)
+        yield from self.prepare_chunk(rest, with_digests=with_digests)
+
+
+def _first(chunks: Iterator[Chunk], rows: int | None) -> Iterator[Chunk]:
+    """The chunks up to a number of rows, or all."""
+    for chunk in chunks:
+        if rows is None or chunk.start + chunk.batch.num_rows < rows:
+            yield chunk
+            continue
+        yield replace(chunk, batch=chunk.batch.slice(0, rows - chunk.start))
+        return
 
 
 def _millis(moment: datetime) -> int:
