@@ -9,7 +9,6 @@ from urllib.parse import urlsplit
 import arro3.io
 import isal.igzip
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import xxhash
 
@@ -50,7 +49,7 @@ def _bodies(batch: Any) -> Iterator[bytes]:
         {
             "userId": column("user"),
             "event": column("event"),
-            "timestamp": pc.strftime(column("at").cast(pa.timestamp("ms", "UTC"), safe=False)),
+            "timestamp": column("at").cast(pa.timestamp("ms", "UTC"), safe=False),
             "properties": struct([column(name) for name in _PROPERTIES], names=_PROPERTIES),
             "context": struct(
                 [

@@ -10,31 +10,17 @@ from cdp_backfill.sources.texts.cell_types import CellTypes
 from cdp_backfill.sources.texts.newest_days import NewestDays
 
 _ROWS = 1_100
+_ODD_NUMBERS = (
+    *("007", "-0", "+5", "1_000", "0x1F", "1e5", "1.0e5", "true", "FALSE", "1.", ".5", "-1.50"),
+    *("٣", "999999999999999.0", "", " 5", "5 ", "9" * 15, "9" * 16, str(2**63), str(-(2**63))),
+)
 
 _numbers = st.one_of(
     st.integers(-(2**64), 2**64).map(str),
     st.integers(-(10**16), 10**16).map(str),
     st.floats().map(repr),
     st.decimals(allow_nan=False, allow_infinity=False, places=3).map(str),
-    st.sampled_from(
-        [
-            "007",
-            "-0",
-            "+5",
-            "1_000",
-            "0x1F",
-            "1e5",
-            "1.0e5",
-            "true",
-            "FALSE",
-            "1.",
-            ".5",
-            "-1.50",
-            "٣",
-            "999999999999999.0",
-        ]
-        + ["", " 5", "5 ", "9" * 15, "9" * 16, str(2**63), str(-(2**63))]
-    ),
+    st.sampled_from(_ODD_NUMBERS),
 )
 
 _times = st.one_of(
