@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+import re
 from collections import defaultdict
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from cdp_backfill.errors import SourceError
 from cdp_backfill.model.plurals import count
@@ -37,11 +39,15 @@ if TYPE_CHECKING:
 
     from cdp_backfill.sources.texts.reading import TextFile
 
+_rows: Final = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode_lines
 _string: Final = msgspec.json.Decoder(str).decode
 _JSON: Final = pa.json_(pa.string())
 _NULL: Final = msgspec.Raw(b"null")
 _INFINITE: Final = frozenset({INFINITE, b"-" + INFINITE})
 _SPARSE: Final = 8  # objects are sparse if at most one cell in so many is filled
+_FIRST_BYTES: Final = 65_536
+_MINUS_ZERO: Final = re.compile(rb"-0(?![0-9.])")
+_WHOLE: Final = (pa.int64(), pa.uint64())
 _NUMERIC: Final = frozenset(bytes([letter]) for letter in b"-0123456789")
 _LISTS: Final[dict[Any, Any]] = {
     pa.string(): msgspec.json.Decoder(list[str | None]),
@@ -117,7 +123,7 @@ class _Kinds:
 
     Attributes:
         by_key: The kinds, by key.
-        last: The last object that was decoded.
+        last: The last object that was taken apart.
     """
 
     def __init__(self) -> None:
@@ -131,6 +137,8 @@ class _Kinds:
 
         Most blocks tell nothing new. To see that, their values need not be taken apart.
         """
+        if block.text and not self.by_key:
+            self._add_first(block.text)
         if block.text and self.by_key and INFINITE not in block.text:
             checker = self._current_checker()
             with suppress(msgspec.DecodeError, RecursionError):
@@ -156,8 +164,19 @@ class _Kinds:
             self._checker = kinds, checker
         return checker
 
+    def _add_first(self, text: bytes) -> None:
+        """Learn the kinds from some objects; that others have them is checked quickly."""
+        with suppress(msgspec.DecodeError, RecursionError):
+            self._learn(_rows(text[: text.rfind(b"\n", 0, _FIRST_BYTES) + 1]))
+
     def _add_rows(self, block: Block) -> int:
         objects = block.rows()
+        self._learn(objects)
+        return len(objects)
+
+    def _learn(self, objects: list[Row]) -> None:
+        if objects:
+            self.last = objects[-1]
         values: defaultdict[str, list[bytes]] = defaultdict(list)
         for item in objects:
             for key, raw in item.items():
@@ -169,9 +188,6 @@ class _Kinds:
                 self.days.add(key, _column(list(map(msgspec.Raw, values[key])), pa.string()))
             elif self.by_key[key].type() != pa.null():
                 self.days.forget(key)
-        if objects:
-            self.last = objects[-1]
-        return len(objects)
 
 
 class Objects:
@@ -215,6 +231,7 @@ class Objects:
         self._replaced = frozenset({*remarks.halves, *remarks.nans})
         self._infinite = frozenset(key for key, kind in kinds.by_key.items() if kind.infinite)
         types = {key: kind.type() for key, kind in kinds.by_key.items()}
+        self._whole = {key: kind for key, kind in types.items() if kind in _WHOLE}
         if any(file.skips for file in files):
             for item in READING_SCHEMA:
                 types.pop(item.name, None)
@@ -252,7 +269,9 @@ class Objects:
         """
         schema = pa.schema([self.schema.field(name) for name in columns] or [("", pa.null())])
         file = self._files[number]
-        typed = _Typed(schema, self._infinite) if file.name not in self._replaced else None
+        typed = None
+        if file.name not in self._replaced:
+            typed = _Typed(schema, self._infinite, self._whole)
         for block in _blocks(file, Remarks(), self._opening):
             # Of each object, all columns are held, however few of the keys it has.
             most = count_letter(block.text, b"{")  # at least one in each object
@@ -276,13 +295,16 @@ class _Typed:
     Args:
         schema: The columns.
         infinite: Columns with Infinity.
+        whole: Columns of whole numbers, with their types.
     """
 
-    def __init__(self, schema: Any, infinite: Collection[str]) -> None:
+    def __init__(self, schema: Any, infinite: Collection[str], whole: Mapping[str, Any]) -> None:
         self._schema = schema
+        # As text, whole numbers are what is written; only zero is written in two ways.
+        items = [pa.field(item.name, whole.get(item.name, item.type)) for item in schema]
         known = [
             item
-            for item in schema
+            for item in items
             if item.type in typed_objects.PARSED and item.name not in infinite
         ]
         few = len(known) <= typed_objects.FEW
@@ -314,6 +336,13 @@ class _Typed:
                     )
             except (msgspec.DecodeError, RecursionError):
                 return None
+        for item in self._schema:
+            cells = columns[item.name]
+            if cells.type != item.type:
+                zero = pa.scalar(0, cells.type)
+                if pc.any(pc.equal(cells, zero)).as_py() and _MINUS_ZERO.search(text):
+                    return None
+                columns[item.name] = pc.cast(cells, item.type)
         arrays = [columns[name] for name in self._schema.names]
         return pa.RecordBatch.from_arrays(arrays, schema=self._schema)
 
