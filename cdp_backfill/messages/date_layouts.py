@@ -80,9 +80,10 @@ class Layout:
 
     Attributes:
         places: The place of each part: ``y m d h n s f`` for numbers from year to fraction, ``M``,
-            ``P`` and ``Z`` for words, ``zh`` and ``zn`` for hours and minutes of an offset, ``N``
-            for its name; ``one``, ``two`` and ``three`` for the numbers of a date whose order is not
-            shown; ``yday`` for a day of the year, ``week`` and ``wday`` for a week and its day.
+            ``P`` and ``Z`` for words, ``zh`` and ``zn`` for hours and minutes of an offset, and
+            ``N`` for its name; ``one``, ``two`` and ``three`` for the numbers of a date whose order
+            is not shown; ``yday`` for a day of the year, ``week`` and ``wday`` for a week and its
+            day.
         sign: 1 or -1 for an offset that is ahead of UTC or behind it; 0 without an offset.
         day_only: Whether there is no time of day.
         compact: Whether it has digits only, so that it may be a number as well.
