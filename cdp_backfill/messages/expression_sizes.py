@@ -45,9 +45,14 @@ def of_column(name: str, kind: Any) -> Estimate:
     own = _arrow_kind(kind)
     is_list = pa.types.is_list(kind) or pa.types.is_large_list(kind)
     items = _arrow_kind(kind.value_type) if is_list else "other"
-    names = len(str(kind)) if pa.types.is_nested(kind) and items == "other" else 0
+    names = _longest_name(kind)
     size = Polynomial.of(name.casefold()) if own != "fixed" else Estimate().size
     return Estimate(size, kind=own, items=items, names=names)
+
+
+def _longest_name(kind: Any) -> int:
+    fields = [kind.field(place) for place in range(kind.num_fields)]
+    return max((max(len(each.name), _longest_name(each.type)) for each in fields), default=0)
 
 
 def _arrow_kind(kind: Any) -> Kind:
@@ -113,12 +118,13 @@ class _Walk:
         made = yield from _each(inner, scope)
         if kind == "FUNCTION":
             names = (str(each.get("name") or "") for each in node.get("arguments") or ())
-            result = called(function, inner, made, sum(map(len, names)))
+            result = called(function, inner, made, max(map(len, names), default=0))
         elif kind == "CAST":
             result = cast(node.get("type_expr") or {}, made[0])
         else:
             result = _operated(node, made)
-        return self._with_cost(result, made)
+        is_item = node.get("type") == "ARRAY_EXTRACT"  # a part of what is counted already
+        return self._with_cost(result, made, size=Estimate().size if is_item else None)
 
     def _over_items(
         self, function: str, body: dict[str, Any], inner: list[Any], scope: _Scope
@@ -176,11 +182,15 @@ class _Walk:
         return self._with_cost(made, others, cost)
 
     def _with_cost(
-        self, made: Estimate, inner: list[Estimate], more: Polynomial | None = None
+        self,
+        made: Estimate,
+        inner: list[Estimate],
+        more: Polynomial | None = None,
+        size: Polynomial | None = None,
     ) -> Estimate:
         """A value with the cost of itself and of all that it is made of."""
         own = made.cost if more is None else more
-        cost = Polynomial.total([own, made.size, *(each.cost for each in inner)])
+        cost = Polynomial.total([own, size or made.size, *(each.cost for each in inner)])
         if len(cost.terms) > _MAX_TERMS:
             raise MappingError(
                 f"{self._title} is too complex: what it makes cannot be bounded. Split it into "

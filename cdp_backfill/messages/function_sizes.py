@@ -107,7 +107,7 @@ class Estimate:
         cost: Bytes of all that is made on the way to it.
         kind: What the value is.
         items: What the items of the value are.
-        names: Characters of the names of fields inside its type.
+        names: Characters of the longest name of a field inside its type.
     """
 
     size: Polynomial = _LITTLE
@@ -229,7 +229,7 @@ def called(
         names: Characters of the names that the call gives to its arguments.
     """
     kind, items = _result_kinds().get(function, ("other", "other"))
-    names += sum(each.names for each in made)
+    names = max([names, *(each.names for each in made)])
     call = _Call(function, arguments, made, kind, items, names)
     if kind == "fixed" or (function in _ARITHMETIC and {each.kind for each in made} <= {"fixed"}):
         return Estimate(cost=call.total * _PARSING if "json" in function else _NOTHING)
@@ -319,7 +319,8 @@ def _taken_from_json(call: _Call) -> Estimate:
     path, is_written = call.text(1), bool(call.text(1))
     paths = call.made[1] if call.made[1:] else Estimate()
     if paths.kind == "other":  # a list of paths
-        size *= paths.size * (1 / LEAST)
+        written = call.arguments[1].get("arguments")
+        size *= float(len(written)) if written else paths.size * (1 / LEAST)
     elif _RECURSIVE.search(path) or (not is_written and paths.size.is_constant):
         size = text * text
     elif "*" in path or len(call.made) == 1:
