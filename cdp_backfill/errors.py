@@ -126,7 +126,9 @@ class StoppedError(_ReportedError):
 
     def __str__(self) -> str:
         summary = getattr(self.report, "summary", "")
-        return f"{self.message} {summary} Its .report has every row." if summary else self.message
+        if not summary:
+            return self.message
+        return f"{self.message} {summary} The .report of this error has every row."
 
     def _render_traceback_(self) -> list[str]:
         lines = super()._render_traceback_()

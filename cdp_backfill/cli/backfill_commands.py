@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict
 from pathlib import Path  # noqa: TC003  # Typer reads it from the signature
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
@@ -41,6 +41,7 @@ from cdp_backfill.cli.options import (
 from cdp_backfill.cli.output import Output, exit_with, plan_exit_code, show_report
 from cdp_backfill.model.destination import RATE_LIMIT, Destination
 from cdp_backfill.model.outcomes import Outcome
+from cdp_backfill.model.plurals import count
 from cdp_backfill.model.views import Section, View
 
 if TYPE_CHECKING:
@@ -248,6 +249,8 @@ def status(journal: JournalFile, *, as_json: AsJson = False) -> None:
                         "paths": contents.paths,
                         "identify": contents.identify,
                         "mapping": contents.mapping.to_dict(),
+                        "where": contents.options.get("where"),
+                        "exclude": _excluded(contents),
                         "delivered": contents.delivered,
                         "runs": [asdict(run) for run in contents.runs],
                         "identities_delivered": None if first is None else first.delivered,
@@ -272,12 +275,33 @@ def _view(journal: Path, contents: JournalContents, first: JournalContents | Non
         f"Journal {journal}: {contents.delivered:,} rows are known to be delivered",
         [
             Section(f"To {contents.url}", (), [(path,) for path in contents.paths or ["a table"]]),
+            Section("Left out on request", (), _left_out(contents)),
             Section("Identities, sent first", _RUN_COLUMNS, _runs(first) if first else []),
             Section("Runs", _RUN_COLUMNS, runs),
             Section("Not delivered by the last run", (), reasons),
         ],
         [f"Go on with: cdp-backfill resume {journal}"] if is_unfinished else [],
     )
+
+
+def _left_out(contents: JournalContents) -> list[tuple[object, ...]]:
+    """What the calls with a journal leave out, as they were typed."""
+    where, excluded = contents.options.get("where"), _excluded(contents)
+    lines: list[tuple[object, ...]] = []
+    if where is not None:
+        lines.append(("rows for which this is not true", where))
+    if excluded is not None:
+        paths = f", from {', '.join(excluded['paths'])}" if excluded["paths"] else ""
+        lines.append(("rows of these people", count(excluded["ids"], "id") + paths))
+    if contents.mapping.drop:
+        lines.append(("columns", ", ".join(contents.mapping.drop)))
+    return lines
+
+
+def _excluded(contents: JournalContents) -> dict[str, Any] | None:
+    """The paths and the number of the ids that a journal leaves out."""
+    saved = contents.options.get("exclude")
+    return None if saved is None else {"paths": saved["paths"], "ids": saved["ids"]}
 
 
 def _runs(contents: JournalContents) -> list[tuple[object, ...]]:

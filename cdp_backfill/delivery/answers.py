@@ -174,7 +174,7 @@ def exhausted_result(
         doubts: Attempts that the server may have accepted.
     """
     if not attempts:
-        outcome, reason = Outcome.UNSENT, "the run stopped before this row was sent"
+        outcome, reason = Outcome.UNSENT, "the run stopped before this row's turn"
         if doubts:
             outcome = Outcome.UNKNOWN
             reason = (

@@ -47,13 +47,17 @@ _CLOCK: Final = (
     r"|(?P<h2>00?) ?h+ ?(?P<n2>00) ?(?:n+ ?(?:(?P<s2>00) ?s+)?)?)"
     r"(?: ?(?P<P2>P+)\.?)?(?: ?f+\.?)?"
 )
-_ZONE: Final = r"(?: ?(?P<Z>Z+))?(?: ?(?P<sign>[+-])(?P<zh>00?)(?::?(?P<zn>00))?)?"
+_ZONE: Final = r"(?: ?(?P<Z>Z+))?(?: ?(?P<sign>[+-])(?P<zh>00?)(?::?(?P<zn>00))?(?: (?P<N>Z+))?)?"
 _GAP: Final = r"(?:,? {1,2}|[,:]|T+|,? (?:f+\.? )?| - )"
 _COMPACT: Final = (
     r"(?P<y>0000)(?P<m>00)(?P<d>00)"
     rf"(?P<time>[T ]?T*(?P<h>00)(?P<n>00)(?:(?P<s>00)(?:[.,]?(?P<f>0{{1,9}}))?)?{_ZONE})?"
 )
 _TIMED_COMPACT: Final = rf"(?P<y>0000)(?P<m>00)(?P<d>00)(?P<time>(?: |T+){_CLOCK}{_ZONE})"
+# Days and weeks of a year, as ISO 8601 counts them: 2023-258T02:20:24Z, 2023-W37-5T02:20:24Z
+_COUNTED: Final = (
+    rf"(?P<y>0000)-(?:(?P<yday>000)|w(?P<week>00)-(?P<wday>0))(?P<time>(?: |T+){_CLOCK}{_ZONE})"
+)
 # As C, Java and Ruby write it: Fri Sep 15 02:20:24 UTC 2023
 _ASCTIME: Final = rf"W+ (?P<M>M+)  ?(?P<d>00?) (?P<time>{_CLOCK}{_ZONE}) (?P<y>0000)"
 
@@ -63,6 +67,7 @@ _PATTERNS: Final = tuple(
         *(rf"{date}(?P<time>{_GAP}{_CLOCK}{_ZONE})?" for date in _DATES),
         _COMPACT,
         _TIMED_COMPACT,
+        _COUNTED,
         _ASCTIME,
     )
 )
@@ -75,8 +80,10 @@ class Layout:
 
     Attributes:
         places: The place of each part: ``y m d h n s f`` for numbers from year to fraction, ``M``,
-            ``P`` and ``Z`` for words, ``zh`` and ``zn`` for hours and minutes of an offset; and
-            ``one``, ``two`` and ``three`` for the numbers of a date whose order is not shown.
+            ``P`` and ``Z`` for words, ``zh`` and ``zn`` for hours and minutes of an offset, and
+            ``N`` for its name; ``one``, ``two`` and ``three`` for the numbers of a date whose order
+            is not shown; ``yday`` for a day of the year, ``week`` and ``wday`` for a week and its
+            day.
         sign: 1 or -1 for an offset that is ahead of UTC or behind it; 0 without an offset.
         day_only: Whether there is no time of day.
         compact: Whether it has digits only, so that it may be a number as well.

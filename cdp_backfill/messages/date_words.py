@@ -91,15 +91,16 @@ def _roles() -> dict[str, tuple[str, int]]:
         words |= dict.fromkeys(names.split(), ("Z", minutes))
     for number, names in enumerate(_MONTHS.split(";"), 1):
         words |= dict.fromkeys(names.split(), ("M", number))
-    return words | {"t": ("T", 0)}
+    return words | {"t": ("T", 0), "w": ("w", 0)}
 
 
 ROLES: Final = _roles()
 """For each word, its role in a date or a time, and its value.
 
 The roles are ``M`` for a month, ``W`` for a weekday, ``P`` for a half of the day, ``Z`` for a time
-zone (its value is in minutes), ``T`` for the letter between date and time, ``f`` for a word without
-a meaning of its own, and ``y m d h n s`` for the names of units.
+zone (its value is in minutes), ``T`` for the letter between date and time, ``w`` for the letter
+before a week, ``f`` for a word without a meaning of its own, and ``y m d h n s`` for the
+names of units.
 """
 
 

@@ -100,7 +100,7 @@ def read_day_numbers(numbers: Ints) -> Dates:
 
 
 def _without_rare_signs(text: Any) -> Any:
-    """The texts with plain spaces, and without dots in a.m. and a comment behind the offset."""
+    """The texts with plain spaces, and without dots in a.m. and what explains their offset."""
     data, starts, lengths = text_bytes(text)
     if not lengths.any():
         return text
@@ -114,6 +114,10 @@ def _without_rare_signs(text: Any) -> Any:
         text = pc.replace_substring_regex(text, r"\b([AaPp])\. ?([Mm])\.", r"\1\2")
     if holds(text, ord(")")):
         text = pc.replace_substring_regex(text, r"([+-]\d\d:?\d\d) ?\([^()]*\)$", r"\1")
+    if holds(text, ord("]")):  # the name of a zone behind an offset, as Java writes it
+        text = pc.replace_substring_regex(
+            text, r"([+-]\d\d:?\d\d|Z)\[[A-Za-z][A-Za-z0-9_+/-]*\]$", r"\1"
+        )
     return text
 
 
@@ -199,11 +203,15 @@ def _read_layout(
 ) -> None:
     """Read the texts of one layout."""
     places = layout.places
-    cells = {name: _number(letters, *place) for name, place in places.items() if name not in "MPZf"}
-    cells |= {name: words[places[name][0]] for name in "MPZ" if name in places}
+    cells = {
+        name: _number(letters, *place) for name, place in places.items() if name not in "MPZNf"
+    }
+    cells |= {name: words[places[name][0]] for name in "MPZN" if name in places}
     time, good = _time_of_day(cells, letters, layout)
     if "one" in cells:
         days, good_days = _days_in_order(cells, places, order)
+    elif "m" not in cells and "M" not in cells:
+        days, good_days = _counted_days(cells)
     else:
         year = _full_year(cells["y"], places["y"])
         days, good_days = days_of(year, cells["M" if "M" in cells else "m"], cells["d"])
@@ -233,6 +241,24 @@ def _days_in_order(
         days, fits = days_of(year, cells[names["M"]], cells[names["D"]])
         good |= fits
     return days, good
+
+
+def _counted_days(cells: dict[str, Ints]) -> tuple[Ints, Mask]:
+    """Days since 1970 of days counted in a year or a week; and where there is such a day.
+
+    The first week of a year is that of 4 January. Weeks begin on Monday.
+    """
+    year, one = cells["y"], np.ones_like(cells["y"])
+    first, good = days_of(year, one, one)
+    next_first, _ = days_of(year + 1, one, one)
+    if "yday" in cells:
+        days = first + cells["yday"] - 1
+        return days, good & (days >= first) & (days < next_first)
+    monday = first + 3 - (first + 6) % 7  # 1 January 1970 was a Thursday
+    thursday = monday + 7 * (cells["week"] - 1) + 3
+    good &= (thursday >= first) & (thursday < next_first)
+    good &= (cells["wday"] >= 1) & (cells["wday"] <= 7)  # noqa: PLR2004
+    return thursday + cells["wday"] - 4, good
 
 
 def _full_year(year: Ints, place: tuple[int, int]) -> Ints:
@@ -265,6 +291,8 @@ def _time_of_day(cells: dict[str, Ints], letters: Bytes, layout: Layout) -> tupl
         ahead = cells["zh"] * 60 + cells.get("zn", zero)
         good &= (ahead < 24 * 60) & (cells.get("zn", zero) <= 59)  # noqa: PLR2004
         offset = layout.sign * ahead
+        if "N" in cells:  # such as -0700 PDT; another name contradicts it
+            good &= cells["N"] == offset
     seconds = (hour * 60 + minute - offset) * 60 + second
     return seconds * 1_000 + milli, good
 

@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from cdp_backfill.messages.dates import read_dates, read_day_numbers
+from cdp_backfill.messages.edges import holds
 from cdp_backfill.messages.epochs import (
     FAR,
     FIRST,
@@ -40,6 +41,9 @@ _ISO: Final = (
     r" ?([Zz]|UTC|GMT|[+-]\d{2}(:?\d{2})?)?$"
 )
 _HAS_ZONE: Final = r"(:\d{2}([.,]\d+)?|[Tt ]\d{2}) ?([Zz]|UTC|GMT|[+-]\d{2}(:?\d{2})?)$"
+_NET: Final = r"^/Date\((-?\d{1,14})(?:[+-]\d{4})?\)/$"
+"""Milliseconds since 1970 as JSON of .NET writes them; an offset behind them changes nothing."""
+
 _ISO_DATE: Final = r"^\d{4}-\d{2}-\d{2}"
 _DAY_TEXT: Final = r"^\d{4}-\d{2}-\d{2}$"
 # What Arrow reads, except for days that a month does not have.
@@ -301,6 +305,14 @@ def _read_text(
 
 def _read_epoch_texts(text: Any, rows: Rows, found: _Found, earliest: int, latest: int) -> None:
     """Read the numbers among texts."""
+    if holds(text, ord(")")):
+        wrapped = as_mask(pc.match_substring_regex(text, _NET))
+        if wrapped.any():
+            places = rows[wrapped]
+            plain = pc.replace_substring_regex(text.filter(pa.array(wrapped)), _NET, r"\1")
+            found.millis[places] = plain.cast(pa.int64()).to_numpy()
+            found.bad[places] = False
+            rows, text = rows[~wrapped], text.filter(pa.array(~wrapped))
     numbers = from_epoch_texts(text, earliest, latest)
     rows = rows[numbers.rows]
     found.millis[rows] = numbers.millis

@@ -117,8 +117,8 @@ def report_view(
             fixes_section(fixes),
             Section(f"Sent to {url}", (), _traffic(counts, stats, planned, journal)),
         ],
-        [*notes, *_notes(counts, stats, interrupted=interrupted, is_missing=bool(reasons))],
-        alerts,
+        [*notes, *_notes(counts, stats, is_missing=bool(reasons))],
+        [*_interruption(counts, interrupted=interrupted), *alerts],
     )
 
 
@@ -190,9 +190,14 @@ def _traffic(
     return lines
 
 
-def _notes(
-    counts: dict[str, int], stats: RunStats, *, interrupted: bool, is_missing: bool
-) -> list[str]:
+def _interruption(counts: dict[str, int], *, interrupted: bool) -> list[str]:
+    """What the top of a report says about the stop button."""
+    if not interrupted or not counts[Outcome.UNSENT]:
+        return []
+    return ["The run was interrupted. The rows that it did not send are 'unsent'."]
+
+
+def _notes(counts: dict[str, int], stats: RunStats, *, is_missing: bool) -> list[str]:
     notes = []
     if stats.maybe_twice:
         notes.append(
@@ -205,8 +210,6 @@ def _notes(
             f"{stats.delivered_before:,} of the delivered rows were delivered by an earlier run, "
             "according to the journal, and were not sent again."
         )
-    if interrupted and counts[Outcome.UNSENT]:
-        notes.append("The run was interrupted. The rows that it did not send are 'unsent'.")
     if is_missing or any(rows for name, rows in counts.items() if not Outcome(name).settled):
         notes.append(
             "report.failures has the rows, each with its reason. report.by_reason() shows what to "

@@ -17,6 +17,7 @@ from cdp_backfill.model.plurals import with_article
 from cdp_backfill.sources.batch_sizes import MAGIC, check_file, check_stream
 from cdp_backfill.sources.chunks import CHUNK_BYTES, compact
 from cdp_backfill.sources.depths import check_depths
+from cdp_backfill.sources.earlier_runs import carried
 from cdp_backfill.sources.orc_footers import check_footer
 from cdp_backfill.sources.unpacking import READ_ERRORS, random_access
 
@@ -49,6 +50,10 @@ class Columnar(Protocol):
     """
 
     schema: Any
+
+    @property
+    def carried(self) -> dict[str, str]:
+        """What it carries of an earlier run."""
 
     @property
     def group_rows(self) -> tuple[int, ...]:
@@ -96,10 +101,16 @@ class _Parquet:
         self.stream = random_access(file)
         # Buffering a whole row group ahead would keep all of them until the file is closed.
         self._file = pq.ParquetFile(self.stream, pre_buffer=False, buffer_size=2**20)
-        self.schema = self._file.schema_arrow.remove_metadata()
+        schema = self._file.schema_arrow
+        self._metadata = schema.metadata
+        self.schema = schema.remove_metadata()
         check_depths(self.schema)
         self._check_rows()
         self._check_sizes()
+
+    @property
+    def carried(self) -> dict[str, str]:
+        return carried(self._metadata)
 
     def _check_sizes(self) -> None:
         """Refuse rows that would not fit into memory, before they are unpacked."""
@@ -178,6 +189,10 @@ class _Parquet:
 
 
 class _WithoutRowBytes:
+    @property
+    def carried(self) -> dict[str, str]:
+        return {}
+
     @property
     def row_bytes(self) -> int:
         return 0

@@ -14,6 +14,7 @@ from cdp_backfill.model.arrow_types import describe_type, viewless_type
 from cdp_backfill.model.joined_types import ColumnApartError, fitted, join_schemas
 from cdp_backfill.sources.chunks import CHUNK_BYTES, CHUNK_ROWS, Chunk, Source, check_names, slices
 from cdp_backfill.sources.columnar import open_columnar
+from cdp_backfill.sources.earlier_runs import take_from_files
 from cdp_backfill.sources.unpacking import READ_ERRORS
 from cdp_backfill.sources.views import viewless
 
@@ -76,12 +77,14 @@ class ColumnarSource(Source):
         self._format = format_
         self._files: list[_File] = []
         self.notes = tuple(notes)
-        schemas = []
+        schemas, carried = [], []
         for file in files:
             with open_columnar(file, format_) as opened:
                 check_names(opened.schema.names, f"The file {file.name!r}")
                 self._files.append(_File(file, opened.row_bytes, opened.group_rows, _state(file)))
                 schemas.append(opened.schema)
+                carried.append(opened.carried)
+        take_from_files(self, carried)
         self.name = self._files[0].name if len(files) == 1 else f"{len(files)} {format_} files"
         starts = np.cumsum([0, *(file.rows for file in self._files)]).tolist()
         self._take(

@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any, Final
 import pyarrow as pa
 
 from cdp_backfill.model.arrow_types import MAX_DEPTH
-from cdp_backfill.sources.depths import DepthError
+from cdp_backfill.sources.depths import MAX_FIELDS, DepthError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
 MAX_FOOTER_BYTES: Final = 2**26
 """Most bytes of a footer, unpacked."""
@@ -41,24 +41,25 @@ def check_footer(stream: Any) -> None:
         pa.ArrowInvalid: The footer is damaged, too large, or compressed in an unknown way.
     """
     try:
-        _check(list(_types(_footer(stream))))
+        _check(_types(_footer(stream)))
     except (struct.error, IndexError, zlib.error, OSError, UnicodeDecodeError) as error:
         raise pa.ArrowInvalid("its footer is damaged") from error
 
 
-def _check(types: list[tuple[list[int], list[str]]]) -> None:
-    """Go through the types, which come before those inside them."""
-    names = types[0][1] if types else []
+def _check(types: Iterable[tuple[list[int], list[str]]]) -> None:
+    """Go through the types, which come before those inside them, up to the first that is wrong."""
     levels: dict[int, tuple[int, str]] = {}
-    for number, (inside, _) in enumerate(types):
-        level, name = levels.get(number, (1, ""))
+    for number, (inside, names) in enumerate(types):
+        level, name = levels.pop(number, (1, ""))
         if level > MAX_DEPTH:
             raise DepthError(
                 f"column {name!r} is nested more than {MAX_DEPTH} levels deep. Convert it to text, "
                 "or drop it"
             )
+        if number + len(levels) + len(inside) > MAX_FIELDS:
+            raise DepthError(f"it has more than {MAX_FIELDS:,} fields. Send fewer columns")
         for place, child in enumerate(inside):
-            if child <= number:
+            if child <= number or child in levels:  # inside two others: the reader would double it
                 raise IndexError
             levels[child] = level + 1, name if number else names[place]
 

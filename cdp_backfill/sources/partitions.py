@@ -65,6 +65,8 @@ class PartitionedSource(Source):
         self._types: dict[str, Any] = types
         self.name, self.rows = inner.name, inner.rows
         self.paths, self.types_vary = inner.paths, inner.types_vary
+        self.earlier_mapping, self.earlier_url = inner.earlier_mapping, inner.earlier_url
+        self.earlier_left_out = inner.earlier_left_out
         self.schema = pa.schema([*inner.schema, *types.items()])
         found = {name: str(kind) for name, kind in types.items() if kind != pa.string()}
         self.found_types = {**(inner.found_types or {}), **found} if given is None else given

@@ -217,6 +217,23 @@ def test_canary_resume_and_status(box: Sandbox, path: Path, tmp_path: Path) -> N
     assert run("status", "no.journal").exit_code == 2
 
 
+def test_status_shows_what_a_journal_leaves_out(box: Sandbox, path: Path, tmp_path: Path) -> None:
+    """The expression, the number of ids and their file, and the columns; of the ids only these."""
+    (tmp_path / "gone.txt").write_text("somebody\nnobody\n", encoding="utf-8")
+    leave = ["--where", "uid <> 'x'", "--exclude", tmp_path / "gone.txt", "--drop", "version"]
+    journal = tmp_path / "of.cdp-journal"
+    sent = run("send", path, *ARGUMENTS, *leave, "--base-url", box.url, "--journal", journal)
+    assert "Left out on request" not in sent.output
+    shown = " ".join(run("status", journal, key=None).output.split())
+    assert "rows for which this is not true uid <> 'x'" in shown
+    assert "rows of these people 2 ids, from" in shown
+    assert "gone.txt" in shown
+    assert "columns version" in shown
+    assert "somebody" not in shown
+    noted = json.loads(run("status", journal, "--json", key=None).stdout)
+    assert (noted["where"], noted["exclude"]["ids"]) == ("uid <> 'x'", 2)
+
+
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_signals_end_with_the_report_saved(
     box: Sandbox, tmp_path: Path, number: int, code: int

@@ -63,6 +63,9 @@ OFFSETS: Final = {
     "-05:30": -330,
     " GMT+2": 120,
     " CEST": 120,
+    " +0000 UTC": 0,
+    " -0700 PDT": -420,
+    "+02:00[Europe/Berlin]": 120,
 }
 
 
@@ -107,6 +110,43 @@ def test_every_form_is_read_as_python_reads_it(
         without = read_dates(cells.slice(cut), None)
         assert without.unordered.tolist()[start:-1] == [True] * len(values)
         assert not without.read.any()
+
+
+@settings(max_examples=40)
+@given(st.datetimes(datetime(1971, 1, 1), datetime(2400, 1, 1)), st.booleans())  # noqa: DTZ001
+def test_days_and_weeks_of_a_year(value: datetime, week: bool) -> None:
+    """As Python counts them; a day or a week that the year does not have is no date."""
+    year, number, day = value.isocalendar()
+    date = f"{year}-W{number:02}-{day}" if week else f"{value:%Y-%j}"
+    read = read_dates(pa.array([f"{date}T{value:%H:%M:%S.%f}Z", date]), None)
+    assert read.read.tolist() == [True, False]
+    assert read.millis[0] == millis(value)
+    last = datetime(year, 12, 28).isocalendar().week  # noqa: DTZ001
+    days = 366 if value.year % 4 == 0 and (value.year % 100 or value.year % 400 == 0) else 365
+    bad = [f"{year}-W{last + 1}-1", f"{year}-W00-1", f"{year}-W10-8", f"{year}-W10-0"]
+    bad += [f"{value.year}-{days + 1}", f"{value.year}-000", f"{value.year}-367"]
+    assert not read_dates(pa.array([f"{each}T00:00:00Z" for each in bad]), None).read.any()
+
+
+@pytest.mark.parametrize(
+    ("cell", "expected"),
+    [
+        ("/Date(1694744424123)/", 1694744424123),
+        ("/Date(-5)/", -5),
+        ("/Date(1694744424000+0200)/", 1694744424000),
+        ("/Date(1694744424123456)/", None),
+        ("/Date()/", None),
+        ("Date(1694744424123)", None),
+        ("2023-09-15 02:20:24 +0200 UTC", None),
+        ("2023-09-15 02:20:24 -0700 PST", None),
+        ("2023-09-15T02:20:24[Europe/Berlin]", None),
+    ],
+)
+def test_times_that_programs_write(cell: str, expected: int | None) -> None:
+    """JSON of .NET counts milliseconds; a name that contradicts its offset is no time."""
+    times = read_times(pa.array([cell, "2023-09-15T02:20:24Z"]), unit=None, timezone=None)
+    assert times.bad.tolist() == [expected is None, False]
+    assert times.millis[0] == (expected or 0)
 
 
 @settings(max_examples=25)

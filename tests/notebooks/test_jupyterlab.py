@@ -386,7 +386,9 @@ def test_the_stop_button_shows_the_report(lab: Lab, page: Page) -> None:
     report = outputs.locator(".jp-OutputArea-executeResult .cdp")
     expect(report).to_contain_text("The run was interrupted", timeout=20_000)
     notebook.wait(1)
-    expect(report).to_contain_text("unsent")
+    text = report.inner_text()
+    assert text.index("The run was interrupted") < text.index("Rows by outcome")
+    assert text.count("the run stopped before this row's turn") == 1
     expect(live).to_contain_text("Backfill interrupted:")
     expect(live).to_contain_text("unsent")
     expect(outputs.locator("[data-mime-type$=error], [data-mime-type$=stderr]")).to_have_count(0)
@@ -394,6 +396,33 @@ def test_the_stop_button_shows_the_report(lab: Lab, page: Page) -> None:
     check_view(report)
     save_screenshot(notebook.element, "stopped")
     expect(notebook.run(2)).to_contain_text("2")  # the kernel still works
+
+
+@pytest.mark.parametrize("theme", ["Light", "Dark"])
+def test_a_plan_shows_first_what_needs_a_decision(lab: Lab, page: Page, theme: str) -> None:
+    """Rows that would be missing and personal data are on the first screen, in both themes."""
+    lab.set_theme(theme)
+    personal = {
+        "first_name": "Ada", "email": "ada@example.com", "ip_address": "203.0.113.7",
+        "latitude": 52.52, "phone_number": "+49 30 1234567", "push_token": "a" * 64,
+    }  # fmt: skip
+    cells = [
+        DEFINE_LONG_SEND,
+        "frame = opens(200, uid=[f'u{n}' for n in range(200)])",
+        f"frame = frame.assign(event=['app_open', 'purchase'] * 100, **{personal!r})",
+        "frame.cdp.plan()",
+    ]
+    lab.write(f"personal_{theme}.ipynb", *cells)
+    page.set_viewport_size({"width": 900, "height": 700})
+    notebook = Notebook(page, lab, f"personal_{theme}.ipynb")
+    (*_, shown) = [notebook.run(number) for number in range(len(cells))]
+    view = shown.locator(".cdp")
+    check_view(view)
+    view.evaluate("(element) => element.scrollIntoView({block: 'start'})")
+    expect(view.get_by_text("100 rows have an event value")).to_be_in_viewport()
+    for column in personal:
+        expect(view.get_by_text(column, exact=True).first).to_be_in_viewport()
+    save_screenshot(page, f"personal_{theme.lower()}")
 
 
 @pytest.mark.parametrize("theme", ["Light", "Dark"])

@@ -183,8 +183,9 @@ def test_a_journal_remembers(box: Sandbox, tmp_path: Path) -> None:
     assert not arrived(box) & {*GONE}
 
 
-def test_failures_carry_what_their_run_left_out(box: Sandbox) -> None:
-    """Rows that a run did not reach may be of people who must not go: retry and a send by hand."""
+@pytest.mark.parametrize("saved", [False, True])
+def test_failures_carry_what_their_run_left_out(box: Sandbox, tmp_path: Path, saved: bool) -> None:
+    """Rows that a run did not reach may be of people who must not go, in memory and in a file."""
     with cdp.sandbox(failing=1.0) as down, pytest.raises(cdp.StoppedError) as caught:
         cdp.send(
             pd.concat([table()[:1], table()]),
@@ -200,14 +201,32 @@ def test_failures_carry_what_their_run_left_out(box: Sandbox) -> None:
     assert not {*failures["uid"].dropna(), *failures["did"].dropna()} & {*GONE}
     unread = pd.concat([failures, table()]).assign(cdp_outcome="unsent")
     unread.attrs = failures.attrs
-    how: dict[str, Any] = {"destination": box.destination, "progress": False}
+    rows: Any = unread
+    if saved:
+        rows = tmp_path / "failures.parquet"
+        unread.to_parquet(rows)
+    how: dict[str, Any] = {"destination": box.destination, "progress": False, "journal": False}
     with pytest.raises(cdp.BadInputError, match="a run that left out 2 ids with exclude="):
-        unread.cdp.send(**how)
-    again = unread.cdp.send(exclude=GONE, **how)
+        cdp.send(rows, **how)
+    again = cdp.send(rows, exclude=GONE, **how)
     assert codes(again) == CODES
     assert not arrived(box) & {*GONE}
     assert "gone-" not in json.dumps(failures.attrs)
-    assert "skipped" not in counts(unread.cdp.send(exclude=[], where="true", **how))
+    assert "skipped" not in counts(cdp.send(rows, exclude=[], where="true", **how))
+
+
+def test_saved_failures_of_several_runs(box: Sandbox, tmp_path: Path) -> None:
+    """What a report saves has it, too; files that left out different rows are not sent together."""
+    bad = table().assign(uid=None, did=None)
+    for place, where in enumerate(["n > 4", "n > 7"]):
+        report = send(bad, box, BOTH, where=where)
+        report.save(tmp_path / f"year={place}")
+    path = tmp_path / "year=0" / "failures.parquet"
+    repaired = pd.read_parquet(path).assign(uid="x", n=[5, 1, 1, 8, 9])
+    repaired.to_parquet(path)
+    assert counts(send(path, box, None)) == {"delivered": 3, "skipped": 2}
+    with pytest.raises(cdp.SourceError, match="Send each file in a run of its own"):
+        send(str(tmp_path / "*" / "failures.parquet"), box, None)
 
 
 def test_retry_leaves_out_the_same(tmp_path: Path) -> None:

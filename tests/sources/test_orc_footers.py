@@ -16,6 +16,7 @@ from cdp_backfill.model.arrow_types import MAX_DEPTH
 from cdp_backfill.sources import open_source, orc_footers
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from pathlib import Path
 
 COMPRESSIONS = ["uncompressed", "zlib", "snappy", "zstd", "lz4"]
@@ -62,3 +63,51 @@ def test_damaged_footers_are_errors(place: int, byte: int, compression: str) -> 
     data[-1 - place % 400] = byte
     with suppress(pa.ArrowInvalid):
         orc_footers.check_footer(pa.BufferReader(bytes(data)))
+
+
+def varint(number: int) -> bytes:
+    """A number as Protocol Buffers write it."""
+    rest, last = divmod(number, 128)
+    return bytes([last | 128]) + varint(rest) if rest else bytes([last])
+
+
+def message(*fields: tuple[int, int | bytes]) -> bytes:
+    """A message of Protocol Buffers."""
+    parts = []
+    for field, value in fields:
+        if isinstance(value, int):
+            parts.append(varint(field << 3) + varint(value))
+        else:
+            parts.append(varint(field << 3 | 2) + varint(len(value)) + value)
+    return b"".join(parts)
+
+
+def forged(types: Iterable[list[int]]) -> bytes:
+    """An ORC file without rows, of structs with these types inside."""
+    structs = (
+        message((1, 12), (2, b"".join(map(varint, inside))), *[(3, b"p")] * len(inside))
+        for inside in types
+    )
+    footer = message((1, 3), (2, 3), *((4, struct) for struct in structs), (6, 0))
+    postscript = message((1, len(footer)), (2, 0), (8000, b"ORC"))
+    return b"ORC" + footer + postscript + bytes([len(postscript)])
+
+
+@pytest.mark.parametrize(
+    ("types", "words"),
+    [
+        (([n + 1] for n in range(2_000)), "column 'p' is nested more than 64 levels deep"),
+        (([n + 1] for n in range(10_000)), "column 'p' is nested more than 64 levels deep"),
+        (([n + 1] for n in range(100_000)), "column 'p' is nested more than 64 levels deep"),
+        (([n + 1, n + 1] if n < 40 else [] for n in range(41)), "its footer is damaged"),
+        (iter([list(range(1, 100_002))]), "more than 100,000 fields"),
+    ],
+)
+def test_forged_types(
+    types: Iterable[list[int]], words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of any depth, or inside two others so that each level doubles them: nothing is read."""
+    (tmp_path / "a.orc").write_bytes(forged(types))
+    monkeypatch.setattr(orc, "ORCFile", None)
+    with pytest.raises(SourceError, match=words):
+        open_source(tmp_path / "a.orc")
