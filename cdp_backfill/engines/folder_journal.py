@@ -138,6 +138,20 @@ class FolderJournal:
         return self.store.place
 
     @property
+    def last_options(self) -> dict[str, Any]:
+        """The options of the last run with this journal; nothing if there was none.
+
+        Raises:
+            JournalError: It cannot be read, or is damaged.
+        """
+        if self._before is None:
+            return {}
+        with one_clear_error(self.store.location):
+            runs = list(runs_in(self.store).values())
+        options: dict[str, Any] = json.loads(self._before["options"])
+        return runs[-1].get("options", options) if runs else options
+
+    @property
     def shared(self) -> SharedRun:
         """What the workers need, once the run has begun."""
         if self._shared is None:
@@ -170,7 +184,8 @@ class FolderJournal:
                 self._before = read_about(self.store)  # another run may have begun it just now
                 self._check()
                 self._write_columns()
-                record = {"started": _now(), **(about or {})}
+                options = json.loads(self._about["options"])
+                record = {"started": _now(), "options": options, **(about or {})}
                 self._write(f"{RUNS}/{self.run}/run.json", record)
             except BaseException:
                 claim.release()

@@ -22,7 +22,7 @@ from cdp_backfill.model.api_facts import API_KEY_VARIABLE
 from cdp_backfill.model.destination import choose_destination
 from cdp_backfill.model.plurals import count
 from cdp_backfill.pipeline.job import Job, require_answers
-from cdp_backfill.pipeline.leaving_out import described_text
+from cdp_backfill.pipeline.leaving_out import described_text, with_last_run
 from cdp_backfill.pipeline.plan_statistics import PlanStatistics
 from cdp_backfill.pipeline.planner import plan_from, plan_with_questions
 from cdp_backfill.pipeline.recency_guard import RecentRows
@@ -115,16 +115,20 @@ class EngineJob(Job):
                 "read, or a function that returns the key."
             )
         self.engine.check(destination)
-        journal = self._journal(prepared, destination)
+        journal, notes = self._journal(prepared, destination)
         parts = self._guarded(prepared, self._for_parts(prepared, destination))
         with ExitStack() as begun:
             if journal is not None:
                 journal.begin({"slots": parts.slots})
                 begun.callback(journal.release)
-            return self._send_parts(prepared, parts, journal)
+            return self._send_parts(prepared, parts, journal, notes)
 
     def _send_parts(
-        self, prepared: PreparedSource, parts: PartitionJob, journal: FolderJournal | None
+        self,
+        prepared: PreparedSource,
+        parts: PartitionJob,
+        journal: FolderJournal | None,
+        notes: tuple[str, ...],
     ) -> Report:
         started = time.monotonic()
         with _stop_file(journal, wanted=self.engine.shares_files) as (path, stopped):
@@ -145,6 +149,7 @@ class EngineJob(Job):
             seconds=time.monotonic() - started,
             interrupted=interrupted,
             journal=journal,
+            notes=notes,
         )
         if journal is not None:
             with suppress(JournalError):  # the report is worth more than its copy
@@ -153,16 +158,19 @@ class EngineJob(Job):
             raise error
         return report
 
-    def _journal(self, prepared: PreparedSource, destination: Destination) -> FolderJournal | None:
-        """The shared journal of the call, which has yet to begin.
+    def _journal(
+        self, prepared: PreparedSource, destination: Destination
+    ) -> tuple[FolderJournal | None, tuple[str, ...]]:
+        """The shared journal of the call, which has yet to begin, and notes on what differs.
 
         Raises:
-            JournalError: It cannot be read, or belongs to another backfill.
+            JournalError: It cannot be read, belongs to another backfill, or its last run left out
+                rows that this call does not.
         """
         place, columns = self.options.journal, prepared.source.schema.names
         if place is None or isinstance(place, bool):
-            return None
-        return FolderJournal(
+            return None, ()
+        journal = FolderJournal(
             place,
             mapping=prepared.mapping,
             url=destination.url,
@@ -170,6 +178,8 @@ class EngineJob(Job):
             options=self.options.remembered(),
             keeps_table=set(ORIGIN_COLUMNS) <= set(columns),
         )
+        where, excluded = self.options.where, self.options.exclude
+        return journal, with_last_run(journal.path, journal.last_options, where, excluded)
 
     def _for_parts(self, prepared: PreparedSource, destination: Destination) -> PartitionJob:
         return PartitionJob(
@@ -220,6 +230,7 @@ class EngineJob(Job):
         seconds: float,
         interrupted: bool,
         journal: FolderJournal | None,
+        notes: tuple[str, ...],
     ) -> tuple[Report, StoppedError | None]:
         summaries = [as_summary(each) for each in mapped.summaries]
         run = PartsRun(
@@ -243,7 +254,7 @@ class EngineJob(Job):
             ),
         )
         report = report_of_parts(
-            summaries, run, notes=notes_of(summaries, parts, prepared.proposal)
+            summaries, run, notes=(*notes, *notes_of(summaries, parts, prepared.proposal))
         )
         error = error_of_parts(summaries, report)
         if mapped.lost and error is None:

@@ -198,3 +198,37 @@ def test_places_of_keys(tmp_path: Path) -> None:
         assert refused.value.__context__ is None
     with pytest.raises(cdp.DestinationError, match="key_from must be"):
         cdp.Destination(key_from=3)  # type: ignore[arg-type]
+
+
+def test_a_rerun_leaves_out_what_the_last_run_did(box: Sandbox, tmp_path: Path) -> None:
+    """A missing where= or exclude= is refused; another one is noted, and the last run counts."""
+    engine, place = InTurn(cut(of_many_kinds(), [100])), tmp_path / "journal"
+    mapping = cdp.Mapping(user_id="uid", event=cdp.lit("Application Opened"), timestamp="ts")
+
+    def send(where: str | None, exclude: list[str] | None) -> cdp.Report:
+        job = cdp.PartitionJob(mapping=mapping, exclude=exclude)
+        options: dict[str, Any] = {"where": where, "exclude": job.exclude, "recent": "send"}
+        return job_on(engine, mapping, destination=box.destination, journal=place, **options).send()
+
+    assert "differ" not in " ".join(send("n < 100", ["u8", "u9"]).notes)
+    sent = len(box.events())
+    for where, exclude, text in (
+        (None, ["u8", "u9"], "chose rows with where=, and this call does not. Pass where= again"),
+        ("n < 100", None, "left out 2 ids with exclude=, and this call leaves out none"),
+    ):
+        with pytest.raises(cdp.JournalError, match=text):
+            send(where, exclude)
+        job = cdp.PartitionJob(
+            mapping=mapping, destination=box.destination, where=where, exclude=exclude
+        )
+        with pytest.raises(cdp.JournalError, match=text):
+            job.journal(place)
+    assert send("n < 100", ["u9", "u8"]).requests == 0
+    assert len(box.events()) == sent
+    notes = " ".join(send("true", []).notes)
+    assert "where= differs" in notes
+    assert "there were 2 ids, now 0" in notes
+    assert send("true", []).requests == 0
+    assert len(box.events()) > sent
+    with pytest.raises(cdp.JournalError, match=r"chose rows with where="):
+        send(None, [])
