@@ -36,6 +36,7 @@ class DaskEngine:
     """
 
     name = "Dask"
+    failures_name = "report.failures"
 
     def __init__(self, frame: Any) -> None:
         self._frame = frame

@@ -44,6 +44,11 @@ class Engine(Protocol):
         ...
 
     @property
+    def failures_name(self) -> str:
+        """The attribute of a report that has all failures, however many there are."""
+        ...
+
+    @property
     def source(self) -> Source:
         """The table, to be read on the driver; its schema costs no reading."""
         ...

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
 _INSTEAD: Final = {
     "canary": "Send the first rows as a table of their own, for example with df.limit(1000).",
-    "outcomes": "report.distributed_failures has each row that did not arrive.",
+    "outcomes": "{failures} has each row that did not arrive.",
     "identify": "Send a pandas DataFrame with identify=, such as that of df.toPandas().",
     "journal": "Name a folder that all workers can write: a path, or a URI such as "
     "'s3://bucket/folder'.",
@@ -242,7 +242,7 @@ class EngineJob(Job):
             uncounted=mapped.uncounted and journal is None,
             load=mapped.load,
             frame=mapped.frame,
-            frame_name="report.distributed_failures",
+            frame_name=self.engine.failures_name,
             left_out=described_text(prepared.where, self.options.exclude),
             journal=None if journal is None else journal.path,
             has_journal=journal is not None,
@@ -278,9 +278,10 @@ class EngineJob(Job):
         }
         for name, is_used in used.items():
             if is_used:
+                instead = _INSTEAD[name].format(failures=self.engine.failures_name)
                 text = "journal=True" if name == "journal" else f"{name}="
                 raise BadInputError(
-                    f"{text} does not work with a table of {self.engine.name}. {_INSTEAD[name]}"
+                    f"{text} does not work with a table of {self.engine.name}. {instead}"
                 )
 
 

@@ -23,6 +23,7 @@ from cdp_backfill.engines.spark_tables import (
     check_key_setting,
     check_types,
     has_exchange,
+    is_local,
     slots_of,
 )
 from cdp_backfill.engines.spark_worker import OnPart, as_bytes
@@ -52,6 +53,7 @@ class SparkEngine:
     """
 
     name = "Spark"
+    failures_name = "report.distributed_failures"
 
     def __init__(self, frame: Any) -> None:
         check_types(frame.schema)
@@ -122,7 +124,9 @@ class SparkEngine:
         if self._session.conf.get("spark.speculation", None) == "true":
             return True
         if self._context is None:
-            return has_exchange(self._frame)
+            # Connect does not show attempts of stages. A stage runs again if rows that were
+            # shuffled are lost with their executor; in local mode, there is none to lose.
+            return has_exchange(self._frame) and not is_local(self._session)
         infos = [self._context.statusTracker().getStageInfo(stage) for stage in stages]
         return any(info is None or info.currentAttemptId > 0 for info in infos)
 

@@ -41,6 +41,7 @@ class InTurn:
     """An engine that runs one part after the other, each as a worker would."""
 
     name = "InTurn"
+    failures_name = "report.failures"
     shares_files = True
 
     def __init__(self, parts: list[Any], slots: int | None = None) -> None:
