@@ -33,7 +33,7 @@ from cdp_backfill.engines.attempt_files import RUNS
 from cdp_backfill.engines.attempt_journal import KNOWN_BEFORE, SharedRun
 from cdp_backfill.engines.claims import Claim, new_holder
 from cdp_backfill.engines.digest_index import remove_index
-from cdp_backfill.engines.store import Store, one_clear_error
+from cdp_backfill.engines.store import Store, as_passed, one_clear_error
 from cdp_backfill.errors import JournalError
 from cdp_backfill.messages.ids import ID_RECIPE
 from cdp_backfill.model.mapping import Mapping
@@ -108,6 +108,7 @@ class FolderJournal:
         keeps_table: bool = False,
     ) -> None:
         self.store = Store.at(location)
+        self._passed = as_passed(location)
         self._about: dict[str, Any] = {
             "format": FORMAT,
             "recipe": ID_RECIPE,
@@ -134,8 +135,8 @@ class FolderJournal:
 
     @property
     def path(self) -> Path | str:
-        """Where it is, a path or a URI."""
-        return self.store.place
+        """Where it is, a path or a URI, as it was passed."""
+        return self._passed
 
     @property
     def last_options(self) -> dict[str, Any]:

@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from cdp_backfill.engines.attempt_files import SUMMARY, AttemptFiles, attempts_in, digests_in, load
 from cdp_backfill.engines.folder_journal import read_about, runs_in
-from cdp_backfill.engines.store import Store, one_clear_error
+from cdp_backfill.engines.store import Store, as_passed, one_clear_error
 from cdp_backfill.errors import BadInputError, JournalError
 from cdp_backfill.model.mapping import Mapping
 from cdp_backfill.model.outcomes import OUTCOMES, Outcome
@@ -61,7 +61,7 @@ def report_of_folder(location: str | Path) -> Report:
         mapping=Mapping.from_toml(about["mapping"]),
         slots=int(record.get("slots", 1)),
         frame_name="the rows that the engine returned, or send the table again with this journal",
-        journal=store.place,
+        journal=as_passed(location),
         has_journal=True,
     )
     # Rows of parts that never began may be among them, so no part counts those.
