@@ -15,6 +15,7 @@ from cdp_backfill.engines.folder_journal import FolderJournal
 from cdp_backfill.engines.folder_report import report_of_folder
 from cdp_backfill.engines.partition_job import PartitionJob
 from cdp_backfill.engines.reports import as_summary, notes_of
+from cdp_backfill.engines.tasks_progress import TasksProgress
 from cdp_backfill.engines.work import GuardPart, PlanPart, SendPart, unpacked
 from cdp_backfill.errors import ApiKeyError, BadInputError, JournalError, StoppedError
 from cdp_backfill.messages.packing import Packer
@@ -28,7 +29,7 @@ from cdp_backfill.pipeline.planner import plan_from, plan_with_questions
 from cdp_backfill.pipeline.recency_guard import RecentRows
 from cdp_backfill.results.lineage import ORIGIN_COLUMNS
 from cdp_backfill.results.part_reports import PartsRun, error_of_parts, report_of_parts
-from cdp_backfill.results.progress import check_progress
+from cdp_backfill.results.progress import State, check_progress
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -121,7 +122,9 @@ class EngineJob(Job):
             if journal is not None:
                 journal.begin({"slots": parts.slots})
                 begun.callback(journal.release)
-            return self._send_parts(prepared, parts, journal, notes)
+            progress = TasksProgress(self.options.progress, prepared.mapping.call)
+            begun.callback(progress.close)
+            return self._send_parts(prepared, parts, journal, notes, progress)
 
     def _send_parts(
         self,
@@ -129,6 +132,7 @@ class EngineJob(Job):
         parts: PartitionJob,
         journal: FolderJournal | None,
         notes: tuple[str, ...],
+        progress: TasksProgress,
     ) -> Report:
         started = time.monotonic()
         with _stop_file(journal, wanted=self.engine.shares_files) as (path, stopped):
@@ -136,7 +140,12 @@ class EngineJob(Job):
             names = prepared.source.schema.names
             shared = None if journal is None else journal.shared
             try:
-                mapped = self.engine.map_parts(SendPart(parts, shared), names, with_failures=True)
+                mapped = self.engine.map_parts(
+                    SendPart(parts, shared),
+                    names,
+                    with_failures=True,
+                    on_tasks=progress.tasks_ended,
+                )
             except StoppedError as failed:
                 if journal is not None:
                     failed.report = report_of_folder(journal.store.location)
@@ -154,6 +163,8 @@ class EngineJob(Job):
         if journal is not None:
             with suppress(JournalError):  # the report is worth more than its copy
                 journal.end(report.counts)
+        ended = State.INTERRUPTED if report.interrupted else State.DONE
+        progress.end(report, State.STOPPED if error is not None else ended)
         if error is not None:
             raise error
         return report
