@@ -76,6 +76,11 @@ def check_key_setting(session: Any) -> None:
     )
 
 
+def is_local(session: Any) -> bool:
+    """Whether the tasks run in the process of the driver, on one machine."""
+    return _LOCAL.fullmatch(session.conf.get("spark.master", None) or "") is not None
+
+
 def slots_of(session: Any) -> int | None:
     """Tasks that run at a time, at most; None if the settings do not tell."""
     local = _LOCAL.fullmatch(session.conf.get("spark.master", None) or "")
