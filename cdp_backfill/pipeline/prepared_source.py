@@ -33,8 +33,9 @@ if TYPE_CHECKING:
     from cdp_backfill.sources import Chunk, Source
 
 
-_THREADS: Final = 2
-"""Chunks that are prepared at a time. Half of the work leaves the interpreter to other threads."""
+_THREADS: Final = 1
+"""Threads that prepare chunks. More would wait for each other: half of the work, such as the JSON and
+its hashes, holds the interpreter's lock. The connection of SQL expressions serves only one, too."""
 
 
 class PreparedSource:
@@ -141,7 +142,7 @@ class PreparedSource:
         with (
             closing(self.source.chunks(columns)) as chunks,
             closing(
-                results_in_order(prepare_whole, _first(chunks, rows), threads=self._threads)
+                results_in_order(prepare_whole, _first(chunks, rows), threads=_THREADS)
             ) as results,
         ):
             for chunk, result in results:
@@ -149,12 +150,6 @@ class PreparedSource:
                     yield from self._halves(chunk, with_digests=with_digests)
                 else:
                     yield chunk, result.result()
-
-    @property
-    def _threads(self) -> int:
-        """Threads that may prepare chunks: the connection of SQL expressions serves only one."""
-        binding = self.binding
-        return 1 if binding.deriver or binding.guard_deriver or binding.row_filter else _THREADS
 
     def _task(self, part: Source, columns: Sequence[str], *, with_digests: bool) -> Task:
         return Task(
