@@ -34,8 +34,8 @@ if TYPE_CHECKING:
 
 
 _THREADS: Final = 1
-"""Threads that prepare chunks. More would wait for each other: half of the work, such as the JSON and
-its hashes, holds the interpreter's lock. The connection of SQL expressions serves only one, too."""
+"""Threads that prepare chunks. More would wait for each other: half of the work, such as the JSON
+and its hashes, holds the lock of the interpreter. SQL expressions have one connection, too."""
 
 
 class PreparedSource:
