@@ -6,6 +6,7 @@ from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, Final
 
 import pyarrow as pa
+from pyspark import StorageLevel
 from pyspark.sql import functions as sf
 from pyspark.sql.types import (
     BinaryType,
@@ -25,7 +26,7 @@ from cdp_backfill.engines.spark_tables import (
     has_exchange,
     slots_of,
 )
-from cdp_backfill.engines.spark_worker import OnPart, as_bytes
+from cdp_backfill.engines.spark_worker import Account, OnPart, as_bytes
 from cdp_backfill.model.outcomes import FAILURE_COLUMNS
 from cdp_backfill.sources.streams import Stream, StreamSource
 
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
 
 _SUMMARY: Final = "cdp_summary"
 _STAGE: Final = "cdp_stage"
+_TWO_COPIES: Final = StorageLevel.MEMORY_AND_DISK_2
 _KINDS: Final = {"cdp_status": ShortType(), "cdp_attempts": IntegerType(), "cdp_row": LongType()}
 
 
@@ -104,18 +106,40 @@ class SparkEngine:
         made = [StructField(name, _KINDS.get(name, StringType())) for name in failed]
         own = [StructField(_SUMMARY, BinaryType()), StructField(_STAGE, IntegerType())]
         schema = StructType([*given, *made, *own])
-        on_part = OnPart(work, self._schema(columns), (*names, *failed), tuple(schema.names))
-        # Kept, and never computed a second time: another action would send everything again.
-        result = self._select(columns).mapInArrow(on_part, schema).localCheckpoint(eager=True)
-        rows = result.where(sf.col(_SUMMARY).isNotNull()).select(_SUMMARY, _STAGE).collect()
-        failures = result.where(sf.col(_SUMMARY).isNull()).drop(_SUMMARY, _STAGE)
-        failures = failures.toDF(*names, *failed) if with_failures else None
+        context = self._context
+        account = None if context is None else context.accumulator([], Account())
+        on_part = OnPart(
+            work, self._schema(columns), (*names, *failed), tuple(schema.names), account
+        )
+        parts = self._select(columns).mapInArrow(on_part, schema)
+        # Kept, and never computed a second time: another action would send everything again. On a
+        # cluster, each block is on two executors, as one of them may be lost before it is read.
+        level = StorageLevel.MEMORY_AND_DISK if self.shares_files else _TWO_COPIES
+        lost: list[str] = []
+        try:
+            result = parts.localCheckpoint(eager=True, storageLevel=level)
+        except (Exception, KeyboardInterrupt) as error:
+            interrupted = isinstance(error, KeyboardInterrupt)
+            if not with_failures or account is None or not (account.value or interrupted):
+                raise  # there is no account of any part
+            lost, result = [type(error).__name__], None
+        ended = self._summaries(result) if account is None else account.value
+        failures = None
+        if result is not None and with_failures:
+            rows = result.where(sf.col(_SUMMARY).isNull()).drop(_SUMMARY, _STAGE)
+            failures = rows.toDF(*names, *failed)
         return MappedParts(
-            summaries=[bytes(row[0]) for row in rows],
-            uncounted=self._may_repeat({row[1] for row in rows}),
+            summaries=[summary for _, summary in ended],
+            lost=lost,
+            uncounted=self._may_repeat({stage for stage, _ in ended}),
             frame=failures,
             load=None if failures is None else lambda: [failures.toArrow()],
         )
+
+    def _summaries(self, result: Any) -> list[tuple[int, bytes]]:
+        """Stage and summary of each part, from what is kept of it."""
+        rows = result.where(sf.col(_SUMMARY).isNotNull()).select(_STAGE, _SUMMARY).collect()
+        return [(row[0], bytes(row[1])) for row in rows]
 
     def _may_repeat(self, stages: set[int]) -> bool:
         """Whether tasks may have run that no attempt number counts."""

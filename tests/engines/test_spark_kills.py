@@ -1,0 +1,157 @@
+"""A cluster of Spark whose executors and drivers are killed, and whose slow parts run twice."""
+
+from __future__ import annotations
+
+import shutil
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+import pytest
+
+import cdp_backfill as cdp
+from tests.engines.clusters import SparkCluster, SparkDriver, spark_cluster
+from tests.waiting import until
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from cdp_backfill.local_sandbox import Sandbox
+
+pytest.importorskip("pyspark", reason="the extra spark is not installed")
+pytestmark = [
+    pytest.mark.skipif(shutil.which("java") is None, reason="there is no Java on this machine"),
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),
+]
+
+ROWS, PARTS, SENDABLE = 12_000, 4, 10_800
+SLOW: dict[str, Any] = {"rate_limit": 80.0, "max_messages": 100, "workers": 4}
+"""So that something is under way for some seconds: 108 full requests."""
+
+SPECULATION = {
+    "spark.speculation": "true",
+    "spark.speculation.interval": "100ms",
+    "spark.speculation.multiplier": "1.1",
+    "spark.speculation.quantile": "0.5",
+    "spark.speculation.minTaskRuntime": "100ms",
+    "spark.sql.execution.arrow.maxRecordsPerBatch": "500",
+}
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkCluster]:
+    """A master and two workers on two hosts of loopback."""
+    with spark_cluster(tmp_path_factory.mktemp("cluster")) as running:
+        yield running
+
+
+def order(box: Sandbox, journal: Path | None) -> dict[str, Any]:
+    """What a driver is to send."""
+    place = None if journal is None else str(journal)
+    table = {"rows": ROWS, "parts": PARTS}
+    return table | {"url": box.url, "journal": place, "destination": SLOW, "failures": True}
+
+
+def held(box: Sandbox) -> tuple[int, int]:
+    """Ids that the sandbox holds, and those that it took more than once."""
+    times = box.events().messageId.value_counts()
+    return len(times), int((times > 1).sum())
+
+
+def same_rows() -> pd.DataFrame:
+    """The table of a driver, for other engines, in another order."""
+    frame = pd.DataFrame({"id": range(ROWS), "ts": pd.Timestamp("2023-05-01T10:00:00Z")})
+    frame.insert(0, "uid", "u" + frame.id.astype(str))
+    frame.loc[::10, "uid"] = None
+    return frame.iloc[::-1].reset_index(drop=True)
+
+
+def rerun(box: Sandbox, journal: Path | None) -> cdp.Report:
+    """Send the same rows with Dask, once nobody of the run before is alive."""
+    dask = pytest.importorskip("dask.dataframe", reason="the extra dask is not installed")
+    table = dask.from_pandas(same_rows(), npartitions=3)
+    reports: list[cdp.Report] = []
+
+    def is_sent() -> bool:
+        options: dict[str, Any] = {"destination": box.destination, "journal": journal}
+        with suppress(cdp.JournalError):  # in use: those who were killed are not yet gone
+            reports.append(table.cdp.send(*OPENED, progress=False, recent="send", **options))
+        return bool(reports)
+
+    until(is_sent)
+    return reports[0]
+
+
+OPENED = [cdp.Mapping(user_id="uid", event=cdp.lit("Application Opened"), timestamp="ts")]
+
+
+@pytest.mark.parametrize("with_journal", [False, True])
+def test_a_killed_executor_and_then_the_driver(
+    cluster: SparkCluster, tmp_path: Path, with_journal: bool
+) -> None:
+    """Every id is held, and not more of them twice than reports admit, whoever is killed."""
+    journal = tmp_path / "journal" if with_journal else None
+    with SparkDriver(cluster.master) as driver:
+        with cdp.sandbox() as box:
+            driver.tell(**order(box, journal))
+            until(lambda: len(box.requests()) > 65)  # each executor has ended a part by then
+            cluster.executors()[0].kill()
+            result = driver.result()
+            assert result["error"] is None
+            assert result["counts"] == {"delivered": SENDABLE, "invalid": ROWS - SENDABLE}
+            assert result["failures"] == ROWS - SENDABLE
+            ids, twice = held(box)
+            assert ids == SENDABLE
+            assert twice <= result["maybe_twice"] < SENDABLE
+            if journal is not None:
+                assert cdp.report(journal).maybe_twice == result["maybe_twice"]
+                assert rerun(box, journal).requests == 0
+            else:
+                assert "whole parts may have gone twice" in " ".join(result["notes"])
+        if journal is None:
+            return  # nobody can know what a driver sent that is dead and had no journal
+        journal = tmp_path / "another"
+        with cdp.sandbox() as box:
+            driver.tell(**order(box, journal))
+            until(lambda: len(box.requests()) > 65)
+            driver.kill()
+            dead = cdp.report(journal)
+            assert 0 < dead.counts["delivered"] <= SENDABLE
+            assert "The driver of this run did not end it" in " ".join(dead.notes)
+            report = rerun(box, journal)
+            assert report.counts["delivered"] == SENDABLE
+            assert report.delivered_before >= dead.counts["delivered"]
+            ids, twice = held(box)
+            assert ids == SENDABLE
+            assert twice <= report.maybe_twice < SENDABLE
+            assert rerun(box, journal).requests == 0
+
+
+def test_speculation(cluster: SparkCluster, tmp_path: Path) -> None:
+    """A slow part runs twice at a time: a journal makes one attempt wait, a report warns else."""
+    with SparkDriver(cluster.master, SPECULATION) as driver:
+        for journal in (None, tmp_path / "journal"):
+            with cdp.sandbox() as box:
+                late = tmp_path / f"late {journal is None}"
+                late.mkdir()
+                fast = {**SLOW, "rate_limit": 400.0}
+                driver.tell(**order(box, journal) | {"late": str(late), "destination": fast})
+                until((late / "begun").exists)  # the second attempt
+                if journal is None:
+                    until(lambda box=box: held(box)[1] > 0)
+                (late / "go").touch()
+                result = driver.result()
+                assert result["error"] is None
+                assert result["counts"] == {"delivered": SENDABLE, "invalid": ROWS - SENDABLE}
+                ids, twice = held(box)
+                assert ids == SENDABLE
+                assert twice <= result["maybe_twice"]
+                warned = "nobody knows which parts the engine ran more than once" in " ".join(
+                    result["notes"]
+                )
+                assert warned is (journal is None)
+                if journal is None:
+                    assert twice > 0
+                else:
+                    assert (twice, result["maybe_twice"]) == (0, 0)
