@@ -24,6 +24,7 @@ HOSTS: Final = ("127.0.0.1", "127.0.0.2")
 
 _ROOT: Final = Path(__file__).parents[2]
 _MASTER: Final = re.compile(r"Starting Spark master at (spark://\S+)")
+_PAGE: Final = re.compile(r"WebUI to \S+, and started at (http://\S+)")
 _REGISTERED: Final = "Successfully registered with master"
 _SCALA: Final = "2.13"  # of all Spark from 4.0 on; a pip installation does not show it
 _EXECUTOR: Final = "CoarseGrainedExecutorBackend"
@@ -35,11 +36,13 @@ class SparkCluster:
 
     Attributes:
         master: Its address, as in ``spark://127.0.0.1:7077``.
+        pages: Addresses of the pages of its master and workers.
         folder: Logs of the daemons, and under ``work`` those of the executors.
         workers: The workers, one on each host.
     """
 
     master: str
+    pages: list[str]
     folder: Path
     workers: list[psutil.Process]
 
@@ -81,7 +84,9 @@ def spark_cluster(folder: Path) -> Iterator[SparkCluster]:
             options += ["--work-dir", str(folder / "work" / host), match[1]]
             started.append(_daemon("worker.Worker", options, logs[-1]))
         until(lambda: all(_REGISTERED in each.read_text() for each in logs))
-        yield SparkCluster(match[1], folder, [psutil.Process(each.pid) for each in started[1:]])
+        pages = [page for path in (log, *logs) for page in _PAGE.findall(path.read_text())]
+        workers = [psutil.Process(each.pid) for each in started[1:]]
+        yield SparkCluster(match[1], pages, folder, workers)
     finally:
         for each in reversed(started):
             end(psutil.Process(each.pid))
@@ -104,10 +109,18 @@ class SparkDriver:
     Args:
         master: The master, such as that of a cluster, or ``local[2,4]``.
         settings: Settings of Spark.
+        log: File for its log; None for that of the tests.
         more: Variables of its environment.
     """
 
-    def __init__(self, master: str, settings: dict[str, str] | None = None, **more: str) -> None:
+    def __init__(
+        self,
+        master: str,
+        settings: dict[str, str] | None = None,
+        *,
+        log: Path | None = None,
+        **more: str,
+    ) -> None:
         own = {
             "spark.master": master,
             "spark.ui.enabled": "false",
@@ -127,6 +140,7 @@ class SparkDriver:
             ],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
+            stderr=None if log is None else log.open("wb"),
             text=True,
             env=environment(**more),
             cwd=_ROOT,

@@ -10,54 +10,31 @@ import os
 import sys
 import time
 import warnings
-from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import cdp_backfill as cdp
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 OPENED = cdp.Mapping(user_id="uid", event=cdp.lit("Application Opened"), timestamp="ts")
 MOMENT = "timestamp'2023-05-01 10:00:00'"
 
 
-@dataclass(frozen=True)
-class Late:
-    """Holds the first attempt of the first part back, after its first batch.
-
-    Args:
-        folder: Where any other attempt creates the file ``begun``, and the first one waits for the
-            file ``go``.
-    """
-
-    folder: str
-
-    def __call__(self, batches: Iterator[Any]) -> Iterator[Any]:
-        """Hand all batches on."""
-        from pyspark import TaskContext  # noqa: PLC0415  # an extra
-
-        context: Any = TaskContext.get()
-        is_first = context.partitionId() == 0
-        is_late = is_first and context.attemptNumber() == 0
-        for number, batch in enumerate(batches):
-            if is_first and not is_late:
-                Path(self.folder, "begun").touch()
-            while is_late and number and not Path(self.folder, "go").exists():
-                time.sleep(0.01)
-            yield batch
-
-
 def table_of(session: Any, order: dict[str, Any]) -> Any:
-    """Rows of opens, in parts; in other parts and another order if ``shuffled`` has a number."""
+    """Rows of opens, in parts; in other parts and another order if ``shuffled`` has a number.
+
+    ``few`` is the number of rows of each part but one, which has all others.
+    """
     who = "case when id % 10 = 0 then null else concat('u', id) end uid"
-    table = session.range(0, order["rows"], 1, order["parts"]).selectExpr(who, f"{MOMENT} ts", "id")
+    few, others = order.get("few"), order["parts"] - 1
+    if few:
+        numbers = session.range(0, few * others, 1, others)
+        numbers = session.range(few * others, order["rows"], 1, 1).union(numbers)
+    else:
+        numbers = session.range(0, order["rows"], 1, order["parts"])
+    broken = ["raise_error('a cell') broken"] if order.get("broken") else []
+    table = numbers.selectExpr(who, f"{MOMENT} ts", "id", *broken)
     if order.get("shuffled"):
         table = table.repartition(order["shuffled"], "id")
-    if order.get("late"):
-        table = table.mapInArrow(Late(order["late"]), table.schema)
     return table
 
 
@@ -66,12 +43,14 @@ def send(session: Any, order: dict[str, Any]) -> dict[str, Any]:
 
     Args:
         session: The session.
-        order: ``rows``, ``parts``, ``shuffled`` and ``late`` of the table; ``url``, ``journal`` and
-            ``recent``; under ``destination`` the parameters of a destination.
+        order: ``rows``, ``parts``, ``few``, ``shuffled`` and ``broken`` of the table; ``url``,
+            ``journal`` and ``recent``; ``key``, None if workers find one; under ``destination`` the
+            parameters of a destination.
     """
+    key = order.get("key", "sandbox")
     destination = cdp.Destination(
         base_url=order["url"],
-        **{"key_from": partial(str, "sandbox"), **order.get("destination", {})},
+        **{"key_from": key and partial(str, key), **order.get("destination", {})},
     )
     started, error = time.monotonic(), None
     try:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import shutil
+from base64 import b64decode
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -11,6 +14,8 @@ import pytest
 
 import cdp_backfill as cdp
 from tests.engines.clusters import SparkCluster, SparkDriver, spark_cluster
+from tests.engines.crawling import crawl
+from tests.servers import ReceivedRequest, Reply, serving
 from tests.waiting import until
 
 if TYPE_CHECKING:
@@ -35,7 +40,6 @@ SPECULATION = {
     "spark.speculation.multiplier": "1.1",
     "spark.speculation.quantile": "0.5",
     "spark.speculation.minTaskRuntime": "100ms",
-    "spark.sql.execution.arrow.maxRecordsPerBatch": "500",
 }
 
 
@@ -128,19 +132,22 @@ def test_a_killed_executor_and_then_the_driver(
             assert rerun(box, journal).requests == 0
 
 
+def is_begun_again(box: Sandbox, journal: Path | None) -> bool:
+    """Whether a second attempt of a part has begun."""
+    if journal is None:
+        return held(box)[1] > 0
+    return len(list(journal.glob("runs/*/parts/part-000000/*/claim.json"))) > 1
+
+
 def test_speculation(cluster: SparkCluster, tmp_path: Path) -> None:
     """A slow part runs twice at a time: a journal makes one attempt wait, a report warns else."""
     with SparkDriver(cluster.master, SPECULATION) as driver:
         for journal in (None, tmp_path / "journal"):
-            with cdp.sandbox() as box:
-                late = tmp_path / f"late {journal is None}"
-                late.mkdir()
-                fast = {**SLOW, "rate_limit": 400.0}
-                driver.tell(**order(box, journal) | {"late": str(late), "destination": fast})
-                until((late / "begun").exists)  # the second attempt
-                if journal is None:
-                    until(lambda box=box: held(box)[1] > 0)
-                (late / "go").touch()
+            with cdp.sandbox(latency=0.2) as box:
+                driver.tell(**order(box, journal) | {"few": 300})
+                # The first part is slow until somebody else has begun it, too.
+                until(partial(is_begun_again, box, journal))
+                box.set_faults()
                 result = driver.result()
                 assert result["error"] is None
                 assert result["counts"] == {"delivered": SENDABLE, "invalid": ROWS - SENDABLE}
@@ -155,3 +162,71 @@ def test_speculation(cluster: SparkCluster, tmp_path: Path) -> None:
                     assert twice > 0
                 else:
                     assert (twice, result["maybe_twice"]) == (0, 0)
+
+
+KEYS = {
+    "function": "key-of-the-function-7f3a",
+    "file": "key-of-the-file-91bc",
+    "settings": "key-of-the-settings-c04d",
+    "rejected": "key-that-is-rejected-52ee",
+}
+SHOWS_ALL = {
+    "spark.ui.enabled": "true",
+    "spark.ui.port": "0",
+    "spark.eventLog.enabled": "true",
+    "spark.eventLog.compress": "false",
+    "spark.log.level": "INFO",
+    "spark.executorEnv.CUSTOMERIO_CDP_API_KEY": KEYS["settings"],
+    "spark.redaction.regex": "(?i)secret|password|token|access[.]?key|api[._]?key",
+}
+REST = ("environment", "jobs", "stages", "sql?details=true", "allexecutors", "storage/rdd")
+
+
+def test_the_key_is_nowhere(cluster: SparkCluster, tmp_path: Path) -> None:
+    """However workers find it: on no page, in no answer of REST, event log, log or exception."""
+    (tmp_path / "key").write_text(KEYS["file"])
+    events, log = tmp_path / "events", tmp_path / "driver.log"
+    events.mkdir()
+    settings = {**SHOWS_ALL, "spark.eventLog.dir": events.as_uri()}
+    texts: dict[str, bytes] = {}
+
+    def answer(_: int, request: ReceivedRequest) -> Reply:
+        given = b64decode(request.headers["authorization"].removeprefix("Basic ")).rstrip(b":")
+        used.add(given.decode())
+        return Reply(401 if given.decode() == KEYS["rejected"] else 200)
+
+    used: set[str] = set()
+    with (
+        serving(answer) as server,
+        SparkDriver(cluster.master, settings, log=log) as driver,
+    ):
+        few = {"rows": 40, "parts": 2, "url": server.url}
+        ways = {
+            "function": few | {"key": KEYS["function"], "recent": "raise"},
+            "file": few | {"key": None, "destination": {"key_from": str(tmp_path / "key")}},
+            "settings": few | {"key": None, "shuffled": 2},
+            "rejected": few | {"key": KEYS["rejected"]},
+            "broken": few | {"key": KEYS["function"], "broken": True},
+        }
+        for name, way in ways.items():
+            texts[name] = json.dumps(driver.send(**way)).encode()
+        assert b"AuthenticationError" in texts["rejected"]
+        assert b"A job of Spark failed" in texts["broken"]
+        assert used == set(KEYS.values())
+        page, application = driver.ready["page"], driver.ready["application"]
+        rest = [f"{page}/api/v1/applications/{application}/{each}" for each in REST]
+        pages = crawl(*cluster.pages, *(f"{each}/json/" for each in cluster.pages), *rest, page)
+    for kind in ("/environment/", "/SQL/execution/", "/stages/stage/", "/executors/", "/logPage"):
+        assert any(kind in each for each in pages), kind
+    for each in (f"{page}/environment/", rest[0]):
+        assert b"CUSTOMERIO_CDP_API_KEY" in pages[each]
+        assert b"redacted" in pages[each]
+    for folder in (events, cluster.folder, tmp_path):
+        texts |= {str(each): each.read_bytes() for each in folder.rglob("*") if each.is_file()}
+    assert b"SparkListenerTaskEnd" in b"".join(
+        text for name, text in texts.items() if "app-" in name
+    )
+    del texts[str(tmp_path / "key")]
+    for name, text in (texts | pages).items():
+        for key in KEYS.values():
+            assert key.encode() not in text, name
