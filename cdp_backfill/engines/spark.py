@@ -24,6 +24,7 @@ from cdp_backfill.engines.spark_tables import (
     check_key_setting,
     check_types,
     has_exchange,
+    setting,
     slots_of,
 )
 from cdp_backfill.engines.spark_worker import Account, OnPart, as_bytes
@@ -143,7 +144,7 @@ class SparkEngine:
 
     def _may_repeat(self, stages: set[int]) -> bool:
         """Whether tasks may have run that no attempt number counts."""
-        if self._session.conf.get("spark.speculation", None) == "true":
+        if setting(self._session, "spark.speculation") == "true":
             return True
         if self._context is None:
             return has_exchange(self._frame)

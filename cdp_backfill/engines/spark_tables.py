@@ -57,15 +57,28 @@ def _type_names(kind: Any) -> Iterator[str]:
             yield from _type_names(getattr(kind, name))
 
 
+def setting(session: Any, name: str) -> str | None:
+    """A setting of Spark as it is in force; None if there is none.
+
+    A session also takes settings that only count when its context starts. So the context has the
+    word where there is one, which is not so under Connect.
+    """
+    context = getattr(session, "_sc", None)
+    conf = session.conf if context is None else context.getConf()
+    value: str | None = conf.get(name, None)
+    return value
+
+
 def check_key_setting(session: Any) -> None:
     """Refuse a key in the settings of Spark that its event log and pages would show.
 
     Raises:
         BadInputError: There is one.
     """
-    if session.conf.get(_KEY_SETTING, None) is None:
+    places = (setting(session, _KEY_SETTING), session.conf.get(_KEY_SETTING, None))
+    if not any(each is not None for each in places):
         return
-    pattern = session.conf.get("spark.redaction.regex", None) or _REDACTED
+    pattern = setting(session, "spark.redaction.regex") or _REDACTED
     with contextlib.suppress(re.error):
         if re.search(pattern, _KEY_SETTING):
             return
@@ -78,19 +91,19 @@ def check_key_setting(session: Any) -> None:
 
 def slots_of(session: Any) -> int | None:
     """Tasks that run at a time, at most; None if the settings do not tell."""
-    local = _LOCAL.fullmatch(session.conf.get("spark.master", None) or "")
+    local = _LOCAL.fullmatch(setting(session, "spark.master") or "")
     if local is not None:
         if local[1] == "*":
             context = getattr(session, "_sc", None)
             return None if context is None else int(context.defaultParallelism)
         return int(local[1] or 1)
-    instances = session.conf.get("spark.executor.instances", None)
-    if session.conf.get("spark.dynamicAllocation.enabled", None) == "true":
-        instances = session.conf.get("spark.dynamicAllocation.maxExecutors", None)
-    cores = session.conf.get("spark.executor.cores", None)
+    instances = setting(session, "spark.executor.instances")
+    if setting(session, "spark.dynamicAllocation.enabled") == "true":
+        instances = setting(session, "spark.dynamicAllocation.maxExecutors")
+    cores = setting(session, "spark.executor.cores")
     if instances is None or cores is None:
         return None
-    each = int(cores) // int(session.conf.get("spark.task.cpus", None) or 1)
+    each = int(cores) // int(setting(session, "spark.task.cpus") or 1)
     return max(1, int(instances) * each)
 
 

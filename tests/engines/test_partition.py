@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import pickle
 from dataclasses import replace
 from functools import partial
@@ -409,11 +410,12 @@ def test_the_summary_of_a_part_with_everything() -> None:
     table = pa.Table.from_pandas(frame, preserve_index=False)
 
     def answer(number: int, _: ReceivedRequest) -> Reply:
-        return Reply(400 if number % 2 else 200, f"refused {number} {'z' * 3_000}".encode())
+        words = f"refused {number} {'z' * 3_000}"
+        return Reply(400, json.dumps({"message": words}).encode()) if number % 2 else Reply()
 
     with serving(answer) as server:
         job = job_for(server.destination(max_messages=40, **KEY))
-        job = replace(job, mapping=replace(OPENED, event="name"))
+        job = replace(job, mapping=replace(OPENED, event="name", other_events="send"))
         sending = cdp.send_partition(table.to_batches(), job, part="0")
         try:
             while True:
@@ -424,7 +426,7 @@ def test_the_summary_of_a_part_with_everything() -> None:
     assert len(data) <= 32 * 1024
     assert sum(summary.counts.values()) == rows
     assert len(summary.reasons) > 10
-    assert summary.counts["invalid"] > 0 < summary.counts["rejected"]
+    assert summary.counts["invalid"] > 0 < summary.counts["refused"]
 
 
 def test_parts_share_the_rate(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -25,7 +25,11 @@ def test_a_key_in_the_settings_is_refused(pattern: str | None, is_refused: bool)
         "spark.executorEnv.CUSTOMERIO_CDP_API_KEY": "x",
         "spark.redaction.regex": pattern,
     }
-    session = SimpleNamespace(conf=settings)
+    # What a session says of itself later does not count, where its context can be asked.
+    context = SimpleNamespace(getConf=lambda: settings)
+    session = SimpleNamespace(conf={**settings, "spark.redaction.regex": "."}, _sc=context)
+    if pattern is None:
+        session = SimpleNamespace(conf=settings)
     if not is_refused:
         return check_key_setting(session)
     with pytest.raises(cdp.BadInputError, match=re.escape("api[._]?key")):
@@ -59,7 +63,7 @@ def test_a_key_in_the_settings_is_refused(pattern: str | None, is_refused: bool)
 )
 def test_slots(settings: dict[str, str], slots: int | None) -> None:
     """How many tasks run at a time; None where the settings do not tell, and never too few."""
-    context = SimpleNamespace(defaultParallelism=7)
+    context = SimpleNamespace(defaultParallelism=7, getConf=lambda: settings)
     assert slots_of(SimpleNamespace(conf=settings, _sc=context)) == slots
 
 
@@ -79,7 +83,7 @@ def test_attempts_that_nobody_counts(
     """With speculation, or if a stage ran again, no attempt number tells how often a part ran."""
     infos = [None if each is None else SimpleNamespace(currentAttemptId=each) for each in attempts]
     tracker = SimpleNamespace(getStageInfo=lambda stage: infos[stage])
-    context = SimpleNamespace(statusTracker=lambda: tracker)
+    context = SimpleNamespace(statusTracker=lambda: tracker, getConf=lambda: settings)
     frame: Any = SimpleNamespace(
         schema=(), sparkSession=SimpleNamespace(conf=settings, _sc=context)
     )
