@@ -72,16 +72,26 @@ def setting(session: Any, name: str) -> str | None:
 def check_key_setting(session: Any) -> None:
     """Refuse a key in the settings of Spark that its event log and pages would show.
 
+    A standalone cluster shows the environment of its executors on the pages of its workers,
+    whatever is to be redacted.
+
     Raises:
         BadInputError: There is one.
     """
     places = (setting(session, _KEY_SETTING), session.conf.get(_KEY_SETTING, None))
     if not any(each is not None for each in places):
         return
+    is_standalone = (setting(session, "spark.master") or "").startswith("spark://")
     pattern = setting(session, "spark.redaction.regex") or _REDACTED
     with contextlib.suppress(re.error):
-        if re.search(pattern, _KEY_SETTING):
+        if re.search(pattern, _KEY_SETTING) and not is_standalone:
             return
+    if is_standalone:
+        raise BadInputError(
+            f"Nothing was sent. The setting {_KEY_SETTING} shows the API key on the pages of the "
+            "workers of a standalone cluster. Remove the setting, make a new key, and pass "
+            "Destination(key_from=...) or set the variable on the machines of the workers."
+        )
     raise BadInputError(
         f"Nothing was sent. The setting {_KEY_SETTING} shows the API key in the event log and on "
         "the pages of Spark. Start the session with spark.redaction.regex set to "

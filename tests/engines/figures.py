@@ -76,7 +76,7 @@ def rerun(rows: int) -> None:
             for parts, shuffled in ((4, None), (7, 5), (1, None)):
                 result = driver.send(**order, parts=parts, shuffled=shuffled)
                 say(
-                    f"Spark, {parts} parts, shuffled to {shuffled}: {result['requests']:,} requests, "
+                    f"Spark, {parts} parts, to {shuffled}: {result['requests']:,} requests, "
                     f"{result['counts']['delivered']:,} delivered, {result['seconds']:.1f} s"
                 )
         table = dd.from_pandas(rows_as_in_spark(rows), npartitions=6)

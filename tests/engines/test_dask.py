@@ -6,7 +6,7 @@ import os
 import signal
 import threading
 from base64 import b64decode
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -58,9 +58,9 @@ def send(table: Any, destination: cdp.Destination, **options: Any) -> cdp.Report
     return cdp.send(table, OPENED, destination=destination, progress=False, **options)
 
 
-@pytest.fixture(scope="module")
-def client() -> Iterator[Any]:
-    """Two worker processes."""
+@contextmanager
+def two_workers() -> Iterator[Any]:
+    """A client of two worker processes."""
     from distributed import Client, LocalCluster  # noqa: PLC0415  # an extra
 
     settings = {"distributed.scheduler.allowed-failures": 1, "distributed.nanny.environ": {}}
@@ -69,6 +69,13 @@ def client() -> Iterator[Any]:
         LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster,
         Client(cluster, set_as_default=False) as running,
     ):
+        yield running
+
+
+@pytest.fixture(scope="module")
+def client() -> Iterator[Any]:
+    """Two worker processes."""
+    with two_workers() as running:
         yield running
 
 
@@ -175,13 +182,13 @@ def own_key() -> str:
 
 @pytest.mark.parametrize("with_journal", [False, True])
 @pytest.mark.parametrize("later", [False, True])
-def test_a_killed_worker(client: Any, tmp_path: Path, with_journal: bool, later: bool) -> None:
+def test_a_killed_worker(tmp_path: Path, with_journal: bool, later: bool) -> None:
     """Every id is held, and no more of them twice than the report admits; also after a part."""
     frame = frame_of(ROWS).drop(columns="device")
     table = dd.from_pandas(frame, npartitions=PARTS)
     account = Account(requests=3, later=later)
     journal = str(tmp_path / "journal") if with_journal else None
-    with serving(account.answer) as server, client.as_current():
+    with serving(account.answer) as server, two_workers() as client, client.as_current():
         destination = cdp.Destination(
             base_url=server.destination().base_url, max_messages=20, workers=2, key_from=own_key
         )
@@ -196,7 +203,6 @@ def test_a_killed_worker(client: Any, tmp_path: Path, with_journal: bool, later:
             assert (again.counts["delivered"], again.maybe_twice) == (2_160, report.maybe_twice)
             table = dd.from_pandas(frame.iloc[::-1].reset_index(drop=True), npartitions=2)
             assert send(table, destination, journal=journal).requests == 0
-        until(lambda: len(client.scheduler_info()["workers"]) == 2)
 
 
 @pytest.mark.parametrize("scheduler", ["threads", "workers"])

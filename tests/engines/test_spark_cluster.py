@@ -167,19 +167,43 @@ def test_speculation(cluster: SparkCluster, tmp_path: Path) -> None:
 KEYS = {
     "function": "key-of-the-function-7f3a",
     "file": "key-of-the-file-91bc",
-    "settings": "key-of-the-settings-c04d",
     "rejected": "key-that-is-rejected-52ee",
 }
+IN_SETTINGS = "key-of-the-settings-c04d"
 SHOWS_ALL = {
     "spark.ui.enabled": "true",
     "spark.ui.port": "0",
     "spark.eventLog.enabled": "true",
     "spark.eventLog.compress": "false",
     "spark.log.level": "INFO",
-    "spark.executorEnv.CUSTOMERIO_CDP_API_KEY": KEYS["settings"],
+}
+REDACTED = {
+    "spark.executorEnv.CUSTOMERIO_CDP_API_KEY": IN_SETTINGS,
     "spark.redaction.regex": "(?i)secret|password|token|access[.]?key|api[._]?key",
 }
 REST = ("environment", "jobs", "stages", "sql?details=true", "allexecutors", "storage/rdd")
+
+
+def answer(_: int, request: ReceivedRequest) -> Reply:
+    """Take everything, but not under the key that is rejected."""
+    given = b64decode(request.headers["authorization"].removeprefix("Basic ")).rstrip(b":")
+    return Reply(401 if given.decode() == KEYS["rejected"] else 200)
+
+
+def pages_of(driver: SparkDriver, *others: str) -> dict[str, bytes]:
+    """All pages of a session, its answers of REST, and other pages."""
+    page, application = driver.ready["page"], driver.ready["application"]
+    rest = [f"{page}/api/v1/applications/{application}/{each}" for each in REST]
+    pages = crawl(*others, *(f"{each}/json/" for each in others), *rest, page)
+    for kind in ("/environment/", "/SQL/execution/", "/stages/stage/", "/executors/"):
+        assert any(kind in each for each in pages), kind
+    return pages
+
+
+def files_in(*folders: Path) -> dict[str, bytes]:
+    """What each file in some folders has."""
+    paths = [each for folder in folders for each in folder.rglob("*") if each.is_file()]
+    return {str(each): each.read_bytes() for each in paths}
 
 
 def test_the_key_is_nowhere(cluster: SparkCluster, tmp_path: Path) -> None:
@@ -188,45 +212,39 @@ def test_the_key_is_nowhere(cluster: SparkCluster, tmp_path: Path) -> None:
     events, log = tmp_path / "events", tmp_path / "driver.log"
     events.mkdir()
     settings = {**SHOWS_ALL, "spark.eventLog.dir": events.as_uri()}
-    texts: dict[str, bytes] = {}
-
-    def answer(_: int, request: ReceivedRequest) -> Reply:
-        given = b64decode(request.headers["authorization"].removeprefix("Basic ")).rstrip(b":")
-        used.add(given.decode())
-        return Reply(401 if given.decode() == KEYS["rejected"] else 200)
-
-    used: set[str] = set()
-    with (
-        serving(answer) as server,
-        SparkDriver(cluster.master, settings, log=log) as driver,
-    ):
+    with serving(answer) as server, SparkDriver(cluster.master, settings, log=log) as driver:
         few = {"rows": 40, "parts": 2, "url": server.url}
         ways = {
-            "function": few | {"key": KEYS["function"], "recent": "raise"},
+            "function": few | {"key": KEYS["function"], "recent": "raise", "shuffled": 2},
             "file": few | {"key": None, "destination": {"key_from": str(tmp_path / "key")}},
-            "settings": few | {"key": None, "shuffled": 2},
             "rejected": few | {"key": KEYS["rejected"]},
             "broken": few | {"key": KEYS["function"], "broken": True},
         }
-        for name, way in ways.items():
-            texts[name] = json.dumps(driver.send(**way)).encode()
+        texts = {name: json.dumps(driver.send(**way)).encode() for name, way in ways.items()}
         assert b"AuthenticationError" in texts["rejected"]
         assert b"A job of Spark failed" in texts["broken"]
-        assert used == set(KEYS.values())
-        page, application = driver.ready["page"], driver.ready["application"]
-        rest = [f"{page}/api/v1/applications/{application}/{each}" for each in REST]
-        pages = crawl(*cluster.pages, *(f"{each}/json/" for each in cluster.pages), *rest, page)
-    for kind in ("/environment/", "/SQL/execution/", "/stages/stage/", "/executors/", "/logPage"):
-        assert any(kind in each for each in pages), kind
-    for each in (f"{page}/environment/", rest[0]):
-        assert b"CUSTOMERIO_CDP_API_KEY" in pages[each]
-        assert b"redacted" in pages[each]
-    for folder in (events, cluster.folder, tmp_path):
-        texts |= {str(each): each.read_bytes() for each in folder.rglob("*") if each.is_file()}
-    assert b"SparkListenerTaskEnd" in b"".join(
-        text for name, text in texts.items() if "app-" in name
-    )
+        texts |= pages_of(driver, *cluster.pages)
+    assert any("/logPage" in each for each in texts)
+    texts |= files_in(events, cluster.folder, tmp_path)
+    assert any(b"SparkListenerTaskEnd" in each for each in texts.values())
     del texts[str(tmp_path / "key")]
-    for name, text in (texts | pages).items():
-        for key in KEYS.values():
-            assert key.encode() not in text, name
+    for name, text in texts.items():
+        assert not [key for key in KEYS.values() if key.encode() in text], name
+
+
+def test_a_key_in_settings_that_are_redacted(tmp_path: Path) -> None:
+    """Workers have it, and the pages, the event log and the log of Spark have not."""
+    log, settings = tmp_path / "driver.log", {**SHOWS_ALL, **REDACTED}
+    settings["spark.eventLog.dir"] = tmp_path.as_uri()
+    with (
+        cdp.sandbox(api_key=IN_SETTINGS) as box,
+        SparkDriver("local[2,4]", settings, log=log) as driver,
+    ):
+        result = driver.send(rows=40, parts=2, url=box.url, key=None, recent="raise")
+        assert result["counts"] == {"delivered": 36, "invalid": 4}
+        pages = pages_of(driver)
+    shown = [text for text in pages.values() if b"executorEnv.CUSTOMERIO_CDP_API_KEY" in text]
+    assert shown
+    assert all(b"redacted" in text for text in shown)
+    for name, text in (pages | files_in(tmp_path)).items():
+        assert IN_SETTINGS.encode() not in text, name

@@ -17,11 +17,20 @@ pytest.importorskip("pyspark", reason="the extra spark is not installed")
 
 
 @pytest.mark.parametrize(
-    ("pattern", "is_refused"), [(None, True), ("(?i)secret|api[._]?key", False), ("(", True)]
+    ("pattern", "master", "is_refused"),
+    [
+        (None, "yarn", True),
+        ("(?i)secret|api[._]?key", "yarn", False),
+        ("(", "yarn", True),
+        ("(?i)secret|api[._]?key", "spark://host:7077", True),
+    ],
 )
-def test_a_key_in_the_settings_is_refused(pattern: str | None, is_refused: bool) -> None:
-    """A key that the event log of Spark would show in clear; not one that it hides."""
+def test_a_key_in_the_settings_is_refused(
+    pattern: str | None, master: str, is_refused: bool
+) -> None:
+    """A key that the event log or a page of Spark would show in clear; not one that it hides."""
     settings = {
+        "spark.master": master,
         "spark.executorEnv.CUSTOMERIO_CDP_API_KEY": "x",
         "spark.redaction.regex": pattern,
     }
