@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from cdp_backfill.engines.engine import PartWork
 
 
-class Account(AccumulatorParam):
+class Account(AccumulatorParam[list[Any]]):
     """Collects on the driver what each part gave at its end, whatever becomes of its worker."""
 
     def zero(self, value: list[Any]) -> list[Any]:

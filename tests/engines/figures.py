@@ -21,6 +21,8 @@ from tests.engines.clusters import SparkDriver, spark_cluster
 from tests.waiting import until
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from cdp_backfill.local_sandbox import Sandbox
 
 OPENED: Final = cdp.Mapping(user_id="uid", event=cdp.lit("Application Opened"), timestamp="ts")
@@ -120,4 +122,5 @@ def kills(rows: int) -> None:
 
 if __name__ == "__main__":
     what, *numbers = sys.argv[1:]
-    {"rate": rate, "rerun": rerun, "kills": kills}[what](*map(int, numbers))
+    figures: dict[str, Callable[..., None]] = {"rate": rate, "rerun": rerun, "kills": kills}
+    figures[what](*map(int, numbers))

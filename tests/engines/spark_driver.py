@@ -53,6 +53,7 @@ def send(session: Any, order: dict[str, Any]) -> dict[str, Any]:
         **{"key_from": key and partial(str, key), **order.get("destination", {})},
     )
     started, error = time.monotonic(), None
+    report: cdp.Report | None
     try:
         report = cdp.send(
             table_of(session, order),
@@ -75,8 +76,13 @@ def send(session: Any, order: dict[str, Any]) -> dict[str, Any]:
         "requests": report.requests,
         "notes": report.notes,
         "interrupted": report.interrupted,
-        "failures": order.get("failures") and report.distributed_failures.count(),
+        "failures": count_of(report.distributed_failures),
     }
+
+
+def count_of(frame: Any) -> int | None:
+    """Rows of a frame of Spark, or None if there is none."""
+    return None if frame is None else int(frame.count())
 
 
 def main() -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import signal
+import sys
 from base64 import b64decode
 from contextlib import suppress
 from functools import partial
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
 pytest.importorskip("pyspark", reason="the extra spark is not installed")
 pytestmark = [
     pytest.mark.skipif(shutil.which("java") is None, reason="there is no Java on this machine"),
+    pytest.mark.skipif(sys.platform != "linux", reason="loopback has one address only elsewhere"),
     pytest.mark.filterwarnings("ignore::ResourceWarning"),
 ]
 
@@ -54,7 +57,7 @@ def order(box: Sandbox, journal: Path | None) -> dict[str, Any]:
     """What a driver is to send."""
     place = None if journal is None else str(journal)
     table = {"rows": ROWS, "parts": PARTS}
-    return table | {"url": box.url, "journal": place, "destination": SLOW, "failures": True}
+    return table | {"url": box.url, "journal": place, "destination": SLOW}
 
 
 def held(box: Sandbox) -> tuple[int, int]:
@@ -162,6 +165,27 @@ def test_speculation(cluster: SparkCluster, tmp_path: Path) -> None:
                     assert twice > 0
                 else:
                     assert (twice, result["maybe_twice"]) == (0, 0)
+
+
+@pytest.mark.parametrize("with_journal", [False, True])
+def test_an_interrupt(cluster: SparkCluster, tmp_path: Path, with_journal: bool) -> None:
+    """With a journal, parts on other hosts stop and are reported; else, Spark cancels them."""
+    journal = tmp_path / "journal" if with_journal else None
+    with SparkDriver(cluster.master) as driver, cdp.sandbox() as box:
+        driver.tell(**order(box, journal))
+        until(lambda: len(box.requests()) > 65)  # of 108: some part has ended by then
+        driver.process.send_signal(signal.SIGINT)
+        result = driver.result()
+        assert result["interrupted"]
+        assert 0 < result["counts"]["delivered"] < SENDABLE
+        if journal is not None:
+            assert result["error"] is None
+            assert result["counts"]["delivered"] == held(box)[0]
+            assert sum(result["counts"].values()) == ROWS
+        else:
+            assert "You interrupted the run, and Spark cancelled its parts." in result["error"]
+            assert "does not count the rows of these parts" in result["error"]
+            assert result["counts"]["delivered"] <= held(box)[0]
 
 
 KEYS = {
