@@ -8,23 +8,16 @@ from typing import TYPE_CHECKING, Any, Final
 import pyarrow as pa
 from pyspark import StorageLevel
 from pyspark.sql import functions as sf
-from pyspark.sql.types import (
-    BinaryType,
-    IntegerType,
-    LongType,
-    ShortType,
-    StringType,
-    StructField,
-    StructType,
-)
 
 from cdp_backfill.engines.engine import MappedParts
 from cdp_backfill.engines.engine_errors import with_clear_errors
 from cdp_backfill.engines.spark_tables import (
+    STAGE,
+    SUMMARY,
     check_key_setting,
     check_types,
-    has_exchange,
-    setting,
+    may_repeat,
+    result_schema,
     slots_of,
 )
 from cdp_backfill.engines.spark_worker import Account, OnPart, as_bytes
@@ -38,10 +31,7 @@ if TYPE_CHECKING:
     from cdp_backfill.model.destination import Destination
     from cdp_backfill.sources import Source
 
-_SUMMARY: Final = "cdp_summary"
-_STAGE: Final = "cdp_stage"
 _TWO_COPIES: Final = StorageLevel.MEMORY_AND_DISK_2
-_KINDS: Final = {"cdp_status": ShortType(), "cdp_attempts": IntegerType(), "cdp_row": LongType()}
 
 
 class SparkEngine:
@@ -102,11 +92,7 @@ class SparkEngine:
         columns = columns or self.source.schema.names[:1]  # without any, Spark gives no rows
         names = [name for name in columns if name not in FAILURE_COLUMNS] if with_failures else []
         failed = list(FAILURE_COLUMNS) if with_failures else []
-        kinds = {field.name: field.dataType for field in self._frame.schema}
-        given = [StructField(f"c{number}", kinds[name]) for number, name in enumerate(names)]
-        made = [StructField(name, _KINDS.get(name, StringType())) for name in failed]
-        own = [StructField(_SUMMARY, BinaryType()), StructField(_STAGE, IntegerType())]
-        schema = StructType([*given, *made, *own])
+        schema = result_schema(self._frame, names, failed)
         context = self._context
         account = None if context is None else context.accumulator([], Account())
         on_part = OnPart(
@@ -124,32 +110,26 @@ class SparkEngine:
             if not with_failures or account is None or not (account.value or interrupted):
                 raise  # there is no account of any part
             lost, result = [type(error).__name__], None
-        ended = self._summaries(result) if account is None else account.value
+        if account is None:
+            ended = self._summaries(result)
+        else:
+            ended, account.value = list(account.value), []  # Spark never forgets an accumulator
         failures = None
         if result is not None and with_failures:
-            rows = result.where(sf.col(_SUMMARY).isNull()).drop(_SUMMARY, _STAGE)
+            rows = result.where(sf.col(SUMMARY).isNull()).drop(SUMMARY, STAGE)
             failures = rows.toDF(*names, *failed)
         return MappedParts(
             summaries=[summary for _, summary in ended],
             lost=lost,
-            uncounted=self._may_repeat({stage for stage, _ in ended}),
+            uncounted=may_repeat(self._frame, {stage for stage, _ in ended}),
             frame=failures,
             load=None if failures is None else lambda: [failures.toArrow()],
         )
 
     def _summaries(self, result: Any) -> list[tuple[int, bytes]]:
         """Stage and summary of each part, from what is kept of it."""
-        rows = result.where(sf.col(_SUMMARY).isNotNull()).select(_STAGE, _SUMMARY).collect()
+        rows = result.where(sf.col(SUMMARY).isNotNull()).select(STAGE, SUMMARY).collect()
         return [(row[0], bytes(row[1])) for row in rows]
-
-    def _may_repeat(self, stages: set[int]) -> bool:
-        """Whether tasks may have run that no attempt number counts."""
-        if setting(self._session, "spark.speculation") == "true":
-            return True
-        if self._context is None:
-            return has_exchange(self._frame)
-        infos = [self._context.statusTracker().getStageInfo(stage) for stage in stages]
-        return any(info is None or info.currentAttemptId > 0 for info in infos)
 
     def _schema(self, columns: list[str]) -> Any:
         return pa.schema([self.source.schema.field(name) for name in columns])

@@ -7,11 +7,25 @@ import io
 import re
 from typing import TYPE_CHECKING, Any, Final
 
+from pyspark.sql.types import (
+    BinaryType,
+    IntegerType,
+    LongType,
+    ShortType,
+    StringType,
+    StructField,
+    StructType,
+)
+
 from cdp_backfill.errors import BadInputError, SourceError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+SUMMARY: Final = "cdp_summary"
+STAGE: Final = "cdp_stage"
+
+_KINDS: Final = {"cdp_status": ShortType(), "cdp_attempts": IntegerType(), "cdp_row": LongType()}
 _REFUSED: Final = {
     "variant": "as text with to_json(CAST({0} AS STRING)), or take fields out of it with "
     "variant_get({0}, '$.name', 'string')",
@@ -117,7 +131,39 @@ def slots_of(session: Any) -> int | None:
     return max(1, int(instances) * each)
 
 
-def has_exchange(frame: Any) -> bool:
+def result_schema(frame: Any, names: list[str], failed: list[str]) -> StructType:
+    """The columns of what parts give: failures under plain names, and a summary with its stage.
+
+    Args:
+        frame: The frame of Spark.
+        names: Its columns that failures have.
+        failed: The columns that failures have besides.
+    """
+    kinds = {field.name: field.dataType for field in frame.schema}
+    given = [StructField(f"c{number}", kinds[name]) for number, name in enumerate(names)]
+    made = [StructField(name, _KINDS.get(name, StringType())) for name in failed]
+    own = [StructField(SUMMARY, BinaryType()), StructField(STAGE, IntegerType())]
+    return StructType([*given, *made, *own])
+
+
+def may_repeat(frame: Any, stages: set[int]) -> bool:
+    """Whether tasks may have run for a frame that no attempt number counts.
+
+    Args:
+        frame: The frame of Spark.
+        stages: The stages that ended.
+    """
+    session = frame.sparkSession
+    context = getattr(session, "_sc", None)
+    if setting(session, "spark.speculation") == "true":
+        return True
+    if context is None:
+        return _has_exchange(frame)
+    infos = [context.statusTracker().getStageInfo(stage) for stage in stages]
+    return any(info is None or info.currentAttemptId > 0 for info in infos)
+
+
+def _has_exchange(frame: Any) -> bool:
     """Whether Spark shuffles rows for a frame, so that it may run a whole stage again."""
     text = io.StringIO()
     with contextlib.redirect_stdout(text):

@@ -11,9 +11,14 @@ from typing import Any
 import pytest
 
 import cdp_backfill as cdp
-from cdp_backfill.engines.spark_tables import check_key_setting, slots_of
 
 pytest.importorskip("pyspark", reason="the extra spark is not installed")
+
+from cdp_backfill.engines.spark_tables import (  # noqa: E402  # needs pyspark
+    check_key_setting,
+    may_repeat,
+    slots_of,
+)
 
 
 @pytest.mark.parametrize(
@@ -78,7 +83,7 @@ def test_slots(settings: dict[str, str], slots: int | None) -> None:
 
 
 @pytest.mark.parametrize(
-    ("settings", "attempts", "may_repeat"),
+    ("settings", "attempts", "expected"),
     [
         ({}, [0, 0], False),
         ({}, [0, 1], True),
@@ -88,7 +93,7 @@ def test_slots(settings: dict[str, str], slots: int | None) -> None:
     ],
 )
 def test_attempts_that_nobody_counts(
-    settings: dict[str, str], attempts: list[int | None], may_repeat: bool
+    settings: dict[str, str], attempts: list[int | None], expected: bool
 ) -> None:
     """With speculation, or if a stage ran again, no attempt number tells how often a part ran."""
     infos = [None if each is None else SimpleNamespace(currentAttemptId=each) for each in attempts]
@@ -97,9 +102,7 @@ def test_attempts_that_nobody_counts(
     frame: Any = SimpleNamespace(
         schema=(), sparkSession=SimpleNamespace(conf=settings, _sc=context)
     )
-    from cdp_backfill.engines.spark import SparkEngine  # noqa: PLC0415  # needs pyspark
-
-    assert SparkEngine(frame)._may_repeat(set(range(len(infos)))) is may_repeat
+    assert may_repeat(frame, set(range(len(infos)))) is expected
 
 
 def test_pyspark_is_not_imported_without_need() -> None:
