@@ -14,7 +14,7 @@ _BORING: Final = (".css", ".js", ".png", ".ico", ".svg", ".map")
 _SECONDS: Final = 30.0
 
 
-def crawl(*roots: str, most: int = 150) -> dict[str, bytes]:
+def crawl(*roots: str, most: int = 90) -> dict[str, bytes]:
     """Every page that can be reached from some pages, without leaving their hosts.
 
     Args:

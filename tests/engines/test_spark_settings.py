@@ -14,7 +14,7 @@ import cdp_backfill as cdp
 
 pytest.importorskip("pyspark", reason="the extra spark is not installed")
 
-from cdp_backfill.engines.spark_tables import (  # noqa: E402  # needs pyspark
+from cdp_backfill.engines.spark_tables import (  # needs pyspark
     check_key_setting,
     may_repeat,
     slots_of,
