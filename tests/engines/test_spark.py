@@ -290,6 +290,30 @@ def test_a_job_that_fails(session: Any, box: Sandbox) -> None:
     assert refused.value.__cause__ is refused.value.__context__ is stopped.value.__context__ is None
 
 
+@pytest.mark.parametrize("with_journal", [False, True])
+def test_a_job_that_fails_at_its_end(
+    session: Any, box: Sandbox, tmp_path: Path, with_journal: bool
+) -> None:
+    """The error has the account of the parts before; with a journal, the rest can follow."""
+    journal = tmp_path / "journal" if with_journal else None
+    who, when = "concat('u', id) uid", "timestamp'2023-05-01 10:00:00' ts"
+    broken = "case when id < 900 then id else raise_error('a-secret-cell') end n"
+    table = session.range(0, 1_000, 1, 10).selectExpr(who, when, broken)
+    with pytest.raises(cdp.StoppedError, match="Spark gave up parts of the table") as stopped:
+        send(table, box, recent="send", journal=journal)
+    report = stopped.value.report
+    assert report is not None
+    assert 0 < report.counts["delivered"] <= len(box.events()) <= 900
+    assert "a-secret-cell" not in str(stopped.value)
+    assert report.distributed_failures is None
+    if journal is not None:
+        whole = session.range(0, 1_000, 1, 3).selectExpr(who, when, "id n")
+        again = send(whole, box, recent="send", journal=journal)
+        held = box.events().messageId.value_counts()
+        assert len(held) == again.counts["delivered"] == 1_000
+        assert int((held > 1).sum()) <= again.maybe_twice
+
+
 def test_the_key_is_in_no_log(session: Any) -> None:
     """After all that was sent above: not in the event log, in no plan and no setting."""
     logs = [path.read_bytes() for path in session.events.rglob("*") if path.is_file()]
