@@ -12,7 +12,7 @@ import pyarrow as pa
 from cdp_backfill.sources.streams import Stream, StreamSource
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 
     from cdp_backfill.sources import Chunk
 
@@ -32,7 +32,10 @@ class PartSource(StreamSource):
         self._pieces_left = _record_batches(batches)
         self._held: deque[tuple[int, Any]] = deque()
         """The last batches that were handed out, each with the number of its first row."""
-        self._taken = 0
+        self._taken = self._begun = 0
+        self.needless: Callable[[], int] = self._end_of_last
+        """How many rows :meth:`rest` will not be asked for, as far as that is known by now. A run
+        reads ahead, so whoever asks for the rest must set it."""
         self.error: Exception | None = None
         """The error of the engine that broke off the reading, or None."""
         first = next(self._pieces_left, None)
@@ -51,8 +54,8 @@ class PartSource(StreamSource):
         """Read the rows in order; see :class:`StreamSource`."""
         with closing(super().chunks(columns, start=start)) as chunks:
             for chunk in chunks:
-                # A run can stop while it has this chunk, but not go back behind it.
-                while self._held and self._end(0) <= chunk.start:
+                self._begun = chunk.start
+                while self._held and self._end(0) <= self.needless():
                     self._held.popleft()
                 yield replace(chunk, origin=self.name)
 
@@ -75,6 +78,10 @@ class PartSource(StreamSource):
     def rows_taken(self) -> int:
         """Rows that were taken from the iterator of the engine so far."""
         return self._taken
+
+    def _end_of_last(self) -> int:
+        """The rows before the chunk that was handed out last."""
+        return self._begun
 
     def _end(self, at: int) -> int:
         first, batch = self._held[at]

@@ -160,13 +160,16 @@ def _run(
     is_stopped: Callable[[], bool] = lambda: False,
 ) -> Run:
     prepared = job.on(rows).prepare()
-    return Run(
+    run = Run(
         prepared,
         job.share.with_key(),
         _UntilStopped(job.stop_file, is_stopped),
         journal=journal,
         excluded=job.exclude,
     )
+    # Rows have an outcome only after the run has taken all rows before their chunk.
+    rows.needless = lambda: sum(run.tracker.counts.values())
+    return run
 
 
 def _read_on(rows: PartSource, tracker: OutcomeTracker) -> None:
