@@ -58,6 +58,7 @@ class PartSource(StreamSource):
                 while self._held and self._end(0) <= self.needless():
                     self._held.popleft()
                 yield replace(chunk, origin=self.name)
+        self.rows = None  # a run that stops behind the end leaves the last rows to rest()
 
     def rest(self, start: int) -> Iterator[Chunk]:
         """Read the rows that nobody has read, whatever ended the reading before.

@@ -290,16 +290,22 @@ def test_an_engine_that_breaks_off(box: Sandbox) -> None:
     assert part.error is not None
 
 
-def test_a_file_stops_a_part(tmp_path: Path, box: Sandbox) -> None:
+@pytest.mark.parametrize("stops_at", [4, 7, 8])  # of 8 batches
+def test_a_file_stops_a_part(tmp_path: Path, box: Sandbox, stops_at: int) -> None:
     """A part sends no more once the file exists, and nothing afterwards; no row is lost."""
     stop = tmp_path / "stop"
 
+    def stop_once_sent() -> None:
+        until(lambda: len(box.requests()) > 0)
+        stop.touch()
+
     def batches() -> Iterator[Any]:
         for number, batch in enumerate(table_of(80_000, 10_000).to_batches()):
-            if number == 4:
-                until(lambda: len(box.requests()) > 0)
-                stop.touch()
+            if number == stops_at:
+                stop_once_sent()
             yield batch
+        if stops_at == 8:  # the part is read to its end, and the run is behind
+            stop_once_sent()
 
     job = job_for(box.destination, stop_file=stop)
     failures, part = run_part(batches(), job)

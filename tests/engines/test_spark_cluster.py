@@ -172,7 +172,8 @@ def test_an_interrupt(cluster: SparkCluster, tmp_path: Path, with_journal: bool)
     """With a journal, parts on other hosts stop and are reported; else, Spark cancels them."""
     journal = tmp_path / "journal" if with_journal else None
     with SparkDriver(cluster.master) as driver, cdp.sandbox() as box:
-        driver.tell(**order(box, journal))
+        # The workers look for the marker in the journal every two seconds.
+        driver.tell(**order(box, journal) | {"destination": {**SLOW, "rate_limit": 20.0}})
         until(lambda: len(box.requests()) > 65)  # of 108: some part has ended by then
         driver.process.send_signal(signal.SIGINT)
         result = driver.result()
