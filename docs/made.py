@@ -326,7 +326,7 @@ INPUT_LIMITS: Final[tuple[tuple[ModuleType, str, str, str, str], ...]] = (
      "size that an expression fills up to, as in `lpad(id, 10, '0')`", "characters or items",
      "an error"),
     (expression_limits, "MAX_MEMORY",
-     "what the expressions of `derive` could make of some rows, and of one row alone", "bytes",
+     "what the expressions of `derive` make of some rows, and of one row alone", "bytes",
      "fewer rows are computed at a time; a row alone is invalid (`derive_failed`)"),
     (orc_footers, "MAX_FOOTER_BYTES", "footer of an ORC file, unpacked", "bytes", "an error"),
     (request_body, "MAX_BODY_BYTES", "body of a request to the sandbox, unpacked", "bytes",

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 import threading
+from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from functools import partial
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote, unquote
 
 import xxhash
@@ -15,10 +15,11 @@ import xxhash
 from cdp_backfill.engines import digest_files
 from cdp_backfill.engines.digest_writer import ALL, DIGESTS
 from cdp_backfill.errors import JournalError
+from cdp_backfill.model.distinct import DIGEST_BYTES
 from cdp_backfill.pipeline.known_digests import KnownDigests
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable
 
     from cdp_backfill.engines.store import Store
     from cdp_backfill.pipeline.known_digests import Entry
@@ -95,6 +96,25 @@ def attempts_in(store: Store, run: str | None = None) -> list[AttemptFiles]:
     return [found[key] for key in sorted(found)]
 
 
+def digests_in(store: Store, *, without: str | None = None) -> int:
+    """How many digests the files of all runs hold, including those that are there twice.
+
+    Args:
+        store: The folder.
+        without: A run that does not count.
+
+    Raises:
+        OSError: The folder cannot be read.
+    """
+    sizes = store.sizes().items()
+    counted = [
+        size
+        for name, size in sizes
+        if (m := _FILE.fullmatch(name)) and m[1] != without and m[4].endswith(DIGESTS)
+    ]
+    return sum(counted) // DIGEST_BYTES
+
+
 def load(
     store: Store,
     choose: Callable[[AttemptFiles], bool],
@@ -114,20 +134,57 @@ def load(
         OSError: The folder cannot be read.
         JournalError: A file is damaged.
     """
+    found: list[Entry] = []
+
+    def begin() -> Callable[[list[Entry]], None]:
+        found.clear()
+        return lambda entries: found.extend(map(keep, entries))
+
+    for_each(store, choose, begin, run=run)
+    return found
+
+
+def for_each(
+    store: Store,
+    choose: Callable[[AttemptFiles], bool],
+    begin: Callable[[], Callable[[list[Entry]], None]],
+    *,
+    run: str | None = None,
+) -> None:
+    """Do something with what each attempt of some kind says of messages.
+
+    Args:
+        store: The folder.
+        choose: Chooses attempts.
+        begin: Returns what to do with the entries of an attempt. It is called again, to start
+            anew, if the folder changes in between.
+        run: Look at the attempts of this run only; None for all.
+
+    Raises:
+        OSError: The folder cannot be read.
+        JournalError: A file is damaged.
+    """
     for _ in range(_ATTEMPTS):
         chosen = [each for each in attempts_in(store, run) if choose(each)]
+        use, lock = begin(), threading.Lock()
+
+        def read(attempt: AttemptFiles, use: Any = use, lock: Any = lock) -> None:
+            entries = _entries(store, attempt)
+            with lock:
+                use(entries)
+
         try:
             with ThreadPoolExecutor(_READERS, thread_name_prefix="cdp-backfill-load") as pool:
-                parts = list(pool.map(partial(_entries, store, keep), chosen))
+                deque(pool.map(read, chosen), maxlen=0)
         except FileNotFoundError:  # an attempt has just replaced its files by one
             continue
-        return [entry for part in parts for entry in part]
+        return
     raise JournalError(
         f"The journal {store.location} changes while it is read. Wait for its other runs to end."
     )
 
 
-def _entries(store: Store, keep: Callable[[Entry], Entry], attempt: AttemptFiles) -> list[Entry]:
+def _entries(store: Store, attempt: AttemptFiles) -> list[Entry]:
     records = []
     for name in attempt.digest_files:
         content = store.read(name)
@@ -140,7 +197,7 @@ def _entries(store: Store, keep: Callable[[Entry], Entry], attempt: AttemptFiles
                 f"The journal {store.location} is damaged: {name} is no file of digests. Restore "
                 "the folder, or pass another journal."
             ) from None
-    return [keep(entry) for entry in digest_files.entries(digest_files.together(records))]
+    return digest_files.entries(digest_files.together(records))
 
 
 class KnownBefore:
@@ -151,13 +208,12 @@ class KnownBefore:
         self._key: tuple[str, ...] | None = None
         self._known = KnownDigests()
 
-    def get(self, key: Iterable[str], entries: Callable[[], list[Entry]]) -> KnownDigests:
-        """What is known, loaded if the key is another than the last time."""
+    def get(self, key: tuple[str, ...], read: Callable[[], KnownDigests]) -> KnownDigests:
+        """What is known, read if the key is another than the last time."""
         with self._lock:
-            key = tuple(key)
             if key != self._key:
                 self._key, self._known = None, KnownDigests()  # not two of them in memory
-                self._known, self._key = KnownDigests(entries()), key
+                self._known, self._key = read(), key
             return self._known
 
     def forget(self) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Self
 
 import numpy as np
@@ -18,6 +18,7 @@ from cdp_backfill.engines.attempt_files import (
     part_folder,
 )
 from cdp_backfill.engines.claims import Claim, new_holder
+from cdp_backfill.engines.digest_index import known_before
 from cdp_backfill.engines.digest_writer import DigestWriter
 from cdp_backfill.model.distinct import DIGEST_BYTES
 from cdp_backfill.pipeline.known_digests import KnownDigests
@@ -45,15 +46,10 @@ class SharedRun:
     Args:
         store: The folder.
         run: Name of the run.
-        layout: The rule by which the content of a row decides in which part it is, such as
-            ``"spark 1024 user_id timestamp event"``; None if there is none.
-        layouts: The rules of all runs before, by run.
     """
 
     store: Store
     run: str
-    layout: str | None = None
-    layouts: dict[str, str | None] = field(default_factory=dict)
 
     def attempt(self, part: str) -> AttemptJournal:
         """Begin an attempt of a part; wait for attempts of the same part that are alive.
@@ -72,18 +68,15 @@ class SharedRun:
         """
         return self.store.read(f"{RUNS}/{self.run}/stop") is not None
 
-    def known(self, part: str) -> KnownDigests:
-        """What runs before this one did with messages of a part."""
-        folder = part_folder(self.run, part).rpartition("/")[2]
+    def known(self) -> KnownDigests:
+        """What runs before this one did, read once in this process.
 
-        def is_wanted(attempt: AttemptFiles) -> bool:
-            if attempt.run == self.run:
-                return False
-            same_rule = self.layout and self.layouts.get(attempt.run) == self.layout
-            return not same_rule or attempt.part == folder
-
-        key = [self.store.location, self.run, *([folder] if self.layout else [])]
-        return KNOWN_BEFORE.get(key, lambda: load(self.store, is_wanted))
+        Raises:
+            OSError: The folder cannot be read.
+            JournalError: It is damaged, or there is no space for an index of it.
+        """
+        key = self.store.location, self.run
+        return KNOWN_BEFORE.get(key, lambda: known_before(self.store, self.run))
 
     def known_siblings(self, part: str, holder: str) -> tuple[list[Entry], bytes | None]:
         """What other attempts of this run did, and the summary of one of the same part."""
@@ -97,8 +90,7 @@ class SharedRun:
             if attempt.holder == holder:
                 return False
             # An engine that lost a worker may put rows into other parts when it runs them again.
-            is_lost = self.layout is None and (bool(siblings) or not attempt.has_ended)
-            return attempt.part == folder or is_lost
+            return attempt.part == folder or bool(siblings) or not attempt.has_ended
 
         return load(self.store, is_wanted, run=self.run), summary
 
@@ -123,7 +115,7 @@ class AttemptJournal:
         self._claim = Claim(self._store, self._folder, place)
         self._claim.take()
         try:
-            self._before = shared.known(part)
+            self._before = shared.known()
             siblings, self.earlier_summary = shared.known_siblings(part, holder)
             """The summary of an attempt of this part that ended before, or None."""
             self._siblings = KnownDigests(siblings)

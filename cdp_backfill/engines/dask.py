@@ -20,7 +20,7 @@ from cdp_backfill.sources.streams import Stream, StreamSource
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
 
-    from cdp_backfill.engines.engine import PartWork
+    from cdp_backfill.engines.engine import OnTasks, PartWork
     from cdp_backfill.model.destination import Destination
     from cdp_backfill.sources import Source
 
@@ -36,6 +36,7 @@ class DaskEngine:
     """
 
     name = "Dask"
+    failures_name = "report.failures"
 
     def __init__(self, frame: Any) -> None:
         self._frame = frame
@@ -79,13 +80,27 @@ class DaskEngine:
         """Nothing: Dask shows no environment of its workers."""
 
     def map_parts(
-        self, work: PartWork, columns: list[str], *, with_failures: bool = False
+        self,
+        work: PartWork,
+        columns: list[str],
+        *,
+        with_failures: bool = False,
+        on_tasks: OnTasks | None = None,
     ) -> MappedParts:
         """Run work on each partition, once for each call, and bring home what it gave."""
-        action = partial(self._map_parts, work, columns, with_failures=with_failures)
+        action = partial(
+            self._map_parts, work, columns, with_failures=with_failures, on_tasks=on_tasks
+        )
         return with_clear_errors(self.name, action, sends=with_failures)
 
-    def _map_parts(self, work: PartWork, columns: list[str], *, with_failures: bool) -> MappedParts:
+    def _map_parts(
+        self,
+        work: PartWork,
+        columns: list[str],
+        *,
+        with_failures: bool,
+        on_tasks: OnTasks | None,
+    ) -> MappedParts:
         schema = self._schema(columns or self.source.schema.names[:1])  # without any, no rows
         run = uuid.uuid4().hex if self._client is not None else None
         on_part = partial(run_part, work=work, schema=schema, run=run)
@@ -93,7 +108,10 @@ class DaskEngine:
         call = dask.delayed(on_part, pure=False, traverse=False)
         parts = enumerate(self._frame[self._labels(schema.names)].to_delayed())
         summaries, lost, failures = [], list[str](), TableStore(_SPILL_BYTES)
-        for result in self._results([call(frame, part=f"{n:06}") for n, frame in parts]):
+        tasks = [call(frame, part=f"{n:06}") for n, frame in parts]
+        for ended, result in enumerate(self._results(tasks), 1):
+            if on_tasks is not None:
+                on_tasks(ended, len(tasks))
             if isinstance(result, BaseException):
                 if not with_failures:
                     raise result

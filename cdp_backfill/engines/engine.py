@@ -11,6 +11,9 @@ if TYPE_CHECKING:
     from cdp_backfill.model.destination import Destination
     from cdp_backfill.sources import Source
 
+    OnTasks = Callable[[int, int], None]
+    """Takes the number of tasks that have ended, and of all tasks."""
+
     PartWork = Callable[[Iterator[Any], str, str], Generator[Any, None, bytes]]
     """Takes record batches, name of the part and number of the attempt; yields failures as Arrow
     tables, and returns a summary. It can be pickled."""
@@ -48,6 +51,11 @@ class Engine(Protocol):
         ...
 
     @property
+    def failures_name(self) -> str:
+        """The attribute of a report that has all failures, however many there are."""
+        ...
+
+    @property
     def source(self) -> Source:
         """The table, to be read on the driver; its schema costs no reading."""
         ...
@@ -71,7 +79,12 @@ class Engine(Protocol):
         ...
 
     def map_parts(
-        self, work: PartWork, columns: list[str], *, with_failures: bool = False
+        self,
+        work: PartWork,
+        columns: list[str],
+        *,
+        with_failures: bool = False,
+        on_tasks: OnTasks | None = None,
     ) -> MappedParts:
         """Run work on each part, once if nothing fails, and wait for the end.
 
@@ -79,5 +92,6 @@ class Engine(Protocol):
             work: The work.
             columns: Names of the columns that it reads.
             with_failures: Whether it yields failures; they must not be computed a second time.
+            on_tasks: Told as tasks end, if the engine says so.
         """
         ...

@@ -19,10 +19,8 @@ A message is in a file before it leaves, and what was delivered follows within t
 crash leaves in doubt what was read but not yet recorded as delivered: up to a few chunks of rows.
 These rows are sent again, and counted in ``maybe_twice``.
 
-Each worker process loads what earlier runs did: 12 bytes for each delivered message, and 50 bytes
-while it loads. Four million take 3 s and 200 MB. If the content of a row decides in which part it
-is, the run names that rule as its ``layout``. Under the same rule, a part loads only what earlier
-attempts of this very part did.
+Each worker process knows what earlier runs did: a few million messages in memory, and more in an
+index on the disk of its machine (:mod:`cdp_backfill.engines.digest_index`).
 """
 
 from __future__ import annotations
@@ -34,7 +32,8 @@ from typing import TYPE_CHECKING, Any, Final, Self
 from cdp_backfill.engines.attempt_files import RUNS
 from cdp_backfill.engines.attempt_journal import KNOWN_BEFORE, SharedRun
 from cdp_backfill.engines.claims import Claim, new_holder
-from cdp_backfill.engines.store import Store, one_clear_error
+from cdp_backfill.engines.digest_index import remove_index
+from cdp_backfill.engines.store import Store, as_passed, one_clear_error
 from cdp_backfill.errors import JournalError
 from cdp_backfill.messages.ids import ID_RECIPE
 from cdp_backfill.model.mapping import Mapping
@@ -84,7 +83,6 @@ class FolderJournal:
         url: The address that it sends to.
         columns: The columns of the table.
         options: What else decides which rows go, and how their messages are written.
-        layout: See :class:`SharedRun`.
         keeps_table: See :class:`~cdp_backfill.pipeline.journal.Journal`.
 
     Raises:
@@ -107,10 +105,10 @@ class FolderJournal:
         url: str,
         columns: Sequence[str] = (),
         options: dict[str, Any] | None = None,
-        layout: str | None = None,
         keeps_table: bool = False,
     ) -> None:
         self.store = Store.at(location)
+        self._passed = as_passed(location)
         self._about: dict[str, Any] = {
             "format": FORMAT,
             "recipe": ID_RECIPE,
@@ -119,7 +117,6 @@ class FolderJournal:
             "columns": json.dumps(sorted(columns)),
             "options": json.dumps(options or {}, default=str),
         }
-        self._layout = layout
         self._before = read_about(self.store)
         self._mapping, self._url, self._keeps_table = mapping, url, keeps_table
         self._check()
@@ -138,8 +135,22 @@ class FolderJournal:
 
     @property
     def path(self) -> Path | str:
-        """Where it is, a path or a URI."""
-        return self.store.place
+        """Where it is, a path or a URI, as it was passed."""
+        return self._passed
+
+    @property
+    def last_options(self) -> dict[str, Any]:
+        """The options of the last run with this journal; nothing if there was none.
+
+        Raises:
+            JournalError: It cannot be read, or is damaged.
+        """
+        if self._before is None:
+            return {}
+        with one_clear_error(self.store.location):
+            runs = list(runs_in(self.store).values())
+        options: dict[str, Any] = json.loads(self._before["options"])
+        return runs[-1].get("options", options) if runs else options
 
     @property
     def shared(self) -> SharedRun:
@@ -174,17 +185,13 @@ class FolderJournal:
                 self._before = read_about(self.store)  # another run may have begun it just now
                 self._check()
                 self._write_columns()
-                layouts = {
-                    run: record.get("layout")
-                    for run, record in runs_in(self.store).items()
-                    if run != self.run
-                }
-                record = {"started": _now(), "layout": self._layout, **(about or {})}
+                options = json.loads(self._about["options"])
+                record = {"started": _now(), "options": options, **(about or {})}
                 self._write(f"{RUNS}/{self.run}/run.json", record)
             except BaseException:
                 claim.release()
                 raise
-        self._shared = SharedRun(self.store, self.run, self._layout, layouts)
+        self._shared = SharedRun(self.store, self.run)
 
     def _write_columns(self) -> None:
         """Add new columns to those of earlier runs: to leave such a column out changes nothing."""
@@ -225,6 +232,7 @@ class FolderJournal:
         claim, self._claim = self._claim, None
         if claim is not None:
             claim.release()
+            remove_index(self.store, self.run)
         KNOWN_BEFORE.forget()
 
     def _write(self, name: str, content: dict[str, Any]) -> None:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 import pyarrow as pa
 
-from cdp_backfill.engines.attempt_files import SUMMARY, AttemptFiles, attempts_in, load
+from cdp_backfill.engines.attempt_files import SUMMARY, AttemptFiles, attempts_in, digests_in, load
 from cdp_backfill.engines.folder_journal import read_about, runs_in
-from cdp_backfill.engines.store import Store, one_clear_error
+from cdp_backfill.engines.store import Store, as_passed, one_clear_error
 from cdp_backfill.errors import BadInputError, JournalError
 from cdp_backfill.model.mapping import Mapping
 from cdp_backfill.model.outcomes import OUTCOMES, Outcome
@@ -59,7 +59,7 @@ def report_of_folder(location: str | Path) -> Report:
         mapping=Mapping.from_toml(about["mapping"]),
         slots=int(record.get("slots", 1)),
         frame_name="the rows that the engine returned, or send the table again with this journal",
-        journal=store.place,
+        journal=as_passed(location),
         has_journal=True,
     )
     # Rows of parts that never began may be among them, so no part counts those.
@@ -139,8 +139,7 @@ def _summary(store: Store, attempts: list[AttemptFiles]) -> PartSummary:
 
 def _maybe_twice(store: Store) -> int:
     """Messages that may have arrived twice in all runs; a share of the digests at a time."""
-    digests = sum(map(_digests_in, store.sizes().items()))
-    shares = min(256, -(-digests // AT_ONCE) or 1)
+    shares = min(256, -(-digests_in(store) // AT_ONCE) or 1)
     twice = 0
     for share in range(shares):
 
@@ -150,11 +149,6 @@ def _maybe_twice(store: Store) -> int:
 
         twice += KnownDigests(load(store, lambda _: True, of_share)).maybe_twice
     return twice
-
-
-def _digests_in(item: tuple[str, Any]) -> int:
-    name, size = item
-    return int(size or 0) // 12 if name.endswith(".digests") else 0
 
 
 def _no_rows() -> dict[str, int]:

@@ -16,19 +16,20 @@ from cdp_backfill.engines.folder_journal import FolderJournal
 from cdp_backfill.engines.folder_report import parts_without, report_of_folder
 from cdp_backfill.engines.partition_job import PartitionJob
 from cdp_backfill.engines.reports import as_summary, notes_of
+from cdp_backfill.engines.tasks_progress import TasksProgress
 from cdp_backfill.engines.work import GuardPart, PlanPart, SendPart, unpacked
 from cdp_backfill.errors import ApiKeyError, BadInputError, JournalError, StoppedError
 from cdp_backfill.messages.packing import Packer
 from cdp_backfill.model.api_facts import API_KEY_VARIABLE
 from cdp_backfill.model.destination import choose_destination
 from cdp_backfill.pipeline.job import Job, require_answers
-from cdp_backfill.pipeline.leaving_out import described_text
+from cdp_backfill.pipeline.leaving_out import described_text, with_last_run
 from cdp_backfill.pipeline.plan_statistics import PlanStatistics
 from cdp_backfill.pipeline.planner import plan_from, plan_with_questions
 from cdp_backfill.pipeline.recency_guard import RecentRows
 from cdp_backfill.results.lineage import ORIGIN_COLUMNS
 from cdp_backfill.results.part_reports import PartsRun, error_of_parts, report_of_parts
-from cdp_backfill.results.progress import check_progress
+from cdp_backfill.results.progress import State, check_progress
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -41,7 +42,7 @@ if TYPE_CHECKING:
 
 _INSTEAD: Final = {
     "canary": "Send the first rows as a table of their own, for example with df.limit(1000).",
-    "outcomes": "report.distributed_failures has each row that did not arrive.",
+    "outcomes": "{failures} has each row that did not arrive.",
     "identify": "Send a pandas DataFrame with identify=, such as that of df.toPandas().",
     "journal": "Name a folder that all workers can write: a path, or a URI such as "
     "'s3://bucket/folder'.",
@@ -115,16 +116,23 @@ class EngineJob(Job):
                 "read, or a function that returns the key."
             )
         self.engine.check(destination)
-        journal = self._journal(prepared, destination)
+        journal, notes = self._journal(prepared, destination)
         parts = self._guarded(prepared, self._for_parts(prepared, destination))
         with ExitStack() as begun:
             if journal is not None:
                 journal.begin({"slots": parts.slots})
                 begun.callback(journal.release)
-            return self._send_parts(prepared, parts, journal)
+            progress = TasksProgress(self.options.progress, prepared.mapping.call)
+            begun.callback(progress.close)
+            return self._send_parts(prepared, parts, journal, notes, progress)
 
     def _send_parts(
-        self, prepared: PreparedSource, parts: PartitionJob, journal: FolderJournal | None
+        self,
+        prepared: PreparedSource,
+        parts: PartitionJob,
+        journal: FolderJournal | None,
+        notes: tuple[str, ...],
+        progress: TasksProgress,
     ) -> Report:
         started = time.monotonic()
         with _stop_file(journal, wanted=self.engine.shares_files) as (path, stopped):
@@ -132,7 +140,12 @@ class EngineJob(Job):
             names = prepared.source.schema.names
             shared = None if journal is None else journal.shared
             try:
-                mapped = self.engine.map_parts(SendPart(parts, shared), names, with_failures=True)
+                mapped = self.engine.map_parts(
+                    SendPart(parts, shared),
+                    names,
+                    with_failures=True,
+                    on_tasks=progress.tasks_ended,
+                )
             except StoppedError as failed:
                 if journal is not None:
                     failed.report = report_of_folder(journal.store.location)
@@ -145,24 +158,30 @@ class EngineJob(Job):
             seconds=time.monotonic() - started,
             interrupted=interrupted,
             journal=journal,
+            notes=notes,
         )
         if journal is not None and not mapped.lost:
             with suppress(JournalError):  # the report is worth more than its copy
                 journal.end(report.counts)
+        ended = State.INTERRUPTED if report.interrupted else State.DONE
+        progress.end(report, State.STOPPED if error is not None else ended)
         if error is not None:
             raise error
         return report
 
-    def _journal(self, prepared: PreparedSource, destination: Destination) -> FolderJournal | None:
-        """The shared journal of the call, which has yet to begin.
+    def _journal(
+        self, prepared: PreparedSource, destination: Destination
+    ) -> tuple[FolderJournal | None, tuple[str, ...]]:
+        """The shared journal of the call, which has yet to begin, and notes on what differs.
 
         Raises:
-            JournalError: It cannot be read, or belongs to another backfill.
+            JournalError: It cannot be read, belongs to another backfill, or its last run left out
+                rows that this call does not.
         """
         place, columns = self.options.journal, prepared.source.schema.names
         if place is None or isinstance(place, bool):
-            return None
-        return FolderJournal(
+            return None, ()
+        journal = FolderJournal(
             place,
             mapping=prepared.mapping,
             url=destination.url,
@@ -170,6 +189,8 @@ class EngineJob(Job):
             options=self.options.remembered(),
             keeps_table=set(ORIGIN_COLUMNS) <= set(columns),
         )
+        where, excluded = self.options.where, self.options.exclude
+        return journal, with_last_run(journal.path, journal.last_options, where, excluded)
 
     def _for_parts(self, prepared: PreparedSource, destination: Destination) -> PartitionJob:
         return PartitionJob(
@@ -220,6 +241,7 @@ class EngineJob(Job):
         seconds: float,
         interrupted: bool,
         journal: FolderJournal | None,
+        notes: tuple[str, ...],
     ) -> tuple[Report, StoppedError | None]:
         summaries = [as_summary(each) for each in mapped.summaries]
         if mapped.lost and journal is not None:
@@ -236,7 +258,7 @@ class EngineJob(Job):
             load=mapped.load,
             frame=mapped.frame,
             frame_name=(
-                "report.distributed_failures"
+                self.engine.failures_name
                 if mapped.load is not None
                 else f"the table itself, because {self.engine.name} lost them"
             ),
@@ -251,7 +273,7 @@ class EngineJob(Job):
             ),
         )
         report = report_of_parts(
-            summaries, run, notes=notes_of(summaries, parts, prepared.proposal)
+            summaries, run, notes=(*notes, *notes_of(summaries, parts, prepared.proposal))
         )
         error = error_of_parts(summaries, report)
         if mapped.lost and error is None:
@@ -286,9 +308,10 @@ class EngineJob(Job):
         }
         for name, is_used in used.items():
             if is_used:
+                instead = _INSTEAD[name].format(failures=self.engine.failures_name)
                 text = "journal=True" if name == "journal" else f"{name}="
                 raise BadInputError(
-                    f"{text} does not work with a table of {self.engine.name}. {_INSTEAD[name]}"
+                    f"{text} does not work with a table of {self.engine.name}. {instead}"
                 )
 
 

@@ -14,6 +14,7 @@ from cdp_backfill.model.destination import Destination
 from cdp_backfill.model.mapping import Mapping
 from cdp_backfill.pipeline.excluded_ids import ExcludedIds, read_excluded
 from cdp_backfill.pipeline.job import Job, SendOptions
+from cdp_backfill.pipeline.leaving_out import described, with_last_run
 from cdp_backfill.results.part_summary import INTERRUPTED
 
 if TYPE_CHECKING:
@@ -108,9 +109,15 @@ class PartitionJob:
                 find credentials in their own environment.
 
         Raises:
-            JournalError: The folder holds something else, or belongs to another backfill.
+            JournalError: The folder holds something else, or belongs to another backfill; or its
+                last run left out rows that this job does not.
         """
-        return FolderJournal(folder, mapping=self.mapping, url=self.destination.url)
+        options = described(self.where, self.exclude)
+        journal = FolderJournal(
+            folder, mapping=self.mapping, url=self.destination.url, options=options
+        )
+        with_last_run(journal.path, journal.last_options, self.where, self.exclude)
+        return journal
 
     def on(self, source: Source) -> Job:
         """The job of a part, as of a table of its own.

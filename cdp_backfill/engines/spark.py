@@ -20,6 +20,7 @@ from cdp_backfill.engines.spark_tables import (
     result_schema,
     slots_of,
 )
+from cdp_backfill.engines.spark_tasks import watched_tasks
 from cdp_backfill.engines.spark_worker import Account, OnPart, as_bytes
 from cdp_backfill.model.outcomes import FAILURE_COLUMNS
 from cdp_backfill.sources.streams import Stream, StreamSource
@@ -27,7 +28,7 @@ from cdp_backfill.sources.streams import Stream, StreamSource
 if TYPE_CHECKING:
     from collections.abc import Generator
 
-    from cdp_backfill.engines.engine import PartWork
+    from cdp_backfill.engines.engine import OnTasks, PartWork
     from cdp_backfill.model.destination import Destination
     from cdp_backfill.sources import Source
 
@@ -45,6 +46,7 @@ class SparkEngine:
     """
 
     name = "Spark"
+    failures_name = "report.distributed_failures"
 
     def __init__(self, frame: Any) -> None:
         check_types(frame.schema)
@@ -82,11 +84,17 @@ class SparkEngine:
         check_key_setting(self._session)
 
     def map_parts(
-        self, work: PartWork, columns: list[str], *, with_failures: bool = False
+        self,
+        work: PartWork,
+        columns: list[str],
+        *,
+        with_failures: bool = False,
+        on_tasks: OnTasks | None = None,
     ) -> MappedParts:
         """Run work on each partition in one job; what it gave is kept where it was made."""
         action = partial(self._map_parts, work, columns, with_failures=with_failures)
-        return with_clear_errors(self.name, action, sends=with_failures)
+        with watched_tasks(self._session, on_tasks):
+            return with_clear_errors(self.name, action, sends=with_failures)
 
     def _map_parts(self, work: PartWork, columns: list[str], *, with_failures: bool) -> MappedParts:
         columns = columns or self.source.schema.names[:1]  # without any, Spark gives no rows

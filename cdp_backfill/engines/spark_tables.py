@@ -113,6 +113,11 @@ def check_key_setting(session: Any) -> None:
     )
 
 
+def is_local(session: Any) -> bool:
+    """Whether the tasks run in the process of the driver, on one machine."""
+    return _LOCAL.fullmatch(session.conf.get("spark.master", None) or "") is not None
+
+
 def slots_of(session: Any) -> int | None:
     """Tasks that run at a time, at most; None if the settings do not tell."""
     local = _LOCAL.fullmatch(setting(session, "spark.master") or "")
@@ -158,7 +163,8 @@ def may_repeat(frame: Any, stages: set[int]) -> bool:
     if setting(session, "spark.speculation") == "true":
         return True
     if context is None:
-        return _has_exchange(frame)
+        # In local mode, no executor can be lost with rows that were shuffled.
+        return _has_exchange(frame) and not is_local(session)
     infos = [context.statusTracker().getStageInfo(stage) for stage in stages]
     return any(info is None or info.currentAttemptId > 0 for info in infos)
 

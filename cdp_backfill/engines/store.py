@@ -230,6 +230,16 @@ def _replace(unfinished: Path, path: Path) -> None:
     unfinished.replace(path)
 
 
+def as_passed(location: str | Path) -> Path | str:
+    """A place as its caller wrote it: a path, which can be relative, or a URI.
+
+    >>> as_passed("s3://bucket/folder")
+    's3://bucket/folder'
+    """
+    text = str(location).strip()
+    return text if _URI.match(text) else Path(text)
+
+
 @contextmanager
 def one_clear_error(location: str) -> Iterator[None]:
     """Turn what a file system raises into one error.

@@ -12,8 +12,6 @@ problem, whatever chunk the row stands in:
 
 from __future__ import annotations
 
-import itertools
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 import duckdb
@@ -27,10 +25,7 @@ from cdp_backfill.messages.expression_limits import (
     check_type,
     check_uses,
 )
-from cdp_backfill.messages.expression_sizes import of_column
 from cdp_backfill.messages.expressions import WHERE, checked_columns, first_line, quote
-from cdp_backfill.messages.row_memory import beyond_limit, row_groups, row_memory
-from cdp_backfill.messages.size_polynomials import Polynomial
 from cdp_backfill.messages.text import as_utf8, decode, json_as_text
 from cdp_backfill.messages.times import out_of_range
 from cdp_backfill.model.arrow_types import is_json, is_text
@@ -40,7 +35,6 @@ from cdp_backfill.model.mapping_checks import did_you_mean
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable
 
-    from cdp_backfill.messages.function_sizes import Estimate
     from cdp_backfill.model.arrays import Mask
 
 
@@ -116,14 +110,9 @@ class Deriver:
         uses: dict[str, set[str]] = {}
         known = [*schema.names]
         times: dict[str, int] = {}
-        made = {n.casefold(): of_column(n, schema.field(n).type) for n in schema.names}
-        self._estimates: dict[str, Estimate] = {}
         for name, expression in derive.items():
             title = self._title(name)
-            connection = self._connections[False]
-            counted, estimate = checked_columns(connection, title, expression, made)
-            self._estimates[name] = estimate
-            made[name.casefold()] = replace(estimate, size=Polynomial.of(name.casefold()))
+            counted = checked_columns(self._connections[False], title, expression)
             uses[name] = set(counted)
             _check_known(title, uses[name], known)
             known.append(name)
@@ -250,7 +239,7 @@ class Deriver:
         if not self._expressions:
             return [], {}
         source, unreadable = self._readable_source(batch)
-        arrays, failed = self._compute_within_limit(source)
+        arrays, failed = self._compute_or_try(source)
         for number, item in enumerate(self.fields):
             bad = failed.get(item.name)
             for column in self._uses[item.name] & unreadable.keys():
@@ -274,26 +263,6 @@ class Deriver:
                 unreadable[name.casefold()] = bad
         arrays = arrays or [pa.nulls(batch.num_rows, pa.bool_())]
         return pa.RecordBatch.from_arrays(arrays, schema=self._source), unreadable
-
-    def _compute_within_limit(self, source: Any) -> tuple[list[Any], dict[str, Mask]]:
-        """The new columns, of as many rows at a time as can be within the limit."""
-        estimates = {name: self._estimates[name] for name in self._expressions}
-        memory = row_memory(source, estimates)
-        total = sum(memory.values(), np.zeros(source.num_rows))
-        if total.sum() <= MAX_MEMORY:
-            return self._compute_or_try(source)
-        if source.num_rows == 1:
-            return self._compute_alone(source, beyond_limit(memory, MAX_MEMORY))
-        places = row_groups(total, MAX_MEMORY)
-        return self._joined(
-            source,
-            places,
-            lambda part: (
-                self._compute_or_try(part)
-                if part.num_rows > 1
-                else self._compute_within_limit(part)
-            ),
-        )
 
     def _compute_or_try(self, source: Any) -> tuple[list[Any], dict[str, Mask]]:
         if not self._trouble:  # while cells fail, the first attempt would be in vain
@@ -321,22 +290,12 @@ class Deriver:
             return self._compute_alone(source)
         return self._halved(source, self._compute_or_try)
 
-    def _compute_alone(
-        self, source: Any, beyond: Collection[str] = ()
-    ) -> tuple[list[Any], dict[str, Mask]]:
-        """The new columns of one row that needs too much memory.
-
-        Args:
-            source: The row.
-            beyond: New columns that are not even tried.
-        """
+    def _compute_alone(self, source: Any) -> tuple[list[Any], dict[str, Mask]]:
+        """The new columns of one row that needs too much memory."""
         nothing = {name: f"CAST(NULL AS {kind})" for name, kind in self._sql_types.items()}
         good, failed = dict(nothing), {}
         arrays = [pa.nulls(1, item.type) for item in self.fields]
         for name in [name for layer in self._layers for name in layer]:
-            if name in beyond:
-                failed[name] = np.ones(1, dtype=bool)
-                continue
             try:
                 arrays = self._compute(source, good | {name: self._expressions[name]})
                 good[name] = self._expressions[name]
@@ -358,27 +317,20 @@ class Deriver:
         self, source: Any, action: Callable[[Any], tuple[list[Any], dict[str, Mask]]]
     ) -> tuple[list[Any], dict[str, Mask]]:
         """What an action makes of each half of the rows, joined."""
-        return self._joined(source, [0, source.num_rows // 2, source.num_rows], action)
-
-    def _joined(
-        self,
-        source: Any,
-        places: list[int],
-        action: Callable[[Any], tuple[list[Any], dict[str, Mask]]],
-    ) -> tuple[list[Any], dict[str, Mask]]:
-        """What an action makes of the rows between each place and the next, joined."""
-        pairs = list(itertools.pairwise(places))
-        parts = [action(_own(source.slice(start, end - start))) for start, end in pairs]
-        columns = zip(*(arrays for arrays, _ in parts), strict=True)
+        rows = source.num_rows
+        halves = [
+            action(_own(source.slice(start, count)))
+            for start, count in ((0, rows // 2), (rows // 2, rows - rows // 2))
+        ]
+        pairs = zip(*(arrays for arrays, _ in halves), strict=True)
         failed = {}
-        for name in {name for _, masks in parts for name in masks}:
+        for name in {name for _, masks in halves for name in masks}:
+            sizes = (rows // 2, rows - rows // 2)
+            parts = zip(halves, sizes, strict=True)
             failed[name] = np.concatenate(
-                [
-                    masks.get(name, np.zeros(end - start, dtype=bool))
-                    for (_, masks), (start, end) in zip(parts, pairs, strict=True)
-                ]
+                [half[1].get(name, np.zeros(size, dtype=bool)) for half, size in parts]
             )
-        return [pa.concat_arrays(column) for column in columns], failed
+        return [pa.concat_arrays(pair) for pair in pairs], failed
 
     def _try_expressions(self, source: Any) -> tuple[list[Any], dict[str, Mask]]:
         """The new columns of one row, where each expression is tried in a query of its own."""

@@ -12,9 +12,8 @@ MAX_LENGTH: Final = 65_536
 """Characters of an expression."""
 
 MAX_MEMORY: Final = 512 * 2**20
-"""Bytes that expressions may make of some rows, as estimated beforehand and as counted by DuckDB.
-Where it could be more, fewer rows are computed at a time; the expression of a row that could make
-more alone fails, as at any other bad cell."""
+"""Bytes that DuckDB may use for what expressions make of some rows. Where it needs more, it gets
+fewer rows; the expression of a row that needs more alone fails, as at any other bad cell."""
 
 MAX_LAYERS: Final = 100
 """Derived columns of which each uses the one before."""
@@ -56,7 +55,6 @@ _SIZES: Final = {
     "array_resize": 1,
     "bitstring": 1,
     "bar": 3,
-    "equi_width_bins": 2,
 }
 """The place of the argument that says how large the result is."""
 
@@ -174,23 +172,6 @@ def check_uses(title: str, uses: int) -> None:
         raise MappingError(
             f"{title} uses columns {uses:,} times, through all derived columns that it "
             f"uses. The limit is {MAX_USES:,}."
-        )
-
-
-def check_memory(title: str, size: float) -> None:
-    """Refuse an expression that makes too much of every row, whatever is in it.
-
-    Args:
-        title: The expression in errors, such as ``derive['x']``.
-        size: Bytes that it makes of a row without contents at most.
-
-    Raises:
-        MappingError: It does.
-    """
-    if size > MAX_MEMORY:
-        raise MappingError(
-            f"{title} can make more than {MAX_MEMORY // 2**20} MB of every row. Use fewer lists "
-            "inside each other, or smaller arrays."
         )
 
 

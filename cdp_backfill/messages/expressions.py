@@ -15,16 +15,12 @@ from cdp_backfill.messages.expression_limits import (
     check_function,
     check_lambdas,
     check_length,
-    check_memory,
     check_type,
 )
-from cdp_backfill.messages.expression_sizes import is_lambda, of_expression, parameters
 from cdp_backfill.model.interrupts import interruptible
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
-
-    from cdp_backfill.messages.function_sizes import Estimate
+    from collections.abc import Iterator
 
 WHERE: Final = "where="
 """How errors name the expression that chooses rows."""
@@ -57,22 +53,16 @@ def columns_of(expression: str) -> set[str]:
         return set(_referenced_columns(_parse(connection, "expression", expression)))
 
 
-def checked_columns(
-    connection: Any, title: str, expression: str, columns: Mapping[str, Estimate] | None = None
-) -> tuple[Counter[str], Estimate]:
-    """The columns that an expression names, how often, and what it makes of a row at most.
-
-    It may use its own row only.
+def checked_columns(connection: Any, title: str, expression: str) -> Counter[str]:
+    """The columns that an expression names, and how often. It may use its own row only.
 
     Args:
         connection: A connection to DuckDB without access to files.
         title: The expression in errors, such as ``derive['x']``.
         expression: SQL expression.
-        columns: What it may use, by names in lower case.
 
     Raises:
-        MappingError: It is not one expression, reads more than its own row, can never succeed, or
-            makes more than the limit of every row.
+        MappingError: It is not one expression, reads more than its own row, or can never succeed.
     """
     tree = _parse(connection, title, expression)
     nodes = list(_nodes(tree))
@@ -87,10 +77,8 @@ def checked_columns(
         check_type(title, str(node.get("type_name", "")))
     check_lambdas(title, select_list)
     _check_functions(connection, title, nodes, set())
-    estimate = of_expression(title, select_list[0], columns or {})
-    check_memory(title, estimate.cost.constant)
     _check_constants(connection, title, tree, select_list[0])
-    return _referenced_columns(tree), estimate
+    return _referenced_columns(tree)
 
 
 @functools.cache
@@ -127,32 +115,18 @@ def _parse(connection: Any, title: str, expression: str) -> dict[str, Any]:
 
 def _referenced_columns(tree: dict[str, Any]) -> Counter[str]:
     """The columns that an expression uses, and how often."""
-    columns: Counter[str] = Counter()
-    waiting: list[tuple[Any, frozenset[str]]] = [(tree, frozenset())]
-    while waiting:  # without recursion, as an expression can be nested deeply
-        node, bound = waiting.pop()
-        if isinstance(node, list):
-            waiting += [(each, bound) for each in node]
-        if not isinstance(node, dict):
-            continue
-        if node.get("class") == "COLUMN_REF" and node["column_names"][0].casefold() not in bound:
-            columns[node["column_names"][0]] += 1
-        if is_lambda(node):
-            waiting.append((node["expr"], bound | set(parameters(node))))
-        elif _is_old_lambda(node):  # DuckDB refuses it, and says what to write
-            waiting.append((node["expr"], bound | {node["lhs"]["column_names"][0].casefold()}))
-        else:
-            waiting += [(each, bound) for each in node.values()]
-    return columns
-
-
-def _is_old_lambda(node: dict[str, Any]) -> bool:
-    """Whether an arrow is that of a lambda: before a text or a number, it is JSON's."""
-    return (
-        node.get("class") == "LAMBDA"
-        and node["lhs"]["class"] == "COLUMN_REF"
-        and node["expr"]["class"] != "CONSTANT"
+    nodes = list(_nodes(tree))
+    columns = Counter(
+        node["column_names"][0] for node in nodes if node.get("class") == "COLUMN_REF"
     )
+    # An arrow before a text is JSON's; before anything else it is that of a lambda.
+    arrows = (node for node in nodes if node.get("class") == "LAMBDA")
+    lambda_arguments = {
+        node["lhs"]["column_names"][0]
+        for node in arrows
+        if node["lhs"]["class"] == "COLUMN_REF" and node["expr"]["class"] != "CONSTANT"
+    }
+    return Counter({name: n for name, n in columns.items() if name not in lambda_arguments})
 
 
 def _select_list(tree: dict[str, Any]) -> list[Any]:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 
 from cdp_backfill.model.distinct import DIGEST_BYTES, contains, split
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     import numpy.typing as npt
 
@@ -46,6 +46,24 @@ class KnownDigests:
         again = contains(self._delivered, *self._doubted)
         self.maybe_twice = int(np.count_nonzero(again | twice))
         """Messages that the server may have accepted more than once."""
+
+    @classmethod
+    def of_keys(cls, keys: Sequence[Keys], maybe_twice: int) -> Self:
+        """What is known already, such as arrays that stay on the disk.
+
+        Args:
+            keys: What :attr:`keys` has, in order.
+            maybe_twice: Messages that the server may have accepted more than once.
+        """
+        known = cls()
+        known._delivered, known._doubted, known._doubted_twice = keys
+        known.maybe_twice = maybe_twice
+        return known
+
+    @property
+    def keys(self) -> tuple[Keys, Keys, Keys]:
+        """The messages that were delivered, that are in doubt, and that are so more than once."""
+        return self._delivered, self._doubted, self._doubted_twice
 
     @property
     def is_empty(self) -> bool:

@@ -82,18 +82,38 @@ def with_journal(path: Path, where: str | None, excluded: ExcludedIds | None) ->
         options = read_journal(path).options
     except JournalError:  # the run says what is wrong with it
         return ()
+    return with_last_run(path, options, where, excluded)
+
+
+def with_last_run(
+    journal: Path | str, options: dict[str, Any], where: str | None, excluded: ExcludedIds | None
+) -> tuple[str, ...]:
+    """Compare a call with what the last run with its journal left out.
+
+    Args:
+        journal: The journal, for the error.
+        options: The options of its last run.
+        where: What the call passes, or None.
+        excluded: The same.
+
+    Returns:
+        Notes on what differs.
+
+    Raises:
+        JournalError: The last run left something out, and the call has no such argument.
+    """
     before, saved = options.get("where"), options.get("exclude")
     notes = []
     if before is not None and where is None:
         raise JournalError(
-            f"The last run with the journal {path} chose rows with where=, and this call does not. "
-            f"Pass where= again; where='true' sends all rows."
+            f"The last run with the journal {journal} chose rows with where=, and this call does "
+            "not. Pass where= again; where='true' sends all rows."
         )
     if before not in (None, where):
         notes.append("where= differs from that of the last run with this journal.")
     if saved is not None and excluded is None:
         raise JournalError(
-            f"The last run with the journal {path} left out {count(saved['ids'], 'id')} with "
+            f"The last run with the journal {journal} left out {count(saved['ids'], 'id')} with "
             "exclude=, and this call leaves out none. Pass exclude= again; exclude=[] leaves "
             "nobody out."
         )

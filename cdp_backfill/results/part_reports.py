@@ -57,7 +57,8 @@ class PartFailures:
         parts: The summaries.
         schema: Arrow schema of the table.
         load: Gives the failures; None if they are not at hand.
-        frame: How to get at them where there are too many, in words.
+        frame: How to get at them where they lie, in words.
+        are_here: Whether they are on this machine already, however many there are.
     """
 
     def __init__(
@@ -66,8 +67,11 @@ class PartFailures:
         schema: Any,
         load: LoadFailures | None,
         frame: str = "the frame of the engine",
+        *,
+        are_here: bool = True,
     ) -> None:
         self._parts, self._schema, self._load, self._frame = parts, schema, load, frame
+        self._are_here = are_here
         self.runs = frozenset(part.run for part in parts)
         # Parts keep no origins of rows that they sent again, so no sum may rely on them.
         self.resent_runs: frozenset[str] = frozenset()
@@ -100,7 +104,7 @@ class PartFailures:
                 f"The failures are with the engine: see {self._frame}. report.by_reason() shows "
                 "what to do about each reason."
             )
-        if rows > MAX_FAILURES:
+        if rows > MAX_FAILURES and not self._are_here:
             raise errors.BadInputError(
                 f"{rows:,} failures are more than {MAX_FAILURES:,}, too many for one frame of "
                 f"pandas on this machine. Use {self._frame}."
@@ -224,7 +228,9 @@ def report_of_parts(
         distributed_failures=run.frame,
         _mapping=run.mapping,
         _left_out=run.left_out,
-        _failure_log=PartFailures(ordered, run.schema, run.load, run.frame_name),
+        _failure_log=PartFailures(
+            ordered, run.schema, run.load, run.frame_name, are_here=run.frame is None
+        ),
         _send_again=run.send_again,
     )
 

@@ -15,6 +15,7 @@ import psutil
 import pytest
 
 import cdp_backfill as cdp
+from cdp_backfill.results import part_reports
 from tests.rows import OPENED, opens
 from tests.sending import counts
 from tests.servers import ReceivedRequest, Reply, serving
@@ -131,8 +132,17 @@ def test_options_that_do_not_work(box: Sandbox) -> None:
     """Each is refused with what to do instead."""
     table = dd.from_pandas(frame_of(10), npartitions=2)
     for option in ({"journal": True}, {"canary": 3}, {"processes": 2}, {"outcomes": "folder"}):
-        with pytest.raises(cdp.BadInputError, match="does not work with a table of Dask"):
+        with pytest.raises(cdp.BadInputError, match="does not work with a table of Dask") as error:
             send(table, box.destination, **option)
+        assert "distributed_failures" not in str(error.value)  # a report of Dask has none
+
+
+def test_many_failures(box: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They come home with their parts, so that there is no limit of how many can be shown."""
+    monkeypatch.setattr(part_reports, "MAX_FAILURES", 1)
+    report = send(dd.from_pandas(frame_of(40), npartitions=2), box.destination)
+    assert len(report.failures) == 4
+    assert report.distributed_failures is None
 
 
 class Account:

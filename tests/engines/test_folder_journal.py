@@ -23,8 +23,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import cdp_backfill as cdp
-from cdp_backfill.engines import claims, digest_files
+from cdp_backfill.engines import claims, digest_files, digest_index
 from cdp_backfill.engines.attempt_files import RUNS, attempts_in, part_folder
+from cdp_backfill.engines.attempt_journal import KNOWN_BEFORE
 from cdp_backfill.engines.claims import CLAIM, Claim
 from cdp_backfill.engines.folder_journal import FolderJournal, runs_in
 from cdp_backfill.engines.store import Store
@@ -168,14 +169,21 @@ def no_disk(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @settings(
-    max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
-@given(RUNS_OF_PARTS)
-def test_nothing_is_forgotten(runs: list[tuple[list[int], int, list[list[str]]]]) -> None:
+@pytest.mark.parametrize("in_memory", [0, 10**6])
+@given(runs=RUNS_OF_PARTS)
+def test_nothing_is_forgotten(
+    in_memory: int,
+    monkeypatch: pytest.MonkeyPatch,
+    runs: list[tuple[list[int], int, list[list[str]]]],
+) -> None:
     """Whatever order, layout and crashes: what may have arrived twice is at least what did.
 
-    What counts as delivered did arrive, and a run that ends well leaves nothing to send.
+    What counts as delivered did arrive, and a run that ends well leaves nothing to send; with what
+    is known before in memory, and in an index on the disk.
     """
+    monkeypatch.setattr(digest_index, "IN_MEMORY", in_memory)
     server = Server()
     for order, parts, fates in [*runs, (list(range(ROWS)), 2, [["delivered"] * ROWS] * 3)]:
         with opened(server.folder) as journal:
@@ -189,6 +197,7 @@ def test_nothing_is_forgotten(runs: list[tuple[list[int], int, list[list[str]]]]
     with opened(server.folder) as journal, journal.shared.attempt("0") as attempt:
         delivered = attempt.is_delivered(everything)
         known = delivered.astype(int) + attempt.doubts(everything)
+        assert attempt.delivered_before == ROWS
     assert delivered.all()
     taken = np.array(list(server.taken.values()))
     assert (taken >= 1).all()
@@ -374,19 +383,58 @@ def signs(store: Store, place: str) -> list[bytes | None]:
     return [store.read(name) for name in store.names(place) if name.endswith(CLAIM)]
 
 
-def test_only_own_digests_under_one_rule(tmp_path: Path) -> None:
-    """A run with the same rule of parts loads those of its part only; another rule loads all."""
-    rows = digests_of([1, 2])
-    for layout, expected in (("by id, 2", [0, 0]), ("by id, 2", [1, 1]), ("by time", [2, 2])):
-        with opened(tmp_path / "journal", layout=layout) as journal:
-            for part in range(2):
-                with journal.shared.attempt(str(part)) as attempt:
-                    assert attempt.delivered_before == expected[part]
-                    if not attempt.is_delivered(rows[part : part + 1]).all():
-                        number = attempt.add([rows[part : part + 1]], State.SENT)
-                        attempt.change(number, State.DELIVERED)
+@pytest.fixture
+def own_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A machine whose processes keep nothing in memory, and the place of its index."""
+    monkeypatch.setattr(digest_index, "IN_MEMORY", 0)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    return tmp_path
+
+
+def test_one_index_for_all_processes(own_disk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is made once on a machine, is private, stays on the disk, and is gone after the run."""
+    builds, build = [], digest_index._build
+
+    def counted(*args: Any) -> None:
+        builds.append(1)
+        build(*args)
+
+    monkeypatch.setattr(digest_index, "_build", counted)
+    folder, rows = own_disk / "journal", digests_of([1, 2, 3])
+    for known in (False, True):
+        with opened(folder) as journal:
+            for part in ("0", "1"):
+                KNOWN_BEFORE.forget()  # as another process
+                with journal.shared.attempt(part) as attempt:
+                    if part == "0":
+                        assert attempt.is_delivered(rows).all() == known
+                    if not known and part == "0":
+                        attempt.change(attempt.add([rows], State.SENT), State.DELIVERED)
                     attempt.close({}, {})
                     attempt.finish(b"")
+            indexes = [path for path in own_disk.glob("cdp-backfill-*/*/*") if path.is_dir()]
+            assert [path.name for path in indexes] == [journal.run] * known
+            if known and sys.platform != "win32":
+                assert {stat.S_IMODE(path.parent.stat().st_mode) for path in indexes} == {0o700}
+                assert stat.S_IMODE(indexes[0].parent.parent.stat().st_mode) == 0o700
+    assert len(builds) == 1
+    assert not [path for path in own_disk.glob("cdp-backfill-*/*/*") if path.is_dir()]
+
+
+def test_an_index_that_cannot_be_written(
+    own_disk: Path, box: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One clear error that says where and how much; nothing is sent, and all rows are counted."""
+    job = cdp.PartitionJob(mapping=OPENED, destination=box.destination)
+    for is_second in (False, True):
+        with opened(own_disk / "journal", url=box.url) as journal:
+            if is_second:
+                monkeypatch.setattr(tempfile, "tempdir", str(own_disk / "gone"))
+            _, summary = run_part(table_of(100).to_batches(), job, journal=journal.shared)
+    assert summary.error is not None
+    assert "cannot be written to" in summary.error[1]
+    assert "$TMPDIR" in summary.error[1]
+    assert (summary.counts["unsent"], len(box.events())) == (100, 90)
 
 
 def test_refused_folders(tmp_path: Path) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import pickle
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -18,6 +20,9 @@ from cdp_backfill.engines.work import packed
 from cdp_backfill.inference.proposal import Proposal
 from cdp_backfill.model.distinct import DistinctCounter, hashes
 from cdp_backfill.pipeline.job import SendOptions
+from cdp_backfill.results.progress import LogDisplay, TerminalDisplay, TqdmDisplay
+from cdp_backfill.results.progress.notebook import text_view
+from cdp_backfill.results.progress.pace import Pace
 from cdp_backfill.sources import open_source
 from tests.rows import OPENED, opens
 
@@ -41,6 +46,7 @@ class InTurn:
     """An engine that runs one part after the other, each as a worker would."""
 
     name = "InTurn"
+    failures_name = "report.failures"
     shares_files = True
 
     def __init__(self, parts: list[Any], slots: int | None = None) -> None:
@@ -52,7 +58,7 @@ class InTurn:
         """There is nothing to check."""
 
     def map_parts(
-        self, work: Any, columns: list[str], *, with_failures: bool = False
+        self, work: Any, columns: list[str], *, with_failures: bool = False, on_tasks: Any = None
     ) -> MappedParts:
         """Run each part."""
         self.runs.append(work)
@@ -66,6 +72,8 @@ class InTurn:
                 except StopIteration as end:
                     summaries.append(end.value)
                     break
+            if on_tasks is not None:
+                on_tasks(number + 1, len(self.parts))
         return MappedParts(
             summaries=summaries[::-1], load=lambda: failures if with_failures else []
         )
@@ -198,3 +206,75 @@ def test_places_of_keys(tmp_path: Path) -> None:
         assert refused.value.__context__ is None
     with pytest.raises(cdp.DestinationError, match="key_from must be"):
         cdp.Destination(key_from=3)  # type: ignore[arg-type]
+
+
+def test_a_rerun_leaves_out_what_the_last_run_did(box: Sandbox, tmp_path: Path) -> None:
+    """A missing where= or exclude= is refused; another one is noted, and the last run counts."""
+    engine, place = InTurn(cut(of_many_kinds(), [100])), tmp_path / "journal"
+    mapping = cdp.Mapping(user_id="uid", event=cdp.lit("Application Opened"), timestamp="ts")
+
+    def send(where: str | None, exclude: list[str] | None) -> cdp.Report:
+        job = cdp.PartitionJob(mapping=mapping, exclude=exclude)
+        options: dict[str, Any] = {"where": where, "exclude": job.exclude, "recent": "send"}
+        return job_on(engine, mapping, destination=box.destination, journal=place, **options).send()
+
+    assert "differ" not in " ".join(send("n < 100", ["u8", "u9"]).notes)
+    sent = len(box.events())
+    for where, exclude, text in (
+        (None, ["u8", "u9"], "chose rows with where=, and this call does not. Pass where= again"),
+        ("n < 100", None, "left out 2 ids with exclude=, and this call leaves out none"),
+    ):
+        with pytest.raises(cdp.JournalError, match=text):
+            send(where, exclude)
+        job = cdp.PartitionJob(
+            mapping=mapping, destination=box.destination, where=where, exclude=exclude
+        )
+        with pytest.raises(cdp.JournalError, match=text):
+            job.journal(place)
+    assert send("n < 100", ["u9", "u8"]).requests == 0
+    assert len(box.events()) == sent
+    notes = " ".join(send("true", []).notes)
+    assert "where= differs" in notes
+    assert "there were 2 ids, now 0" in notes
+    assert send("true", []).requests == 0
+    assert len(box.events()) > sent
+    with pytest.raises(cdp.JournalError, match=r"chose rows with where="):
+        send(None, [])
+
+
+def test_progress_of_tasks(box: Sandbox) -> None:
+    """Each part that ends is shown, then the rows; every display has words for it."""
+    shown: list[Any] = []
+
+    class Display:
+        def update(self, snapshot: cdp.Snapshot) -> None:
+            shown.append(snapshot)
+
+        def close(self) -> None:
+            shown.append("closed")
+
+    table = pa.Table.from_pandas(opens(240, n=range(240)), preserve_index=False)
+    engine = InTurn(cut(table, [100, 200]))
+    job_on(engine, destination=box.destination, recent="send", progress=Display()).send()
+    *tasks, last, closed = shown
+    assert [(each.tasks, each.share) for each in tasks] == [
+        ((1, 3), 1 / 3),
+        ((2, 3), 2 / 3),
+        ((3, 3), 1.0),
+    ]
+    assert (last.tasks, last.rows, last.counts["delivered"]) == (None, 240, 240)
+    assert last.state.ended
+    assert closed == "closed"
+    for make, words in (
+        (LogDisplay, "Backfill: 2 of 3 tasks (66%), after "),
+        (partial(TerminalDisplay, columns=80), "2 of 3 tasks"),
+        (lambda file: TqdmDisplay(options={"file": file}), "2.00/3.00"),
+    ):
+        file = io.StringIO()
+        display = make(file)
+        display.update(tasks[1])
+        display.close()
+        assert words in file.getvalue()
+    pace = Pace()
+    pace.add(tasks[1])
+    assert "66%, 2 of 3 tasks" in text_view(pace)

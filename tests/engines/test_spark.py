@@ -358,7 +358,7 @@ from pyspark.sql import SparkSession
 session = SparkSession.builder.remote("local[2,4]").getOrCreate()
 moment = "timestamp'2023-05-01 10:00:00' ts"
 user = "case when id % 10 = 0 then null else concat('u', id) end uid"
-table = session.range(0, 100, 1, 2).selectExpr(user, moment, "id n")
+table = session.range(0, 100, 1, 2).selectExpr(user, moment, "id n").repartition(2)
 mapping = cdp.Mapping(user_id="uid", event=cdp.lit("Application Opened"), timestamp="ts")
 with cdp.sandbox() as box:
     plan = cdp.plan(table, mapping, destination=box.destination)

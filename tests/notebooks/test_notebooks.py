@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import os
+import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -87,6 +88,24 @@ EXPECTED: Final = {
         "Backfill: all 5 rows delivered, 1 skipped on purpose",
         "{'level': 7, 'version': '2.1.0'}",
     ],
+    "07_spark.ipynb": [
+        "|-- ts: timestamp (nullable = true)",
+        "Plan: 5,996 of 6,000 rows of the Spark DataFrame",
+        "Backfill: 4 of 6,000 rows not delivered",
+        "0  missing_user      4",
+        "column 'uid' is empty",
+        "(5996, 0)",
+        "Backfill: all 6,000 rows delivered",
+        "6000  6000",
+    ],
+    "08_dask.ipynb": [
+        "Plan: 5,996 of 6,000 rows of the Dask DataFrame",
+        "Backfill: 4 of 6,000 rows not delivered",
+        "column 'uid' is empty",
+        "(5996, 0)",
+        "11992  5996",
+        "Backfill: all 6,000 rows delivered",
+    ],
 }
 """Texts that the outputs of each notebook must contain."""
 
@@ -125,6 +144,11 @@ def fresh_run(
 ) -> NotebookRun:
     """Each notebook, run cell by cell in a kernel whose every output is kept."""
     name = str(request.param)
+    if "spark" in name and shutil.which("java") is None:
+        pytest.skip("there is no Java on this machine")
+    for engine in ("pyspark", "dask"):
+        if engine.removeprefix("py") in name:
+            pytest.importorskip(engine, reason=f"{engine} is not installed")
     folder = tmp_path_factory.mktemp("run")
     work, ipython = folder / "work", folder / "ipython"
     work.mkdir()

@@ -21,6 +21,7 @@ class Progress(Protocol):
     Pass it as ``progress=`` to show a run in your own way: in a widget, a log or a chat.
 
     - A run calls both methods on the thread that called ``send``, never at the same time.
+      With a table of Spark in a classic session, another thread calls :meth:`update`.
     - It calls :meth:`update` several times a second, and more often while it reads fast. A display
       that is slow, or writes to a network, should return at once from most calls.
     - The last snapshot has a ``state`` whose ``ended`` is True. After it, the run calls

@@ -75,7 +75,7 @@ class LogDisplay(Display):
     def show(self, pace: Pace) -> None:
         """Log a line."""
         now = pace.now
-        percent = f" ({wording.percent(now)})" if now.total is not None else ""
+        percent = f" ({wording.percent(now)})" if now.share is not None else ""
         parts = [
             f"{wording.title(now)}: {wording.row_count(now)}{percent}",
             *wording.speed(pace),

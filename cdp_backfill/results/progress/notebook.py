@@ -70,7 +70,7 @@ class NotebookDisplay(Display):
 
 def _lines(pace: Pace) -> list[str]:
     now = pace.now
-    percent = [wording.percent(now)] if now.total is not None else []
+    percent = [wording.percent(now)] if now.share is not None else []
     first = ", ".join([*percent, wording.row_count(now), *wording.speed(pace)])
     lines = [first, ", ".join(wording.outcomes(now)), ", ".join(wording.traffic(pace))]
     return [line for line in lines if line]

@@ -68,6 +68,8 @@ class Snapshot(WithStats):
         call: What the rows become: ``"track"`` for events, ``"identify"`` for identities.
         seconds_away: Seconds for which the server has been away, or 0.0 if it is there.
         stats: All figures of the run so far.
+        tasks: With a table of an engine, while it sends: how many tasks have ended, of how many.
+            Rows are counted at the end then. None otherwise.
     """
 
     rows: int
@@ -80,10 +82,17 @@ class Snapshot(WithStats):
     state: State = State.RUNNING
     call: Call = "track"
     seconds_away: float = 0.0
+    tasks: tuple[int, int] | None = None
 
     @property
     def share(self) -> float | None:
-        """Share of the rows that have an outcome, 0.0 to 1.0, or None while it is unknown."""
+        """Share of the rows that have an outcome, 0.0 to 1.0, or None while it is unknown.
+
+        With a table of an engine, the share of the tasks that have ended.
+        """
+        if self.tasks is not None:
+            ended, tasks = self.tasks
+            return ended / max(1, tasks)
         if self.total:
             return min(1.0, self.rows / self.total)
         return 1.0 if self.state is State.DONE else None

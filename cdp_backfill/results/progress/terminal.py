@@ -99,6 +99,8 @@ def _title(now: Snapshot) -> str:
 def _figures(pace: Pace, width: int) -> str:
     """As many figures as fit, the most important ones first."""
     now, rate = pace.now, pace.rate
+    if now.tasks is not None:
+        return _join_fitting([wording.row_count(now), *wording.speed(pace)], width)
     total = "" if now.total is None else f"/{wording.short_number(now.total)}"
     failures = code = ""
     if now.not_delivered:

@@ -38,6 +38,7 @@ class TqdmDisplay(Display):
     def show(self, pace: Pace) -> None:
         """Redraw the bar; the rows after identities get a bar of their own."""
         now = pace.now
+        done, total = now.tasks or (now.rows, now.total)
         if self._bar is not None and now.call != self._call:
             self._bar.close()
             self._bar = None
@@ -47,7 +48,7 @@ class TqdmDisplay(Display):
             self._call = now.call
             # With miniters, tqdm does not draw from its own thread.
             self._bar = tqdm(
-                total=now.total,
+                total=total,
                 unit=" rows",
                 unit_scale=True,
                 miniters=1,
@@ -55,7 +56,7 @@ class TqdmDisplay(Display):
                 **self._options,
             )
         bar = self._bar
-        bar.total, bar.n = now.total, now.rows
+        bar.total, bar.n = total, done
         bar.set_description(wording.title(now), refresh=False)
         failed = [f"{now.not_delivered:,} failed"] if now.not_delivered else []
         bar.set_postfix_str(", ".join([*wording.speed(pace), *failed]), refresh=False)

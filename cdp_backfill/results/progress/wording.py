@@ -96,7 +96,16 @@ def percent(snapshot: Snapshot) -> str:
 
 
 def row_count(snapshot: Snapshot) -> str:
-    """The number of rows with an outcome, and of all rows if that is known."""
+    """The number of rows with an outcome, and of all rows if that is known; or that of tasks.
+
+    >>> from cdp_backfill.results.progress.snapshots import Snapshot
+    >>> from cdp_backfill.results.run_stats import RunStats
+    >>> row_count(Snapshot(0, None, 0, 0, tasks=(3, 8), stats=RunStats()))
+    '3 of 8 tasks'
+    """
+    if snapshot.tasks is not None:
+        ended, tasks = snapshot.tasks
+        return f"{ended:,} of {tasks:,} {'task' if tasks == 1 else 'tasks'}"
     total = "" if snapshot.total is None else f" of {snapshot.total:,}"
     one = (snapshot.rows if snapshot.total is None else snapshot.total) == 1
     return f"{snapshot.rows:,}{total} {'row' if one else 'rows'}"
@@ -105,6 +114,8 @@ def row_count(snapshot: Snapshot) -> str:
 def speed(pace: Pace) -> list[str]:
     """The rate and the remaining time, or the elapsed time and the average rate."""
     now, rate = pace.now, pace.rate
+    if now.tasks is not None:
+        return [f"after {elapsed_time(now.seconds)}"]
     rows = "? rows/s" if rate is None else f"{rate:,.0f} rows/s"
     if now.state.ended:
         return [f"in {elapsed_time(now.seconds)}", rows]
@@ -122,6 +133,8 @@ def outcomes(snapshot: Snapshot) -> list[str]:
 def traffic(pace: Pace) -> list[str]:
     """The activity, the requests in flight and the requests and bytes sent."""
     now = pace.now
+    if now.tasks is not None:  # only the engine knows
+        return []
     requests = f"{now.requests:,} request{'' if now.requests == 1 else 's'}"
     sent = f"{megabytes(now.wire_bytes)} sent"
     if now.state.ended:
