@@ -29,6 +29,7 @@ pytest_plugins = ["pytester"]
 _SHARED = (
     "browser",
     "client",
+    "cluster",
     "fresh_run",
     "kernel",
     "lab",

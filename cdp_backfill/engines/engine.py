@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Iterator
@@ -19,13 +19,17 @@ if TYPE_CHECKING:
     tables, and returns a summary. It can be pickled."""
 
 
+INTERRUPT: Final = KeyboardInterrupt.__name__
+"""The kind of error of parts that an interrupt cancelled."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MappedParts:
     """What the parts of a table gave.
 
     Attributes:
         summaries: What the work of each part returned; at most one for each part that has rows.
-        lost: For each part that the engine gave up, the kind of its error.
+        lost: The kinds of the errors for which the engine gave up parts, if it did.
         uncounted: Whether the engine may have run parts, or attempts, without a summary.
         frame: The failures as a frame of the engine; None if they were not asked for.
         load: Gives the failures as Arrow tables, again and again.

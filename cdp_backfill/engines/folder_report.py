@@ -20,6 +20,7 @@ from cdp_backfill.results.part_summary import PartSummary
 from cdp_backfill.results.run_stats import RunStats
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from pathlib import Path
 
     from cdp_backfill.pipeline.known_digests import Entry
@@ -47,10 +48,7 @@ def report_of_folder(location: str | Path) -> Report:
             )
         name = max(runs)
         record = runs[name]
-        attempts = attempts_in(store, name)
-        parts: dict[str, list[AttemptFiles]] = {}
-        for attempt in attempts:
-            parts.setdefault(attempt.part, []).append(attempt)
+        parts = _parts_of(store, name)
         summaries = [_summary(store, each) for each in parts.values()]
         unfinished = [each for each in parts.values() if not any(a.has_ended for a in each)]
         has_ended = "ended" in record
@@ -72,6 +70,31 @@ def report_of_folder(location: str | Path) -> Report:
         )
         summaries.append(rest)
     return report_of_parts(summaries, run, notes=_notes(len(unfinished), has_ended=has_ended))
+
+
+def parts_without(store: Store, run: str, known: Iterable[str]) -> list[PartSummary]:
+    """What a run recorded of parts whose summaries did not come back.
+
+    Args:
+        store: The folder.
+        run: Name of the run.
+        known: Names of the parts whose summaries came back.
+
+    Raises:
+        OSError: The folder cannot be read.
+        JournalError: It is damaged.
+    """
+    came = set(known)
+    parts = _parts_of(store, run).values()
+    return [_summary(store, each) for each in parts if each[0].part_name not in came]
+
+
+def _parts_of(store: Store, run: str) -> dict[str, list[AttemptFiles]]:
+    """The attempts of each part."""
+    parts: dict[str, list[AttemptFiles]] = {}
+    for attempt in attempts_in(store, run):
+        parts.setdefault(attempt.part, []).append(attempt)
+    return parts
 
 
 def _notes(unfinished: int, *, has_ended: bool) -> list[str]:

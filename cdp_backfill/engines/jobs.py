@@ -11,8 +11,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from cdp_backfill.engines.engine import INTERRUPT
 from cdp_backfill.engines.folder_journal import FolderJournal
-from cdp_backfill.engines.folder_report import report_of_folder
+from cdp_backfill.engines.folder_report import parts_without, report_of_folder
 from cdp_backfill.engines.partition_job import PartitionJob
 from cdp_backfill.engines.reports import as_summary, notes_of
 from cdp_backfill.engines.tasks_progress import TasksProgress
@@ -21,7 +22,6 @@ from cdp_backfill.errors import ApiKeyError, BadInputError, JournalError, Stoppe
 from cdp_backfill.messages.packing import Packer
 from cdp_backfill.model.api_facts import API_KEY_VARIABLE
 from cdp_backfill.model.destination import choose_destination
-from cdp_backfill.model.plurals import count
 from cdp_backfill.pipeline.job import Job, require_answers
 from cdp_backfill.pipeline.leaving_out import described_text, with_last_run
 from cdp_backfill.pipeline.plan_statistics import PlanStatistics
@@ -150,7 +150,7 @@ class EngineJob(Job):
                 if journal is not None:
                     failed.report = report_of_folder(journal.store.location)
                 raise
-            interrupted = stopped()
+            interrupted = stopped() or INTERRUPT in mapped.lost
         report, error = self._report(
             prepared,
             parts,
@@ -160,7 +160,7 @@ class EngineJob(Job):
             journal=journal,
             notes=notes,
         )
-        if journal is not None:
+        if journal is not None and not mapped.lost:
             with suppress(JournalError):  # the report is worth more than its copy
                 journal.end(report.counts)
         ended = State.INTERRUPTED if report.interrupted else State.DONE
@@ -244,6 +244,10 @@ class EngineJob(Job):
         notes: tuple[str, ...],
     ) -> tuple[Report, StoppedError | None]:
         summaries = [as_summary(each) for each in mapped.summaries]
+        if mapped.lost and journal is not None:
+            with suppress(JournalError, OSError):  # the other parts' account is worth more
+                came = [each.part for each in summaries]
+                summaries += parts_without(journal.store, journal.run, came)
         run = PartsRun(
             schema=prepared.source.schema,
             url=parts.destination.url,
@@ -253,7 +257,11 @@ class EngineJob(Job):
             uncounted=mapped.uncounted and journal is None,
             load=mapped.load,
             frame=mapped.frame,
-            frame_name=self.engine.failures_name,
+            frame_name=(
+                self.engine.failures_name
+                if mapped.load is not None
+                else f"the table itself, because {self.engine.name} lost them"
+            ),
             left_out=described_text(prepared.where, self.options.exclude),
             journal=None if journal is None else journal.path,
             has_journal=journal is not None,
@@ -269,14 +277,25 @@ class EngineJob(Job):
         )
         error = error_of_parts(summaries, report)
         if mapped.lost and error is None:
-            error = StoppedError(
-                f"{self.engine.name} gave up {count(len(mapped.lost), 'part')} "
-                f"({', '.join(sorted(set(mapped.lost)))}). The report does not count the rows of "
-                "lost parts, and some of them may have arrived. Send the table again, with the "
-                "same journal if there is one."
-            )
+            error = StoppedError(self._lost_parts(mapped.lost, has_journal=journal is not None))
             error.report = report
         return report, error
+
+    def _lost_parts(self, kinds: list[str], *, has_journal: bool) -> str:
+        """Why parts have no summary, and what to do."""
+        cause = (
+            f"You interrupted the run, and {self.engine.name} cancelled its parts."
+            if INTERRUPT in kinds
+            else f"{self.engine.name} gave up parts of the table ({', '.join(sorted(set(kinds)))})."
+        )
+        what = (
+            "Of these parts, the report counts only what the journal recorded. Send the table "
+            "again with the same journal."
+            if has_journal
+            else "The report does not count the rows of these parts, and some of them may have "
+            "arrived. To send the table again sends every row again, with the same message id."
+        )
+        return f"{cause} {what}"
 
     def _refuse_options(self) -> None:
         options = self.options

@@ -6,28 +6,22 @@ from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, Final
 
 import pyarrow as pa
+from pyspark import StorageLevel
 from pyspark.sql import functions as sf
-from pyspark.sql.types import (
-    BinaryType,
-    IntegerType,
-    LongType,
-    ShortType,
-    StringType,
-    StructField,
-    StructType,
-)
 
 from cdp_backfill.engines.engine import MappedParts
 from cdp_backfill.engines.engine_errors import with_clear_errors
 from cdp_backfill.engines.spark_tables import (
+    STAGE,
+    SUMMARY,
     check_key_setting,
     check_types,
-    has_exchange,
-    is_local,
+    may_repeat,
+    result_schema,
     slots_of,
 )
 from cdp_backfill.engines.spark_tasks import watched_tasks
-from cdp_backfill.engines.spark_worker import OnPart, as_bytes
+from cdp_backfill.engines.spark_worker import Account, OnPart, as_bytes
 from cdp_backfill.model.outcomes import FAILURE_COLUMNS
 from cdp_backfill.sources.streams import Stream, StreamSource
 
@@ -38,9 +32,7 @@ if TYPE_CHECKING:
     from cdp_backfill.model.destination import Destination
     from cdp_backfill.sources import Source
 
-_SUMMARY: Final = "cdp_summary"
-_STAGE: Final = "cdp_stage"
-_KINDS: Final = {"cdp_status": ShortType(), "cdp_attempts": IntegerType(), "cdp_row": LongType()}
+_TWO_COPIES: Final = StorageLevel.MEMORY_AND_DISK_2
 
 
 class SparkEngine:
@@ -108,34 +100,44 @@ class SparkEngine:
         columns = columns or self.source.schema.names[:1]  # without any, Spark gives no rows
         names = [name for name in columns if name not in FAILURE_COLUMNS] if with_failures else []
         failed = list(FAILURE_COLUMNS) if with_failures else []
-        kinds = {field.name: field.dataType for field in self._frame.schema}
-        given = [StructField(f"c{number}", kinds[name]) for number, name in enumerate(names)]
-        made = [StructField(name, _KINDS.get(name, StringType())) for name in failed]
-        own = [StructField(_SUMMARY, BinaryType()), StructField(_STAGE, IntegerType())]
-        schema = StructType([*given, *made, *own])
-        on_part = OnPart(work, self._schema(columns), (*names, *failed), tuple(schema.names))
-        # Kept, and never computed a second time: another action would send everything again.
-        result = self._select(columns).mapInArrow(on_part, schema).localCheckpoint(eager=True)
-        rows = result.where(sf.col(_SUMMARY).isNotNull()).select(_SUMMARY, _STAGE).collect()
-        failures = result.where(sf.col(_SUMMARY).isNull()).drop(_SUMMARY, _STAGE)
-        failures = failures.toDF(*names, *failed) if with_failures else None
+        schema = result_schema(self._frame, names, failed)
+        context = self._context
+        account = None if context is None else context.accumulator([], Account())
+        on_part = OnPart(
+            work, self._schema(columns), (*names, *failed), tuple(schema.names), account
+        )
+        parts = self._select(columns).mapInArrow(on_part, schema)
+        # Kept, and never computed a second time: another action would send everything again. On a
+        # cluster, each block is on two executors, as one of them may be lost before it is read.
+        level = StorageLevel.MEMORY_AND_DISK if self.shares_files else _TWO_COPIES
+        lost: list[str] = []
+        try:
+            result = parts.localCheckpoint(eager=True, storageLevel=level)
+        except (Exception, KeyboardInterrupt) as error:
+            interrupted = isinstance(error, KeyboardInterrupt)
+            if not with_failures or account is None or not (account.value or interrupted):
+                raise  # there is no account of any part
+            lost, result = [type(error).__name__], None
+        if account is None:
+            ended = self._summaries(result)
+        else:
+            ended, account.value = list(account.value), []  # Spark never forgets an accumulator
+        failures = None
+        if result is not None and with_failures:
+            rows = result.where(sf.col(SUMMARY).isNull()).drop(SUMMARY, STAGE)
+            failures = rows.toDF(*names, *failed)
         return MappedParts(
-            summaries=[bytes(row[0]) for row in rows],
-            uncounted=self._may_repeat({row[1] for row in rows}),
+            summaries=[summary for _, summary in ended],
+            lost=lost,
+            uncounted=may_repeat(self._frame, {stage for stage, _ in ended}),
             frame=failures,
             load=None if failures is None else lambda: [failures.toArrow()],
         )
 
-    def _may_repeat(self, stages: set[int]) -> bool:
-        """Whether tasks may have run that no attempt number counts."""
-        if self._session.conf.get("spark.speculation", None) == "true":
-            return True
-        if self._context is None:
-            # Connect does not show attempts of stages. A stage runs again if rows that were
-            # shuffled are lost with their executor; in local mode, there is none to lose.
-            return has_exchange(self._frame) and not is_local(self._session)
-        infos = [self._context.statusTracker().getStageInfo(stage) for stage in stages]
-        return any(info is None or info.currentAttemptId > 0 for info in infos)
+    def _summaries(self, result: Any) -> list[tuple[int, bytes]]:
+        """Stage and summary of each part, from what is kept of it."""
+        rows = result.where(sf.col(SUMMARY).isNotNull()).select(STAGE, SUMMARY).collect()
+        return [(row[0], bytes(row[1])) for row in rows]
 
     def _schema(self, columns: list[str]) -> Any:
         return pa.schema([self.source.schema.field(name) for name in columns])

@@ -7,7 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
-from pyspark import TaskContext
+from pyspark import AccumulatorParam, TaskContext
 
 from cdp_backfill.results.tracker import failure_schema
 
@@ -15,6 +15,20 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from cdp_backfill.engines.engine import PartWork
+
+
+class Account(AccumulatorParam[list[Any]]):
+    """Collects on the driver what each part gave at its end, whatever becomes of its worker."""
+
+    def zero(self, value: list[Any]) -> list[Any]:
+        """Nothing yet."""
+        del value
+        return []
+
+    def addInPlace(self, value1: list[Any], value2: list[Any]) -> list[Any]:  # noqa: N802
+        """Both."""
+        value1.extend(value2)
+        return value1
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,12 +40,14 @@ class OnPart:
         schema: Arrow schema of the columns, with times in UTC.
         names: Columns of the failures.
         fields: All columns of the result.
+        account: An accumulator for the stage and the summary of each part, or None under Connect.
     """
 
     work: PartWork
     schema: Any
     names: tuple[str, ...]
     fields: tuple[str, ...]
+    account: Any = None
 
     def __call__(self, batches: Iterator[Any]) -> Iterator[Any]:
         """Yield failures, and at last the summary."""
@@ -52,6 +68,8 @@ class OnPart:
             arrays = [array.cast(kind) for array, kind in zip(arrays, kinds, strict=True)]
             own = [pa.array([summary] * rows, pa.binary())]
             own.append(pa.array([context.stageId()] * rows, pa.int32()))
+            if summary is not None and self.account is not None:
+                self.account.add([(context.stageId(), summary)])
             yield pa.RecordBatch.from_arrays([*arrays, *own], list(self.fields))
 
 

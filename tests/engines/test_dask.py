@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+import signal
 import threading
 from base64 import b64decode
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -56,9 +59,9 @@ def send(table: Any, destination: cdp.Destination, **options: Any) -> cdp.Report
     return cdp.send(table, OPENED, destination=destination, progress=False, **options)
 
 
-@pytest.fixture(scope="module")
-def client() -> Iterator[Any]:
-    """Two worker processes."""
+@contextmanager
+def two_workers() -> Iterator[Any]:
+    """A client of two worker processes."""
     from distributed import Client, LocalCluster  # noqa: PLC0415  # an extra
 
     settings = {"distributed.scheduler.allowed-failures": 1, "distributed.nanny.environ": {}}
@@ -67,6 +70,13 @@ def client() -> Iterator[Any]:
         LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster,
         Client(cluster, set_as_default=False) as running,
     ):
+        yield running
+
+
+@pytest.fixture(scope="module")
+def client() -> Iterator[Any]:
+    """Two worker processes."""
+    with two_workers() as running:
         yield running
 
 
@@ -140,11 +150,13 @@ class Account:
 
     Args:
         requests: The request of that partition that the worker does not survive; 0 for none.
+        later: Kill it not before it sends another partition, having ended the first one.
     """
 
-    def __init__(self, requests: int = 0) -> None:
+    def __init__(self, requests: int = 0, *, later: bool = False) -> None:
         self.held: list[str] = []
-        self._left = requests
+        self._left, self._later = requests, later
+        self._first: int | None = None
         self._lock = threading.Lock()
 
     def answer(self, number: int, request: ReceivedRequest) -> Reply:
@@ -154,12 +166,18 @@ class Account:
             return Reply()
         with self._lock:
             self.held.extend(each["messageId"] for each in request.batch)
-            if self._left and request.batch[0]["properties"]["n"] < ROWS // PARTS:
-                self._left -= 1
-                if not self._left:
-                    key = b64decode(request.headers["authorization"].removeprefix("Basic "))
-                    psutil.Process(int(key.rstrip(b":"))).kill()
+            key = b64decode(request.headers["authorization"].removeprefix("Basic "))
+            self._kill_if_due(int(key.rstrip(b":")), request.batch[0]["properties"]["n"])
         return Reply()
+
+    def _kill_if_due(self, process: int, row: int) -> None:
+        is_first = row < ROWS // PARTS
+        if is_first and self._first is None:
+            self._first = process
+        if self._left and is_first is not self._later and process == self._first:
+            self._left -= 1
+            if not self._left:
+                psutil.Process(process).kill()
 
     @property
     def twice(self) -> int:
@@ -173,12 +191,14 @@ def own_key() -> str:
 
 
 @pytest.mark.parametrize("with_journal", [False, True])
-def test_a_killed_worker(client: Any, tmp_path: Path, with_journal: bool) -> None:
-    """Every id is held, and no more of them twice than the report admits."""
+@pytest.mark.parametrize("later", [False, True])
+def test_a_killed_worker(tmp_path: Path, with_journal: bool, later: bool) -> None:
+    """Every id is held, and no more of them twice than the report admits; also after a part."""
     frame = frame_of(ROWS).drop(columns="device")
     table = dd.from_pandas(frame, npartitions=PARTS)
-    account, journal = Account(requests=3), str(tmp_path / "journal") if with_journal else None
-    with serving(account.answer) as server, client.as_current():
+    account = Account(requests=3, later=later)
+    journal = str(tmp_path / "journal") if with_journal else None
+    with serving(account.answer) as server, two_workers() as client, client.as_current():
         destination = cdp.Destination(
             base_url=server.destination().base_url, max_messages=20, workers=2, key_from=own_key
         )
@@ -193,4 +213,48 @@ def test_a_killed_worker(client: Any, tmp_path: Path, with_journal: bool) -> Non
             assert (again.counts["delivered"], again.maybe_twice) == (2_160, report.maybe_twice)
             table = dd.from_pandas(frame.iloc[::-1].reset_index(drop=True), npartitions=2)
             assert send(table, destination, journal=journal).requests == 0
-        until(lambda: len(client.scheduler_info()["workers"]) == 2)
+
+
+@pytest.mark.parametrize("scheduler", ["threads", "workers"])
+def test_a_rejected_key_ends_the_job_well(scheduler: str, request: pytest.FixtureRequest) -> None:
+    """Each part is answered 401: one error, whose report has all rows as unsent."""
+    table = dd.from_pandas(opens(60), npartitions=3)
+    with ExitStack() as held:
+        server = held.enter_context(serving(lambda *_: Reply(401)))
+        if scheduler == "workers":
+            held.enter_context(request.getfixturevalue("client").as_current())
+        destination = cdp.Destination(base_url=server.url, key_from=own_key)
+        with pytest.raises(cdp.AuthenticationError, match=r"\(3 parts of 3 stopped\.\)") as stopped:
+            send(table, destination)
+    report = stopped.value.report
+    assert report is not None
+    assert counts(report) == {"unsent": 60}
+    assert len(report.failures) == 60
+
+
+@pytest.mark.parametrize("with_journal", [False, True])
+@pytest.mark.parametrize("scheduler", ["threads", "workers"])
+def test_an_interrupt_stops_the_parts(
+    scheduler: str, with_journal: bool, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    """The report comes all the same, and has every row."""
+    table, journal = dd.from_pandas(opens(6_000), npartitions=4), tmp_path / "journal"
+    with cdp.sandbox() as box, ExitStack() as held:
+        if scheduler == "workers":
+            held.enter_context(request.getfixturevalue("client").as_current())
+
+        def interrupt() -> None:
+            until(lambda: len(box.requests()) > 0)
+            os.kill(os.getpid(), signal.SIGINT)
+
+        thread = threading.Thread(target=interrupt)
+        thread.start()
+        slow = replace(box.destination, rate_limit=4.0, max_messages=20)
+        report = send(table, slow, journal=journal if with_journal else None)
+        thread.join()
+        assert report.interrupted
+        assert 0 < report.counts["delivered"] == len(box.events()) < 6_000
+        assert report.counts["delivered"] + report.counts["unsent"] == 6_000
+        if with_journal:
+            report = send(table, box.destination, journal=journal)
+            assert report.counts["delivered"] == len(box.events()) == 6_000

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import pickle
+from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,12 +16,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import cdp_backfill as cdp
+from cdp_backfill.delivery import sender
 from cdp_backfill.model.distinct import DigestSet
+from cdp_backfill.model.outcomes import Problem
 from cdp_backfill.results.histogram import EventCounts
 from cdp_backfill.results.part_reports import error_of_parts
 from cdp_backfill.results.part_summary import earlier_attempts
 from cdp_backfill.results.reasons import FailureReason
 from cdp_backfill.results.run_stats import RunStats
+from tests.clocks import FakeClock
 from tests.rows import OPENED, opens
 from tests.sending import counts, send
 from tests.servers import ReceivedRequest, Reply, serving
@@ -30,6 +36,7 @@ if TYPE_CHECKING:
 
     from cdp_backfill.local_sandbox import Sandbox
 
+KEY: dict[str, Any] = {"key_from": partial(str, "a-key")}
 STORED = ["messageId", "userId", "event", "timestamp", "properties"]
 
 
@@ -283,16 +290,22 @@ def test_an_engine_that_breaks_off(box: Sandbox) -> None:
     assert part.error is not None
 
 
-def test_a_file_stops_a_part(tmp_path: Path, box: Sandbox) -> None:
+@pytest.mark.parametrize("stops_at", [4, 7, 8])  # of 8 batches
+def test_a_file_stops_a_part(tmp_path: Path, box: Sandbox, stops_at: int) -> None:
     """A part sends no more once the file exists, and nothing afterwards; no row is lost."""
     stop = tmp_path / "stop"
 
+    def stop_once_sent() -> None:
+        until(lambda: len(box.requests()) > 0)
+        stop.touch()
+
     def batches() -> Iterator[Any]:
         for number, batch in enumerate(table_of(80_000, 10_000).to_batches()):
-            if number == 4:
-                until(lambda: len(box.requests()) > 0)
-                stop.touch()
+            if number == stops_at:
+                stop_once_sent()
             yield batch
+        if stops_at == 8:  # the part is read to its end, and the run is behind
+            stop_once_sent()
 
     job = job_for(box.destination, stop_file=stop)
     failures, part = run_part(batches(), job)
@@ -346,18 +359,20 @@ def total(bins: dict[tuple[str, int], Any]) -> Any:
     days=st.integers(1, 4_000),
     reasons=st.integers(0, 50),
     length=st.integers(0, 5_000),
+    columns=st.integers(0, 60),
 )
 def test_a_summary_is_small_whatever_is_in_it(
-    events: int, days: int, reasons: int, length: int
+    events: int, days: int, reasons: int, length: int, columns: int
 ) -> None:
     """At most 32 KB, with the same counts and figures; rows by event lose only days."""
     rng = np.random.default_rng(events * days)
     bins = {
-        (f"event {number % events}", int(day)): rng.integers(0, 10**6, 8)
+        (f"event {number % events} {'x' * (length % 300)}", int(day)): rng.integers(0, 10**6, 8)
         for number, day in enumerate(rng.integers(0, 20_000, days))
     }
     words = [rng.bytes(length // 2).hex() for _ in range(reasons)]
-    summary = _summary(bins, words)
+    names = [f"{number}{rng.bytes(length // 20).hex()}" for number in range(columns)]
+    summary = _summary(bins, words, names)
     data = summary.to_bytes()
     again = cdp.PartSummary.from_bytes(data)
     assert len(data) <= 32 * 1024
@@ -367,9 +382,12 @@ def test_a_summary_is_small_whatever_is_in_it(
         assert np.array_equal(total(again.events.bins), total(bins))
 
 
-def _summary(bins: dict[tuple[str, int], Any], words: list[str]) -> cdp.PartSummary:
+def _summary(
+    bins: dict[tuple[str, int], Any], words: list[str], columns: list[str]
+) -> cdp.PartSummary:
+    problems = tuple(Problem("too_long", name, "is too long") for name in columns)
     reasons = tuple(
-        FailureReason("refused", f"http_{number}", each, number + 1, (), ("a file", number))
+        FailureReason("refused", f"http_{number}", each, number + 1, problems, ("a file", number))
         for number, each in enumerate(words)
     )
     return cdp.PartSummary(
@@ -377,11 +395,62 @@ def _summary(bins: dict[tuple[str, int], Any], words: list[str]) -> cdp.PartSumm
         attempt="0",
         counts=dict.fromkeys(map(str, cdp.Outcome), 10**9),
         stats=RunStats(requests=7, seconds=1.5, maybe_twice=3),
-        fixes={cdp.Fix("trimmed", "uid"): 5},
+        fixes={cdp.Fix("trimmed", name): 5 for name in ["uid", *columns]},
         naive=4,
-        event_keys=("opened",),
+        event_keys=("opened", *columns),
         reasons=reasons,
         events=EventCounts(bins, 1),
         run="a run",
         error=("StoppedError", "The run stopped."),
     )
+
+
+def test_the_summary_of_a_part_with_everything() -> None:
+    """Many events, days, columns with fixes and problems, and words of the server: 32 KB."""
+    rows = 3_000
+    frame = opens(rows, **{f"column {n} {'é' * 200}": ["y" * 40] * rows for n in range(40)})
+    frame["ts"] = pd.date_range("2012-01-01", periods=rows, freq="36h", tz="UTC").astype(str)
+    frame["name"] = [f"event {n % 700} {'x' * (n % 90)}" for n in range(rows)]
+    frame.loc[::7, "uid"] = None
+    frame.loc[::11, "ts"] = [f"no time {n}" for n in range(-(-rows // 11))]
+    table = pa.Table.from_pandas(frame, preserve_index=False)
+
+    def answer(number: int, _: ReceivedRequest) -> Reply:
+        words = f"refused {number} {'z' * 3_000}"
+        return Reply(400, json.dumps({"message": words}).encode()) if number % 2 else Reply()
+
+    with serving(answer) as server:
+        job = job_for(server.destination(max_messages=40, **KEY))
+        job = replace(job, mapping=replace(OPENED, event="name", other_events="send"))
+        sending = cdp.send_partition(table.to_batches(), job, part="0")
+        try:
+            while True:
+                next(sending)
+        except StopIteration as end:
+            data = end.value.to_bytes()
+    summary = cdp.PartSummary.from_bytes(data)
+    assert len(data) <= 32 * 1024
+    assert sum(summary.counts.values()) == rows
+    assert len(summary.reasons) > 10
+    assert summary.counts["invalid"] > 0 < summary.counts["refused"]
+
+
+def test_parts_share_the_rate(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Four parts side by side: 90 requests a second or more, and in no second more than 110."""
+    times: list[float] = []
+    for _ in range(4):
+        clock = FakeClock()
+        monkeypatch.setattr(sender, "SYSTEM_CLOCK", clock)
+
+        def answer(_: int, request: ReceivedRequest, clock: FakeClock = clock) -> Reply:
+            if request.raw:
+                times.append(clock.now())
+            return Reply()
+
+        with serving(answer) as server:
+            job = job_for(server.destination(rate_limit=100, max_messages=10, **KEY), slots=4)
+            run_part(table_of(1_000).to_batches(), job)
+    times.sort()
+    ends = np.searchsorted(times, np.array(times) + 1.0)
+    assert max(ends - np.arange(len(times))) <= 110
+    assert len(times) / (times[-1] - times[0]) >= 90

@@ -53,6 +53,7 @@ def session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
         "spark.sql.shuffle.partitions": "2",
         "spark.eventLog.enabled": "true",
         "spark.eventLog.dir": events.as_uri(),
+        "spark.eventLog.compress": "false",
         "spark.ui.showConsoleProgress": "false",
         "spark.log.level": "OFF",
     }
@@ -252,21 +253,28 @@ def killed_once(batches):
 """
 
 
-def test_a_killed_worker(session: Any, box: Sandbox, tmp_path: Path) -> None:
+@pytest.mark.parametrize("with_journal", [False, True])
+def test_a_killed_worker(session: Any, box: Sandbox, tmp_path: Path, with_journal: bool) -> None:
     """Every row is held, and no more are held twice than maybe_twice counts."""
     names: dict[str, Any] = {}
     exec(KILLED_ONCE.format(mark=str(tmp_path / "killed")), names)  # noqa: S102  # by value
     moment = "timestamp'2023-05-01 10:00:00'"
     frame = session.range(0, 60_000, 1, 2).selectExpr("concat('u', id) uid", f"{moment} ts", "id n")
     table = frame.mapInArrow(names["killed_once"], frame.schema)
-    report = send(table, box, recent="send")
+    journal = tmp_path / "journal" if with_journal else None
+    report = send(table, box, recent="send", journal=journal)
     assert (tmp_path / "killed").exists()
     assert report.counts["delivered"] == 60_000
     held = box.events().messageId.value_counts()
     assert len(held) == 60_000
-    assert 0 < report.maybe_twice < 60_000
-    assert int((held > 1).sum()) <= report.maybe_twice
-    assert any("whole parts may have gone twice" in note for note in report.notes)
+    assert int((held > 1).sum()) <= report.maybe_twice < 60_000
+    if journal is not None:
+        assert cdp.report(journal).maybe_twice == report.maybe_twice
+        again = send(frame.repartition(3), box, recent="send", journal=journal)
+        assert (again.requests, again.counts["delivered"]) == (0, 60_000)
+    else:
+        assert report.maybe_twice > 0
+        assert any("whole parts may have gone twice" in note for note in report.notes)
 
 
 def test_a_job_that_fails(session: Any, box: Sandbox) -> None:
@@ -282,17 +290,43 @@ def test_a_job_that_fails(session: Any, box: Sandbox) -> None:
     assert refused.value.__cause__ is refused.value.__context__ is stopped.value.__context__ is None
 
 
+@pytest.mark.parametrize("with_journal", [False, True])
+def test_a_job_that_fails_at_its_end(
+    session: Any, box: Sandbox, tmp_path: Path, with_journal: bool
+) -> None:
+    """The error has the account of the parts before; with a journal, the rest can follow."""
+    journal = tmp_path / "journal" if with_journal else None
+    who, when = "concat('u', id) uid", "timestamp'2023-05-01 10:00:00' ts"
+    broken = "case when id < 900 then id else raise_error('a-secret-cell') end n"
+    table = session.range(0, 1_000, 1, 10).selectExpr(who, when, broken)
+    with pytest.raises(cdp.StoppedError, match="Spark gave up parts of the table") as stopped:
+        send(table, box, recent="send", journal=journal)
+    report = stopped.value.report
+    assert report is not None
+    assert 0 < report.counts["delivered"] <= len(box.events()) <= 900
+    assert "a-secret-cell" not in str(stopped.value)
+    assert report.distributed_failures is None
+    if journal is not None:
+        whole = session.range(0, 1_000, 1, 3).selectExpr(who, when, "id n")
+        again = send(whole, box, recent="send", journal=journal)
+        held = box.events().messageId.value_counts()
+        assert len(held) == again.counts["delivered"] == 1_000
+        assert int((held > 1).sum()) <= again.maybe_twice
+
+
 def test_the_key_is_in_no_log(session: Any) -> None:
     """After all that was sent above: not in the event log, in no plan and no setting."""
-    logs = [path for path in session.events.rglob("*") if path.is_file()]
-    assert logs
-    for path in logs:
-        assert b"key-not-to-be-shown" not in path.read_bytes()
+    logs = [path.read_bytes() for path in session.events.rglob("*") if path.is_file()]
+    assert any(b"SparkListenerTaskEnd" in each for each in logs)  # they can be read
+    assert not any(b"key-not-to-be-shown" in each for each in logs)
     text = session.createDataFrame(opens(5))._jdf.queryExecution().toString()
     assert "key-not-to-be-shown" not in text
 
 
-def test_an_interrupt_stops_the_parts(session: Any, box: Sandbox) -> None:
+@pytest.mark.parametrize("with_journal", [False, True])
+def test_an_interrupt_stops_the_parts(
+    session: Any, box: Sandbox, tmp_path: Path, with_journal: bool
+) -> None:
     """The report comes all the same, and has every row."""
     moment = "timestamp'2023-05-01 10:00:00'"
     table = session.range(0, 60_000, 1, 2).selectExpr("concat('u', id) uid", f"{moment} ts")
@@ -304,7 +338,10 @@ def test_an_interrupt_stops_the_parts(session: Any, box: Sandbox) -> None:
     thread = threading.Thread(target=interrupt)
     thread.start()
     slow = replace(box.destination, rate_limit=2.0, max_messages=100)
-    report = cdp.send(table, OPENED, destination=slow, progress=False, recent="send")
+    journal = tmp_path / "journal" if with_journal else None
+    report = cdp.send(
+        table, OPENED, destination=slow, progress=False, recent="send", journal=journal
+    )
     thread.join()
     assert report.interrupted
     assert 0 < report.counts["delivered"] == len(box.events())

@@ -11,24 +11,43 @@ from typing import Any
 import pytest
 
 import cdp_backfill as cdp
-from cdp_backfill.engines.spark_tables import check_key_setting, slots_of
 
 pytest.importorskip("pyspark", reason="the extra spark is not installed")
 
+from cdp_backfill.engines.spark_tables import (  # needs pyspark
+    check_key_setting,
+    may_repeat,
+    slots_of,
+)
+
 
 @pytest.mark.parametrize(
-    ("pattern", "is_refused"), [(None, True), ("(?i)secret|api[._]?key", False), ("(", True)]
+    ("pattern", "master", "is_refused"),
+    [
+        (None, "yarn", True),
+        ("(?i)secret|api[._]?key", "yarn", False),
+        ("(", "yarn", True),
+        ("(?i)secret|api[._]?key", "spark://host:7077", True),
+    ],
 )
-def test_a_key_in_the_settings_is_refused(pattern: str | None, is_refused: bool) -> None:
-    """A key that the event log of Spark would show in clear; not one that it hides."""
+def test_a_key_in_the_settings_is_refused(
+    pattern: str | None, master: str, is_refused: bool
+) -> None:
+    """A key that the event log or a page of Spark would show in clear; not one that it hides."""
     settings = {
+        "spark.master": master,
         "spark.executorEnv.CUSTOMERIO_CDP_API_KEY": "x",
         "spark.redaction.regex": pattern,
     }
-    session = SimpleNamespace(conf=settings)
+    # What a session says of itself later does not count, where its context can be asked.
+    context = SimpleNamespace(getConf=lambda: settings)
+    session = SimpleNamespace(conf={**settings, "spark.redaction.regex": "."}, _sc=context)
+    if pattern is None:
+        session = SimpleNamespace(conf=settings)
     if not is_refused:
         return check_key_setting(session)
-    with pytest.raises(cdp.BadInputError, match=re.escape("api[._]?key")):
+    instead = "new key, and pass" if "://" in master else re.escape("api[._]?key")
+    with pytest.raises(cdp.BadInputError, match=instead):
         check_key_setting(session)
     return None
 
@@ -59,12 +78,12 @@ def test_a_key_in_the_settings_is_refused(pattern: str | None, is_refused: bool)
 )
 def test_slots(settings: dict[str, str], slots: int | None) -> None:
     """How many tasks run at a time; None where the settings do not tell, and never too few."""
-    context = SimpleNamespace(defaultParallelism=7)
+    context = SimpleNamespace(defaultParallelism=7, getConf=lambda: settings)
     assert slots_of(SimpleNamespace(conf=settings, _sc=context)) == slots
 
 
 @pytest.mark.parametrize(
-    ("settings", "attempts", "may_repeat"),
+    ("settings", "attempts", "expected"),
     [
         ({}, [0, 0], False),
         ({}, [0, 1], True),
@@ -74,18 +93,16 @@ def test_slots(settings: dict[str, str], slots: int | None) -> None:
     ],
 )
 def test_attempts_that_nobody_counts(
-    settings: dict[str, str], attempts: list[int | None], may_repeat: bool
+    settings: dict[str, str], attempts: list[int | None], expected: bool
 ) -> None:
     """With speculation, or if a stage ran again, no attempt number tells how often a part ran."""
     infos = [None if each is None else SimpleNamespace(currentAttemptId=each) for each in attempts]
     tracker = SimpleNamespace(getStageInfo=lambda stage: infos[stage])
-    context = SimpleNamespace(statusTracker=lambda: tracker)
+    context = SimpleNamespace(statusTracker=lambda: tracker, getConf=lambda: settings)
     frame: Any = SimpleNamespace(
         schema=(), sparkSession=SimpleNamespace(conf=settings, _sc=context)
     )
-    from cdp_backfill.engines.spark import SparkEngine  # noqa: PLC0415  # needs pyspark
-
-    assert SparkEngine(frame)._may_repeat(set(range(len(infos)))) is may_repeat
+    assert may_repeat(frame, set(range(len(infos)))) is expected
 
 
 def test_pyspark_is_not_imported_without_need() -> None:
