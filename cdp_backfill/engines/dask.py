@@ -12,7 +12,7 @@ import pyarrow as pa
 from cdp_backfill.engines.dask_worker import run_part
 from cdp_backfill.engines.engine import MappedParts
 from cdp_backfill.engines.engine_errors import with_clear_errors
-from cdp_backfill.engines.frame_parts import batches_of
+from cdp_backfill.engines.frame_parts import batches_of, labels_of
 from cdp_backfill.results.spill import TableStore
 from cdp_backfill.sources.frames import FrameSource
 from cdp_backfill.sources.streams import Stream, StreamSource
@@ -106,7 +106,7 @@ class DaskEngine:
         on_part = partial(run_part, work=work, schema=schema, run=run)
         # Impure: a result of an equal call before must not stand in for this one.
         call = dask.delayed(on_part, pure=False, traverse=False)
-        parts = enumerate(self._frame[self._labels(schema.names)].to_delayed())
+        parts = enumerate(self._frame[labels_of(self._frame, schema.names)].to_delayed())
         summaries, lost, failures = [], list[str](), TableStore(_SPILL_BYTES)
         tasks = [call(frame, part=f"{n:06}") for n, frame in parts]
         for ended, result in enumerate(self._results(tasks), 1):
@@ -141,14 +141,9 @@ class DaskEngine:
     def _schema(self, columns: list[str]) -> Any:
         return pa.schema([self.source.schema.field(name) for name in columns])
 
-    def _labels(self, columns: list[str]) -> list[Any]:
-        """The columns as the frame names them, which need not be text."""
-        labels = {str(label): label for label in self._frame.columns}
-        return [labels[name] for name in columns]
-
     def _batches(self, columns: list[str]) -> Generator[Any]:
         """The rows on the driver, a partition at a time."""
         schema = self._schema(columns)
         for number in range(self._frame.npartitions):
-            part = self._frame[self._labels(columns)].get_partition(number)
+            part = self._frame[labels_of(self._frame, columns)].get_partition(number)
             yield from batches_of(part.compute(), schema)

@@ -31,3 +31,14 @@ def batches_of(frame: pd.DataFrame, schema: Any) -> Iterator[Any]:
 def _fitted(array: Any, kind: Any) -> Any:
     is_number = pa.types.is_integer(array.type) and pa.types.is_floating(kind)
     return array.cast(kind) if is_number or pa.types.is_null(array.type) else array
+
+
+def labels_of(frame: Any, columns: list[str]) -> list[Any]:
+    """The columns as a frame names them, which need not be text.
+
+    >>> import pandas as pd
+    >>> labels_of(pd.DataFrame({1: ["a"], "b": ["c"]}), ["b", "1"])
+    ['b', 1]
+    """
+    labels = {str(label): label for label in frame.columns}
+    return [labels[name] for name in columns]

@@ -17,8 +17,10 @@ from cdp_backfill.engines.spark_tables import (
     check_key_setting,
     check_types,
     may_repeat,
+    numbered,
     result_schema,
     slots_of,
+    summaries_in,
 )
 from cdp_backfill.engines.spark_tasks import watched_tasks
 from cdp_backfill.engines.spark_worker import Account, OnPart, as_bytes
@@ -106,7 +108,7 @@ class SparkEngine:
         on_part = OnPart(
             work, self._schema(columns), (*names, *failed), tuple(schema.names), account
         )
-        parts = self._select(columns).mapInArrow(on_part, schema)
+        parts = numbered(self._frame, columns).mapInArrow(on_part, schema)
         # Kept, and never computed a second time: another action would send everything again. On a
         # cluster, each block is on two executors, as one of them may be lost before it is read.
         level = StorageLevel.MEMORY_AND_DISK if self.shares_files else _TWO_COPIES
@@ -119,7 +121,7 @@ class SparkEngine:
                 raise  # there is no account of any part
             lost, result = [type(error).__name__], None
         if account is None:
-            ended = self._summaries(result)
+            ended = summaries_in(result)
         else:
             ended, account.value = list(account.value), []  # Spark never forgets an accumulator
         failures = None
@@ -134,24 +136,13 @@ class SparkEngine:
             load=None if failures is None else lambda: [failures.toArrow()],
         )
 
-    def _summaries(self, result: Any) -> list[tuple[int, bytes]]:
-        """Stage and summary of each part, from what is kept of it."""
-        rows = result.where(sf.col(SUMMARY).isNotNull()).select(STAGE, SUMMARY).collect()
-        return [(row[0], bytes(row[1])) for row in rows]
-
     def _schema(self, columns: list[str]) -> Any:
         return pa.schema([self.source.schema.field(name) for name in columns])
-
-    def _select(self, columns: list[str]) -> Any:
-        """Columns under plain names: Spark reads a dot in a name as a path."""
-        numbered = self._frame.toDF(*(f"c{n}" for n in range(len(self._frame.columns))))
-        at = {name: f"c{number}" for number, name in enumerate(self._frame.columns)}
-        return numbered.select(*(at[name] for name in columns))
 
     def _batches(self, columns: list[str]) -> Generator[Any]:
         """The rows on the driver, a partition at a time."""
         schema = self._schema(columns)
-        blobs = self._select(columns).mapInArrow(partial(as_bytes, schema), "batch binary")
+        blobs = numbered(self._frame, columns).mapInArrow(partial(as_bytes, schema), "batch binary")
         for row in blobs.toLocalIterator():
             with pa.ipc.open_stream(row.batch) as reader:
                 yield from reader

@@ -7,6 +7,7 @@ import io
 import re
 from typing import TYPE_CHECKING, Any, Final
 
+from pyspark.sql import functions as sf
 from pyspark.sql.types import (
     BinaryType,
     IntegerType,
@@ -175,3 +176,16 @@ def _has_exchange(frame: Any) -> bool:
     with contextlib.redirect_stdout(text):
         frame.explain()
     return "Exchange" in text.getvalue()
+
+
+def numbered(frame: Any, columns: list[str]) -> Any:
+    """Columns under plain names, ``c`` and their numbers: Spark reads a dot in a name as a path."""
+    plain = frame.toDF(*(f"c{number}" for number in range(len(frame.columns))))
+    at = {name: f"c{number}" for number, name in enumerate(frame.columns)}
+    return plain.select(*(at[name] for name in columns))
+
+
+def summaries_in(result: Any) -> list[tuple[int, bytes]]:
+    """Stage and summary of each part, from what is kept of it."""
+    rows = result.where(sf.col(SUMMARY).isNotNull()).select(STAGE, SUMMARY).collect()
+    return [(row[0], bytes(row[1])) for row in rows]

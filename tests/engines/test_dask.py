@@ -146,17 +146,18 @@ def test_many_failures(box: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class Account:
-    """A server that counts each message id, and can kill the worker of the first partition.
+    """A server that counts each message id, and can kill a worker.
 
     Args:
-        requests: The request of that partition that the worker does not survive; 0 for none.
-        later: Kill it not before it sends another partition, having ended the first one.
+        requests: The request of the first partition that its worker does not survive; 0 for none.
+        later: Count instead the requests of workers that have ended a partition. With more
+            partitions than workers, there are some.
     """
 
     def __init__(self, requests: int = 0, *, later: bool = False) -> None:
         self.held: list[str] = []
         self._left, self._later = requests, later
-        self._first: int | None = None
+        self._first_parts: dict[int, int] = {}
         self._lock = threading.Lock()
 
     def answer(self, number: int, request: ReceivedRequest) -> Reply:
@@ -171,10 +172,9 @@ class Account:
         return Reply()
 
     def _kill_if_due(self, process: int, row: int) -> None:
-        is_first = row < ROWS // PARTS
-        if is_first and self._first is None:
-            self._first = process
-        if self._left and is_first is not self._later and process == self._first:
+        part = row // (ROWS // PARTS)
+        first = self._first_parts.setdefault(process, part)
+        if self._left and (part != first if self._later else part == 0):
             self._left -= 1
             if not self._left:
                 psutil.Process(process).kill()
