@@ -146,7 +146,7 @@ def test_speculation(cluster: SparkCluster, tmp_path: Path) -> None:
     """A slow part runs twice at a time: a journal makes one attempt wait, a report warns else."""
     with SparkDriver(cluster.master, SPECULATION) as driver:
         for journal in (None, tmp_path / "journal"):
-            with cdp.sandbox(latency=0.2) as box:
+            with cdp.sandbox(latency=1.0) as box:
                 driver.tell(**order(box, journal) | {"few": 300})
                 # The first part is slow until somebody else has begun it, too.
                 until(partial(is_begun_again, box, journal))
