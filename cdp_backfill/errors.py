@@ -119,6 +119,8 @@ class _ReportedError(BackfillError):
 class StoppedError(_ReportedError):
     """The run ended early. Rows that were not sent yet are ``unsent``."""
 
+    _has_every_row = True
+
     @property
     def message(self) -> str:
         """Why the run ended, without its report."""
@@ -128,7 +130,12 @@ class StoppedError(_ReportedError):
         summary = getattr(self.report, "summary", "")
         if not summary:
             return self.message
-        return f"{self.message} {summary} The .report of this error has every row."
+        rows = "every row" if self._has_every_row else "the others"
+        return f"{self.message} {summary} The .report of this error has {rows}."
+
+    def leave_out_rows(self) -> None:
+        """Say that the report does not have every row: the account of some is lost."""
+        self._has_every_row = False
 
     def _render_traceback_(self) -> list[str]:
         lines = super()._render_traceback_()

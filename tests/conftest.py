@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,6 +26,9 @@ hypothesis.settings.register_profile(
 hypothesis.settings.load_profile("default")
 
 pytest_plugins = ["pytester"]
+
+# Machines of Java that live for a minute: the second compiler would take more than it gives.
+os.environ.setdefault("JAVA_TOOL_OPTIONS", "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC")
 
 _SHARED = (
     "browser",

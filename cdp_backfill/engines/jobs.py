@@ -279,6 +279,7 @@ class EngineJob(Job):
         if mapped.lost and error is None:
             error = StoppedError(self._lost_parts(mapped.lost, has_journal=journal is not None))
             error.report = report
+            error.leave_out_rows()
         return report, error
 
     def _lost_parts(self, kinds: list[str], *, has_journal: bool) -> str:

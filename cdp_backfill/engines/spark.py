@@ -22,7 +22,7 @@ from cdp_backfill.engines.spark_tables import (
     slots_of,
     summaries_in,
 )
-from cdp_backfill.engines.spark_tasks import watched_tasks
+from cdp_backfill.engines.spark_tasks import ended_by_interrupts, watched_tasks
 from cdp_backfill.engines.spark_worker import Account, OnPart, as_bytes
 from cdp_backfill.model.outcomes import FAILURE_COLUMNS
 from cdp_backfill.sources.streams import Stream, StreamSource
@@ -114,14 +114,15 @@ class SparkEngine:
         level = StorageLevel.MEMORY_AND_DISK if self.shares_files else _TWO_COPIES
         lost: list[str] = []
         try:
-            result = parts.localCheckpoint(eager=True, storageLevel=level)
+            with ended_by_interrupts(self._session):
+                result = parts.localCheckpoint(eager=True, storageLevel=level)
         except (Exception, KeyboardInterrupt) as error:
             interrupted = isinstance(error, KeyboardInterrupt)
-            if not with_failures or account is None or not (account.value or interrupted):
+            if not with_failures or not (interrupted or (account and account.value)):
                 raise  # there is no account of any part
             lost, result = [type(error).__name__], None
         if account is None:
-            ended = summaries_in(result)
+            ended = [] if result is None else summaries_in(result)
         else:
             ended, account.value = list(account.value), []  # Spark never forgets an accumulator
         failures = None

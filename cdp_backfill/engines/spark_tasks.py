@@ -1,13 +1,14 @@
-"""Tells how many tasks of Spark have ended, while a job runs."""
+"""Looks after a job of Spark: tells how many tasks have ended, and lets an interrupt end it."""
 
 from __future__ import annotations
 
 import threading
+import uuid
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from cdp_backfill.engines.engine import OnTasks
 
@@ -53,6 +54,39 @@ def watched_tasks(session: Any, on_tasks: OnTasks | None) -> Iterator[None]:
     finally:
         has_ended.set()
         thread.join()
+
+
+@contextmanager
+def ended_by_interrupts(session: Any) -> Iterator[None]:
+    """Let an interrupt end the jobs that are begun within, on all workers.
+
+    PySpark's own handler asks for it on the connection that waits for the job, where it can fail:
+    the job would then go on sending behind the user's back.
+
+    Args:
+        session: The session.
+    """
+    tag = f"cdp-backfill-{uuid.uuid4().hex}"
+    context = getattr(session, "_sc", None)
+    if context is None:
+        add, cancel, remove = session.addTag, session.interruptTag, session.removeTag
+    else:  # a classic session knows its tags on the thread that gave them only
+        add, cancel, remove = context.addJobTag, context.cancelJobsWithTag, context.removeJobTag
+    add(tag)
+    try:
+        yield
+    except KeyboardInterrupt:
+        thread = threading.Thread(target=_quietly, args=(cancel, tag))  # has its own connection
+        thread.start()
+        thread.join()
+        raise
+    finally:
+        _quietly(remove, tag)
+
+
+def _quietly(action: Callable[[str], object], tag: str) -> None:
+    with suppress(Exception):  # the session is gone, and its jobs with it
+        action(tag)
 
 
 def _ask(tracker: Any, on_tasks: OnTasks, has_ended: threading.Event) -> None:

@@ -46,7 +46,7 @@ def headline(
     suffix += f", {held:,} held on request" if held else ""
     suffix += f", {unmapped:,} of an unmapped event" if unmapped and canary is not None else ""
     if not rows:
-        return f"{subject}: the table has no rows"
+        return f"{subject}: {'no row was counted' if interrupted else 'the table has no rows'}"
     if canary is not None and not interrupted:
         first = min(canary, rows)
         return f"Canary: {delivered:,} of the first {first:,} rows delivered{suffix}"

@@ -171,12 +171,20 @@ class SparkDriver:
         self._process.kill()
         self._process.wait()
 
+    def is_alive(self) -> bool:
+        """Whether nobody has killed it."""
+        return self._process.poll() is None
+
+    def close(self) -> None:
+        """End the process, and all that it has started."""
+        end(self.process)
+        self._process.communicate()
+
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        end(self.process)
-        self._process.communicate()
+        self.close()
 
 
 def _daemon(kind: str, options: list[str], log: Path) -> subprocess.Popen[bytes]:

@@ -350,11 +350,13 @@ def test_an_interrupt_stops_the_parts(
 
 
 CONNECT = """
-import os, sys, warnings
+import os, signal, sys, threading, warnings
+from dataclasses import replace
 os.environ["PYSPARK_PYTHON"] = sys.executable
 warnings.simplefilter("ignore")
 import cdp_backfill as cdp
 from pyspark.sql import SparkSession
+from tests.waiting import until
 session = SparkSession.builder.remote("local[2,4]").getOrCreate()
 moment = "timestamp'2023-05-01 10:00:00' ts"
 user = "case when id % 10 = 0 then null else concat('u', id) end uid"
@@ -365,13 +367,29 @@ with cdp.sandbox() as box:
     report = plan.send(progress=False)
     failed = report.distributed_failures.count(), len(report.failures)
     ids = box.events().messageId.nunique()
-print(plan.to_send, report.counts["delivered"], report.maybe_twice, *failed, ids)
+    print(plan.to_send, report.counts["delivered"], report.maybe_twice, *failed, ids)
+    def interrupt():
+        until(lambda: len(box.requests()) > before)
+        os.kill(os.getpid(), signal.SIGINT)
+    before, slow = len(box.requests()), replace(box.destination, rate_limit=4.0, max_messages=100)
+    more = session.range(100, 20_000, 1, 2).selectExpr(user, moment, "id n")
+    threading.Thread(target=interrupt).start()
+    try:
+        cdp.send(more, mapping, destination=slow, recent="send", progress=False)
+    except cdp.StoppedError as error:
+        print(str(error).split(" The report")[0])
+    again = cdp.send(table, mapping, destination=box.destination, recent="send", progress=False)
+    print(again.counts["delivered"], box.events().messageId.nunique() < 18_000)
 session.stop()  # and its server, which would keep the pipe open
 """
 
 
 def test_connect() -> None:
-    """Without a JVM in this process: the same counts, failures and stored events."""
+    """Without a JVM in this process: the same counts and events; an interrupt ends the parts."""
     command = [sys.executable, "-c", CONNECT]
     done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=300)
-    assert done.stdout.splitlines()[-1] == "90 90 0 10 10 90"
+    assert done.stdout.splitlines()[-3:] == [
+        "90 90 0 10 10 90",
+        "You interrupted the run, and Spark cancelled its parts.",
+        "90 True",
+    ]

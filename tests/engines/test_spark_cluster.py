@@ -53,6 +53,41 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkCluster]:
         yield running
 
 
+class Drivers:
+    """One driver for several tests, as it takes long to start; a new one if a test has killed it.
+
+    It holds the cores of its cluster, so a test that starts its own closes it before.
+
+    Args:
+        master: The master of its cluster.
+    """
+
+    def __init__(self, master: str) -> None:
+        self._master = master
+        self._driver: SparkDriver | None = None
+
+    def living(self) -> SparkDriver:
+        """A driver that is alive."""
+        if self._driver is None or not self._driver.is_alive():
+            self.close()
+            self._driver = SparkDriver(self._master)
+        return self._driver
+
+    def close(self) -> None:
+        """End the driver."""
+        if self._driver is not None:
+            self._driver.close()
+            self._driver = None
+
+
+@pytest.fixture(scope="module")
+def drivers(cluster: SparkCluster) -> Iterator[Drivers]:
+    """The driver of tests that need no settings of their own."""
+    drivers = Drivers(cluster.master)
+    yield drivers
+    drivers.close()
+
+
 def order(box: Sandbox, journal: Path | None) -> dict[str, Any]:
     """What a driver is to send."""
     place = None if journal is None else str(journal)
@@ -94,45 +129,75 @@ OPENED = [cdp.Mapping(user_id="uid", event=cdp.lit("Application Opened"), timest
 
 
 @pytest.mark.parametrize("with_journal", [False, True])
-def test_a_killed_executor_and_then_the_driver(
-    cluster: SparkCluster, tmp_path: Path, with_journal: bool
+def test_a_killed_executor(
+    cluster: SparkCluster, drivers: Drivers, tmp_path: Path, with_journal: bool
 ) -> None:
-    """Every id is held, and not more of them twice than reports admit, whoever is killed."""
-    journal = tmp_path / "journal" if with_journal else None
-    with SparkDriver(cluster.master) as driver:
-        with cdp.sandbox() as box:
-            driver.tell(**order(box, journal))
-            until(lambda: len(box.requests()) > 65)  # each executor has ended a part by then
-            cluster.executors()[0].kill()
-            result = driver.result()
-            assert result["error"] is None
-            assert result["counts"] == {"delivered": SENDABLE, "invalid": ROWS - SENDABLE}
-            assert result["failures"] == ROWS - SENDABLE
-            ids, twice = held(box)
-            assert ids == SENDABLE
-            assert twice <= result["maybe_twice"] < SENDABLE
-            if journal is not None:
-                assert cdp.report(journal).maybe_twice == result["maybe_twice"]
-                assert rerun(box, journal).requests == 0
-            else:
-                assert "whole parts may have gone twice" in " ".join(result["notes"])
-        if journal is None:
-            return  # nobody can know what a driver sent that is dead and had no journal
-        journal = tmp_path / "another"
-        with cdp.sandbox() as box:
-            driver.tell(**order(box, journal))
-            until(lambda: len(box.requests()) > 65)
-            driver.kill()
-            dead = cdp.report(journal)
-            assert 0 < dead.counts["delivered"] <= SENDABLE
-            assert "The driver of this run did not end it" in " ".join(dead.notes)
-            report = rerun(box, journal)
-            assert report.counts["delivered"] == SENDABLE
-            assert report.delivered_before >= dead.counts["delivered"]
-            ids, twice = held(box)
-            assert ids == SENDABLE
-            assert twice <= report.maybe_twice < SENDABLE
+    """Every id is held, and not more of them twice than the report admits."""
+    journal, driver = tmp_path / "journal" if with_journal else None, drivers.living()
+    with cdp.sandbox() as box:
+        driver.tell(**order(box, journal))
+        until(lambda: len(box.requests()) > 65)  # each executor has ended a part by then
+        cluster.executors()[0].kill()
+        result = driver.result()
+        assert result["error"] is None
+        assert result["counts"] == {"delivered": SENDABLE, "invalid": ROWS - SENDABLE}
+        assert result["failures"] == ROWS - SENDABLE
+        ids, twice = held(box)
+        assert ids == SENDABLE
+        assert twice <= result["maybe_twice"] < SENDABLE
+        if journal is not None:
+            assert cdp.report(journal).maybe_twice == result["maybe_twice"]
             assert rerun(box, journal).requests == 0
+        else:
+            assert "whole parts may have gone twice" in " ".join(result["notes"])
+
+
+def test_a_killed_driver(drivers: Drivers, tmp_path: Path) -> None:
+    """The journal tells what it had sent; Dask sends the rest, and then there is nothing to send.
+
+    Without a journal, nobody can know what a dead driver sent.
+    """
+    journal, driver = tmp_path / "journal", drivers.living()
+    with cdp.sandbox() as box:
+        driver.tell(**order(box, journal))
+        until(lambda: len(box.requests()) > 65)
+        driver.kill()
+        dead = cdp.report(journal)
+        assert 0 < dead.counts["delivered"] <= SENDABLE
+        assert "The driver of this run did not end it" in " ".join(dead.notes)
+        report = rerun(box, journal)
+        assert report.counts["delivered"] == SENDABLE
+        assert report.delivered_before >= dead.counts["delivered"]
+        ids, twice = held(box)
+        assert ids == SENDABLE
+        assert twice <= report.maybe_twice < SENDABLE
+        assert rerun(box, journal).requests == 0
+
+
+@pytest.mark.parametrize("with_journal", [False, True])
+def test_an_interrupt(drivers: Drivers, tmp_path: Path, with_journal: bool) -> None:
+    """With a journal, parts on other hosts stop and are reported; else, Spark cancels them."""
+    journal, driver = tmp_path / "journal" if with_journal else None, drivers.living()
+    with cdp.sandbox() as box:
+        # The workers look for the marker in the journal every two seconds.
+        driver.tell(**order(box, journal) | {"destination": {**SLOW, "rate_limit": 20.0}})
+        until(lambda: len(box.requests()) > 65)  # of 108: some part has ended by then
+        driver.process.send_signal(signal.SIGINT)
+        result = driver.result()
+        assert result["interrupted"]
+        assert 0 < result["counts"]["delivered"] < SENDABLE
+        if journal is not None:
+            assert result["error"] is None
+            assert result["counts"]["delivered"] == held(box)[0]
+            assert sum(result["counts"].values()) == ROWS
+        else:
+            assert "You interrupted the run, and Spark cancelled its parts." in result["error"]
+            assert "does not count the rows of these parts" in result["error"]
+            assert result["counts"]["delivered"] <= held(box)[0]
+            # The slots are free again: nothing goes on sending behind the user's back.
+            again = driver.send(rows=40, parts=2, url=box.url)
+            assert again["counts"] == {"delivered": 36, "invalid": 4}
+            assert held(box)[0] < SENDABLE
 
 
 def is_begun_again(box: Sandbox, journal: Path | None) -> bool:
@@ -142,8 +207,9 @@ def is_begun_again(box: Sandbox, journal: Path | None) -> bool:
     return len(list(journal.glob("runs/*/parts/part-000000/*/claim.json"))) > 1
 
 
-def test_speculation(cluster: SparkCluster, tmp_path: Path) -> None:
+def test_speculation(cluster: SparkCluster, drivers: Drivers, tmp_path: Path) -> None:
     """A slow part runs twice at a time: a journal makes one attempt wait, a report warns else."""
+    drivers.close()
     with SparkDriver(cluster.master, SPECULATION) as driver:
         for journal in (None, tmp_path / "journal"):
             with cdp.sandbox(latency=1.0) as box:
@@ -165,28 +231,6 @@ def test_speculation(cluster: SparkCluster, tmp_path: Path) -> None:
                     assert twice > 0
                 else:
                     assert (twice, result["maybe_twice"]) == (0, 0)
-
-
-@pytest.mark.parametrize("with_journal", [False, True])
-def test_an_interrupt(cluster: SparkCluster, tmp_path: Path, with_journal: bool) -> None:
-    """With a journal, parts on other hosts stop and are reported; else, Spark cancels them."""
-    journal = tmp_path / "journal" if with_journal else None
-    with SparkDriver(cluster.master) as driver, cdp.sandbox() as box:
-        # The workers look for the marker in the journal every two seconds.
-        driver.tell(**order(box, journal) | {"destination": {**SLOW, "rate_limit": 20.0}})
-        until(lambda: len(box.requests()) > 65)  # of 108: some part has ended by then
-        driver.process.send_signal(signal.SIGINT)
-        result = driver.result()
-        assert result["interrupted"]
-        assert 0 < result["counts"]["delivered"] < SENDABLE
-        if journal is not None:
-            assert result["error"] is None
-            assert result["counts"]["delivered"] == held(box)[0]
-            assert sum(result["counts"].values()) == ROWS
-        else:
-            assert "You interrupted the run, and Spark cancelled its parts." in result["error"]
-            assert "does not count the rows of these parts" in result["error"]
-            assert result["counts"]["delivered"] <= held(box)[0]
 
 
 KEYS = {
@@ -219,7 +263,7 @@ def pages_of(driver: SparkDriver, *others: str) -> dict[str, bytes]:
     """All pages of a session, its answers of REST, and other pages."""
     page, application = driver.ready["page"], driver.ready["application"]
     rest = [f"{page}/api/v1/applications/{application}/{each}" for each in REST]
-    pages = crawl(*others, *(f"{each}/json/" for each in others), *rest, page)
+    pages = crawl(*rest, page) | crawl(*others, *(f"{each}/json/" for each in others))
     for kind in ("/environment/", "/SQL/execution/", "/stages/stage/", "/executors/"):
         assert any(kind in each for each in pages), kind
     return pages
@@ -231,8 +275,9 @@ def files_in(*folders: Path) -> dict[str, bytes]:
     return {str(each): each.read_bytes() for each in paths}
 
 
-def test_the_key_is_nowhere(cluster: SparkCluster, tmp_path: Path) -> None:
+def test_the_key_is_nowhere(cluster: SparkCluster, drivers: Drivers, tmp_path: Path) -> None:
     """However workers find it: on no page, in no answer of REST, event log, log or exception."""
+    drivers.close()
     (tmp_path / "key").write_text(KEYS["file"])
     events, log = tmp_path / "events", tmp_path / "driver.log"
     events.mkdir()
