@@ -22,8 +22,10 @@ INSTALL := $(BIN)/python -m pip install --quiet --no-deps --no-compile
 demo: $(VENV)/demo
 	@$(BIN)/python -m cdp_backfill demo
 
+# One process runs all tests of a file: they share what takes seconds to make. The order is kept, as
+# the longest files would come last otherwise.
 test: setup
-	$(BIN)/python -m pytest -n auto --dist loadgroup
+	$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
 
 # A part of the tests with the lowest versions that the package allows. The page of awkward values
 # shows numbers as numpy 2 writes them.

@@ -30,35 +30,9 @@ pytest_plugins = ["pytester"]
 # Machines of Java that live for a minute: the second compiler would take more than it gives.
 os.environ.setdefault("JAVA_TOOL_OPTIONS", "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC")
 
-_SHARED = (
-    "browser",
-    "client",
-    "cluster",
-    "fresh_run",
-    "kernel",
-    "lab",
-    "node_sdk",
-    "records",
-    "session",
-    "site",
-)
-"""Fixtures of many tests that take seconds to make."""
-
 _shared_tls = functools.cache(transport.tls_context)
 
 _DATA = Path(__file__).parents[2] / "shared" / "data"
-
-
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """With ``--dist loadgroup``, one process runs all tests that share what is slow to make."""
-    for item in items:
-        if not isinstance(item, pytest.Function):
-            continue
-        parameters = item.callspec.params if hasattr(item, "callspec") else {}
-        for name in set(_SHARED).intersection(item.fixturenames):
-            group = f"{item.module.__name__} {name} {parameters.get(name, '')}"
-            item.add_marker(pytest.mark.xdist_group(group))
 
 
 @pytest.fixture(autouse=True)
