@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import threading
 from base64 import b64decode
 from contextlib import ExitStack, contextmanager
@@ -16,10 +15,10 @@ import pytest
 
 import cdp_backfill as cdp
 from cdp_backfill.results import part_reports
+from tests.engines.interrupting import interrupted
 from tests.rows import OPENED, opens
 from tests.sending import counts
 from tests.servers import ReceivedRequest, Reply, serving
-from tests.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -242,16 +241,9 @@ def test_an_interrupt_stops_the_parts(
     with cdp.sandbox() as box, ExitStack() as held:
         if scheduler == "workers":
             held.enter_context(request.getfixturevalue("client").as_current())
-
-        def interrupt() -> None:
-            until(lambda: len(box.requests()) > 0)
-            os.kill(os.getpid(), signal.SIGINT)
-
-        thread = threading.Thread(target=interrupt)
-        thread.start()
         slow = replace(box.destination, rate_limit=4.0, max_messages=20)
-        report = send(table, slow, journal=journal if with_journal else None)
-        thread.join()
+        with interrupted(box):
+            report = send(table, slow, journal=journal if with_journal else None)
         assert report.interrupted
         assert 0 < report.counts["delivered"] == len(box.events()) < 6_000
         assert report.counts["delivered"] + report.counts["unsent"] == 6_000

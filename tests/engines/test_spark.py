@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
-import signal
 import subprocess
 import sys
-import threading
 from dataclasses import replace
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -19,9 +17,9 @@ import pyarrow.parquet as pq
 import pytest
 
 import cdp_backfill as cdp
+from tests.engines.interrupting import interrupted
 from tests.rows import opens
 from tests.servers import Reply, serving
-from tests.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -331,18 +329,12 @@ def test_an_interrupt_stops_the_parts(
     moment = "timestamp'2023-05-01 10:00:00'"
     table = session.range(0, 60_000, 1, 2).selectExpr("concat('u', id) uid", f"{moment} ts")
 
-    def interrupt() -> None:
-        until(lambda: len(box.requests()) > 0)
-        os.kill(os.getpid(), signal.SIGINT)
-
-    thread = threading.Thread(target=interrupt)
-    thread.start()
     slow = replace(box.destination, rate_limit=2.0, max_messages=100)
     journal = tmp_path / "journal" if with_journal else None
-    report = cdp.send(
-        table, OPENED, destination=slow, progress=False, recent="send", journal=journal
-    )
-    thread.join()
+    with interrupted(box):
+        report = cdp.send(
+            table, OPENED, destination=slow, progress=False, recent="send", journal=journal
+        )
     assert report.interrupted
     assert 0 < report.counts["delivered"] == len(box.events())
     assert report.counts["delivered"] + report.counts["unsent"] == 60_000
