@@ -42,7 +42,7 @@ from cdp_backfill.pipeline.fixed_mapping import Given
 from cdp_backfill.pipeline.job import Job, SendOptions, require_answers, with_remembered
 from cdp_backfill.pipeline.journal import read_journal
 from cdp_backfill.pipeline.leaving_out import chosen_by_failures, resumed
-from cdp_backfill.pipeline.preview import preview
+from cdp_backfill.pipeline.preview import check_number, preview
 from cdp_backfill.sources import Source, Unreadable, open_source
 
 if TYPE_CHECKING:
@@ -545,8 +545,9 @@ def messages(
         a row that would not be sent.
 
     Raises:
-        BadInputError: The mapping does not fit the table.
+        BadInputError: The mapping does not fit the table, or ``n`` is no number of rows.
     """
+    check_number(n)
     table, _ = open_table(source, unreadable=unreadable)
     proposal = _proposal(
         table,

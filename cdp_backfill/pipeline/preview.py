@@ -3,13 +3,27 @@
 from __future__ import annotations
 
 from json import loads
+from numbers import Integral
 from typing import TYPE_CHECKING, Any
 
+from cdp_backfill.errors import BadInputError
 from cdp_backfill.model.outcomes import Outcome
 from cdp_backfill.pipeline.notes import join_reasons
 
 if TYPE_CHECKING:
     from cdp_backfill.pipeline.prepared_source import PreparedSource
+
+
+def check_number(rows: Any) -> None:
+    """Refuse a number of rows that is none, such as a mapping in its place.
+
+    Raises:
+        BadInputError: It is none.
+    """
+    if not isinstance(rows, Integral) or isinstance(rows, bool) or rows < 0:
+        raise BadInputError(
+            "n must be a whole number of rows, 0 or more. The mapping is the argument after it."
+        )
 
 
 def preview(prepared_source: PreparedSource, rows: int) -> list[dict[str, Any]]:

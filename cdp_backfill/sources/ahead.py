@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, TypeVar
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from cdp_backfill.model.pools import ended
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -16,7 +18,7 @@ def ahead(items: Generator[T]) -> Generator[T]:
 
     Reading, unpacking and parsing leave the interpreter to other threads for most of their time. An
     interrupt does not reach that thread.
-    No more than one item is made ahead. The thread ends with the generator.
+    No more than one item is made ahead. The thread begins nothing more when the generator ends.
 
     Args:
         items: A generator that only this function uses. It is closed at the end.
@@ -26,6 +28,7 @@ def ahead(items: Generator[T]) -> Generator[T]:
     """
     end = object()
     pool = ThreadPoolExecutor(1, "cdp-backfill-reader")
+    waiting: Future[Any] | None = None
     try:
         try:
             waiting = pool.submit(next, items, end)
@@ -34,7 +37,10 @@ def ahead(items: Generator[T]) -> Generator[T]:
             return
         while (item := waiting.result()) is not end:
             waiting = pool.submit(next, items, end)
-            yield item  # type: ignore[misc]  # it is not the end
+            yield item
     finally:
-        pool.shutdown()  # an interrupt here leaves the generator to its thread
-        items.close()
+        # An interrupt here leaves the items to their thread.
+        if waiting is None or ended(pool, [waiting]):
+            items.close()
+        else:
+            waiting.add_done_callback(lambda _: items.close())

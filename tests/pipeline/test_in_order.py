@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from cdp_backfill.pipeline.in_order import results_in_order
+from tests.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -90,7 +91,7 @@ def test_no_thread_is_left_when_the_caller_stops() -> None:
     for _ in range(3):
         next(results)
     results.close()
-    assert set(threading.enumerate()) == before
+    until(lambda: set(threading.enumerate()) == before)
 
 
 def test_a_single_item_needs_no_thread() -> None:

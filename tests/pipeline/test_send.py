@@ -58,6 +58,13 @@ def test_every_outcome_is_always_there(box: Sandbox) -> None:
     report.raise_for_failures()
 
 
+@pytest.mark.parametrize("n", [OPENED, "3", 1.0, -1, True])
+def test_messages_of_no_number(n: Any) -> None:
+    """A mapping in the place of the number, say, gets one clear error."""
+    with pytest.raises(cdp.BadInputError, match="n must be a whole number of rows"):
+        opens(3).cdp.messages(n)
+
+
 def test_what_arrives_is_what_messages_shows(box: Sandbox) -> None:
     """``messages`` shows the exact payloads, and says why a row has none."""
     frame = opens(3, version=["1.0", None, "ß"], uid=["a", None, "c"])

@@ -9,6 +9,7 @@ import pytest
 
 from cdp_backfill.errors import SourceError
 from cdp_backfill.sources.ahead import ahead
+from tests.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -31,7 +32,7 @@ def test_an_error_comes_after_the_items_before_it() -> None:
     assert [next(numbers), next(numbers)] == [1, 2]
     with pytest.raises(SourceError, match="damaged"):
         next(numbers)
-    assert not readers()
+    until(lambda: not readers())
 
 
 def test_without_another_thread(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -59,9 +60,9 @@ def test_whoever_stops_early_ends_the_thread() -> None:
     numbers = ahead(items())
     assert [next(numbers), next(numbers)] == [0, 1]
     numbers.close()
-    assert made == [0, 1, 2]
+    assert made in ([0, 1], [0, 1, 2])
     assert closed == [True]
-    assert not readers()
+    until(lambda: not readers())
 
 
 def test_a_second_interrupt(monkeypatch: pytest.MonkeyPatch) -> None:
