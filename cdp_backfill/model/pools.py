@@ -1,4 +1,9 @@
-"""Ends threads that work for a generator."""
+"""Ends the threads that work for a generator.
+
+A generator that nobody closes is closed when Python collects garbage. That can be in the middle of
+starting any thread, under a lock of :mod:`threading` that is needed to join one: to wait for the
+end of a thread would be to wait for ever. So its end waits for work only, and not for long.
+"""
 
 from __future__ import annotations
 
@@ -9,28 +14,16 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from concurrent.futures import ThreadPoolExecutor
 
-_SECONDS: Final = 5.0
+SECONDS: Final = 5.0
+"""The longest wait for work that has begun."""
 
 
-def ended(pool: ThreadPoolExecutor, futures: Iterable[Future[Any]]) -> bool:
-    """End the threads of a generator that is closed, and wait for what they are doing.
-
-    A generator that nobody closes is closed when Python collects garbage. That can be in the middle
-    of starting any thread, under a lock of :mod:`threading` that is needed to join one: to wait for
-    the end of a thread would be to wait for ever. So this waits for results only, and not for long.
+def end(pool: ThreadPoolExecutor, results: Iterable[Future[Any]] = ()) -> None:
+    """Let threads begin nothing more, and wait for what they are doing.
 
     Args:
-        pool: The threads. They begin nothing more.
-        futures: Results that were asked of them.
-
-    Returns:
-        Whether no thread works on a result any more.
-
-    >>> from concurrent.futures import ThreadPoolExecutor
-    >>> pool = ThreadPoolExecutor(1)
-    >>> ended(pool, [pool.submit(str, 1)])
-    True
+        pool: The threads.
+        results: What is awaited, if it has begun.
     """
     pool.shutdown(wait=False, cancel_futures=True)
-    begun = [future for future in futures if not future.cancelled()]
-    return not wait(begun, _SECONDS).not_done
+    wait([result for result in results if not result.cancelled()], SECONDS)

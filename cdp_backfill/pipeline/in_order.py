@@ -7,7 +7,7 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from itertools import islice
 from typing import TYPE_CHECKING, TypeVar
 
-from cdp_backfill.model.pools import ended
+from cdp_backfill.model.pools import end
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator
@@ -59,7 +59,7 @@ def results_in_order(
         if not isinstance(problem, StopIteration):
             raise problem
     finally:
-        ended(pool, [result for _, result in waiting])
+        end(pool, [result for _, result in waiting])
 
 
 def _begun(pool: ThreadPoolExecutor, function: Callable[[T], R], item: T) -> Future[R]:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from concurrent.futures import Future, ThreadPoolExecutor
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from cdp_backfill.model.pools import ended
+from cdp_backfill.model.pools import SECONDS, end
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -26,21 +27,27 @@ def ahead(items: Generator[T]) -> Generator[T]:
     >>> list(ahead(letter for letter in "abc"))
     ['a', 'b', 'c']
     """
-    end = object()
+    last, busy = object(), threading.Lock()
+
+    def make() -> Any:
+        with busy:
+            return next(items, last)
+
     pool = ThreadPoolExecutor(1, "cdp-backfill-reader")
-    waiting: Future[Any] | None = None
     try:
         try:
-            waiting = pool.submit(next, items, end)
+            waiting = pool.submit(make)
         except RuntimeError:  # there are no more threads
             yield from items
             return
-        while (item := waiting.result()) is not end:
-            waiting = pool.submit(next, items, end)
+        while (item := waiting.result()) is not last:
+            waiting = pool.submit(make)
             yield item
     finally:
-        # An interrupt here leaves the items to their thread.
-        if waiting is None or ended(pool, [waiting]):
-            items.close()
-        else:
-            waiting.add_done_callback(lambda _: items.close())
+        end(pool)
+        # An interrupt here leaves the items to their thread, and so does one that takes too long.
+        if busy.acquire(timeout=SECONDS):
+            try:
+                items.close()
+            finally:
+                busy.release()

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from typing import TYPE_CHECKING
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -86,3 +87,29 @@ def test_a_second_interrupt(monkeypatch: pytest.MonkeyPatch) -> None:
         with pytest.raises(KeyboardInterrupt):
             numbers.close()
     go_on.set()
+
+
+def test_an_interrupt_while_an_item_is_ordered(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The thread may work on it already: the items are closed after that, and nothing is hidden."""
+    submit = ThreadPoolExecutor.submit
+    working, closed = threading.Event(), threading.Event()
+
+    def items() -> Generator[int]:
+        try:
+            working.set()
+            never.wait(0.2)
+            yield 1
+        finally:
+            closed.set()
+
+    def interrupted(*arguments: Any) -> None:
+        submit(*arguments)
+        assert working.wait(10)
+        raise KeyboardInterrupt
+
+    never = threading.Event()
+    monkeypatch.setattr(ThreadPoolExecutor, "submit", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        next(ahead(items()))
+    assert closed.is_set()
+    until(lambda: not readers())
